@@ -1,0 +1,1 @@
+//! Debezium change events from JSON lines.

@@ -1,0 +1,99 @@
+//! Dynamic values and rows: what connectors write and point reads return.
+
+use crate::error::{Error, Result};
+use crate::schema::{Column, ColumnType, TableSchema};
+
+/// One value of a row. Which variant a column takes follows from its [`ColumnType`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// No value.
+    Null,
+    /// Of [`ColumnType::Boolean`].
+    Boolean(bool),
+    /// Of [`ColumnType::Int32`].
+    Int32(i32),
+    /// Of [`ColumnType::Int64`].
+    Int64(i64),
+    /// Of [`ColumnType::Float32`].
+    Float32(f32),
+    /// Of [`ColumnType::Float64`].
+    Float64(f64),
+    /// Of [`ColumnType::Decimal`]: the number times 10^scale.
+    Decimal(i128),
+    /// Of [`ColumnType::Utf8`].
+    Utf8(String),
+    /// Of [`ColumnType::Binary`].
+    Binary(Vec<u8>),
+    /// Of [`ColumnType::Uuid`], most significant byte first.
+    Uuid([u8; 16]),
+    /// Of [`ColumnType::Date`]: days since 1970-01-01.
+    Date(i32),
+    /// Of [`ColumnType::Time`]: microseconds since midnight.
+    Time(i64),
+    /// Of [`ColumnType::Timestamp`]: microseconds since 1970-01-01T00:00:00.
+    Timestamp(i64),
+    /// Of [`ColumnType::TimestampTz`]: microseconds since 1970-01-01T00:00:00Z.
+    TimestampTz(i64),
+}
+
+/// A row: one value a column, in the order of [`TableSchema::columns`].
+pub type Row = Vec<Value>;
+
+impl Value {
+    /// Whether this is [`Value::Null`].
+    pub fn is_null(&self) -> bool {
+        matches!(self, Value::Null)
+    }
+
+    /// Checks that this value may stand in that column of that table.
+    ///
+    /// # Errors
+    /// [`Error::Row`], naming table and column: a null where none may be, another type's variant, a decimal with more
+    /// digits than the precision.
+    pub fn check(&self, table_name: &str, column: &Column) -> Result<()> {
+        let fits = match (self, column.column_type) {
+            (Value::Null, _) => column.nullable,
+            (Value::Decimal(unscaled), ColumnType::Decimal { precision, .. }) => {
+                unscaled.unsigned_abs() < 10u128.pow(u32::from(precision))
+            }
+            (Value::Boolean(_), ColumnType::Boolean)
+            | (Value::Int32(_), ColumnType::Int32)
+            | (Value::Int64(_), ColumnType::Int64)
+            | (Value::Float32(_), ColumnType::Float32)
+            | (Value::Float64(_), ColumnType::Float64)
+            | (Value::Utf8(_), ColumnType::Utf8)
+            | (Value::Binary(_), ColumnType::Binary)
+            | (Value::Uuid(_), ColumnType::Uuid)
+            | (Value::Date(_), ColumnType::Date)
+            | (Value::Time(_), ColumnType::Time)
+            | (Value::Timestamp(_), ColumnType::Timestamp)
+            | (Value::TimestampTz(_), ColumnType::TimestampTz) => true,
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Error::Row(format!(
+            "table '{table_name}', column '{}': {self:?} does not fit {}{}",
+            column.name,
+            column.column_type,
+            if column.nullable { "" } else { " not null" }
+        )))
+    }
+}
+
+/// Checks that a row has one fitting value for each column of the schema.
+///
+/// # Errors
+/// [`Error::Row`], naming table and column.
+pub fn check_row(schema: &TableSchema, row: &[Value]) -> Result<()> {
+    if row.len() != schema.columns().len() {
+        return Err(Error::Row(format!(
+            "table '{}': a row of {} values, the table has {} columns",
+            schema.name(),
+            row.len(),
+            schema.columns().len()
+        )));
+    }
+    row.iter().zip(schema.columns()).try_for_each(|(value, column)| value.check(schema.name(), column))
+}
