@@ -48,6 +48,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Error::Io { operation, path: path.to_owned(), source }
+        Error::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
     }
 }

@@ -1,1 +1,55 @@
-//! placeholder
+//! The Moonshine engine: an embedded store for tables with a primary key.
+//!
+//! A [`Transaction`] gathers writes to any number of tables and becomes one delta. The `log` makes it durable, together
+//! with the deltas of concurrent commits; the `cache` finds its rows again, by key and at any commit sequence that a
+//! [`Snapshot`] holds; `codec` is the bytes of keys, rows and Arrow batches. [`Changes`] and [`Export`] tell an exporter
+//! what changed since it last came, and remember where it put each row. All access to files goes through [`io`].
+//!
+//! ```
+//! use moonshine_engine::{ColumnType, Database, Options, Scan, TableSchema, Value};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let database = Database::open(folder.path(), Options::default())?;
+//! let schema = TableSchema::builder("shop.orders")
+//!     .column("id", ColumnType::Int64, false)
+//!     .column("note", ColumnType::Utf8, true)
+//!     .primary_key(["id"])
+//!     .build()?;
+//! let orders = database.create_table(schema)?;
+//!
+//! let mut transaction = database.begin();
+//! transaction.upsert(&orders, vec![Value::Int64(1), Value::Utf8("gift".into())])?;
+//! transaction.upsert(&orders, vec![Value::Int64(2), Value::Null])?;
+//! transaction.commit()?;
+//!
+//! let snapshot = database.snapshot();
+//! assert_eq!(snapshot.row_count(&orders)?, 2);
+//! for batch in snapshot.scan(&orders, Scan::default())? {
+//!     assert_eq!(batch?.num_columns(), 2);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cache;
+mod codec;
+mod database;
+mod error;
+mod export;
+pub mod io;
+mod log;
+mod manifest;
+mod origins;
+mod replay;
+mod schema;
+mod snapshot;
+mod transaction;
+mod value;
+
+pub use database::{Database, Options, Table};
+pub use error::{Error, Result};
+pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
+pub use origins::Origin;
+pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
+pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
+pub use transaction::{CommitHandle, Transaction};
+pub use value::{Row, Value, check_row};

@@ -116,7 +116,10 @@ impl std::str::FromStr for ColumnType {
             ))
         };
         let text = text.trim();
-        if let Some(arguments) = text.strip_prefix("decimal(").and_then(|t| t.strip_suffix(')')) {
+        if let Some(arguments) = text
+            .strip_prefix("decimal(")
+            .and_then(|t| t.strip_suffix(')'))
+        {
             let (precision, scale) = arguments.split_once(',').ok_or_else(unknown)?;
             return Ok(ColumnType::Decimal {
                 precision: precision.trim().parse().map_err(|_| unknown())?,
@@ -177,7 +180,11 @@ pub struct TableSchema {
 impl TableSchema {
     /// Starts a schema of that table name, by convention `namespace.table`.
     pub fn builder(name: impl Into<String>) -> TableSchemaBuilder {
-        TableSchemaBuilder { name: name.into(), columns: Vec::new(), primary_key: Vec::new() }
+        TableSchemaBuilder {
+            name: name.into(),
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+        }
     }
 
     /// The table's name, by convention `namespace.table`.
@@ -197,7 +204,9 @@ impl TableSchema {
 
     /// The columns of the primary key, in key order.
     pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
-        self.primary_key.iter().filter_map(|&position| self.columns.get(position))
+        self.primary_key
+            .iter()
+            .filter_map(|&position| self.columns.get(position))
     }
 
     /// Whether the column at this position belongs to the primary key.
@@ -207,7 +216,9 @@ impl TableSchema {
 
     /// The position of the column of that name.
     pub fn position(&self, column_name: &str) -> Option<usize> {
-        self.columns.iter().position(|column| column.name == column_name)
+        self.columns
+            .iter()
+            .position(|column| column.name == column_name)
     }
 
     /// The Arrow schema of this table's batches; each field carries its field id under `PARQUET:field_id`.
@@ -228,7 +239,13 @@ impl TableSchemaBuilder {
     /// Adds a column with the next free field id.
     #[must_use]
     pub fn column(self, name: impl Into<String>, column_type: ColumnType, nullable: bool) -> Self {
-        let field_id = self.columns.iter().map(|column| column.field_id).max().unwrap_or(0) + 1;
+        let field_id = self
+            .columns
+            .iter()
+            .map(|column| column.field_id)
+            .max()
+            .unwrap_or(0)
+            + 1;
         self.column_with_id(name, column_type, nullable, field_id)
     }
 
@@ -241,7 +258,12 @@ impl TableSchemaBuilder {
         nullable: bool,
         field_id: i32,
     ) -> Self {
-        self.columns.push(Column { name: name.into(), column_type, nullable, field_id });
+        self.columns.push(Column {
+            name: name.into(),
+            column_type,
+            nullable,
+            field_id,
+        });
         self
     }
 
@@ -267,7 +289,10 @@ impl TableSchemaBuilder {
             return Err(Error::Schema("a table needs a name".into()));
         }
         if self.columns.len() > COLUMN_COUNT_MAX {
-            return fail(format!("{} columns, at most {COLUMN_COUNT_MAX} are supported", self.columns.len()));
+            return fail(format!(
+                "{} columns, at most {COLUMN_COUNT_MAX} are supported",
+                self.columns.len()
+            ));
         }
         if self.primary_key.is_empty() {
             return fail("a table needs a primary key of one or more columns".into());
@@ -276,10 +301,16 @@ impl TableSchemaBuilder {
         let mut field_ids = std::collections::HashSet::new();
         for column in &self.columns {
             if column.name.is_empty() || !names.insert(column.name.as_str()) {
-                return fail(format!("column name '{}' is empty or used twice", column.name));
+                return fail(format!(
+                    "column name '{}' is empty or used twice",
+                    column.name
+                ));
             }
             if column.field_id < 1 || !field_ids.insert(column.field_id) {
-                return fail(format!("column '{}': field id {} is below 1 or used twice", column.name, column.field_id));
+                return fail(format!(
+                    "column '{}': field id {} is below 1 or used twice",
+                    column.name, column.field_id
+                ));
             }
             if let ColumnType::Decimal { precision, scale } = column.column_type
                 && (precision == 0 || precision > 38 || scale > precision)
@@ -303,12 +334,23 @@ impl TableSchemaBuilder {
                 column.nullable = false;
             }
         }
-        let arrow_schema = Arc::new(Schema::new(self.columns.iter().map(arrow_field).collect::<Vec<_>>()));
-        Ok(TableSchema { name: self.name, columns: self.columns, primary_key, arrow_schema })
+        let arrow_schema = Arc::new(Schema::new(
+            self.columns.iter().map(arrow_field).collect::<Vec<_>>(),
+        ));
+        Ok(TableSchema {
+            name: self.name,
+            columns: self.columns,
+            primary_key,
+            arrow_schema,
+        })
     }
 }
 
 fn arrow_field(column: &Column) -> Field {
-    Field::new(&column.name, column.column_type.arrow_type(), column.nullable)
-        .with_metadata([("PARQUET:field_id".to_owned(), column.field_id.to_string())].into())
+    Field::new(
+        &column.name,
+        column.column_type.arrow_type(),
+        column.nullable,
+    )
+    .with_metadata([("PARQUET:field_id".to_owned(), column.field_id.to_string())].into())
 }

@@ -95,5 +95,95 @@ pub fn check_row(schema: &TableSchema, row: &[Value]) -> Result<()> {
             schema.columns().len()
         )));
     }
-    row.iter().zip(schema.columns()).try_for_each(|(value, column)| value.check(schema.name(), column))
+    row.iter()
+        .zip(schema.columns())
+        .try_for_each(|(value, column)| value.check(schema.name(), column))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn any_column_type() -> impl Strategy<Value = ColumnType> {
+        prop_oneof![
+            Just(ColumnType::Boolean),
+            Just(ColumnType::Int32),
+            Just(ColumnType::Int64),
+            Just(ColumnType::Float32),
+            Just(ColumnType::Float64),
+            (1u8..=38)
+                .prop_flat_map(|precision| (Just(precision), 0..=precision))
+                .prop_map(|(precision, scale)| ColumnType::Decimal { precision, scale }),
+            Just(ColumnType::Utf8),
+            Just(ColumnType::Binary),
+            Just(ColumnType::Uuid),
+            Just(ColumnType::Date),
+            Just(ColumnType::Time),
+            Just(ColumnType::Timestamp),
+            Just(ColumnType::TimestampTz),
+        ]
+    }
+
+    /// Any value of that type but null; short alphabets, so that keys collide and share prefixes.
+    pub(crate) fn any_value(column_type: ColumnType) -> BoxedStrategy<Value> {
+        match column_type {
+            ColumnType::Boolean => any::<bool>().prop_map(Value::Boolean).boxed(),
+            ColumnType::Int32 => any::<i32>().prop_map(Value::Int32).boxed(),
+            ColumnType::Int64 => any::<i64>().prop_map(Value::Int64).boxed(),
+            ColumnType::Float32 => any::<u32>()
+                .prop_map(|bits| Value::Float32(f32::from_bits(bits)))
+                .boxed(),
+            ColumnType::Float64 => any::<u64>()
+                .prop_map(|bits| Value::Float64(f64::from_bits(bits)))
+                .boxed(),
+            ColumnType::Decimal { precision, .. } => {
+                let limit = 10i128.pow(u32::from(precision)) - 1;
+                (-limit..=limit).prop_map(Value::Decimal).boxed()
+            }
+            ColumnType::Utf8 => "[a\u{0}ü]{0,3}".prop_map(Value::Utf8).boxed(),
+            ColumnType::Binary => {
+                prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(0xff)], 0..4)
+                    .prop_map(Value::Binary)
+                    .boxed()
+            }
+            ColumnType::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
+            ColumnType::Date => any::<i32>().prop_map(Value::Date).boxed(),
+            ColumnType::Time => (0i64..86_400_000_000).prop_map(Value::Time).boxed(),
+            ColumnType::Timestamp => any::<i64>().prop_map(Value::Timestamp).boxed(),
+            ColumnType::TimestampTz => any::<i64>().prop_map(Value::TimestampTz).boxed(),
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_names_table_and_column() {
+        let schema = TableSchema::builder("shop.orders")
+            .column("id", ColumnType::Int64, false)
+            .column(
+                "price",
+                ColumnType::Decimal {
+                    precision: 4,
+                    scale: 2,
+                },
+                true,
+            )
+            .primary_key(["id"])
+            .build()
+            .unwrap();
+        check_row(&schema, &[Value::Int64(1), Value::Decimal(9999)]).unwrap();
+        check_row(&schema, &[Value::Int64(1), Value::Null]).unwrap();
+        for bad in [
+            vec![Value::Int64(1), Value::Decimal(10_000)],
+            vec![Value::Int64(1), Value::Utf8("1.00".into())],
+        ] {
+            let message = check_row(&schema, &bad).unwrap_err().to_string();
+            assert!(
+                message.contains("'shop.orders'") && message.contains("'price'"),
+                "{message}"
+            );
+        }
+        assert!(check_row(&schema, &[Value::Null, Value::Null]).is_err());
+        assert!(check_row(&schema, &[Value::Int64(1)]).is_err());
+    }
 }

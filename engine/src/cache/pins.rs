@@ -1,0 +1,95 @@
+//! Which commit sequence is visible, and which older ones readers still hold.
+
+use std::collections::BTreeMap;
+
+use parking_lot::{Condvar, Mutex};
+
+/// The visible commit sequence and the snapshots that are alive.
+#[derive(Debug, Default)]
+pub(crate) struct Pins {
+    state: Mutex<State>,
+    visible_changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    visible_seq: u64,
+    pinned: BTreeMap<u64, usize>,
+    stopped: Option<String>,
+}
+
+impl Pins {
+    /// The newest commit sequence that readers see; everything up to it is durable.
+    pub(crate) fn visible_seq(&self) -> u64 {
+        self.state.lock().visible_seq
+    }
+
+    /// Makes everything up to that sequence visible.
+    pub(crate) fn publish(&self, seq: u64) {
+        let mut state = self.state.lock();
+        assert!(
+            seq >= state.visible_seq,
+            "the visible sequence moves from {} back to {seq}",
+            state.visible_seq
+        );
+        state.visible_seq = seq;
+        self.visible_changed.notify_all();
+    }
+
+    /// Says that nothing more will become visible, and why.
+    pub(crate) fn stop(&self, reason: &str) {
+        self.state
+            .lock()
+            .stopped
+            .get_or_insert_with(|| reason.to_owned());
+        self.visible_changed.notify_all();
+    }
+
+    /// Waits until that sequence is visible; an error says why it never will be.
+    pub(crate) fn wait_visible(&self, seq: u64) -> Result<(), String> {
+        let mut state = self.state.lock();
+        loop {
+            if state.visible_seq >= seq {
+                return Ok(());
+            }
+            if let Some(reason) = &state.stopped {
+                return Err(reason.clone());
+            }
+            self.visible_changed.wait(&mut state);
+        }
+    }
+
+    /// Holds the visible sequence, so that its versions stay; returns it.
+    pub(crate) fn pin_visible(&self) -> u64 {
+        let mut state = self.state.lock();
+        let seq = state.visible_seq;
+        *state.pinned.entry(seq).or_default() += 1;
+        seq
+    }
+
+    /// Holds that sequence, whose versions something else is holding already.
+    pub(crate) fn pin(&self, seq: u64) {
+        *self.state.lock().pinned.entry(seq).or_default() += 1;
+    }
+
+    /// Ends one hold of that sequence.
+    pub(crate) fn unpin(&self, seq: u64) {
+        let mut state = self.state.lock();
+        if let Some(count) = state.pinned.get_mut(&seq) {
+            *count -= 1;
+            if *count == 0 {
+                state.pinned.remove(&seq);
+            }
+        }
+    }
+
+    /// No reader, now or later, asks for a sequence below this.
+    pub(crate) fn horizon_seq(&self) -> u64 {
+        let state = self.state.lock();
+        state
+            .pinned
+            .keys()
+            .next()
+            .map_or(state.visible_seq, |&pinned| pinned.min(state.visible_seq))
+    }
+}

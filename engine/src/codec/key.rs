@@ -1,0 +1,246 @@
+//! The primary key as bytes that sort as the key does.
+//!
+//! Numbers are big-endian with the sign bit flipped, floats in IEEE 754 total order. Text and bytes that another
+//! column follows are escaped (00 → 00 FF) and end in 00 00, so that a prefix sorts first; in last place they stand as
+//! they are, which makes the key of a key-value table the key itself.
+
+use super::{Malformed, Reader};
+use crate::error::{Error, Result};
+use crate::schema::{ColumnType, TableSchema};
+use crate::value::Value;
+
+/// Longest encoded key, in bytes.
+pub(crate) const KEY_SIZE_BYTES_MAX: usize = 64 * 1024;
+
+/// Encodes key values given in primary-key order; checks their number, types and length.
+pub(crate) fn encode_key<'a>(
+    schema: &TableSchema,
+    values: impl ExactSizeIterator<Item = &'a Value>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let count = schema.primary_key().len();
+    if values.len() != count {
+        return Err(Error::Row(format!(
+            "table '{}': a key of {} values, the primary key has {count} columns",
+            schema.name(),
+            values.len()
+        )));
+    }
+    encode_key_prefix(schema, values, out)
+}
+
+/// Encodes the first columns of a key; all of them make the key itself.
+pub(crate) fn encode_key_prefix<'a>(
+    schema: &TableSchema,
+    values: impl Iterator<Item = &'a Value>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let start = out.len();
+    let last = schema.primary_key().len() - 1;
+    for (i, (value, column)) in values.zip(schema.key_columns()).enumerate() {
+        value.check(schema.name(), column)?;
+        encode_key_value(value, i == last, out);
+    }
+    if out.len() - start > KEY_SIZE_BYTES_MAX {
+        return Err(Error::Row(format!(
+            "table '{}': a key of {} bytes, at most {KEY_SIZE_BYTES_MAX} are supported",
+            schema.name(),
+            out.len() - start
+        )));
+    }
+    Ok(())
+}
+
+fn encode_key_value(value: &Value, last: bool, out: &mut Vec<u8>) {
+    match value {
+        // A key column is not null; `check` has seen to it.
+        Value::Null => {}
+        Value::Boolean(v) => out.push(u8::from(*v)),
+        Value::Int32(v) | Value::Date(v) => out.extend_from_slice(&(v ^ i32::MIN).to_be_bytes()),
+        Value::Int64(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
+            out.extend_from_slice(&(v ^ i64::MIN).to_be_bytes());
+        }
+        Value::Float32(v) => {
+            let bits = v.to_bits();
+            let ordered = if bits >> 31 == 0 {
+                bits ^ (1 << 31)
+            } else {
+                !bits
+            };
+            out.extend_from_slice(&ordered.to_be_bytes());
+        }
+        Value::Float64(v) => {
+            let bits = v.to_bits();
+            let ordered = if bits >> 63 == 0 {
+                bits ^ (1 << 63)
+            } else {
+                !bits
+            };
+            out.extend_from_slice(&ordered.to_be_bytes());
+        }
+        Value::Decimal(v) => out.extend_from_slice(&(v ^ i128::MIN).to_be_bytes()),
+        Value::Uuid(v) => out.extend_from_slice(v),
+        Value::Utf8(v) => encode_key_bytes(v.as_bytes(), last, out),
+        Value::Binary(v) => encode_key_bytes(v, last, out),
+    }
+}
+
+fn encode_key_bytes(bytes: &[u8], last: bool, out: &mut Vec<u8>) {
+    if last {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for &byte in bytes {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xff);
+        }
+    }
+    out.extend_from_slice(&[0, 0]);
+}
+
+/// Decodes a key into its values, in primary-key order.
+pub(crate) fn decode_key(schema: &TableSchema, key: &[u8]) -> Result<Vec<Value>, Malformed> {
+    let mut reader = Reader::new(key);
+    let last = schema.primary_key().len() - 1;
+    let values = schema
+        .key_columns()
+        .enumerate()
+        .map(|(i, column)| decode_key_value(column.column_type, i == last, &mut reader))
+        .collect::<Result<Vec<_>, _>>()?;
+    reader.finish()?;
+    Ok(values)
+}
+
+fn decode_key_value(
+    column_type: ColumnType,
+    last: bool,
+    reader: &mut Reader<'_>,
+) -> Result<Value, Malformed> {
+    Ok(match column_type {
+        ColumnType::Boolean => Value::Boolean(reader.u8()? != 0),
+        ColumnType::Int32 => Value::Int32(i32_from(reader)?),
+        ColumnType::Date => Value::Date(i32_from(reader)?),
+        ColumnType::Int64 => Value::Int64(i64_from(reader)?),
+        ColumnType::Time => Value::Time(i64_from(reader)?),
+        ColumnType::Timestamp => Value::Timestamp(i64_from(reader)?),
+        ColumnType::TimestampTz => Value::TimestampTz(i64_from(reader)?),
+        ColumnType::Float32 => {
+            let ordered = u32::from_be_bytes(reader.array()?);
+            Value::Float32(f32::from_bits(if ordered >> 31 == 1 {
+                ordered ^ (1 << 31)
+            } else {
+                !ordered
+            }))
+        }
+        ColumnType::Float64 => {
+            let ordered = u64::from_be_bytes(reader.array()?);
+            Value::Float64(f64::from_bits(if ordered >> 63 == 1 {
+                ordered ^ (1 << 63)
+            } else {
+                !ordered
+            }))
+        }
+        ColumnType::Decimal { .. } => {
+            Value::Decimal(i128::from_be_bytes(reader.array()?) ^ i128::MIN)
+        }
+        ColumnType::Uuid => Value::Uuid(reader.array()?),
+        ColumnType::Utf8 => Value::Utf8(
+            String::from_utf8(decode_key_bytes(last, reader)?)
+                .map_err(|_| Malformed("key text is not UTF-8"))?,
+        ),
+        ColumnType::Binary => Value::Binary(decode_key_bytes(last, reader)?),
+    })
+}
+
+fn i32_from(reader: &mut Reader<'_>) -> Result<i32, Malformed> {
+    Ok(i32::from_be_bytes(reader.array()?) ^ i32::MIN)
+}
+
+fn i64_from(reader: &mut Reader<'_>) -> Result<i64, Malformed> {
+    Ok(i64::from_be_bytes(reader.array()?) ^ i64::MIN)
+}
+
+fn decode_key_bytes(last: bool, reader: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
+    if last {
+        let rest = reader.remaining();
+        return Ok(reader.bytes(rest.len())?.to_vec());
+    }
+    let mut bytes = Vec::new();
+    loop {
+        match reader.u8()? {
+            0 => match reader.u8()? {
+                0 => return Ok(bytes),
+                0xff => bytes.push(0),
+                _ => return Err(Malformed("bad escape in a key")),
+            },
+            byte => bytes.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Ordering;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::value::tests::{any_column_type, any_value};
+
+    fn schema(types: &[ColumnType]) -> TableSchema {
+        let mut builder = TableSchema::builder("t");
+        let names: Vec<_> = (0..types.len()).map(|i| format!("c{i}")).collect();
+        for (name, column_type) in names.iter().zip(types) {
+            builder = builder.column(name, *column_type, false);
+        }
+        builder.primary_key(names).build().unwrap()
+    }
+
+    fn order(a: &Value, b: &Value) -> Ordering {
+        match (a, b) {
+            (Value::Boolean(a), Value::Boolean(b)) => a.cmp(b),
+            (Value::Int32(a), Value::Int32(b)) | (Value::Date(a), Value::Date(b)) => a.cmp(b),
+            (Value::Int64(a), Value::Int64(b))
+            | (Value::Time(a), Value::Time(b))
+            | (Value::Timestamp(a), Value::Timestamp(b))
+            | (Value::TimestampTz(a), Value::TimestampTz(b)) => a.cmp(b),
+            (Value::Float32(a), Value::Float32(b)) => a.total_cmp(b),
+            (Value::Float64(a), Value::Float64(b)) => a.total_cmp(b),
+            (Value::Decimal(a), Value::Decimal(b)) => a.cmp(b),
+            (Value::Uuid(a), Value::Uuid(b)) => a.cmp(b),
+            (Value::Utf8(a), Value::Utf8(b)) => a.cmp(b),
+            (Value::Binary(a), Value::Binary(b)) => a.cmp(b),
+            _ => panic!("{a:?} and {b:?} are of different types"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_round_trip_and_sort_as_their_values(
+            (types, a, b) in prop::collection::vec(any_column_type(), 1..4).prop_flat_map(|types| {
+                let values = || types.iter().map(|t| any_value(*t)).collect::<Vec<_>>();
+                (Just(types.clone()), values(), values())
+            })
+        ) {
+            let schema = schema(&types);
+            let encode = |values: &[Value]| {
+                let mut out = Vec::new();
+                encode_key(&schema, values.iter(), &mut out).unwrap();
+                out
+            };
+            let (key_a, key_b) = (encode(&a), encode(&b));
+            prop_assert_eq!(format!("{:?}", decode_key(&schema, &key_a)), format!("{:?}", Ok::<_, Malformed>(a.clone())));
+            let expected = a.iter().zip(&b).map(|(a, b)| order(a, b)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal);
+            prop_assert_eq!(key_a.cmp(&key_b), expected);
+        }
+
+        #[test]
+        fn any_bytes_decode_or_are_malformed(
+            types in prop::collection::vec(any_column_type(), 1..4),
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let _ = decode_key(&schema(&types), &bytes);
+        }
+    }
+}

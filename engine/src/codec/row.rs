@@ -1,0 +1,166 @@
+//! The columns outside the primary key as bytes: a bitmap of nulls, then each value that is not null, in column order.
+//!
+//! Numbers are little-endian and as wide as their type; text and bytes stand behind a LEB128 length.
+
+use super::{Malformed, Reader, put_varint};
+use crate::schema::{ColumnType, TableSchema};
+use crate::value::{Row, Value};
+
+/// Encodes the values outside the key. The row has been checked against the schema.
+pub(crate) fn encode_row(schema: &TableSchema, row: &[Value], out: &mut Vec<u8>) {
+    let values = || {
+        row.iter()
+            .enumerate()
+            .filter(|(position, _)| !schema.is_key(*position))
+            .map(|(_, value)| value)
+    };
+    let mut bitmap = 0u8;
+    let mut bits = 0;
+    for value in values() {
+        bitmap |= u8::from(value.is_null()) << bits;
+        bits += 1;
+        if bits == 8 {
+            out.push(bitmap);
+            (bitmap, bits) = (0, 0);
+        }
+    }
+    if bits > 0 {
+        out.push(bitmap);
+    }
+    for value in values() {
+        encode_value(value, out);
+    }
+}
+
+fn encode_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => {}
+        Value::Boolean(v) => out.push(u8::from(*v)),
+        Value::Int32(v) | Value::Date(v) => out.extend_from_slice(&v.to_le_bytes()),
+        Value::Int64(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
+            out.extend_from_slice(&v.to_le_bytes());
+        }
+        Value::Float32(v) => out.extend_from_slice(&v.to_le_bytes()),
+        Value::Float64(v) => out.extend_from_slice(&v.to_le_bytes()),
+        Value::Decimal(v) => out.extend_from_slice(&v.to_le_bytes()),
+        Value::Uuid(v) => out.extend_from_slice(v),
+        Value::Utf8(v) => {
+            put_varint(out, v.len() as u64);
+            out.extend_from_slice(v.as_bytes());
+        }
+        Value::Binary(v) => {
+            put_varint(out, v.len() as u64);
+            out.extend_from_slice(v);
+        }
+    }
+}
+
+/// A value of an encoded row, borrowed from it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ValueRef<'a> {
+    Null,
+    Boolean(bool),
+    Int32(i32),
+    Int64(i64),
+    Float32(f32),
+    Float64(f64),
+    Decimal(i128),
+    Uuid([u8; 16]),
+    Bytes(&'a [u8]),
+}
+
+/// Calls `each` with the values outside the key, in column order: one for each such column of the schema.
+pub(crate) fn decode_row<'a>(
+    schema: &TableSchema,
+    bytes: &'a [u8],
+    mut each: impl FnMut(usize, ValueRef<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    let columns = schema.columns();
+    let value_count = columns.len() - schema.primary_key().len();
+    let mut reader = Reader::new(bytes);
+    let nulls = reader.bytes(value_count.div_ceil(8))?;
+    let mut i = 0;
+    for (position, column) in columns.iter().enumerate() {
+        if schema.is_key(position) {
+            continue;
+        }
+        let null = nulls
+            .get(i / 8)
+            .is_some_and(|byte| byte >> (i % 8) & 1 == 1);
+        i += 1;
+        let value = if null {
+            ValueRef::Null
+        } else {
+            decode_value(column.column_type, &mut reader)?
+        };
+        each(position, value)?;
+    }
+    reader.finish()
+}
+
+fn decode_value<'a>(
+    column_type: ColumnType,
+    reader: &mut Reader<'a>,
+) -> Result<ValueRef<'a>, Malformed> {
+    Ok(match column_type {
+        ColumnType::Boolean => ValueRef::Boolean(reader.u8()? != 0),
+        ColumnType::Int32 | ColumnType::Date => {
+            ValueRef::Int32(i32::from_le_bytes(reader.array()?))
+        }
+        ColumnType::Int64 | ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
+            ValueRef::Int64(i64::from_le_bytes(reader.array()?))
+        }
+        ColumnType::Float32 => ValueRef::Float32(f32::from_le_bytes(reader.array()?)),
+        ColumnType::Float64 => ValueRef::Float64(f64::from_le_bytes(reader.array()?)),
+        ColumnType::Decimal { .. } => ValueRef::Decimal(i128::from_le_bytes(reader.array()?)),
+        ColumnType::Uuid => ValueRef::Uuid(reader.array()?),
+        ColumnType::Utf8 | ColumnType::Binary => {
+            let len = usize::try_from(reader.varint()?).map_err(|_| Malformed("value too long"))?;
+            ValueRef::Bytes(reader.bytes(len)?)
+        }
+    })
+}
+
+/// Puts key values and encoded values together into a whole row.
+pub(crate) fn join_row(
+    schema: &TableSchema,
+    key: Vec<Value>,
+    bytes: &[u8],
+) -> Result<Row, Malformed> {
+    let mut row = vec![Value::Null; schema.columns().len()];
+    for (value, &position) in key.into_iter().zip(schema.primary_key()) {
+        *row.get_mut(position)
+            .ok_or(Malformed("key column out of range"))? = value;
+    }
+    decode_row(schema, bytes, |position, value| {
+        let column_type = schema
+            .columns()
+            .get(position)
+            .map(|column| column.column_type);
+        let slot = row
+            .get_mut(position)
+            .ok_or(Malformed("column out of range"))?;
+        *slot = match (value, column_type) {
+            (ValueRef::Null, _) => Value::Null,
+            (ValueRef::Boolean(v), _) => Value::Boolean(v),
+            (ValueRef::Int32(v), Some(ColumnType::Date)) => Value::Date(v),
+            (ValueRef::Int32(v), _) => Value::Int32(v),
+            (ValueRef::Int64(v), Some(ColumnType::Time)) => Value::Time(v),
+            (ValueRef::Int64(v), Some(ColumnType::Timestamp)) => Value::Timestamp(v),
+            (ValueRef::Int64(v), Some(ColumnType::TimestampTz)) => Value::TimestampTz(v),
+            (ValueRef::Int64(v), _) => Value::Int64(v),
+            (ValueRef::Float32(v), _) => Value::Float32(v),
+            (ValueRef::Float64(v), _) => Value::Float64(v),
+            (ValueRef::Decimal(v), _) => Value::Decimal(v),
+            (ValueRef::Uuid(v), _) => Value::Uuid(v),
+            (ValueRef::Bytes(v), Some(ColumnType::Utf8)) => Value::Utf8(
+                std::str::from_utf8(v)
+                    .map_err(|_| Malformed("text is not UTF-8"))?
+                    .to_owned(),
+            ),
+            (ValueRef::Bytes(v), _) => Value::Binary(v.to_vec()),
+        };
+        Ok(())
+    })?;
+    Ok(row)
+}

@@ -1,0 +1,467 @@
+//! The database: opening, tables, and what its parts share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use moonshine_sysprobe::Profile;
+use parking_lot::{Mutex, RwLock};
+use uuid::Uuid;
+
+use crate::cache::pins::Pins;
+use crate::cache::record_store::{RecordEntry, RecordStore};
+use crate::cache::table::TableState;
+use crate::codec::{Malformed, len_u32};
+use crate::error::{Error, Result};
+use crate::export::{Changes, Export, Exported, PendingExport, PendingRecord};
+use crate::io::{FileLock, Io, SyscallIo};
+use crate::log::delta::decode_delta;
+use crate::log::fact::encode_table;
+use crate::log::format::RecordKind;
+use crate::log::queue::{CommitQueue, Committer, Ticket};
+use crate::log::recovery::replay_log;
+use crate::log::segment::{SegmentWriter, segment_number};
+use crate::manifest::Manifest;
+use crate::origins::{Origin, Origins};
+use crate::replay::Replay;
+use crate::schema::TableSchema;
+use crate::snapshot::Snapshot;
+use crate::transaction::Transaction;
+
+/// How to open a database.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The machine's S-Size and S-Paral; `None` for safe defaults. A database keeps the shards it was created with.
+    pub profile: Option<Profile>,
+    /// Most bytes of deltas held in memory. Keys and their index come on top.
+    pub memory_budget_bytes: u64,
+    /// A segment of the log ends before it would grow beyond this, unless one block alone is larger.
+    pub segment_size_bytes_max: u64,
+    /// Files and randomness.
+    pub io: Arc<dyn Io>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            profile: None,
+            memory_budget_bytes: 256 * 1024 * 1024,
+            segment_size_bytes_max: 64 * 1024 * 1024,
+            io: Arc::new(SyscallIo),
+        }
+    }
+}
+
+/// A database: tables with a primary key, in a folder.
+///
+/// A clone is the same database. When the last one is dropped, what was submitted is written and the folder unlocked.
+#[derive(Clone, Debug)]
+pub struct Database {
+    open: Arc<Open>,
+}
+
+/// What lives until the last clone of a [`Database`] is dropped.
+#[derive(Debug)]
+struct Open {
+    shared: Arc<Shared>,
+    committer: Option<JoinHandle<()>>,
+    /// One creation of a table at a time.
+    creating: Mutex<()>,
+    _lock: Option<Box<dyn FileLock>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(committer) = self.committer.take()
+            && committer.join().is_err()
+        {
+            tracing::error!("the thread that writes the log ended in a panic");
+        }
+    }
+}
+
+/// What readers, writers and the committer share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) database_id: Uuid,
+    pub(crate) shard_bits: u32,
+    read_only: bool,
+    pub(crate) tables: RwLock<Vec<Arc<TableState>>>,
+    pub(crate) records: RecordStore,
+    pub(crate) pins: Pins,
+    pub(crate) origins: Origins,
+    pub(crate) queue: CommitQueue,
+    pending: Mutex<Vec<PendingRecord>>,
+}
+
+impl Shared {
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::Usage("the database is open read-only".into()));
+        }
+        self.queue
+            .failure()
+            .map_or(Ok(()), |reason| Err(Error::Poisoned(reason)))
+    }
+
+    pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
+        if table.state.database_id == self.database_id {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "table '{}' belongs to another database",
+            table.name()
+        )))
+    }
+
+    pub(crate) fn submit(&self, kind: RecordKind, body: Vec<u8>) -> Result<Ticket> {
+        self.queue.submit(self, kind, body)
+    }
+
+    /// Writes a record durably.
+    pub(crate) fn log(&self, kind: RecordKind, body: Vec<u8>) -> Result<()> {
+        self.queue.wait(self.submit(kind, body)?)
+    }
+
+    /// Takes a delta that is durable into the DeltaCache. It is not yet visible.
+    pub(crate) fn apply_delta(
+        &self,
+        seq: u64,
+        entry: RecordEntry,
+        body: Arc<[u8]>,
+    ) -> Result<(), Malformed> {
+        let delta = decode_delta(&body)?;
+        let horizon_seq = self.pins.horizon_seq();
+        let record = self.records.add(entry, body.clone());
+        for part in &delta.tables {
+            let table = self.tables.read().get(part.table_id as usize).cloned();
+            table
+                .ok_or(Malformed("a delta of an unknown table"))?
+                .apply(seq, record, part, horizon_seq)?;
+        }
+        if let Some(origin) = delta.origin {
+            self.origins.advance(seq, origin, horizon_seq);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_table(&self, state: TableState) -> Table {
+        let state = Arc::new(state);
+        self.tables.write().push(state.clone());
+        Table { state }
+    }
+
+    pub(crate) fn add_pending(&self, record: PendingRecord) {
+        self.pending.lock().push(record);
+    }
+
+    pub(crate) fn remove_pending(&self, commit_id: Uuid) {
+        self.pending
+            .lock()
+            .retain(|record| record.commit_id != commit_id);
+    }
+
+    pub(crate) fn has_pending(&self, table: &Table) -> bool {
+        self.pending
+            .lock()
+            .iter()
+            .any(|record| record.table.id() == table.id())
+    }
+}
+
+/// A table of a database.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub(crate) state: Arc<TableState>,
+}
+
+impl Table {
+    /// Its number in the database, from 0, in order of creation.
+    pub fn id(&self) -> u32 {
+        self.state.id
+    }
+
+    /// Its name, by convention `namespace.table`.
+    pub fn name(&self) -> &str {
+        self.state.schema.name()
+    }
+
+    /// Its columns and primary key.
+    pub fn schema(&self) -> &Arc<TableSchema> {
+        &self.state.schema
+    }
+}
+
+impl Database {
+    /// Opens the database in a folder, creating it if there is none, and locks it.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process has it, [`Error::Corrupt`] naming file and byte if stored bytes are damaged,
+    /// [`Error::Io`] if the system refuses a file.
+    pub fn open(folder: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let folder = folder.as_ref();
+        let io = options.io.clone();
+        io.create_folder(folder)
+            .map_err(|source| Error::io("create", folder, source))?;
+        let lock_path = folder.join("LOCK");
+        let lock = io
+            .try_lock(&lock_path)
+            .map_err(|source| Error::io("lock", &lock_path, source))?;
+        let lock = lock.ok_or_else(|| Error::Locked(folder.to_owned()))?;
+        let manifest = match Manifest::read(&*io, folder)? {
+            Some(manifest) => manifest,
+            None => create(&options, folder)?,
+        };
+        let log_folder = log_folder(folder);
+        let (shared, end) = recover(&options, manifest, &log_folder, false)?;
+        let mut writer = SegmentWriter::new(
+            io,
+            &log_folder,
+            manifest.database_id,
+            options.segment_size_bytes_max,
+            end.last_segment_number,
+            end.last_block_number,
+        );
+        if let Some((segment, len_bytes)) = end.tail {
+            writer.resume(
+                segment,
+                len_u32(end.segment_count.saturating_sub(1)),
+                len_bytes,
+            );
+        }
+        let committer = Committer::new(shared.clone(), writer);
+        let committer = std::thread::Builder::new()
+            .name("moonshine-commit".into())
+            .spawn(move || committer.run())
+            .map_err(|source| Error::io("start a thread for", folder, source))?;
+        let open = Open {
+            shared,
+            committer: Some(committer),
+            creating: Mutex::new(()),
+            _lock: Some(lock),
+        };
+        Ok(Database {
+            open: Arc::new(open),
+        })
+    }
+
+    /// Opens the database in a folder to read, as it is now, beside a process that writes to it or without one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is no database, [`Error::Corrupt`] and [`Error::Io`] as for [`open`](Self::open).
+    pub fn open_read_only(folder: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let folder = folder.as_ref();
+        let manifest = Manifest::read(&*options.io, folder)?
+            .ok_or_else(|| Error::Usage(format!("there is no database in {}", folder.display())))?;
+        let (shared, _) = recover(&options, manifest, &log_folder(folder), true)?;
+        let open = Open {
+            shared,
+            committer: None,
+            creating: Mutex::new(()),
+            _lock: None,
+        };
+        Ok(Database {
+            open: Arc::new(open),
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.open.shared
+    }
+
+    pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
+        self.shared().check_table(table)
+    }
+
+    /// The database's identity, given at its creation.
+    pub fn id(&self) -> Uuid {
+        self.shared().database_id
+    }
+
+    /// Creates a table, durably. One that exists with the same schema is returned as it is.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] if one exists with another schema; [`Error::Usage`] if the database is read-only.
+    pub fn create_table(&self, schema: TableSchema) -> Result<Table> {
+        let shared = self.shared();
+        let _creating = self.open.creating.lock();
+        if let Some(table) = self.table(schema.name()) {
+            if **table.schema() == schema {
+                return Ok(table);
+            }
+            return Err(Error::Schema(format!(
+                "table '{}' exists with another schema",
+                schema.name()
+            )));
+        }
+        shared.check_writable()?;
+        let id = len_u32(shared.tables.read().len());
+        shared.log(RecordKind::Table, encode_table(id, &schema))?;
+        Ok(shared.add_table(TableState::new(
+            shared.database_id,
+            id,
+            schema,
+            shared.shard_bits,
+        )))
+    }
+
+    /// The table of that name.
+    pub fn table(&self, name: &str) -> Option<Table> {
+        let tables = self.shared().tables.read();
+        tables
+            .iter()
+            .find(|state| state.schema.name() == name)
+            .map(|state| Table {
+                state: state.clone(),
+            })
+    }
+
+    /// All tables, in order of creation.
+    pub fn tables(&self) -> Vec<Table> {
+        self.shared()
+            .tables
+            .read()
+            .iter()
+            .map(|state| Table {
+                state: state.clone(),
+            })
+            .collect()
+    }
+
+    /// Starts a transaction.
+    pub fn begin(&self) -> Transaction {
+        Transaction::new(self.clone())
+    }
+
+    /// The newest visible state.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.shared().clone())
+    }
+
+    /// The newest durable position of a source.
+    pub fn origin(&self, source: &str) -> Option<Origin> {
+        self.shared().origins.of(source, self.durable_seq())
+    }
+
+    /// The newest commit sequence that is durable and visible; all before it are.
+    pub fn durable_seq(&self) -> u64 {
+        self.shared().pins.visible_seq()
+    }
+
+    /// Waits until a submitted commit sequence is durable and visible.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the log can't be written.
+    pub fn wait_durable(&self, seq: u64) -> Result<()> {
+        self.shared()
+            .pins
+            .wait_visible(seq)
+            .map_err(Error::Poisoned)
+    }
+
+    /// The net change of a table from its last committed export to a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the snapshot is older than the export.
+    pub fn changes(&self, table: &Table, snapshot: &Snapshot) -> Result<Changes> {
+        self.check_table(table)?;
+        Changes::gather(table, snapshot)
+    }
+
+    /// Starts an export of a table at a snapshot; one at a time a table.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if one is under way or pending, if the snapshot is older than the last one, or if the database
+    /// is read-only.
+    pub fn begin_export(&self, table: &Table, snapshot: &Snapshot) -> Result<Export> {
+        self.check_table(table)?;
+        Export::begin(self.shared(), table, snapshot)
+    }
+
+    /// The last committed export of a table.
+    pub fn exported(&self, table: &Table) -> Option<Exported> {
+        table.state.exported()
+    }
+
+    /// The exports that were prepared and neither committed nor aborted.
+    pub fn pending_exports(&self) -> Vec<PendingExport> {
+        let pending = self.shared().pending.lock();
+        pending
+            .iter()
+            .map(|record| PendingExport::new(self.shared().clone(), record.clone()))
+            .collect()
+    }
+}
+
+fn log_folder(folder: &Path) -> PathBuf {
+    folder.join("log")
+}
+
+fn create(options: &Options, folder: &Path) -> Result<Manifest> {
+    let io = &*options.io;
+    let log_folder = log_folder(folder);
+    io.create_folder(&log_folder)
+        .map_err(|source| Error::io("create", &log_folder, source))?;
+    let files = io
+        .list(&log_folder)
+        .map_err(|source| Error::io("list", &log_folder, source))?;
+    if let Some(path) = files
+        .into_iter()
+        .find(|path| segment_number(path).is_some())
+    {
+        return Err(Error::Corrupt {
+            path,
+            offset: 0,
+            reason: "a log without the manifest of its database".into(),
+        });
+    }
+    let profile = match options.profile {
+        Some(profile) => profile,
+        None => {
+            let profile = Profile::safe_defaults();
+            tracing::info!(
+                s_size_bytes = profile.s_size_bytes,
+                s_paral = profile.s_paral,
+                "created a database from safe defaults: the device was not measured"
+            );
+            profile
+        }
+    };
+    let manifest = Manifest {
+        database_id: uuid::Builder::from_random_bytes(io.random_u128().to_be_bytes()).into_uuid(),
+        shard_bits: profile.s_paral.ilog2(),
+    };
+    manifest.write(io, folder)?;
+    Ok(manifest)
+}
+
+fn recover(
+    options: &Options,
+    manifest: Manifest,
+    log_folder: &Path,
+    read_only: bool,
+) -> Result<(Arc<Shared>, crate::log::recovery::LogEnd)> {
+    let mut shared = Shared {
+        database_id: manifest.database_id,
+        shard_bits: manifest.shard_bits,
+        read_only,
+        tables: RwLock::default(),
+        records: RecordStore::new(manifest.database_id, options.memory_budget_bytes),
+        pins: Pins::default(),
+        origins: Origins::default(),
+        queue: CommitQueue::new(0),
+        pending: Mutex::default(),
+    };
+    let mut replay = Replay::new(&shared);
+    let end = replay_log(
+        &*options.io,
+        log_folder,
+        manifest.database_id,
+        !read_only,
+        &mut replay,
+    )?;
+    let last_seq = replay.finish();
+    shared.queue = CommitQueue::new(last_seq);
+    Ok((Arc::new(shared), end))
+}

@@ -1,0 +1,102 @@
+//! The engine's only way to the outside: files and randomness, through one small trait.
+//!
+//! [`SyscallIo`] is the operating system by plain system calls. [`SimulatedIo`] is a disk in memory that forgets what
+//! was not synced, tears writes and fails on a seeded schedule, for tests of recovery. Nothing else in the crate names
+//! `std::fs`, a wall clock or a random source; clippy holds it to that.
+
+mod simulated;
+mod syscall;
+
+use std::io::Result;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use simulated::{CrashStyle, SimulatedIo};
+pub use syscall::SyscallIo;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// An existing file, to read.
+    Read,
+    /// An existing file, to read and write.
+    Write,
+    /// A new file, to read and write; it must not exist.
+    CreateNew,
+}
+
+/// Files, randomness: everything that is not computation.
+///
+/// Paths are passed through as they are. Every call may block.
+pub trait Io: Send + Sync + std::fmt::Debug {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// As the system answers: not found, exists already, no permission, too many open files.
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn IoFile>>;
+    /// Creates a folder and those above it that are missing.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn create_folder(&self, path: &Path) -> Result<()>;
+    /// The files of a folder, in no order.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn list(&self, folder: &Path) -> Result<Vec<PathBuf>>;
+    /// Gives a file another name, over one that has it; atomic, durable after [`sync_folder`](Self::sync_folder).
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Removes a file; durable after [`sync_folder`](Self::sync_folder).
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn remove(&self, path: &Path) -> Result<()>;
+    /// Makes the folder's list of files durable.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn sync_folder(&self, folder: &Path) -> Result<()>;
+    /// Takes the exclusive lock that the file at this path stands for, creating it if need be. `None` while another
+    /// holder has it. Dropping the guard, or the death of the process, releases it.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn try_lock(&self, path: &Path) -> Result<Option<Box<dyn FileLock>>>;
+    /// 128 random bits.
+    fn random_u128(&self) -> u128;
+}
+
+/// A lock that is held until this is dropped.
+pub trait FileLock: Send + Sync + std::fmt::Debug {}
+
+/// An open file. Offsets and lengths are in bytes.
+pub trait IoFile: Send + Sync + std::fmt::Debug {
+    /// Fills the buffer from that offset.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the file ends before the buffer is full; else as the system answers.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
+    /// Writes all bytes at that offset. Durable only after [`sync_data`](Self::sync_data).
+    ///
+    /// # Errors
+    /// As the system answers; a part may have been written.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
+    /// Makes what was written durable, with the file's length.
+    ///
+    /// # Errors
+    /// As the system answers. What was written since the last sync is then in an unknown state for good.
+    fn sync_data(&self) -> Result<()>;
+    /// The file's length.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn len_bytes(&self) -> Result<u64>;
+    /// Cuts the file, or lengthens it with zeros.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn set_len(&self, len_bytes: u64) -> Result<()>;
+}

@@ -1,0 +1,310 @@
+//! A disk in memory that forgets and fails on schedule.
+
+use std::collections::BTreeMap;
+use std::io::{Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{FileLock, Io, IoFile, OpenMode};
+
+/// The unit that a torn write is torn in, in bytes: a device writes a sector whole or not at all.
+const SECTOR_SIZE_BYTES: usize = 512;
+
+/// What becomes of writes that were not synced when the power fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashStyle {
+    /// All of them are lost.
+    LoseUnsynced,
+    /// Each sector of each of them arrived or not, by the random numbers of that seed: torn and reordered.
+    TearUnsynced(u64),
+    /// The process died and the machine lives: all of them arrived.
+    KeepUnsynced,
+}
+
+/// A disk in memory. Clones share it, as two openers share a device.
+///
+/// File creation, renames and removals are durable at once; the bytes of a file only after a sync. Locks are not kept
+/// across [`crash`](Self::crash).
+#[derive(Clone, Debug)]
+pub struct SimulatedIo {
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    files: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
+    locks: Vec<(PathBuf, Arc<()>)>,
+    random_state: u64,
+    writes_until_failure: Option<u64>,
+    syncs_fail: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    synced: Vec<u8>,
+    current: Vec<u8>,
+}
+
+impl SimulatedIo {
+    /// An empty disk whose random numbers follow from the seed.
+    pub fn new(seed: u64) -> Self {
+        SimulatedIo {
+            disk: Arc::new(Mutex::new(Disk {
+                random_state: seed,
+                ..Disk::default()
+            })),
+        }
+    }
+
+    /// What a machine finds on this disk after a crash now. The disk itself goes on.
+    pub fn crash(&self, style: CrashStyle) -> SimulatedIo {
+        let disk = self.disk.lock();
+        let mut random_state = match style {
+            CrashStyle::TearUnsynced(seed) => seed,
+            _ => disk.random_state,
+        };
+        let files = disk
+            .files
+            .iter()
+            .map(|(path, content)| {
+                let content = content.lock();
+                let bytes = match style {
+                    CrashStyle::LoseUnsynced => content.synced.clone(),
+                    CrashStyle::KeepUnsynced => content.current.clone(),
+                    CrashStyle::TearUnsynced(_) => torn(&content, &mut random_state),
+                };
+                (
+                    path.clone(),
+                    Arc::new(Mutex::new(Content {
+                        synced: bytes.clone(),
+                        current: bytes,
+                    })),
+                )
+            })
+            .collect();
+        SimulatedIo {
+            disk: Arc::new(Mutex::new(Disk {
+                files,
+                random_state,
+                ..Disk::default()
+            })),
+        }
+    }
+
+    /// Lets that many writes pass, then fails every one with "no space".
+    pub fn fail_writes_after(&self, writes: u64) {
+        self.disk.lock().writes_until_failure = Some(writes);
+    }
+
+    /// Makes every sync fail, or work again.
+    pub fn fail_syncs(&self, fail: bool) {
+        self.disk.lock().syncs_fail = fail;
+    }
+
+    /// Flips bits of a stored byte, as a failing device does.
+    ///
+    /// # Errors
+    /// `NotFound` where the file or the byte does not exist.
+    pub fn damage(&self, path: &Path, offset: usize, flip: u8) -> Result<()> {
+        let content = self.content(path)?;
+        let mut content = content.lock();
+        let Content { synced, current } = &mut *content;
+        for bytes in [synced, current] {
+            *bytes.get_mut(offset).ok_or(ErrorKind::NotFound)? ^= flip;
+        }
+        Ok(())
+    }
+
+    /// The paths and lengths in bytes of all files.
+    pub fn files(&self) -> Vec<(PathBuf, usize)> {
+        self.disk
+            .lock()
+            .files
+            .iter()
+            .map(|(path, content)| (path.clone(), content.lock().current.len()))
+            .collect()
+    }
+
+    fn content(&self, path: &Path) -> Result<Arc<Mutex<Content>>> {
+        self.disk
+            .lock()
+            .files
+            .get(path)
+            .cloned()
+            .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+}
+
+fn torn(content: &Content, random_state: &mut u64) -> Vec<u8> {
+    let keep_len = next_random(random_state) & 1 == 0;
+    let len = if keep_len {
+        content.current.len()
+    } else {
+        content.synced.len()
+    };
+    let mut bytes = content.synced.clone();
+    bytes.resize(len, 0);
+    let sectors = bytes
+        .chunks_mut(SECTOR_SIZE_BYTES)
+        .zip(content.current.chunks(SECTOR_SIZE_BYTES));
+    for (kept, written) in sectors {
+        if next_random(random_state) & 1 == 0 {
+            for (kept, written) in kept.iter_mut().zip(written) {
+                *kept = *written;
+            }
+        }
+    }
+    bytes
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Io for SimulatedIo {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn IoFile>> {
+        let mut disk = self.disk.lock();
+        let content = match (mode, disk.files.get(path)) {
+            (OpenMode::CreateNew, Some(_)) => return Err(ErrorKind::AlreadyExists.into()),
+            (OpenMode::CreateNew, None) => {
+                let content = Arc::new(Mutex::new(Content::default()));
+                disk.files.insert(path.to_owned(), content.clone());
+                content
+            }
+            (_, Some(content)) => content.clone(),
+            (_, None) => return Err(ErrorKind::NotFound.into()),
+        };
+        Ok(Arc::new(SimulatedFile {
+            content,
+            disk: self.disk.clone(),
+        }))
+    }
+
+    fn create_folder(&self, _path: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        Ok(self
+            .disk
+            .lock()
+            .files
+            .keys()
+            .filter(|path| path.parent() == Some(folder))
+            .cloned()
+            .collect())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let mut disk = self.disk.lock();
+        let content = disk.files.remove(from).ok_or(ErrorKind::NotFound)?;
+        disk.files.insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.disk
+            .lock()
+            .files
+            .remove(path)
+            .map(|_| ())
+            .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn sync_folder(&self, _folder: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn try_lock(&self, path: &Path) -> Result<Option<Box<dyn FileLock>>> {
+        let mut disk = self.disk.lock();
+        disk.locks
+            .retain(|(_, holder)| Arc::strong_count(holder) > 1);
+        if disk.locks.iter().any(|(locked, _)| locked == path) {
+            return Ok(None);
+        }
+        let holder = Arc::new(());
+        disk.locks.push((path.to_owned(), holder.clone()));
+        Ok(Some(Box::new(SimulatedLock(holder))))
+    }
+
+    fn random_u128(&self) -> u128 {
+        let mut disk = self.disk.lock();
+        let high = next_random(&mut disk.random_state);
+        let low = next_random(&mut disk.random_state);
+        u128::from(high) << 64 | u128::from(low)
+    }
+}
+
+/// Counted by the disk: while it lives the path is locked.
+#[derive(Debug)]
+struct SimulatedLock(#[allow(dead_code, reason = "held, never read")] Arc<()>);
+
+impl FileLock for SimulatedLock {}
+
+#[derive(Debug)]
+struct SimulatedFile {
+    content: Arc<Mutex<Content>>,
+    disk: Arc<Mutex<Disk>>,
+}
+
+fn position(offset: u64) -> Result<usize> {
+    usize::try_from(offset).map_err(|_| ErrorKind::InvalidInput.into())
+}
+
+impl IoFile for SimulatedFile {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let content = self.content.lock();
+        let start = position(offset)?;
+        let stored = content
+            .current
+            .get(start..start.saturating_add(buffer.len()));
+        buffer.copy_from_slice(stored.ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        if let Some(left) = &mut self.disk.lock().writes_until_failure {
+            *left = left
+                .checked_sub(1)
+                .ok_or_else(|| Error::from(ErrorKind::StorageFull))?;
+        }
+        let mut content = self.content.lock();
+        let start = position(offset)?;
+        let end = start + bytes.len();
+        if content.current.len() < end {
+            content.current.resize(end, 0);
+        }
+        content
+            .current
+            .get_mut(start..end)
+            .ok_or(ErrorKind::InvalidInput)?
+            .copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        if self.disk.lock().syncs_fail {
+            return Err(Error::other("simulated sync failure"));
+        }
+        let mut content = self.content.lock();
+        let Content { synced, current } = &mut *content;
+        synced.clone_from(current);
+        Ok(())
+    }
+
+    fn len_bytes(&self) -> Result<u64> {
+        Ok(self.content.lock().current.len() as u64)
+    }
+
+    fn set_len(&self, len_bytes: u64) -> Result<()> {
+        self.content.lock().current.resize(position(len_bytes)?, 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! The DeltaLog: one sequence of segment files a database, holding every delta in commit order.
+//!
+//! A segment is a header and then blocks; a block is what one group commit wrote at once, and holds records; a record
+//! is a delta (rows, [`delta`]) or a fact about tables and exports ([`fact`]), with one checksum each. [`queue`] gathers
+//! the records of concurrent commits, [`segment`] writes them, [`recovery`] reads them all after a start. The bytes are
+//! described in docs/format.md and defined in [`format`].
+
+pub(crate) mod delta;
+pub(crate) mod fact;
+pub(crate) mod format;
+pub(crate) mod queue;
+pub(crate) mod recovery;
+pub(crate) mod segment;

@@ -1,0 +1,274 @@
+//! Reading the whole log after a start, and telling what a crash tore from what is damaged.
+//!
+//! Every block says up to which block the log was durable when it was written. So bytes that don't verify are damage,
+//! and an error, if they lie in a segment that another follows, or if a later block says that this one was durable.
+//! Otherwise they are the end of a write that a crash cut short and nobody was told of: they are dropped.
+
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::format::{
+    BLOCK_HEADER_SIZE_BYTES, BLOCK_MAGIC, BlockHeader, RECORD_HEADER_SIZE_BYTES, RecordHeader,
+    SEGMENT_HEADER_SIZE_BYTES, SegmentHeader,
+};
+use super::segment::segment_number;
+use crate::cache::record_store::{OpenSegment, RecordEntry};
+use crate::codec::Malformed;
+use crate::error::{Error, Result};
+use crate::io::{Io, OpenMode};
+
+/// What the log was found to end with.
+#[derive(Debug)]
+pub(crate) struct LogEnd {
+    pub(crate) last_segment_number: u64,
+    pub(crate) last_block_number: u64,
+    /// How many segments were read.
+    pub(crate) segment_count: usize,
+    /// The newest segment and its length in bytes up to its last whole block; `None` if there is none to go on in.
+    pub(crate) tail: Option<(OpenSegment, u64)>,
+}
+
+/// Who takes what the log holds, in its order.
+pub(crate) trait LogReplay {
+    /// A segment's records follow.
+    fn segment(&mut self, segment: &OpenSegment);
+    /// A record that passed its checksum. `Malformed` says that its body is not what its kind says.
+    fn record(
+        &mut self,
+        entry: RecordEntry,
+        header: RecordHeader,
+        body: &[u8],
+    ) -> Result<(), Malformed>;
+}
+
+/// Reads all segments of a folder. With `repair`, what a crash tore is cut off, so that writing can go on.
+pub(crate) fn replay_log(
+    io: &dyn Io,
+    folder: &Path,
+    database_id: Uuid,
+    repair: bool,
+    replay: &mut dyn LogReplay,
+) -> Result<LogEnd> {
+    let files = io
+        .list(folder)
+        .map_err(|source| Error::io("list", folder, source))?;
+    let mut segments: Vec<_> = files
+        .into_iter()
+        .filter_map(|path| Some((segment_number(&path)?, path)))
+        .collect();
+    segments.sort();
+    let mut end = LogEnd {
+        last_segment_number: 0,
+        last_block_number: 0,
+        segment_count: 0,
+        tail: None,
+    };
+    let count = segments.len();
+    for (i, (number, path)) in segments.into_iter().enumerate() {
+        let last = i + 1 == count;
+        let corrupt = |offset, reason: &str| Error::Corrupt {
+            path: path.clone(),
+            offset,
+            reason: reason.to_owned(),
+        };
+        if number != end.last_segment_number + 1 {
+            return Err(corrupt(
+                0,
+                &format!(
+                    "segment {} before it is missing",
+                    end.last_segment_number + 1
+                ),
+            ));
+        }
+        let mode = if repair {
+            OpenMode::Write
+        } else {
+            OpenMode::Read
+        };
+        let file = io
+            .open(&path, mode)
+            .map_err(|source| Error::io("open", &path, source))?;
+        let len_bytes = file
+            .len_bytes()
+            .map_err(|source| Error::io("read", &path, source))?;
+        let len = usize::try_from(len_bytes).map_err(|_| corrupt(0, "file too large"))?;
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|source| Error::io("read", &path, source))?;
+        let segment = OpenSegment {
+            path: path.clone(),
+            file,
+        };
+
+        match SegmentHeader::decode(&bytes) {
+            Ok(header)
+                if header
+                    == (SegmentHeader {
+                        database_id,
+                        segment_number: number,
+                    }) => {}
+            Ok(_) => {
+                return Err(corrupt(
+                    0,
+                    "the segment belongs to another database or place",
+                ));
+            }
+            Err(_) if last && later_block(&bytes, database_id).is_none() => {
+                // A crash while the segment was started; nothing was ever written to it.
+                if repair {
+                    io.remove(&path)
+                        .map_err(|source| Error::io("remove", &path, source))?;
+                    io.sync_folder(folder)
+                        .map_err(|source| Error::io("sync", folder, source))?;
+                }
+                return Ok(end);
+            }
+            Err(malformed) => return Err(corrupt(0, malformed.0)),
+        }
+        replay.segment(&segment);
+        end.segment_count = i + 1;
+        let mut scan = SegmentScan {
+            bytes: &bytes,
+            database_id,
+            segment: crate::codec::len_u32(i),
+            replay,
+        };
+        let (valid_len, stop) = scan.run(&mut end.last_block_number);
+        end.last_segment_number = number;
+        match stop {
+            None => {}
+            Some(Stop::Unreadable(malformed)) => {
+                return Err(corrupt(valid_len as u64, malformed.0));
+            }
+            Some(Stop::Unverified(malformed)) => {
+                let tail = bytes.get(valid_len + 1..).unwrap_or_default();
+                let later = later_block(tail, database_id);
+                if !last
+                    || later.is_some_and(|block| block.durable_block_number > end.last_block_number)
+                {
+                    return Err(corrupt(valid_len as u64, malformed.0));
+                }
+                tracing::warn!(
+                    path = %path.display(),
+                    offset = valid_len,
+                    dropped_bytes = len - valid_len,
+                    "dropped the end of the log, which a crash cut short"
+                );
+                if repair {
+                    segment
+                        .file
+                        .set_len(valid_len as u64)
+                        .map_err(|source| Error::io("cut", &path, source))?;
+                    segment
+                        .file
+                        .sync_data()
+                        .map_err(|source| Error::io("sync", &path, source))?;
+                }
+            }
+        }
+        end.tail = Some((segment, valid_len as u64));
+    }
+    Ok(end)
+}
+
+/// Why a scan ended before the end of its segment.
+enum Stop {
+    /// A checksum does not fit: torn or damaged.
+    Unverified(Malformed),
+    /// The checksums fit and the content does not decode: damaged, or written by a faulty build.
+    Unreadable(Malformed),
+}
+
+/// A record with its offset in the block's body.
+type PlacedRecord<'b> = (usize, RecordHeader, &'b [u8]);
+
+struct SegmentScan<'a> {
+    bytes: &'a [u8],
+    database_id: Uuid,
+    segment: u32,
+    replay: &'a mut dyn LogReplay,
+}
+
+impl SegmentScan<'_> {
+    /// Replays whole blocks; returns the length up to which the segment is valid.
+    fn run(&mut self, last_block_number: &mut u64) -> (usize, Option<Stop>) {
+        let mut valid_len = SEGMENT_HEADER_SIZE_BYTES;
+        while valid_len < self.bytes.len() {
+            match self.block(valid_len, *last_block_number + 1) {
+                Ok(block_len) => {
+                    valid_len += block_len;
+                    *last_block_number += 1;
+                }
+                Err(stop) => return (valid_len, Some(stop)),
+            }
+        }
+        (valid_len, None)
+    }
+
+    fn block(&mut self, offset: usize, block_number: u64) -> Result<usize, Stop> {
+        let rest = self.bytes.get(offset..).unwrap_or_default();
+        let header = BlockHeader::decode(rest, self.database_id).map_err(Stop::Unverified)?;
+        if header.block_number != block_number {
+            return Err(Stop::Unverified(Malformed(
+                "a block is missing before this one",
+            )));
+        }
+        let body_len = usize::try_from(header.body_size_bytes).unwrap_or(usize::MAX);
+        let body = rest
+            .get(BLOCK_HEADER_SIZE_BYTES..)
+            .and_then(|body| body.get(..body_len));
+        let body = body.ok_or(Stop::Unverified(Malformed("block ends early")))?;
+        // All of a block verifies before any of it is replayed.
+        let records = self
+            .records(body, header.record_count)
+            .map_err(Stop::Unverified)?;
+        let body_offset = (offset + BLOCK_HEADER_SIZE_BYTES) as u64;
+        for (record_offset, header, record_body) in records {
+            let entry = RecordEntry {
+                segment: self.segment,
+                offset: body_offset + record_offset as u64,
+                body_size_bytes: header.body_size_bytes,
+            };
+            self.replay
+                .record(entry, header, record_body)
+                .map_err(Stop::Unreadable)?;
+        }
+        Ok(BLOCK_HEADER_SIZE_BYTES + body_len)
+    }
+
+    fn records<'b>(
+        &self,
+        body: &'b [u8],
+        record_count: u32,
+    ) -> Result<Vec<PlacedRecord<'b>>, Malformed> {
+        let mut records = Vec::new();
+        let mut offset = 0;
+        while offset < body.len() {
+            let rest = body.get(offset..).unwrap_or_default();
+            let header = RecordHeader::decode(rest)?;
+            let record_len = RECORD_HEADER_SIZE_BYTES + header.body_size_bytes as usize;
+            let record_body = rest
+                .get(RECORD_HEADER_SIZE_BYTES..record_len)
+                .ok_or(Malformed("record ends early"))?;
+            header.verify(record_body, self.database_id)?;
+            records.push((offset, header, record_body));
+            offset += record_len;
+        }
+        if records.len() != record_count as usize {
+            return Err(Malformed("another number of records than the block says"));
+        }
+        Ok(records)
+    }
+}
+
+/// The last block whose header verifies in bytes that may start anywhere.
+fn later_block(bytes: &[u8], database_id: Uuid) -> Option<BlockHeader> {
+    let starts = bytes
+        .windows(BLOCK_MAGIC.len())
+        .enumerate()
+        .filter(|(_, window)| window == BLOCK_MAGIC);
+    starts
+        .rev()
+        .find_map(|(offset, _)| BlockHeader::decode(bytes.get(offset..)?, database_id).ok())
+}

@@ -1,0 +1,173 @@
+//! Writing: the newest segment of the log, and the next one when it is full.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::format::{
+    BLOCK_HEADER_SIZE_BYTES, BlockHeader, SEGMENT_HEADER_SIZE_BYTES, SegmentHeader,
+};
+use crate::cache::record_store::{OpenSegment, RecordStore};
+use crate::error::{Error, Result};
+use crate::io::{Io, IoFile, OpenMode};
+
+/// The path of a segment.
+pub(crate) fn segment_path(folder: &Path, segment_number: u64) -> PathBuf {
+    folder.join(format!("log-{segment_number:08}.mlog"))
+}
+
+/// The number in a segment's file name; `None` for any other file.
+pub(crate) fn segment_number(path: &Path) -> Option<u64> {
+    path.file_name()?
+        .to_str()?
+        .strip_prefix("log-")?
+        .strip_suffix(".mlog")?
+        .parse()
+        .ok()
+}
+
+/// Appends blocks to the log, one durable write each.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    io: Arc<dyn Io>,
+    folder: PathBuf,
+    database_id: Uuid,
+    segment_size_bytes_max: u64,
+    current: Option<CurrentSegment>,
+    next_segment_number: u64,
+    next_block_number: u64,
+}
+
+#[derive(Debug)]
+struct CurrentSegment {
+    file: Arc<dyn IoFile>,
+    path: PathBuf,
+    store_number: u32,
+    len_bytes: u64,
+}
+
+/// Where a block's records start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockPlace {
+    pub(crate) segment: u32,
+    pub(crate) body_offset: u64,
+}
+
+impl SegmentWriter {
+    /// A writer that goes on after segments and blocks up to those numbers, in a segment of its own.
+    pub(crate) fn new(
+        io: Arc<dyn Io>,
+        folder: &Path,
+        database_id: Uuid,
+        segment_size_bytes_max: u64,
+        last_segment_number: u64,
+        last_block_number: u64,
+    ) -> Self {
+        SegmentWriter {
+            io,
+            folder: folder.to_owned(),
+            database_id,
+            segment_size_bytes_max,
+            current: None,
+            next_segment_number: last_segment_number + 1,
+            next_block_number: last_block_number + 1,
+        }
+    }
+
+    /// Goes on in an existing segment of that length.
+    pub(crate) fn resume(&mut self, segment: OpenSegment, store_number: u32, len_bytes: u64) {
+        self.current = Some(CurrentSegment {
+            file: segment.file,
+            path: segment.path,
+            store_number,
+            len_bytes,
+        });
+    }
+
+    /// Writes a block of encoded records and makes it durable.
+    pub(crate) fn append(
+        &mut self,
+        records: &[u8],
+        record_count: u32,
+        store: &RecordStore,
+    ) -> Result<BlockPlace> {
+        let size_bytes = (BLOCK_HEADER_SIZE_BYTES + records.len()) as u64;
+        let full = |segment: &CurrentSegment| {
+            segment.len_bytes > SEGMENT_HEADER_SIZE_BYTES as u64
+                && segment.len_bytes + size_bytes > self.segment_size_bytes_max
+        };
+        if self.current.as_ref().is_none_or(full) {
+            self.start_segment(store)?;
+        }
+        let header = BlockHeader {
+            block_number: self.next_block_number,
+            durable_block_number: self.next_block_number - 1,
+            body_size_bytes: records.len() as u64,
+            record_count,
+        };
+        let mut block = Vec::with_capacity(BLOCK_HEADER_SIZE_BYTES + records.len());
+        header.encode(self.database_id, &mut block);
+        block.extend_from_slice(records);
+        let Some(current) = &mut self.current else {
+            return Err(Error::Usage("the log has no segment to write to".into()));
+        };
+        let offset = current.len_bytes;
+        current
+            .file
+            .write_all_at(&block, offset)
+            .map_err(|source| Error::io("write", &current.path, source))?;
+        current
+            .file
+            .sync_data()
+            .map_err(|source| Error::io("sync", &current.path, source))?;
+        current.len_bytes += size_bytes;
+        self.next_block_number += 1;
+        Ok(BlockPlace {
+            segment: current.store_number,
+            body_offset: offset + BLOCK_HEADER_SIZE_BYTES as u64,
+        })
+    }
+
+    /// Writes an empty block, which says that all before it was durable, so that later damage to the last rows is not
+    /// taken for a torn write.
+    pub(crate) fn seal(&mut self, store: &RecordStore) -> Result<()> {
+        match &self.current {
+            Some(segment) if segment.len_bytes > SEGMENT_HEADER_SIZE_BYTES as u64 => {
+                self.append(&[], 0, store).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start_segment(&mut self, store: &RecordStore) -> Result<()> {
+        let path = segment_path(&self.folder, self.next_segment_number);
+        let file = self
+            .io
+            .open(&path, OpenMode::CreateNew)
+            .map_err(|source| Error::io("create", &path, source))?;
+        let header = SegmentHeader {
+            database_id: self.database_id,
+            segment_number: self.next_segment_number,
+        };
+        file.write_all_at(&header.encode(), 0)
+            .map_err(|source| Error::io("write", &path, source))?;
+        file.sync_data()
+            .map_err(|source| Error::io("sync", &path, source))?;
+        self.io
+            .sync_folder(&self.folder)
+            .map_err(|source| Error::io("sync", &self.folder, source))?;
+        let store_number = store.add_segment(OpenSegment {
+            path: path.clone(),
+            file: file.clone(),
+        });
+        self.next_segment_number += 1;
+        self.current = Some(CurrentSegment {
+            file,
+            path,
+            store_number,
+            len_bytes: SEGMENT_HEADER_SIZE_BYTES as u64,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,370 @@
+//! Buffered writes that become one delta.
+
+use hashbrown::HashTable;
+
+use crate::Origin;
+use crate::cache::table::hash_key;
+use crate::codec::key::encode_key;
+use crate::codec::row::{encode_row, join_row};
+use crate::database::{Database, Table};
+use crate::error::{Error, Result};
+use crate::log::delta::{PendingRow, PendingTable, encode_delta, shard_of};
+use crate::log::format::RecordKind;
+use crate::log::queue::Ticket;
+use crate::value::{Row, Value, check_row};
+
+/// Largest encoded row, in bytes, its key included.
+const ROW_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Writes to any number of tables that take effect together or not at all.
+///
+/// Writes are blind: none reads what it replaces. Within a transaction the last write of a key wins. Dropped without
+/// [`commit`](Self::commit) or [`submit`](Self::submit) it leaves no trace.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::default())?;
+/// let schema = TableSchema::builder("shop.orders")
+///     .column("id", ColumnType::Int64, false)
+///     .column("note", ColumnType::Utf8, true)
+///     .primary_key(["id"])
+///     .build()?;
+/// let orders = database.create_table(schema)?;
+/// let mut transaction = database.begin();
+/// transaction.upsert(&orders, vec![Value::Int64(1), Value::Utf8("gift".into())])?;
+/// transaction.commit()?;
+/// assert!(database.snapshot().get(&orders, &[Value::Int64(1)])?.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Transaction {
+    database: Database,
+    origin: Option<Origin>,
+    tables: Vec<TableWrites>,
+}
+
+#[derive(Debug)]
+struct TableWrites {
+    table: Table,
+    truncate: bool,
+    arena: Vec<u8>,
+    /// In the order they were written; a later one of the same key replaces an earlier one.
+    rows: Vec<PendingRow>,
+    /// The newest row of each key, by hash; built when first read.
+    index: Option<HashTable<u32>>,
+}
+
+impl TableWrites {
+    fn new(table: &Table) -> Self {
+        TableWrites {
+            table: table.clone(),
+            truncate: false,
+            arena: Vec::new(),
+            rows: Vec::new(),
+            index: None,
+        }
+    }
+
+    fn key(&self, row: &PendingRow) -> &[u8] {
+        self.arena
+            .get(row.key_start..row.key_end)
+            .unwrap_or_default()
+    }
+
+    /// Takes what was appended to the arena since `key_start` as a row.
+    fn push(&mut self, key_start: usize, key_end: usize, tombstone: bool) -> Result<()> {
+        let value_end = self.arena.len();
+        if value_end - key_start > ROW_SIZE_BYTES_MAX {
+            self.arena.truncate(key_start);
+            return Err(Error::Row(format!(
+                "table '{}': a row of {} bytes, at most {ROW_SIZE_BYTES_MAX} are supported",
+                self.table.name(),
+                value_end - key_start
+            )));
+        }
+        let hash = hash_key(self.arena.get(key_start..key_end).unwrap_or_default());
+        self.rows.push(PendingRow {
+            hash,
+            key_start,
+            key_end,
+            value_end,
+            tombstone,
+        });
+        if let Some(mut index) = self.index.take() {
+            self.index_row(&mut index, self.rows.len() - 1);
+            self.index = Some(index);
+        }
+        Ok(())
+    }
+
+    fn index_row(&self, index: &mut HashTable<u32>, i: usize) {
+        let Some(row) = self.rows.get(i) else { return };
+        let same = |&other: &u32| {
+            self.rows
+                .get(other as usize)
+                .is_some_and(|other| other.hash == row.hash && self.key(other) == self.key(row))
+        };
+        let number = crate::codec::len_u32(i);
+        match index.find_mut(row.hash, same) {
+            Some(found) => *found = number,
+            None => {
+                let hash_of =
+                    |&other: &u32| self.rows.get(other as usize).map_or(0, |row| row.hash);
+                index.insert_unique(row.hash, number, hash_of);
+            }
+        }
+    }
+
+    fn find(&mut self, key: &[u8]) -> Option<PendingRow> {
+        let index = match self.index.take() {
+            Some(index) => index,
+            None => {
+                let mut index = HashTable::with_capacity(self.rows.len());
+                (0..self.rows.len()).for_each(|i| self.index_row(&mut index, i));
+                index
+            }
+        };
+        let same = |&i: &u32| {
+            self.rows
+                .get(i as usize)
+                .is_some_and(|row| self.key(row) == key)
+        };
+        let found = index
+            .find(hash_key(key), same)
+            .and_then(|&i| self.rows.get(i as usize))
+            .copied();
+        self.index = Some(index);
+        found
+    }
+
+    /// The rows as a delta holds them: by shard and key, the newest of each key.
+    fn sorted(&self, shard_bits: u32) -> PendingTable<'_> {
+        let mut rows = self.rows.clone();
+        // The sort is stable, so that rows of one key stay in the order they were written.
+        rows.sort_by(|a, b| {
+            let by_shard = shard_of(a.hash, shard_bits).cmp(&shard_of(b.hash, shard_bits));
+            by_shard.then_with(|| self.key(a).cmp(self.key(b)))
+        });
+        let mut newest: Vec<PendingRow> = Vec::with_capacity(rows.len());
+        for row in rows {
+            match newest.last_mut() {
+                Some(last) if self.key(last) == self.key(&row) => *last = row,
+                _ => newest.push(row),
+            }
+        }
+        PendingTable {
+            table_id: self.table.id(),
+            truncate: self.truncate,
+            arena: &self.arena,
+            rows: newest,
+        }
+    }
+}
+
+impl Transaction {
+    pub(crate) fn new(database: Database) -> Self {
+        Transaction {
+            database,
+            origin: None,
+            tables: Vec::new(),
+        }
+    }
+
+    fn writes(&mut self, table: &Table) -> Result<&mut TableWrites> {
+        self.database.check_table(table)?;
+        let i = match self
+            .tables
+            .iter()
+            .position(|writes| writes.table.id() == table.id())
+        {
+            Some(i) => i,
+            None => {
+                self.tables.push(TableWrites::new(table));
+                self.tables.len() - 1
+            }
+        };
+        self.tables
+            .get_mut(i)
+            .ok_or_else(|| Error::Usage(format!("table '{}' is unknown", table.name())))
+    }
+
+    /// Writes a row, whether or not one with its key exists.
+    ///
+    /// # Errors
+    /// [`Error::Row`] if it does not fit the table, naming table and column.
+    pub fn upsert(&mut self, table: &Table, row: Row) -> Result<()> {
+        let schema = table.schema();
+        check_row(schema, &row)?;
+        let writes = self.writes(table)?;
+        let key_start = writes.arena.len();
+        let key: Vec<&Value> = schema
+            .primary_key()
+            .iter()
+            .filter_map(|&position| row.get(position))
+            .collect();
+        encode_key(schema, key.into_iter(), &mut writes.arena)
+            .inspect_err(|_| writes.arena.truncate(key_start))?;
+        let key_end = writes.arena.len();
+        encode_row(schema, &row, &mut writes.arena);
+        writes.push(key_start, key_end, false)
+    }
+
+    /// Deletes the row with that key, given in primary-key order; if there is none, that is fine.
+    ///
+    /// # Errors
+    /// [`Error::Row`] if the key does not fit the table.
+    pub fn delete(&mut self, table: &Table, key: &[Value]) -> Result<()> {
+        let writes = self.writes(table)?;
+        let key_start = writes.arena.len();
+        encode_key(table.schema(), key.iter(), &mut writes.arena)
+            .inspect_err(|_| writes.arena.truncate(key_start))?;
+        let key_end = writes.arena.len();
+        writes.push(key_start, key_end, true)
+    }
+
+    /// Deletes every row that the table holds up to here, this transaction's own included.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the table belongs to another database.
+    pub fn truncate(&mut self, table: &Table) -> Result<()> {
+        let writes = self.writes(table)?;
+        *writes = TableWrites::new(table);
+        writes.truncate = true;
+        Ok(())
+    }
+
+    /// The row with that key: as this transaction wrote it, else the newest visible one.
+    ///
+    /// # Errors
+    /// [`Error::Row`] if the key does not fit the table, [`Error::Corrupt`] or [`Error::Io`] if it can't be read.
+    pub fn get(&mut self, table: &Table, key: &[Value]) -> Result<Option<Row>> {
+        let schema = table.schema().clone();
+        let mut key_bytes = Vec::new();
+        encode_key(&schema, key.iter(), &mut key_bytes)?;
+        let writes = self.writes(table)?;
+        let truncated = writes.truncate;
+        if let Some(row) = writes.find(&key_bytes) {
+            if row.tombstone {
+                return Ok(None);
+            }
+            let value = writes
+                .arena
+                .get(row.key_end..row.value_end)
+                .unwrap_or_default();
+            return join_row(&schema, key.to_vec(), value)
+                .map(Some)
+                .map_err(|malformed| {
+                    Error::Row(format!("table '{}': {}", table.name(), malformed.0))
+                });
+        }
+        if truncated {
+            Ok(None)
+        } else {
+            self.database.snapshot().get(table, key)
+        }
+    }
+
+    /// Stores a source's position with the writes: durable together.
+    pub fn set_origin(&mut self, origin: Origin) {
+        self.origin = Some(origin);
+    }
+
+    /// Whether nothing was written, no origin set.
+    pub fn is_empty(&self) -> bool {
+        self.origin.is_none()
+            && self
+                .tables
+                .iter()
+                .all(|writes| !writes.truncate && writes.rows.is_empty())
+    }
+
+    /// How many rows were written or deleted.
+    pub fn row_count(&self) -> u64 {
+        self.tables
+            .iter()
+            .map(|writes| writes.rows.len() as u64)
+            .sum()
+    }
+
+    /// Bytes of the keys and values written.
+    pub fn size_bytes(&self) -> u64 {
+        self.tables
+            .iter()
+            .map(|writes| writes.arena.len() as u64)
+            .sum()
+    }
+
+    /// Commits and waits until the transaction is durable and visible; returns its commit sequence, or the newest one
+    /// if there was nothing to commit.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written.
+    pub fn commit(self) -> Result<u64> {
+        self.submit()?.wait()
+    }
+
+    /// Commits without waiting: transactions take effect in the order of their submits. Waits only while too much is
+    /// already waiting to be written.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the database is read-only or the transaction exceeds 4 GiB; [`Error::Poisoned`] if an earlier
+    /// write failed.
+    pub fn submit(self) -> Result<CommitHandle> {
+        let shared = self.database.shared();
+        shared.check_writable()?;
+        if self.is_empty() {
+            return Ok(CommitHandle {
+                seq: shared.pins.visible_seq(),
+                ticket: None,
+                database: self.database,
+            });
+        }
+        let size_bytes = self.size_bytes();
+        if size_bytes > u64::from(u32::MAX) / 2 {
+            return Err(Error::Usage(format!(
+                "a transaction of {size_bytes} bytes, at most 2 GiB are supported"
+            )));
+        }
+        let shard_bits = shared.shard_bits;
+        let tables: Vec<_> = self
+            .tables
+            .iter()
+            .filter(|writes| writes.truncate || !writes.rows.is_empty())
+            .map(|writes| writes.sorted(shard_bits))
+            .collect();
+        let body = encode_delta(self.origin.as_ref(), &tables, shard_bits);
+        let ticket = shared.submit(RecordKind::Delta, body)?;
+        Ok(CommitHandle {
+            seq: ticket.seq,
+            ticket: Some(ticket),
+            database: self.database,
+        })
+    }
+}
+
+/// A submitted transaction.
+#[derive(Debug)]
+pub struct CommitHandle {
+    seq: u64,
+    ticket: Option<Ticket>,
+    database: Database,
+}
+
+impl CommitHandle {
+    /// Its commit sequence.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Waits until it is durable and visible; returns its commit sequence.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the log can't be written: the transaction may or may not be there after a reopen.
+    pub fn wait(self) -> Result<u64> {
+        if let Some(ticket) = self.ticket {
+            self.database.shared().queue.wait(ticket)?;
+        }
+        Ok(self.seq)
+    }
+}
