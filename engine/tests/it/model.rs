@@ -1,0 +1,497 @@
+//! Random histories of transactions, snapshots, exports, reopens and crashes against a reference map.
+//!
+//! Defends *durable*, *atomic*, *ordered*, *once* and *same*: after every step each live snapshot holds the replay of
+//! the transactions up to it, and the files of the committed exports, less their removed positions, hold the table as
+//! of the exported sequence.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use moonshine_engine::io::{CrashStyle, SimulatedIo};
+use moonshine_engine::{
+    ColumnType, Database, ExportFile, Options, Origin, Placement, Row, Scan, ScanOrder, Snapshot,
+    Table, TableSchema, Value,
+};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use crate::reading::{rows_of, sort_key};
+
+const TABLE_COUNT: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Write {
+    Upsert(usize, u8, u8),
+    Delete(usize, u8),
+    Truncate(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Commit,
+    Abort,
+    DropUnprepared,
+    /// The process dies between the two steps; whether the catalog has the commit.
+    Crash(bool),
+    /// The exporter gives up between the two steps without a crash.
+    DropPrepared(bool),
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Commit(Vec<Write>),
+    /// Many submits, waited for together: one group commit or several.
+    Pipeline(Vec<Vec<Write>>),
+    Hold,
+    Release(usize),
+    Reopen,
+    Crash(u64),
+    Export(usize, Outcome, bool),
+}
+
+fn any_write() -> impl Strategy<Value = Write> {
+    let table = 0..TABLE_COUNT;
+    prop_oneof![
+        8 => (table.clone(), 0u8..20, any::<u8>()).prop_map(|(t, k, v)| Write::Upsert(t, k, v)),
+        4 => (table.clone(), 0u8..20).prop_map(|(t, k)| Write::Delete(t, k)),
+        1 => table.prop_map(Write::Truncate),
+    ]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let writes = || prop::collection::vec(any_write(), 1..8);
+    let outcome = prop_oneof![
+        6 => Just(Outcome::Commit),
+        1 => Just(Outcome::Abort),
+        1 => Just(Outcome::DropUnprepared),
+        1 => any::<bool>().prop_map(Outcome::Crash),
+        1 => any::<bool>().prop_map(Outcome::DropPrepared),
+    ];
+    prop_oneof![
+        8 => writes().prop_map(Step::Commit),
+        2 => prop::collection::vec(writes(), 1..6).prop_map(Step::Pipeline),
+        2 => Just(Step::Hold),
+        1 => any::<usize>().prop_map(Step::Release),
+        1 => Just(Step::Reopen),
+        1 => any::<u64>().prop_map(Step::Crash),
+        4 => (0..TABLE_COUNT, outcome, any::<bool>()).prop_map(|(t, o, old)| Step::Export(t, o, old)),
+    ]
+}
+
+/// Each table has another kind of key: composite with text in front, bytes, a number.
+fn schemas() -> [TableSchema; TABLE_COUNT] {
+    let lines = TableSchema::builder("shop.lines")
+        .column(
+            "amount",
+            ColumnType::Decimal {
+                precision: 20,
+                scale: 2,
+            },
+            true,
+        )
+        .column("shop", ColumnType::Utf8, false)
+        .column("line", ColumnType::Int32, false)
+        .column("at", ColumnType::TimestampTz, true)
+        .primary_key(["shop", "line"]);
+    let pairs = TableSchema::builder("pairs")
+        .column("key", ColumnType::Binary, false)
+        .column("value", ColumnType::Binary, false)
+        .primary_key(["key"]);
+    let flags = TableSchema::builder("flags")
+        .column("id", ColumnType::Int64, false)
+        .primary_key(["id"]);
+    [lines, pairs, flags].map(|builder| builder.build().unwrap())
+}
+
+fn key(table: usize, k: u8) -> Vec<Value> {
+    match table {
+        0 => vec![
+            Value::Utf8(["", "a", "a\0", "b"][usize::from(k) % 4].into()),
+            Value::Int32(i32::from(k) - 10),
+        ],
+        1 => vec![Value::Binary(vec![k; usize::from(k) % 3])],
+        _ => vec![Value::Int64(i64::from(k) - 10)],
+    }
+}
+
+fn row(table: usize, k: u8, v: u8) -> Row {
+    let mut key = key(table, k);
+    match table {
+        0 => {
+            let (line, shop) = (key.pop().unwrap(), key.pop().unwrap());
+            let amount = if v.is_multiple_of(5) {
+                Value::Null
+            } else {
+                Value::Decimal(i128::from(v) - 128)
+            };
+            vec![
+                amount,
+                shop,
+                line,
+                if v.is_multiple_of(7) {
+                    Value::Null
+                } else {
+                    Value::TimestampTz(i64::from(v))
+                },
+            ]
+        }
+        1 => vec![
+            key.pop().unwrap(),
+            Value::Binary(vec![v; usize::from(v) * 3]),
+        ],
+        _ => key,
+    }
+}
+
+/// Rows of each table, by their key.
+type State = [BTreeMap<String, Row>; TABLE_COUNT];
+
+#[derive(Default)]
+struct ExternalTable {
+    files: BTreeMap<Arc<str>, Vec<Row>>,
+    removed: BTreeSet<Placement>,
+}
+
+impl ExternalTable {
+    fn live(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = Vec::new();
+        for (file, file_rows) in &self.files {
+            let live = file_rows.iter().enumerate().filter(|(position, _)| {
+                !self.removed.contains(&Placement {
+                    file: file.clone(),
+                    position: *position as u64,
+                })
+            });
+            rows.extend(live.map(|(_, row)| row.clone()));
+        }
+        rows
+    }
+}
+
+struct Harness {
+    io: SimulatedIo,
+    database: Option<Database>,
+    tables: Vec<Table>,
+    state: State,
+    seq: u64,
+    held: Vec<(Snapshot, State)>,
+    external: [ExternalTable; TABLE_COUNT],
+    exported: [u64; TABLE_COUNT],
+    export_count: u128,
+}
+
+impl Harness {
+    fn new() -> Self {
+        let mut harness = Harness {
+            io: SimulatedIo::new(1),
+            database: None,
+            tables: Vec::new(),
+            state: State::default(),
+            seq: 0,
+            held: Vec::new(),
+            external: Default::default(),
+            exported: [0; TABLE_COUNT],
+            export_count: 0,
+        };
+        harness.open();
+        harness
+    }
+
+    fn open(&mut self) {
+        let options = Options {
+            io: Arc::new(self.io.clone()),
+            segment_size_bytes_max: 2000,
+            memory_budget_bytes: 4000,
+            profile: Some(moonshine_sysprobe::Profile::given(4096, 4)),
+        };
+        self.held.clear();
+        self.database = None;
+        let database = Database::open(Path::new("/db"), options).unwrap();
+        self.tables = schemas()
+            .into_iter()
+            .map(|schema| database.create_table(schema).unwrap())
+            .collect();
+        assert_eq!(database.durable_seq(), self.seq);
+        self.database = Some(database);
+    }
+
+    fn database(&self) -> &Database {
+        self.database.as_ref().unwrap()
+    }
+
+    fn submit(&mut self, writes: &[Write]) -> moonshine_engine::CommitHandle {
+        let mut transaction = self.database().begin();
+        for write in writes {
+            match *write {
+                Write::Upsert(t, k, v) => {
+                    transaction.upsert(&self.tables[t], row(t, k, v)).unwrap();
+                    self.state[t].insert(sort_key(&key(t, k)), row(t, k, v));
+                }
+                Write::Delete(t, k) => {
+                    transaction.delete(&self.tables[t], &key(t, k)).unwrap();
+                    self.state[t].remove(&sort_key(&key(t, k)));
+                }
+                Write::Truncate(t) => {
+                    transaction.truncate(&self.tables[t]).unwrap();
+                    self.state[t].clear();
+                }
+            }
+        }
+        self.seq += 1;
+        transaction.set_origin(Origin {
+            source: "model".into(),
+            position: self.seq.to_string(),
+        });
+        if let Write::Upsert(t, k, _) | Write::Delete(t, k) = writes[0] {
+            let expected = self.state[t].get(&sort_key(&key(t, k))).cloned();
+            // Its own writes are seen before the commit.
+            let truncates = writes
+                .iter()
+                .any(|w| matches!(w, Write::Truncate(other) if *other == t));
+            if !truncates {
+                assert_eq!(
+                    transaction.get(&self.tables[t], &key(t, k)).unwrap(),
+                    expected
+                );
+            }
+        }
+        let handle = transaction.submit().unwrap();
+        assert_eq!(handle.seq(), self.seq);
+        handle
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Commit(writes) => {
+                self.submit(writes).wait().unwrap();
+            }
+            Step::Pipeline(transactions) => {
+                let handles: Vec<_> = transactions
+                    .iter()
+                    .map(|writes| self.submit(writes))
+                    .collect();
+                for handle in handles {
+                    handle.wait().unwrap();
+                }
+            }
+            Step::Hold => self
+                .held
+                .push((self.database().snapshot(), self.state.clone())),
+            Step::Release(i) if !self.held.is_empty() => {
+                drop(self.held.swap_remove(i % self.held.len()))
+            }
+            Step::Release(_) => {}
+            Step::Reopen => self.open(),
+            Step::Crash(seed) => self.crash(*seed),
+            Step::Export(t, outcome, old) => self.export(*t, *outcome, *old),
+        }
+        self.check();
+    }
+
+    fn crash(&mut self, seed: u64) {
+        let style = match seed % 3 {
+            0 => CrashStyle::LoseUnsynced,
+            1 => CrashStyle::KeepUnsynced,
+            _ => CrashStyle::TearUnsynced(seed),
+        };
+        self.io = self.io.crash(style);
+        self.open();
+    }
+
+    fn export(&mut self, t: usize, outcome: Outcome, old: bool) {
+        // Also from a held snapshot, older than the newest state, as an exporter does while writes go on.
+        let held = self
+            .held
+            .iter()
+            .find(|(snapshot, _)| old && snapshot.seq() >= self.exported[t]);
+        let (snapshot, expected) = match held {
+            Some((snapshot, state)) => (snapshot.clone(), state[t].clone()),
+            None => (self.database().snapshot(), self.state[t].clone()),
+        };
+        let mut export = self
+            .database()
+            .begin_export(&self.tables[t], &snapshot)
+            .unwrap();
+        assert!(
+            self.database()
+                .begin_export(&self.tables[t], &snapshot)
+                .is_err()
+        );
+        let rows: Vec<Row> = export
+            .batches(None, 3)
+            .unwrap()
+            .flat_map(|batch| rows_of(&batch.unwrap(), &self.tables[t]))
+            .collect();
+        assert_eq!(export.row_count(), rows.len() as u64);
+        let removed = export.removed().to_vec();
+        self.export_count += 1;
+        let commit_id = Uuid::from_u128(self.export_count);
+        let files: Vec<(ExportFile, Vec<Row>)> = rows
+            .chunks(4)
+            .enumerate()
+            .map(|(i, rows)| {
+                let path = format!("{:04}-{i:04}", self.export_count);
+                (
+                    ExportFile {
+                        path,
+                        row_count: rows.len() as u64,
+                    },
+                    rows.to_vec(),
+                )
+            })
+            .collect();
+        if !matches!(outcome, Outcome::DropUnprepared) {
+            let files: Vec<_> = files.iter().map(|(file, _)| file.clone()).collect();
+            export.prepare(commit_id, &files).unwrap();
+        }
+        let committed = match outcome {
+            Outcome::Commit => {
+                export.commit(format!("token {commit_id}")).unwrap();
+                true
+            }
+            Outcome::Abort => {
+                export.abort().unwrap();
+                false
+            }
+            Outcome::DropUnprepared => false,
+            Outcome::Crash(committed) => {
+                self.io = self.io.crash(CrashStyle::LoseUnsynced);
+                drop(export);
+                self.open();
+                self.settle(commit_id, committed);
+                committed
+            }
+            Outcome::DropPrepared(committed) => {
+                drop(export);
+                assert!(
+                    self.database()
+                        .begin_export(&self.tables[t], &snapshot)
+                        .is_err()
+                );
+                self.settle(commit_id, committed);
+                committed
+            }
+        };
+        if committed {
+            self.external[t].removed.extend(removed);
+            for (file, rows) in files {
+                self.external[t].files.insert(file.path.into(), rows);
+            }
+            self.exported[t] = snapshot.seq();
+            let exported = self.database().exported(&self.tables[t]).unwrap();
+            assert_eq!(
+                (exported.seq, exported.token),
+                (snapshot.seq(), format!("token {commit_id}"))
+            );
+            assert_eq!(
+                sorted(self.external[t].live()),
+                sorted(expected.into_values().collect())
+            );
+        }
+    }
+
+    fn settle(&self, commit_id: Uuid, committed: bool) {
+        let mut pending = self.database().pending_exports();
+        assert_eq!(pending.len(), 1);
+        let pending = pending.pop().unwrap();
+        assert_eq!(pending.commit_id(), commit_id);
+        if committed {
+            pending.commit(format!("token {commit_id}")).unwrap();
+        } else {
+            pending.abort().unwrap();
+        }
+        assert!(self.database().pending_exports().is_empty());
+    }
+
+    fn check(&self) {
+        let newest = self.database().snapshot();
+        assert_eq!(newest.seq(), self.seq);
+        let origin = self
+            .database()
+            .origin("model")
+            .map(|origin| origin.position);
+        assert_eq!(origin, (self.seq > 0).then(|| self.seq.to_string()));
+        self.check_snapshot(&newest, &self.state);
+        for (snapshot, state) in &self.held {
+            self.check_snapshot(snapshot, state);
+        }
+        for t in 0..TABLE_COUNT {
+            self.check_union(&newest, t);
+        }
+    }
+
+    fn check_snapshot(&self, snapshot: &Snapshot, state: &State) {
+        for (t, expected) in state.iter().enumerate() {
+            let table = &self.tables[t];
+            assert_eq!(snapshot.row_count(table).unwrap(), expected.len() as u64);
+            let scan = |order| {
+                let scan = Scan {
+                    order,
+                    batch_rows: 5,
+                    ..Scan::default()
+                };
+                let batches = snapshot.scan(table, scan).unwrap();
+                batches
+                    .flat_map(|batch| rows_of(&batch.unwrap(), table))
+                    .collect::<Vec<_>>()
+            };
+            let rows: Vec<Row> = expected.values().cloned().collect();
+            assert_eq!(scan(ScanOrder::Ascending), rows);
+            assert_eq!(
+                scan(ScanOrder::Descending),
+                rows.iter().rev().cloned().collect::<Vec<_>>()
+            );
+            assert_eq!(sorted(scan(ScanOrder::Unordered)), sorted(rows));
+            for k in 0..20 {
+                let expected = expected.get(&sort_key(&key(t, k)));
+                assert_eq!(snapshot.get(table, &key(t, k)).unwrap().as_ref(), expected);
+            }
+        }
+    }
+
+    /// The files of the last export, less what changed since, and the changes are the table.
+    fn check_union(&self, snapshot: &Snapshot, t: usize) {
+        let changes = self.database().changes(&self.tables[t], snapshot).unwrap();
+        assert_eq!(changes.from_seq(), self.exported[t]);
+        let external = &self.external[t];
+        let removed = external
+            .removed
+            .iter()
+            .chain(changes.removed())
+            .cloned()
+            .collect();
+        let mut rows = ExternalTable {
+            files: external.files.clone(),
+            removed,
+        }
+        .live();
+        rows.extend(
+            changes
+                .batches(None, 100)
+                .unwrap()
+                .flat_map(|batch| rows_of(&batch.unwrap(), &self.tables[t])),
+        );
+        assert_eq!(
+            sorted(rows),
+            sorted(self.state[t].values().cloned().collect())
+        );
+    }
+}
+
+fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort_by_key(|row| format!("{row:?}"));
+    rows
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_database_is_the_replay_of_its_transactions(steps in prop::collection::vec(any_step(), 1..40)) {
+        let mut harness = Harness::new();
+        for step in &steps {
+            harness.step(step);
+        }
+    }
+}
