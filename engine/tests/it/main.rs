@@ -1,5 +1,13 @@
 //! The engine from outside: what its invariants promise, against a reference and under faults.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 mod faults;
 mod model;
 mod reading;
