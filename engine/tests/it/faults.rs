@@ -77,7 +77,7 @@ fn a_crash_at_any_moment_keeps_what_was_acknowledged() {
                 acknowledged = handles
                     .drain(..)
                     .map(|handle| handle.wait().unwrap())
-                    .last()
+                    .max()
                     .unwrap() as i64;
             }
         }
