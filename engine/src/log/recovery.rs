@@ -149,27 +149,31 @@ pub(crate) fn replay_log(
                 {
                     return Err(corrupt(valid_len as u64, malformed.0));
                 }
-                tracing::warn!(
-                    path = %path.display(),
-                    offset = valid_len,
-                    dropped_bytes = len - valid_len,
-                    "dropped the end of the log, which a crash cut short"
-                );
                 if repair {
-                    segment
-                        .file
-                        .set_len(valid_len as u64)
-                        .map_err(|source| Error::io("cut", &path, source))?;
-                    segment
-                        .file
-                        .sync_data()
-                        .map_err(|source| Error::io("sync", &path, source))?;
+                    cut(&segment, valid_len, len)?;
                 }
             }
         }
         end.tail = Some((segment, valid_len as u64));
     }
     Ok(end)
+}
+
+/// Cuts off what a crash left of an unfinished write. A reader beside a live writer sees such an end too, and leaves it.
+fn cut(segment: &OpenSegment, valid_len: usize, len: usize) -> Result<()> {
+    let path = &segment.path;
+    tracing::warn!(
+        path = %path.display(),
+        offset = valid_len,
+        dropped_bytes = len - valid_len,
+        "dropped the end of the log, which a crash cut short"
+    );
+    let cut = segment.file.set_len(valid_len as u64);
+    cut.map_err(|source| Error::io("cut", path, source))?;
+    segment
+        .file
+        .sync_data()
+        .map_err(|source| Error::io("sync", path, source))
 }
 
 /// Why a scan ended before the end of its segment.
