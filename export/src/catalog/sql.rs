@@ -1,0 +1,252 @@
+//! The SQL catalog in an SQLite file, in the tables that Iceberg's other implementations use too.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use iceberg::io::{FileIO, LocalFsStorageFactory};
+use iceberg::spec::{MetadataLog, TableMetadata, TableMetadataBuildResult};
+use iceberg::{Catalog, CatalogBuilder, NamespaceIdent, TableIdent};
+use iceberg_catalog_sql::{SqlBindStyle, SqlCatalogBuilder};
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use uuid::Uuid;
+
+use super::{CatalogTable, CommitOutcome, TableCatalog, next_metadata_location, write_metadata};
+use crate::config::IcebergConfig;
+use crate::error::{At, ExportError, Result};
+
+/// The catalog's name within its SQLite file; other implementations have to be told it.
+pub(crate) const CATALOG_NAME: &str = "moonshine";
+
+/// The table property that has old metadata files deleted.
+pub(crate) const METADATA_DELETE_AFTER_COMMIT: &str = "write.metadata.delete-after-commit.enabled";
+
+/// How long a statement waits while another process writes to the catalog.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many connections to the SQLite file are held at most.
+const CONNECTIONS_MAX: u32 = 2;
+
+/// An SQL catalog in an SQLite file, for a warehouse in a local folder.
+#[derive(Debug)]
+pub struct SqlCatalog {
+    inner: iceberg_catalog_sql::SqlCatalog,
+    pool: SqlitePool,
+    file_io: FileIO,
+    warehouse: String,
+    place: String,
+}
+
+impl SqlCatalog {
+    /// Opens the catalog of that configuration, or makes it if it is missing and `create` says so.
+    ///
+    /// # Errors
+    /// [`ExportError::Config`]; [`ExportError::Unavailable`], also if it is missing and `create` is false.
+    pub async fn open(config: &IcebergConfig, create: bool) -> Result<Self> {
+        let places = &config.places()?;
+        let place = format!("catalog {}", places.catalog_file.display());
+        if create {
+            create_folder(&places.catalog_file).await?;
+        }
+        let mut options = SqliteConnectOptions::new()
+            .filename(&places.catalog_file)
+            .create_if_missing(create)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
+        if create {
+            // Others may read while we commit.
+            options = options.journal_mode(SqliteJournalMode::Wal);
+        }
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .connect_with(options)
+            .await
+            .at(&place)?;
+        let uri = format!(
+            "sqlite://{}?mode=rw",
+            percent_encoded(&places.catalog_file)?
+        );
+        let inner = SqlCatalogBuilder::default()
+            .uri(uri)
+            .warehouse_location(&places.warehouse)
+            .sql_bind_style(SqlBindStyle::QMark)
+            .prop("pool.max-connections", CONNECTIONS_MAX.to_string())
+            .with_storage_factory(Arc::new(LocalFsStorageFactory))
+            .load(CATALOG_NAME, std::collections::HashMap::new())
+            .await
+            .at(&place)?;
+        Ok(SqlCatalog {
+            inner,
+            pool,
+            file_io: FileIO::new_with_fs(),
+            warehouse: places.warehouse.clone(),
+            place,
+        })
+    }
+
+    /// Deletes the metadata files that fell off the end of the log, if the table is set to.
+    async fn delete_expired(&self, metadata: &TableMetadata, expired: Vec<MetadataLog>) {
+        if metadata
+            .properties()
+            .get(METADATA_DELETE_AFTER_COMMIT)
+            .is_none_or(|set| set != "true")
+        {
+            return;
+        }
+        for file in expired {
+            if let Err(error) = self.file_io.delete(&file.metadata_file).await {
+                tracing::warn!(location = %file.metadata_file, %error, "an old metadata file stays behind");
+            }
+        }
+    }
+
+    async fn create_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
+        if self
+            .inner
+            .namespace_exists(namespace)
+            .await
+            .at(&self.place)?
+        {
+            return Ok(());
+        }
+        self.inner
+            .create_namespace(namespace, std::collections::HashMap::new())
+            .await
+            .at(&self.place)
+            .map(drop)
+    }
+}
+
+#[async_trait]
+impl TableCatalog for SqlCatalog {
+    fn file_io(&self) -> &FileIO {
+        &self.file_io
+    }
+
+    fn warehouse(&self) -> &str {
+        &self.warehouse
+    }
+
+    async fn list(&self) -> Result<Vec<TableIdent>> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT table_namespace, table_name FROM iceberg_tables \
+             WHERE catalog_name = ? AND (iceberg_type = 'TABLE' OR iceberg_type IS NULL) \
+             ORDER BY table_namespace, table_name",
+        )
+        .bind(CATALOG_NAME)
+        .fetch_all(&self.pool)
+        .await
+        .at(&self.place)?;
+        let ident = |(namespace, name): (String, String)| {
+            TableIdent::from_strs(namespace.split('.').chain([name.as_str()])).at(&self.place)
+        };
+        rows.into_iter().map(ident).collect()
+    }
+
+    async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>> {
+        let table = match self.inner.load_table(ident).await {
+            Err(error) if error.kind() == iceberg::ErrorKind::TableNotFound => return Ok(None),
+            loaded => loaded.at(format!("table '{ident}'"))?,
+        };
+        let metadata_location = table
+            .metadata_location_result()
+            .at(format!("table '{ident}'"))?
+            .to_owned();
+        Ok(Some(CatalogTable {
+            ident: ident.clone(),
+            metadata: table.metadata_ref(),
+            metadata_location,
+        }))
+    }
+
+    async fn create(
+        &self,
+        ident: &TableIdent,
+        metadata: TableMetadata,
+        file_id: Uuid,
+    ) -> Result<CatalogTable> {
+        self.create_namespace(ident.namespace()).await?;
+        // Creation through the catalog would number the columns anew; registration takes the metadata as it is.
+        let location = next_metadata_location(metadata.location(), None, file_id);
+        write_metadata(&self.file_io, &location, &metadata).await?;
+        let table = self
+            .inner
+            .register_table(ident, location.clone())
+            .await
+            .at(format!("table '{ident}'"))?;
+        Ok(CatalogTable {
+            ident: ident.clone(),
+            metadata: table.metadata_ref(),
+            metadata_location: location,
+        })
+    }
+
+    async fn commit(
+        &self,
+        base: &CatalogTable,
+        change: TableMetadataBuildResult,
+        file_id: Uuid,
+    ) -> Result<CommitOutcome> {
+        let TableMetadataBuildResult {
+            metadata,
+            expired_metadata_logs,
+            ..
+        } = change;
+        let location =
+            next_metadata_location(metadata.location(), Some(&base.metadata_location), file_id);
+        write_metadata(&self.file_io, &location, &metadata).await?;
+        let swapped = sqlx::query(
+            "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? \
+             WHERE catalog_name = ? AND table_namespace = ? AND table_name = ? \
+             AND (iceberg_type = 'TABLE' OR iceberg_type IS NULL) AND metadata_location = ?",
+        )
+        .bind(&location)
+        .bind(&base.metadata_location)
+        .bind(CATALOG_NAME)
+        .bind(base.ident.namespace().join("."))
+        .bind(base.ident.name())
+        .bind(&base.metadata_location)
+        .execute(&self.pool)
+        .await
+        .at(&self.place)?;
+        if swapped.rows_affected() == 1 {
+            self.delete_expired(&metadata, expired_metadata_logs).await;
+            let table = CatalogTable {
+                ident: base.ident.clone(),
+                metadata: Arc::new(metadata),
+                metadata_location: location,
+            };
+            return Ok(CommitOutcome::Committed(table));
+        }
+        // Nobody can come to refer to the file now; one that stays behind does no harm.
+        if let Err(error) = self.file_io.delete(&location).await {
+            tracing::warn!(%location, %error, "an unused metadata file stays behind");
+        }
+        Ok(CommitOutcome::Conflict)
+    }
+}
+
+/// SQLite makes its file, but not the folder of it.
+async fn create_folder(catalog_file: &Path) -> Result<()> {
+    let Some(folder) = catalog_file.parent() else {
+        return Ok(());
+    };
+    tokio::fs::create_dir_all(folder)
+        .await
+        .map_err(|error| ExportError::unavailable(format!("folder {}", folder.display()), error))
+}
+
+fn percent_encoded(path: &Path) -> Result<String> {
+    let text = path.to_str().ok_or_else(|| {
+        ExportError::Config(format!("catalog_uri: '{}' is not UTF-8", path.display()))
+    })?;
+    let encode = |byte: u8| match byte {
+        b'/' | b'.' | b'-' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    Ok(text.bytes().map(encode).collect())
+}

@@ -1,0 +1,85 @@
+//! Deleted rows: which positions of which data file no longer count.
+//!
+//! A data file has at most one delete entry in a snapshot, and that entry belongs to this data file only. An update
+//! reads the old positions, joins the new ones and writes a new entry in place of the old. Format v3 holds it as a
+//! deletion vector ([`vector`]), v2 as a position delete file ([`position`]). There are no equality deletes.
+
+pub(crate) mod position;
+pub(crate) mod vector;
+
+use std::collections::BTreeMap;
+
+use iceberg::io::FileIO;
+use iceberg::spec::{DataContentType, DataFile, DataFileFormat};
+use roaring::RoaringTreemap;
+
+use crate::config::FormatVersion;
+use crate::error::{ExportError, Result};
+
+/// Deleted positions by data file.
+pub(crate) type Positions = BTreeMap<String, RoaringTreemap>;
+
+/// Reads the positions of a delete entry.
+pub(crate) async fn read_positions(file_io: &FileIO, entry: &DataFile) -> Result<RoaringTreemap> {
+    if entry.content_type() != DataContentType::PositionDeletes {
+        return Err(ExportError::foreign(
+            entry.file_path(),
+            "not a file of position deletes",
+        ));
+    }
+    let positions = match entry.file_format() {
+        DataFileFormat::Puffin => vector::read(file_io, entry).await?,
+        DataFileFormat::Parquet => position::read(file_io, entry).await?,
+        format => {
+            return Err(ExportError::foreign(
+                entry.file_path(),
+                format!("deletes in format {format}"),
+            ));
+        }
+    };
+    if positions.len() != entry.record_count() {
+        return Err(ExportError::corrupt(
+            entry.file_path(),
+            format!(
+                "{} deleted positions, the manifest says {}",
+                positions.len(),
+                entry.record_count()
+            ),
+        ));
+    }
+    Ok(positions)
+}
+
+/// Writes one delete entry for each data file. `path(n, extension)` is where the n-th file goes.
+///
+/// `started` collects the paths of begun files, so that a caller can remove them when this fails.
+pub(crate) async fn write_positions(
+    file_io: &FileIO,
+    version: FormatVersion,
+    positions: &Positions,
+    path: impl Fn(usize, &str) -> String,
+    started: &mut Vec<String>,
+) -> Result<Vec<DataFile>> {
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    match version {
+        FormatVersion::V3 => {
+            let path = path(0, "puffin");
+            started.push(path.clone());
+            vector::write(file_io, path, positions).await
+        }
+        FormatVersion::V2 => {
+            let mut entries = Vec::with_capacity(positions.len());
+            for (number, (data_file, positions)) in positions.iter().enumerate() {
+                let path = path(number, "parquet");
+                started.push(path.clone());
+                entries.push(position::write(file_io, path, data_file, positions).await?);
+            }
+            Ok(entries)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

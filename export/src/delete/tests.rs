@@ -1,0 +1,89 @@
+use super::*;
+
+fn positions() -> Positions {
+    let dense: RoaringTreemap = (0..100_000).collect();
+    let wide = RoaringTreemap::from_iter([0, 7, u64::from(u32::MAX), 1 << 40]);
+    Positions::from([
+        ("file:///d/a.parquet".to_owned(), dense),
+        ("file:///d/b.parquet".to_owned(), wide),
+    ])
+}
+
+async fn round_trip(version: FormatVersion) -> Vec<DataFile> {
+    let file_io = FileIO::new_with_memory();
+    let mut started = Vec::new();
+    let path = |number: usize, extension: &str| format!("memory:///t/data/{number}.{extension}");
+    let entries = write_positions(&file_io, version, &positions(), path, &mut started)
+        .await
+        .unwrap();
+    for (entry, (data_file, positions)) in entries.iter().zip(&positions()) {
+        assert!(started.contains(&entry.file_path().to_owned()));
+        assert_eq!(entry.content_type(), DataContentType::PositionDeletes);
+        assert_eq!(entry.referenced_data_file().as_ref(), Some(data_file));
+        assert_eq!(entry.record_count(), positions.len());
+        assert_eq!(&read_positions(&file_io, entry).await.unwrap(), positions);
+    }
+    assert_eq!(entries.len(), positions().len());
+    entries
+}
+
+#[tokio::test]
+async fn vectors_share_a_file_and_come_back() {
+    let entries = round_trip(FormatVersion::V3).await;
+    assert_eq!(entries[0].file_path(), entries[1].file_path());
+    assert_eq!(entries[0].content_offset(), Some(4));
+    assert_eq!(
+        entries[1].content_offset(),
+        entries[0].content_size_in_bytes().map(|size| size + 4)
+    );
+}
+
+#[tokio::test]
+async fn position_files_belong_to_one_data_file_each() {
+    let entries = round_trip(FormatVersion::V2).await;
+    assert_ne!(entries[0].file_path(), entries[1].file_path());
+    for entry in entries {
+        assert_eq!(
+            entry.lower_bounds().get(&2_147_483_546),
+            entry.upper_bounds().get(&2_147_483_546)
+        );
+        assert_eq!(entry.sort_order_id(), None);
+    }
+}
+
+/// The bytes that the specification prescribes, put together by hand for the positions 1 and 5.
+#[test]
+fn a_vector_is_encoded_as_specified() {
+    let bitmap: &[u8] = &[
+        1, 0, 0, 0, 0, 0, 0, 0, // one 32-bit bitmap
+        0, 0, 0, 0, // of the high half 0
+        0x3A, 0x30, 0, 0, 1, 0, 0, 0, // cookie without runs, one container
+        0, 0, 1, 0, // key 0, cardinality 2 - 1
+        16, 0, 0, 0, // offset of the container
+        1, 0, 5, 0,
+    ];
+    let blob = vector::encode(&RoaringTreemap::from_iter([1, 5])).unwrap();
+    let checked: Vec<u8> = [0xD1, 0xD3, 0x39, 0x64]
+        .iter()
+        .chain(bitmap)
+        .copied()
+        .collect();
+    assert_eq!(blob[..4], (checked.len() as u32).to_be_bytes());
+    assert_eq!(&blob[4..blob.len() - 4], checked);
+    assert_eq!(
+        blob[blob.len() - 4..],
+        crc32fast::hash(&checked).to_be_bytes()
+    );
+}
+
+#[test]
+fn every_damaged_byte_of_a_vector_is_noticed() {
+    let blob = vector::encode(&RoaringTreemap::from_iter([1, 5, 70_000, 1 << 33])).unwrap();
+    assert!(vector::decode(&blob).is_ok());
+    for index in 0..blob.len() {
+        let mut damaged = blob.clone();
+        damaged[index] ^= 0x10;
+        assert!(vector::decode(&damaged).is_err(), "byte {index}");
+        assert!(vector::decode(&blob[..index]).is_err(), "cut at {index}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Deletion vectors: Puffin blobs of type `deletion-vector-v1`.
+//!
+//! Source: the Puffin specification, section "deletion-vector-v1 blob type": the length of what follows it (4 bytes,
+//! big-endian), the magic, a 64-bit Roaring bitmap in portable form, and the CRC-32 of magic and bitmap (4 bytes,
+//! big-endian). The blob is not compressed. All vectors of a commit share one Puffin file.
+
+use std::collections::HashMap;
+
+use iceberg::io::FileIO;
+use iceberg::puffin::{
+    Blob, CREATED_BY_PROPERTY, CompressionCodec, DELETION_VECTOR_V1, PuffinWriter,
+};
+use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat};
+use roaring::RoaringTreemap;
+
+use super::Positions;
+use crate::error::{At, ExportError, Result};
+
+const MAGIC: [u8; 4] = [0xD1, 0xD3, 0x39, 0x64];
+/// Bytes of the length, the magic and the checksum.
+const FRAME_BYTES: usize = 12;
+/// Bytes of the magic at the start of a Puffin file, before its first blob.
+const PUFFIN_HEADER_BYTES: u64 = 4;
+/// The field id that the specification reserves for a row's position in its file.
+const ROW_POSITION_FIELD_ID: i32 = 2_147_483_645;
+/// A vector takes its snapshot and sequence number from the manifest that lists it.
+const INHERITED: i64 = -1;
+
+pub(crate) fn encode(positions: &RoaringTreemap) -> std::io::Result<Vec<u8>> {
+    let mut bitmap = positions.clone();
+    bitmap.optimize();
+    let mut blob = vec![0; 4];
+    blob.extend_from_slice(&MAGIC);
+    bitmap.serialize_into(&mut blob)?;
+    let checked = blob.get(4..).unwrap_or_default();
+    let length = u32::try_from(checked.len()).map_err(std::io::Error::other)?;
+    let checksum = crc32fast::hash(checked);
+    blob.extend_from_slice(&checksum.to_be_bytes());
+    if let Some(head) = blob.get_mut(..4) {
+        head.copy_from_slice(&length.to_be_bytes());
+    }
+    Ok(blob)
+}
+
+pub(crate) fn decode(blob: &[u8]) -> Result<RoaringTreemap, String> {
+    let (length, rest) = blob
+        .split_first_chunk::<4>()
+        .ok_or("shorter than its length field")?;
+    let (checked, checksum) = rest
+        .split_last_chunk::<4>()
+        .ok_or("shorter than its checksum")?;
+    if u64::from(u32::from_be_bytes(*length)) != checked.len() as u64 {
+        return Err(format!(
+            "its length says {} bytes, there are {}",
+            u32::from_be_bytes(*length),
+            checked.len()
+        ));
+    }
+    if u32::from_be_bytes(*checksum) != crc32fast::hash(checked) {
+        return Err("its checksum does not match".to_owned());
+    }
+    let bitmap = checked
+        .strip_prefix(&MAGIC)
+        .ok_or("it does not start with the magic of a deletion vector")?;
+    RoaringTreemap::deserialize_from(bitmap).map_err(|error| format!("its bitmap: {error}"))
+}
+
+/// Reads the vector of a manifest entry.
+pub(crate) async fn read(file_io: &FileIO, entry: &DataFile) -> Result<RoaringTreemap> {
+    let place = entry.file_path();
+    let range = entry
+        .content_offset()
+        .zip(entry.content_size_in_bytes())
+        .and_then(|(offset, size)| {
+            let offset = u64::try_from(offset).ok()?;
+            let end = offset.checked_add(u64::try_from(size).ok()?)?;
+            (end <= entry.file_size_in_bytes()).then_some(offset..end)
+        });
+    let range = range
+        .ok_or_else(|| ExportError::corrupt(place, "no place of the vector within the file"))?;
+    let offset = range.start;
+    let blob = file_io
+        .new_input(place)
+        .at(place)?
+        .reader()
+        .await
+        .at(place)?
+        .read(range)
+        .await
+        .at(place)?;
+    decode(&blob).map_err(|reason| {
+        ExportError::corrupt(place, format!("deletion vector at byte {offset}: {reason}"))
+    })
+}
+
+/// Writes the vectors to one Puffin file.
+pub(crate) async fn write(
+    file_io: &FileIO,
+    path: String,
+    positions: &Positions,
+) -> Result<Vec<DataFile>> {
+    let unavailable = |error: iceberg::Error| ExportError::unavailable(&path, error);
+    let created_by = concat!("moonshine version ", env!("CARGO_PKG_VERSION")).to_owned();
+    let properties = HashMap::from([(CREATED_BY_PROPERTY.to_owned(), created_by)]);
+    let output = file_io.new_output(&path).map_err(unavailable)?;
+    let mut writer = PuffinWriter::new(&output, properties, false)
+        .await
+        .map_err(unavailable)?;
+    let mut offset = PUFFIN_HEADER_BYTES;
+    let mut places = Vec::with_capacity(positions.len());
+    for (data_file, positions) in positions {
+        let data = encode(positions).map_err(|error| ExportError::unavailable(&path, error))?;
+        let size = data.len() as u64;
+        debug_assert!(data.len() > FRAME_BYTES);
+        let blob = Blob::builder()
+            .r#type(DELETION_VECTOR_V1.to_owned())
+            .fields(vec![ROW_POSITION_FIELD_ID])
+            .snapshot_id(INHERITED)
+            .sequence_number(INHERITED)
+            .data(data)
+            .properties(HashMap::from([
+                ("referenced-data-file".to_owned(), data_file.clone()),
+                ("cardinality".to_owned(), positions.len().to_string()),
+            ]))
+            .build();
+        writer
+            .add(blob, CompressionCodec::None)
+            .await
+            .map_err(unavailable)?;
+        places.push((data_file, positions.len(), offset, size));
+        offset += size;
+    }
+    writer.close().await.map_err(unavailable)?;
+    let file_size = output
+        .to_input_file()
+        .metadata()
+        .await
+        .map_err(unavailable)?
+        .size;
+    let entry = |(data_file, cardinality, offset, size): (&String, u64, u64, u64)| {
+        DataFileBuilder::default()
+            .content(DataContentType::PositionDeletes)
+            .file_path(path.clone())
+            .file_format(DataFileFormat::Puffin)
+            .record_count(cardinality)
+            .file_size_in_bytes(file_size)
+            .referenced_data_file(Some(data_file.clone()))
+            .content_offset(i64::try_from(offset).ok())
+            .content_size_in_bytes(i64::try_from(size).ok())
+            .build()
+            .map_err(|error| ExportError::corrupt(&path, error))
+    };
+    places.into_iter().map(entry).collect()
+}

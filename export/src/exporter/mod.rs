@@ -1,0 +1,144 @@
+//! The exporter: one tick makes each changed table's net change one Iceberg commit.
+//!
+//! `tables` finds, makes and fences the Iceberg tables and settles exports of unknown end; `table_export` exports one
+//! table: files, the engine's note of them, the swap in the catalog, the engine's note of that.
+
+mod table_export;
+mod tables;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use moonshine_engine::{Database, Snapshot};
+
+use crate::catalog::{CatalogTable, SqlCatalog, TableCatalog};
+use crate::config::{FormatVersion, IcebergConfig};
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::manifest::ManifestCache;
+use crate::ownership::Owner;
+
+/// How often a commit is tried while others change the table's metadata, but not its rows.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// Exports a database's tables. A database has one exporter at a time; a newer one fences the older.
+#[derive(Debug)]
+pub struct Exporter {
+    database: Database,
+    catalog: Arc<dyn TableCatalog>,
+    environment: Environment,
+    owner: Owner,
+    target_file_size_bytes: u64,
+    epoch: u64,
+    /// The Iceberg tables as of our last look, by the engine's id of the table.
+    tables: HashMap<u32, TableState>,
+}
+
+#[derive(Debug)]
+struct TableState {
+    current: CatalogTable,
+    manifests: ManifestCache,
+}
+
+/// One Iceberg commit of a tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableExport {
+    /// The Iceberg table, `namespace.name`.
+    pub table: String,
+    /// The snapshot that the commit made current.
+    pub snapshot_id: i64,
+    /// The engine's commit sequence that the snapshot holds.
+    pub commit_seq: u64,
+    /// Rows in the new data files.
+    pub rows_written: u64,
+    /// Rows of older data files that were deleted.
+    pub rows_removed: u64,
+    /// New data files.
+    pub data_files: u64,
+    /// Size of the new data and delete files, in bytes.
+    pub bytes_written: u64,
+}
+
+impl TableState {
+    fn new(current: CatalogTable) -> Self {
+        TableState {
+            current,
+            manifests: ManifestCache::default(),
+        }
+    }
+}
+
+impl Exporter {
+    /// Connects to catalog and warehouse, finds out what became of exports that a crash interrupted, and takes a new
+    /// writer epoch.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ExportError::Config); [`Unavailable`](crate::ExportError::Unavailable);
+    /// [`Foreign`](crate::ExportError::Foreign) and [`Stale`](crate::ExportError::Stale) for a table that is not what this database left there, in which case nothing was written.
+    pub async fn open(database: Database, config: &IcebergConfig) -> Result<Exporter> {
+        config.check()?;
+        let catalog = SqlCatalog::open(config, true).await?;
+        let target_file_size_bytes = config.target_file_size_mb.saturating_mul(1 << 20);
+        let environment = Environment::default();
+        Self::open_with(
+            database,
+            Arc::new(catalog),
+            config.format_version,
+            target_file_size_bytes,
+            environment,
+        )
+        .await
+    }
+
+    /// As [`Exporter::open`], with parts of the caller's.
+    ///
+    /// # Errors
+    /// As [`Exporter::open`].
+    pub async fn open_with(
+        database: Database,
+        catalog: Arc<dyn TableCatalog>,
+        format_version: FormatVersion,
+        target_file_size_bytes: u64,
+        environment: Environment,
+    ) -> Result<Exporter> {
+        let owner = Owner {
+            database_id: database.id(),
+            version: format_version,
+        };
+        let mut exporter = Exporter {
+            database,
+            catalog,
+            environment,
+            owner,
+            target_file_size_bytes,
+            epoch: 0,
+            tables: HashMap::new(),
+        };
+        exporter.take_over().await?;
+        Ok(exporter)
+    }
+
+    /// Exports every table that changed up to `snapshot`, one Iceberg commit each, and makes the Iceberg tables that
+    /// are missing. Dropped half way, it leaves the table at hand to be found out about by the next tick.
+    ///
+    /// # Errors
+    /// Any [`ExportError`](crate::ExportError). Tables before the failed one are exported, the failed one is as it was, or its state is
+    /// found out by the next tick.
+    pub async fn tick(&mut self, snapshot: &Snapshot) -> Result<Vec<TableExport>> {
+        let mut exports = Vec::new();
+        for table in self.database.tables() {
+            let mut state = match (
+                self.settle_pending(&table).await?,
+                self.tables.remove(&table.id()),
+            ) {
+                (Some(settled), _) => TableState::new(settled),
+                (None, Some(state)) => state,
+                (None, None) => TableState::new(self.create(&table).await?),
+            };
+            let exported = self.export_table(&table, snapshot, &mut state).await;
+            self.tables.insert(table.id(), state);
+            exports.extend(exported?);
+        }
+        Ok(exports)
+    }
+}

@@ -1,0 +1,218 @@
+//! Whose an Iceberg table is, and whether it stands where the database left it.
+//!
+//! A table names its database, the engine's table and the newest exporter's epoch in its properties; each of its
+//! snapshots carries a [`Stamp`]. Whatever does not fit is left alone and reported.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use iceberg::TableIdent;
+use iceberg::spec::{
+    Schema, SortOrder, TableMetadata, TableMetadataBuildResult, TableMetadataBuilder,
+};
+use moonshine_engine::{Exported, TableSchema};
+use uuid::Uuid;
+
+use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT};
+use crate::commit::table_version;
+use crate::config::FormatVersion;
+use crate::error::{At, ExportError, Result};
+use crate::schema::{check_schema, iceberg_schema};
+use crate::summary::{DATABASE_ID, Stamp, TABLE, WRITER_EPOCH};
+
+/// What a table must fit to be exported into.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    pub(crate) database_id: Uuid,
+    pub(crate) version: FormatVersion,
+}
+
+impl Owner {
+    /// Checks that the Iceberg table was made for this table of this database, and is of the expected form.
+    pub(crate) fn check(&self, table: &CatalogTable, schema: &TableSchema) -> Result<()> {
+        let ident = &table.ident;
+        let properties = table.metadata.properties();
+        let database_id = properties.get(DATABASE_ID).ok_or_else(|| {
+            ExportError::foreign(
+                ident,
+                "it exists and no Moonshine database made it; drop it or choose another name",
+            )
+        })?;
+        if *database_id != self.database_id.to_string() {
+            let reason = format!(
+                "it belongs to database {database_id}, this is database {}",
+                self.database_id
+            );
+            return Err(ExportError::foreign(ident, reason));
+        }
+        if let Some(other) = properties
+            .get(TABLE)
+            .filter(|other| *other != schema.name())
+        {
+            let reason = format!(
+                "it belongs to the table '{other}', not to '{}'",
+                schema.name()
+            );
+            return Err(ExportError::foreign(ident, reason));
+        }
+        check_schema(
+            ident,
+            table.metadata.current_schema(),
+            &iceberg_schema(schema)?,
+        )?;
+        let version = table_version(table)?;
+        if version != self.version {
+            return Err(ExportError::Config(format!(
+                "format_version: table '{ident}' is of version {}, the configuration says {}",
+                version.number(),
+                self.version.number()
+            )));
+        }
+        Ok(())
+    }
+
+    /// The stamp of the table's current snapshot; `None` for a table without one.
+    pub(crate) fn stamp(&self, table: &CatalogTable) -> Result<Option<(i64, Stamp)>> {
+        let Some(snapshot) = table.metadata.current_snapshot() else {
+            return Ok(None);
+        };
+        let id = snapshot.snapshot_id();
+        let foreign = |reason: String| ExportError::foreign(&table.ident, reason);
+        let stamp = Stamp::of(snapshot).ok_or_else(|| {
+            let operation = snapshot.summary().operation.as_str();
+            foreign(format!(
+                "its current snapshot {id} ({operation}) was made by another writer"
+            ))
+        })?;
+        if stamp.database_id != self.database_id {
+            return Err(foreign(format!(
+                "its current snapshot {id} was made by database {}",
+                stamp.database_id
+            )));
+        }
+        Ok(Some((id, stamp)))
+    }
+
+    /// Checks that the table stands where this export left it: not before, not after, and nobody else was there.
+    pub(crate) fn check_position(
+        &self,
+        table: &CatalogTable,
+        exported: Option<&Exported>,
+    ) -> Result<()> {
+        let foreign = |reason: String| Err(ExportError::foreign(&table.ident, reason));
+        let exported_seq = exported.map_or(0, |exported| exported.seq);
+        match (self.stamp(table)?, exported) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => foreign(format!(
+                "it is empty, though the database exported up to {exported_seq} into it"
+            )),
+            (Some((_, stamp)), _) if stamp.commit_seq > exported_seq => Err(ExportError::Stale {
+                table: table.ident.to_string(),
+                table_seq: stamp.commit_seq,
+                exported_seq,
+            }),
+            (Some((id, stamp)), Some(exported))
+                if stamp.commit_seq < exported_seq || id.to_string() != exported.token =>
+            {
+                foreign(format!(
+                    "its current snapshot {id} holds commits up to {}, the database exported up to {exported_seq} as \
+                     snapshot {}: the table was rolled back or replaced",
+                    stamp.commit_seq, exported.token
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The metadata of a new table.
+    pub(crate) fn new_table(
+        &self,
+        schema: &TableSchema,
+        location: String,
+        epoch: u64,
+    ) -> Result<TableMetadata> {
+        let place = || format!("table '{}'", schema.name());
+        let wanted = iceberg_schema(schema)?;
+        let properties = HashMap::from([
+            (DATABASE_ID.to_owned(), self.database_id.to_string()),
+            (TABLE.to_owned(), schema.name().to_owned()),
+            (WRITER_EPOCH.to_owned(), epoch.to_string()),
+            (METADATA_DELETE_AFTER_COMMIT.to_owned(), "true".to_owned()),
+            ("write.delete.mode".to_owned(), "merge-on-read".to_owned()),
+            ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
+            ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
+        ]);
+        let builder = TableMetadataBuilder::new(
+            wanted.clone(),
+            iceberg::spec::UnboundPartitionSpec::builder().build(),
+            SortOrder::unsorted_order(),
+            location,
+            self.version.iceberg(),
+            properties,
+        );
+        let metadata = builder.at(place())?.build().at(place())?.metadata;
+        // The builder numbers the columns anew; where that made a difference, the wanted schema replaces its own.
+        if same_columns(metadata.current_schema(), &wanted) {
+            return Ok(metadata);
+        }
+        let renumbered = metadata.current_schema_id();
+        let builder = metadata
+            .into_builder(None)
+            .add_current_schema(wanted)
+            .at(place())?;
+        Ok(builder
+            .remove_schemas(&[renumbered])
+            .at(place())?
+            .build()
+            .at(place())?
+            .metadata)
+    }
+}
+
+fn same_columns(left: &Arc<Schema>, right: &Schema) -> bool {
+    left.as_struct() == right.as_struct()
+}
+
+/// The epoch of the newest exporter that wrote to the table or announced that it would.
+pub(crate) fn newest_epoch(table: &CatalogTable) -> u64 {
+    let announced = table
+        .metadata
+        .properties()
+        .get(WRITER_EPOCH)
+        .and_then(|epoch| epoch.parse().ok());
+    let written = table
+        .metadata
+        .current_snapshot()
+        .and_then(|snapshot| Stamp::of(snapshot));
+    announced
+        .unwrap_or(0)
+        .max(written.map_or(0, |stamp| stamp.writer_epoch))
+}
+
+/// Checks that no newer exporter took over.
+pub(crate) fn check_epoch(table: &CatalogTable, own: u64) -> Result<()> {
+    match newest_epoch(table) {
+        current if current > own => Err(ExportError::Fenced {
+            table: table.ident.to_string(),
+            own,
+            current,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Announces an epoch: from then on every commit of an older exporter meets changed metadata, and then this epoch.
+pub(crate) fn announce_epoch(table: &CatalogTable, epoch: u64) -> Result<TableMetadataBuildResult> {
+    let place = |ident: &TableIdent| format!("table '{ident}'");
+    let builder = table
+        .metadata
+        .as_ref()
+        .clone()
+        .into_builder(Some(table.metadata_location.clone()));
+    let properties = HashMap::from([(WRITER_EPOCH.to_owned(), epoch.to_string())]);
+    builder
+        .set_properties(properties)
+        .at(place(&table.ident))?
+        .build()
+        .at(place(&table.ident))
+}

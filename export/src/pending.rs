@@ -1,0 +1,111 @@
+//! Exports that were prepared and whose end is not recorded: after a crash, or after a commit without an answer.
+//!
+//! The Iceberg table knows: if a snapshot in its history carries the commit id, the commit took place.
+
+use iceberg::io::FileIO;
+use iceberg::spec::TableMetadata;
+use moonshine_engine::{Exported, PendingExport};
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::summary::Stamp;
+
+/// The snapshot of that commit, if it is the current one or an ancestor of it.
+pub(crate) fn find_commit(metadata: &TableMetadata, commit_id: Uuid) -> Option<i64> {
+    let mut snapshot = metadata.current_snapshot();
+    while let Some(current) = snapshot {
+        if Stamp::of(current).is_some_and(|stamp| stamp.commit_id == commit_id) {
+            return Some(current.snapshot_id());
+        }
+        snapshot = current
+            .parent_snapshot_id()
+            .and_then(|parent| metadata.snapshot_by_id(parent));
+    }
+    None
+}
+
+/// How far the table's export is, once `pending` is settled by what the table says.
+pub(crate) fn exported_after(
+    metadata: &TableMetadata,
+    exported: Option<Exported>,
+    pending: Option<&PendingExport>,
+) -> Option<Exported> {
+    let settled = pending.and_then(|pending| {
+        let token = find_commit(metadata, pending.commit_id())?.to_string();
+        Some(Exported {
+            seq: pending.to_seq(),
+            token,
+        })
+    });
+    settled.or(exported)
+}
+
+/// Records what became of a pending export; removes the files of one that was not committed.
+pub(crate) async fn settle(
+    pending: PendingExport,
+    metadata: Option<&TableMetadata>,
+    file_io: &FileIO,
+) -> Result<()> {
+    let table = pending.table().name().to_owned();
+    match metadata.and_then(|metadata| find_commit(metadata, pending.commit_id())) {
+        Some(snapshot_id) => {
+            tracing::info!(%table, snapshot_id, commit_seq = pending.to_seq(), "an earlier export was committed");
+            Ok(pending.commit(snapshot_id.to_string())?)
+        }
+        None => {
+            tracing::info!(%table, commit_seq = pending.to_seq(), "an earlier export was not committed");
+            let mut paths: Vec<String> = pending
+                .files()
+                .iter()
+                .map(|file| file.path.clone())
+                .collect();
+            if let Some(metadata) = metadata {
+                let (location, commit_id) = (metadata.location(), pending.commit_id());
+                for extension in ["puffin", "parquet"] {
+                    let path = |number| {
+                        delete_file_path(location, pending.to_seq(), commit_id, number, extension)
+                    };
+                    let mut number = 0;
+                    while file_io.exists(path(number)).await.unwrap_or(false) {
+                        paths.push(path(number));
+                        number += 1;
+                    }
+                }
+            }
+            // Recorded first: a file that is gone must not belong to an export that may still count.
+            pending.abort()?;
+            remove_files(file_io, &paths).await;
+            Ok(())
+        }
+    }
+}
+
+/// Where an export's n-th data file goes.
+pub(crate) fn data_file_path(
+    location: &str,
+    commit_seq: u64,
+    commit_id: Uuid,
+    number: usize,
+) -> String {
+    format!("{location}/data/{commit_seq:012}-{commit_id}-{number:05}.parquet")
+}
+
+/// Where an export's n-th delete file goes.
+pub(crate) fn delete_file_path(
+    location: &str,
+    commit_seq: u64,
+    commit_id: Uuid,
+    number: usize,
+    extension: &str,
+) -> String {
+    format!("{location}/data/{commit_seq:012}-{commit_id}-deletes-{number:05}.{extension}")
+}
+
+/// Removes files that no table refers to. One that stays behind does no harm but take space.
+pub(crate) async fn remove_files(file_io: &FileIO, paths: &[String]) {
+    for path in paths {
+        if let Err(error) = file_io.delete(path).await {
+            tracing::warn!(%path, %error, "an unused file stays behind");
+        }
+    }
+}

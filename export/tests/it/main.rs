@@ -1,0 +1,16 @@
+//! The exporter against a real database and real Iceberg tables in a temporary folder.
+
+// Tests copy folders to stand in for a crash and look at files by hand, and a helper that fails is a failed test.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod crash;
+mod history;
+mod ownership;
+mod support;
+mod types;

@@ -1,0 +1,238 @@
+//! Tables that are not ours, or not where we left them, are left alone; older exporters are fenced.
+
+use std::sync::Arc;
+
+use iceberg::spec::{
+    MAIN_BRANCH, Operation, Snapshot, SnapshotReference, SnapshotRetention, Summary, TableMetadata,
+};
+use moonshine_engine::{ColumnType, Database, TableSchema};
+use moonshine_export::catalog::{CatalogTable, CommitOutcome, TableCatalog};
+use moonshine_export::{ExportError, FormatVersion, IcebergReader};
+use uuid::Uuid;
+
+use crate::support::{World, copy_folder, ident, notes, write_notes};
+
+/// A world with one exported table.
+async fn exported() -> (World, Database) {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = notes(&database);
+    write_notes(
+        &database,
+        &table,
+        (0..10).map(|id| (id, "a".to_owned())),
+        &[],
+    );
+    world
+        .exporter(&database)
+        .await
+        .unwrap()
+        .tick(&database.snapshot())
+        .await
+        .unwrap();
+    (world, database)
+}
+
+async fn current(catalog: &dyn TableCatalog) -> CatalogTable {
+    catalog
+        .load(&ident("shop", "notes"))
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+/// Commits an empty snapshot of another writer's.
+async fn foreign_snapshot(catalog: &dyn TableCatalog) {
+    let table = current(catalog).await;
+    let metadata = &table.metadata;
+    let parent = metadata.current_snapshot().unwrap();
+    let summary = Summary {
+        operation: Operation::Append,
+        additional_properties: Default::default(),
+    };
+    let snapshot = Snapshot::builder()
+        .with_snapshot_id(4711)
+        .with_parent_snapshot_id(Some(parent.snapshot_id()))
+        .with_sequence_number(metadata.next_sequence_number())
+        .with_timestamp_ms(metadata.last_updated_ms() + 1)
+        .with_manifest_list(parent.manifest_list())
+        .with_summary(summary)
+        .with_row_range(metadata.next_row_id(), 0)
+        .build();
+    let retention = SnapshotRetention::Branch {
+        min_snapshots_to_keep: None,
+        max_snapshot_age_ms: None,
+        max_ref_age_ms: None,
+    };
+    let builder = metadata
+        .as_ref()
+        .clone()
+        .into_builder(Some(table.metadata_location.clone()));
+    let builder = builder.add_snapshot(snapshot).unwrap();
+    let change = builder
+        .set_ref(
+            MAIN_BRANCH,
+            SnapshotReference {
+                snapshot_id: 4711,
+                retention,
+            },
+        )
+        .unwrap()
+        .build()
+        .unwrap();
+    let outcome = catalog
+        .commit(&table, change, Uuid::from_u128(1))
+        .await
+        .unwrap();
+    assert!(matches!(outcome, CommitOutcome::Committed(_)));
+}
+
+fn location_of(metadata: &Arc<TableMetadata>) -> (Option<i64>, usize) {
+    (
+        metadata.current_snapshot_id(),
+        metadata.metadata_log().len(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_exporter_is_fenced() {
+    let (world, database) = exported().await;
+    let table = notes(&database);
+    let mut zombie = world.exporter(&database).await.unwrap();
+    let mut newer = world.exporter(&database).await.unwrap();
+    write_notes(&database, &table, [(1, "b".to_owned())], &[]);
+    let error = zombie.tick(&database.snapshot()).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ExportError::Fenced {
+                own: 2,
+                current: 3,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    newer.tick(&database.snapshot()).await.unwrap();
+    world.check_same(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_writers_snapshot_stops_the_export() {
+    let (world, database) = exported().await;
+    let table = notes(&database);
+    let catalog = world.catalog().await;
+    let mut exporter = world.exporter(&database).await.unwrap();
+    foreign_snapshot(catalog.as_ref()).await;
+    write_notes(&database, &table, [(1, "b".to_owned())], &[]);
+    let before = location_of(&current(catalog.as_ref()).await.metadata);
+    let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+    assert!(
+        matches!(&error, ExportError::Foreign { table, .. } if table == "shop.notes"),
+        "{error}"
+    );
+    let error = world.exporter(&database).await.unwrap_err();
+    assert!(error.to_string().contains("4711"), "{error}");
+    assert_eq!(
+        location_of(&current(catalog.as_ref()).await.metadata),
+        before,
+        "nothing was written"
+    );
+    assert!(database.pending_exports().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_databases_table_is_refused() {
+    let (world, _) = exported().await;
+    let other = world.database_in("other");
+    notes(&other);
+    let before = location_of(&world.metadata(&ident("shop", "notes")).await);
+    let error = world.exporter(&other).await.unwrap_err();
+    assert!(
+        matches!(&error, ExportError::Foreign { reason, .. } if reason.contains("belongs to database")),
+        "{error}"
+    );
+    assert_eq!(
+        location_of(&world.metadata(&ident("shop", "notes")).await),
+        before
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_the_database_is_refused() {
+    let (world, database) = exported().await;
+    let table = notes(&database);
+    copy_folder(&world.path("database"), &world.path("backup"));
+    write_notes(&database, &table, [(1, "b".to_owned())], &[]);
+    let mut exporter = world.exporter(&database).await.unwrap();
+    exporter.tick(&database.snapshot()).await.unwrap();
+    let backup = world.database_in("backup");
+    let before = location_of(&world.metadata(&ident("shop", "notes")).await);
+    let error = world.exporter(&backup).await.unwrap_err();
+    assert!(matches!(error, ExportError::Stale { .. }), "{error}");
+    assert_eq!(
+        location_of(&world.metadata(&ident("shop", "notes")).await),
+        before,
+        "the real exporter stays in charge"
+    );
+    write_notes(&database, &table, [(2, "c".to_owned())], &[]);
+    exporter.tick(&database.snapshot()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_schema_version_or_a_dropped_table_is_refused() {
+    let (world, database) = exported().await;
+    let mut v2 = world.config();
+    v2.format_version = FormatVersion::V2;
+    let error = moonshine_export::Exporter::open(database.clone(), &v2)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ExportError::Config(_)) && error.to_string().contains("format_version"),
+        "{error}"
+    );
+
+    let elsewhere = World::new(FormatVersion::V3);
+    let error = elsewhere.exporter(&database).await.unwrap_err();
+    assert!(
+        error.to_string().contains("gone from the catalog"),
+        "{error}"
+    );
+}
+
+/// Two names of the engine that mean one Iceberg table.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tables_do_not_share_one() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    for name in ["default.t", "t"] {
+        let schema = TableSchema::builder(name)
+            .column("id", ColumnType::Int64, false)
+            .primary_key(["id"]);
+        database.create_table(schema.build().unwrap()).unwrap();
+    }
+    let error = world
+        .exporter(&database)
+        .await
+        .unwrap()
+        .tick(&database.snapshot())
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("belongs to the table 'default.t'"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_makes_nothing() {
+    let world = World::new(FormatVersion::V3);
+    let error = IcebergReader::open(&world.config()).await.unwrap_err();
+    assert!(
+        matches!(&error, ExportError::Unavailable { place, .. } if place.contains("catalog.db")),
+        "{error}"
+    );
+    assert!(!world.path("warehouse").exists());
+}

@@ -1,0 +1,281 @@
+//! A world of one database and one warehouse, and what the tests compare.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use futures::TryStreamExt;
+use iceberg::TableIdent;
+use iceberg::io::FileIO;
+use iceberg::spec::{
+    DataContentType, ManifestContentType, ManifestList, ManifestStatus, TableMetadata,
+};
+use moonshine_engine::{ColumnType, Database, Options, Scan, Table, TableSchema, Value};
+use moonshine_export::catalog::{SqlCatalog, TableCatalog};
+use moonshine_export::environment::Environment;
+use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader};
+
+/// Both ways to delete rows.
+pub(crate) const VERSIONS: [FormatVersion; 2] = [FormatVersion::V2, FormatVersion::V3];
+
+/// A folder with a database and a warehouse.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    pub(crate) version: FormatVersion,
+}
+
+/// The rows of a table as text, by key. Text tells -0.0 from 0.0 and null from empty.
+pub(crate) type Rows = BTreeMap<String, Vec<String>>;
+
+impl World {
+    pub(crate) fn new(version: FormatVersion) -> World {
+        World {
+            folder: tempfile::tempdir().unwrap(),
+            version,
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn config(&self) -> IcebergConfig {
+        let json = format!(
+            r#"{{"warehouse_path": {:?}, "format_version": {}, "target_file_size_mb": 1}}"#,
+            self.path("warehouse"),
+            self.version.number()
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    pub(crate) fn database(&self) -> Database {
+        self.database_in("database")
+    }
+
+    pub(crate) fn database_in(&self, name: &str) -> Database {
+        Database::open(self.path(name), Options::default()).unwrap()
+    }
+
+    pub(crate) async fn exporter(&self, database: &Database) -> Result<Exporter, ExportError> {
+        Exporter::open(database.clone(), &self.config()).await
+    }
+
+    pub(crate) async fn exporter_with(
+        &self,
+        database: &Database,
+        catalog: Arc<dyn TableCatalog>,
+    ) -> Result<Exporter, ExportError> {
+        Exporter::open_with(
+            database.clone(),
+            catalog,
+            self.version,
+            1 << 20,
+            Environment::default(),
+        )
+        .await
+    }
+
+    pub(crate) async fn catalog(&self) -> Arc<dyn TableCatalog> {
+        Arc::new(SqlCatalog::open(&self.config(), true).await.unwrap())
+    }
+
+    pub(crate) async fn metadata(&self, ident: &TableIdent) -> Arc<TableMetadata> {
+        self.catalog()
+            .await
+            .load(ident)
+            .await
+            .unwrap()
+            .expect("the table is in the catalog")
+            .metadata
+    }
+
+    /// What the Iceberg table of the last committed export holds.
+    pub(crate) async fn exported_rows(&self, database: &Database, table: &Table) -> Rows {
+        let Some(exported) = database.exported(table) else {
+            return Rows::new();
+        };
+        let reader = IcebergReader::open(&self.config()).await.unwrap();
+        let snapshot = reader.load(table, &exported.token).await.unwrap();
+        let mut batches = Vec::new();
+        for index in 0..snapshot.files().len() {
+            let scanned: Vec<RecordBatch> = snapshot
+                .scan_file(index, None, &[])
+                .try_collect()
+                .await
+                .unwrap();
+            let rows: usize = scanned.iter().map(RecordBatch::num_rows).sum();
+            assert_eq!(rows as u64, snapshot.files()[index].live_row_count());
+            batches.extend(scanned);
+        }
+        rows_of(table.schema(), batches)
+    }
+
+    /// Checks that the Iceberg tables hold what the database holds.
+    pub(crate) async fn check_same(&self, database: &Database) {
+        let snapshot = database.snapshot();
+        for table in database.tables() {
+            let batches = snapshot
+                .scan(&table, Scan::default())
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            let expected = rows_of(table.schema(), batches);
+            let found = self.exported_rows(database, &table).await;
+            assert_eq!(
+                found,
+                expected,
+                "table {}, {:?}",
+                table.name(),
+                self.version
+            );
+        }
+    }
+
+    /// Checks the manifests of every snapshot: no equality delete, at most one delete entry a data file, and in v3 row
+    /// ids that no other row has and that a row keeps.
+    pub(crate) async fn check_manifests(&self, ident: &TableIdent) {
+        let metadata = self.metadata(ident).await;
+        let file_io = FileIO::new_with_fs();
+        let mut first_row_ids: BTreeMap<String, i64> = BTreeMap::new();
+        for snapshot in metadata.snapshots() {
+            let bytes = file_io
+                .new_input(snapshot.manifest_list())
+                .unwrap()
+                .read()
+                .await
+                .unwrap();
+            let list = ManifestList::parse_with_version(&bytes, metadata.format_version()).unwrap();
+            let mut deletes_of: BTreeMap<String, usize> = BTreeMap::new();
+            for manifest in list.entries() {
+                let mut next_row_id = manifest.first_row_id.map(|id| id as i64);
+                for entry in manifest.load_manifest(&file_io).await.unwrap().entries() {
+                    assert_ne!(entry.content_type(), DataContentType::EqualityDeletes);
+                    let file = entry.data_file();
+                    if entry.status() == ManifestStatus::Deleted {
+                        continue;
+                    }
+                    if manifest.content == ManifestContentType::Deletes {
+                        *deletes_of
+                            .entry(file.referenced_data_file().unwrap())
+                            .or_default() += 1;
+                    } else if self.version == FormatVersion::V3 {
+                        let row_id = file.first_row_id().or(next_row_id).unwrap();
+                        if file.first_row_id().is_none() {
+                            next_row_id = Some(row_id + file.record_count() as i64);
+                        }
+                        let known = first_row_ids
+                            .entry(file.file_path().to_owned())
+                            .or_insert(row_id);
+                        assert_eq!(*known, row_id, "{} keeps its row ids", file.file_path());
+                        assert!(
+                            row_id + file.record_count() as i64 <= metadata.next_row_id() as i64
+                        );
+                    }
+                }
+            }
+            assert!(
+                deletes_of.values().all(|count| *count == 1),
+                "{deletes_of:?}"
+            );
+        }
+        let distinct: std::collections::BTreeSet<i64> = first_row_ids.values().copied().collect();
+        assert_eq!(distinct.len(), first_row_ids.len());
+    }
+}
+
+pub(crate) fn rows_of(schema: &TableSchema, batches: Vec<RecordBatch>) -> Rows {
+    let options = FormatOptions::new().with_null("∅");
+    let mut rows = Rows::new();
+    for batch in batches {
+        assert_eq!(batch.schema().as_ref(), schema.arrow_schema().as_ref());
+        let formatters: Vec<ArrayFormatter<'_>> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
+            .collect();
+        for row in 0..batch.num_rows() {
+            let values: Vec<String> = formatters
+                .iter()
+                .map(|formatter| formatter.value(row).to_string())
+                .collect();
+            let key = schema
+                .primary_key()
+                .iter()
+                .map(|&column| values[column].clone())
+                .collect::<Vec<_>>()
+                .join("|");
+            assert!(
+                rows.insert(key.clone(), values).is_none(),
+                "key {key} twice"
+            );
+        }
+    }
+    rows
+}
+
+pub(crate) fn ident(namespace: &str, name: &str) -> TableIdent {
+    TableIdent::from_strs([namespace, name]).unwrap()
+}
+
+/// A table of a number and a text.
+pub(crate) fn notes(database: &Database) -> Table {
+    let schema = TableSchema::builder("shop.notes")
+        .column("id", ColumnType::Int64, false)
+        .column("note", ColumnType::Utf8, true)
+        .primary_key(["id"])
+        .build()
+        .unwrap();
+    database.create_table(schema).unwrap()
+}
+
+pub(crate) fn note(id: i64, text: &str) -> Vec<Value> {
+    vec![Value::Int64(id), Value::Utf8(text.to_owned())]
+}
+
+/// One transaction that writes these notes and deletes those ids.
+pub(crate) fn write_notes(
+    database: &Database,
+    table: &Table,
+    notes: impl IntoIterator<Item = (i64, String)>,
+    deleted: &[i64],
+) {
+    let mut transaction = database.begin();
+    for (id, text) in notes {
+        transaction.upsert(table, note(id, &text)).unwrap();
+    }
+    for id in deleted {
+        transaction.delete(table, &[Value::Int64(*id)]).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+/// A small generator of pseudo-random numbers (xorshift64), so that a failure can be replayed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
