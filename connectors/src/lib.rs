@@ -5,7 +5,7 @@
 //! holds and acknowledges to its server only what is durable there. So a transaction of the source takes effect once,
 //! across any number of crashes, and a source never needs a state file of its own.
 //!
-//! [`file`] reads Debezium change events from JSON lines; [`postgres`] follows a PostgreSQL database by logical
+//! [`mod@file`] reads Debezium change events from JSON lines; [`postgres`] follows a PostgreSQL database by logical
 //! replication. A new source is one more folder here.
 
 pub mod file;

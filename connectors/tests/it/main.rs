@@ -1,0 +1,5 @@
+//! What the sources write into a database, seen from outside.
+
+mod file;
+mod postgres;
+mod postgres_server;
