@@ -1,0 +1,311 @@
+//! A table as DataFusion sees it: engine and Iceberg files as the partitions of one scan.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::datasource::TableType;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::{StreamExt, TryStreamExt};
+use moonshine_engine::{Changes, Scan, Snapshot, Table, Value};
+use moonshine_export::IcebergSnapshot;
+
+use crate::scalar::{scalar_of, value_of};
+
+/// Rows of a batch from the engine.
+const BATCH_ROWS: usize = 8192;
+
+/// A table at one snapshot of the engine.
+#[derive(Debug)]
+pub(crate) struct UnionTable {
+    table: Table,
+    snapshot: Snapshot,
+    rows: Rows,
+}
+
+/// Where the rows come from.
+#[derive(Debug)]
+enum Rows {
+    /// The engine holds them all.
+    Engine,
+    /// The files of the last export, and what changed since.
+    Union {
+        changes: Arc<Changes>,
+        iceberg: IcebergSnapshot,
+    },
+}
+
+impl UnionTable {
+    /// A table that was never exported, or whose files can't be had.
+    pub(crate) fn of_engine(table: Table, snapshot: Snapshot) -> Self {
+        UnionTable {
+            table,
+            snapshot,
+            rows: Rows::Engine,
+        }
+    }
+
+    /// A table of which `iceberg` is the export that `changes` are the changes since.
+    pub(crate) fn of_both(
+        table: Table,
+        snapshot: Snapshot,
+        changes: Changes,
+        iceberg: IcebergSnapshot,
+    ) -> Self {
+        UnionTable {
+            table,
+            snapshot,
+            rows: Rows::Union {
+                changes: Arc::new(changes),
+                iceberg,
+            },
+        }
+    }
+
+    fn partitions(
+        &self,
+        schema: &SchemaRef,
+        projection: Option<&[usize]>,
+    ) -> Vec<Arc<dyn PartitionStream>> {
+        let projection = projection.map(<[usize]>::to_vec);
+        let partition = |part| -> Arc<dyn PartitionStream> {
+            Arc::new(Partition {
+                schema: schema.clone(),
+                projection: projection.clone(),
+                part,
+            })
+        };
+        match &self.rows {
+            Rows::Engine => {
+                vec![partition(Part::Engine {
+                    table: self.table.clone(),
+                    snapshot: self.snapshot.clone(),
+                })]
+            }
+            Rows::Union { changes, iceberg } => {
+                let mut excluded: HashMap<&str, Vec<u64>> = HashMap::new();
+                for placement in changes.removed() {
+                    excluded
+                        .entry(&placement.file)
+                        .or_default()
+                        .push(placement.position);
+                }
+                let files =
+                    iceberg
+                        .files()
+                        .iter()
+                        .enumerate()
+                        .map(|(file, data_file)| Part::File {
+                            iceberg: iceberg.clone(),
+                            file,
+                            excluded: excluded.remove(data_file.path()).unwrap_or_default(),
+                        });
+                let mut parts: Vec<_> = files.map(partition).collect();
+                if changes.row_count() > 0 || parts.is_empty() {
+                    parts.push(partition(Part::Changes {
+                        changes: changes.clone(),
+                    }));
+                }
+                parts
+            }
+        }
+    }
+
+    /// The primary key that the filters pin down, if they name all of it.
+    fn key(&self, filters: &[Expr]) -> Option<Vec<Value>> {
+        let schema = self.table.schema();
+        schema
+            .key_columns()
+            .map(|column| {
+                let literal = filters
+                    .iter()
+                    .find_map(|filter| equality(filter).filter(|(name, _)| *name == column.name));
+                value_of(literal?.1, column.column_type)
+            })
+            .collect()
+    }
+
+    fn lookup(
+        &self,
+        key: &[Value],
+        projection: Option<&[usize]>,
+        schema: &SchemaRef,
+    ) -> Result<Part, DataFusionError> {
+        let row = self.snapshot.get(&self.table, key).map_err(external)?;
+        let columns = self.table.schema().columns();
+        let all: Vec<usize> = (0..columns.len()).collect();
+        let batch = row.map(|mut row| {
+            let arrays = projection
+                .unwrap_or(&all)
+                .iter()
+                .map(|&position| {
+                    let value = row
+                        .get_mut(position)
+                        .map(|value| std::mem::replace(value, Value::Null));
+                    let scalar = value
+                        .zip(columns.get(position))
+                        .and_then(|(v, c)| scalar_of(v, c.column_type));
+                    scalar
+                        .ok_or_else(|| DataFusionError::Internal("a value of another type".into()))?
+                        .to_array()
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(1));
+            Ok::<_, DataFusionError>(RecordBatch::try_new_with_options(
+                schema.clone(),
+                arrays,
+                &options,
+            )?)
+        });
+        Ok(Part::Row(batch.transpose()?))
+    }
+}
+
+/// The column and literal of `column = literal`.
+fn equality(filter: &Expr) -> Option<(&str, &ScalarValue)> {
+    let Expr::BinaryExpr(comparison) = filter else {
+        return None;
+    };
+    if comparison.op != Operator::Eq {
+        return None;
+    }
+    match (&*comparison.left, &*comparison.right) {
+        (Expr::Column(column), Expr::Literal(literal, _))
+        | (Expr::Literal(literal, _), Expr::Column(column)) => Some((&column.name, literal)),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl TableProvider for UnionTable {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema().arrow_schema().clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>, DataFusionError> {
+        // What a lookup returns satisfies its filters, but they are checked again: that costs one row.
+        let support = |filter: &&Expr| match equality(filter) {
+            Some(_) => TableProviderFilterPushDown::Inexact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let schema = match projection {
+            Some(positions) => Arc::new(self.schema().project(positions)?),
+            None => self.schema(),
+        };
+        let projection = projection.map(Vec::as_slice);
+        let partitions = match self.key(filters) {
+            Some(key) => {
+                let part = self.lookup(&key, projection, &schema)?;
+                vec![Arc::new(Partition {
+                    schema: schema.clone(),
+                    projection: None,
+                    part,
+                }) as Arc<dyn PartitionStream>]
+            }
+            None => self.partitions(&schema, projection),
+        };
+        Ok(Arc::new(StreamingTableExec::try_new(
+            schema,
+            partitions,
+            None,
+            [],
+            false,
+            limit,
+        )?))
+    }
+}
+
+/// A part of a table's rows that is read by itself.
+#[derive(Debug)]
+struct Partition {
+    schema: SchemaRef,
+    projection: Option<Vec<usize>>,
+    part: Part,
+}
+
+#[derive(Debug)]
+enum Part {
+    Engine {
+        table: Table,
+        snapshot: Snapshot,
+    },
+    Changes {
+        changes: Arc<Changes>,
+    },
+    File {
+        iceberg: IcebergSnapshot,
+        file: usize,
+        excluded: Vec<u64>,
+    },
+    Row(Option<RecordBatch>),
+}
+
+impl PartitionStream for Partition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let projection = self.projection.as_deref();
+        let of_engine = |batches: moonshine_engine::Result<moonshine_engine::Batches>| match batches
+        {
+            Ok(batches) => {
+                futures::stream::iter(batches.map(|batch| batch.map_err(external))).boxed()
+            }
+            Err(error) => futures::stream::iter([Err(external(error))]).boxed(),
+        };
+        let batches = match &self.part {
+            Part::Engine { table, snapshot } => {
+                let projection = self.projection.clone();
+                of_engine(snapshot.scan(
+                    table,
+                    Scan {
+                        projection,
+                        batch_rows: BATCH_ROWS,
+                        ..Scan::default()
+                    },
+                ))
+            }
+            Part::Changes { changes } => of_engine(changes.batches(projection, BATCH_ROWS)),
+            Part::File {
+                iceberg,
+                file,
+                excluded,
+            } => iceberg
+                .scan_file(*file, projection, excluded)
+                .map_err(external)
+                .boxed(),
+            Part::Row(batch) => futures::stream::iter(batch.clone().map(Ok)).boxed(),
+        };
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
+    }
+}
+
+fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

@@ -1,0 +1,189 @@
+//! *Same*: engine, files and their union hold the same rows, at every moment between exports.
+
+use moonshine_engine::Value;
+use moonshine_query::{QueryError, QuerySession};
+
+use crate::support::{Shop, csv};
+
+const LINES: &str = "select * from shop.lines order by order_id, line";
+const PAIRS: &str = "select encode(key, 'hex') k, encode(value, 'hex') v from pairs order by key";
+
+/// A number that looks random and is the same in every run.
+fn scattered(i: u64) -> u64 {
+    i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33
+}
+
+fn write_round(shop: &Shop, round: u64) {
+    for i in 0..4 {
+        let mut transaction = shop.database.begin();
+        for j in 0..30 {
+            let n = scattered(round * 1000 + i * 100 + j);
+            let (order_id, line) = ((n % 17) as i64, (n / 17 % 5) as i32);
+            if n.is_multiple_of(4) {
+                transaction
+                    .delete(&shop.lines, &[Value::Int64(order_id), Value::Int32(line)])
+                    .unwrap();
+            } else {
+                transaction
+                    .upsert(&shop.lines, Shop::line(order_id, line, n as i64 % 10_000))
+                    .unwrap();
+            }
+            let key = Value::Binary(vec![(n % 11) as u8; (n % 3) as usize]);
+            transaction
+                .upsert(
+                    &shop.pairs,
+                    vec![key, Value::Binary(n.to_be_bytes().to_vec())],
+                )
+                .unwrap();
+        }
+        if scattered(round * 7 + i).is_multiple_of(9) {
+            transaction.truncate(&shop.pairs).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+}
+
+async fn check(shop: &Shop) {
+    let union = shop.session().await;
+    let engine = QuerySession::open(&shop.database, None).await.unwrap();
+    for sql in [
+        LINES,
+        PAIRS,
+        "select count(*) from shop.lines",
+        "select line, count(*), sum(price), max(at) from lines where price > 10 group by line order by line",
+        "select at, line from lines order by at, line, order_id limit 7",
+    ] {
+        assert_eq!(csv(&union, sql).await, csv(&engine, sql).await, "{sql}");
+    }
+    let count = shop.database.snapshot().row_count(&shop.lines).unwrap();
+    assert_eq!(
+        csv(&union, "select count(*) as n from lines").await,
+        format!("n\n{count}\n")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_union_is_the_engine_between_exports() {
+    for format_version in [2, 3] {
+        let shop = Shop::new(format_version);
+        shop.export().await;
+        check(&shop).await;
+        for round in 0..6 {
+            write_round(&shop, round);
+            check(&shop).await;
+            if round % 3 != 1 {
+                shop.export().await;
+                check(&shop).await;
+            }
+        }
+        let mut transaction = shop.database.begin();
+        transaction.truncate(&shop.lines).unwrap();
+        transaction.commit().unwrap();
+        check(&shop).await;
+        shop.export().await;
+        check(&shop).await;
+    }
+}
+
+/// Rows that did not change since the export come from its files: without them they are missing, not made up.
+#[tokio::test(flavor = "multi_thread")]
+async fn exported_rows_are_read_from_the_files() {
+    let shop = Shop::new(3);
+    write_round(&shop, 0);
+    shop.export().await;
+    write_round(&shop, 1);
+    let session = shop.session().await;
+    let data = shop.folder.path().join("warehouse");
+    let mut removed = 0;
+    for entry in walk(&data) {
+        if entry
+            .extension()
+            .is_some_and(|extension| extension == "parquet")
+        {
+            std::fs::remove_file(entry).unwrap();
+            removed += 1;
+        }
+    }
+    assert!(removed > 0);
+    let error = run_to_end(&session, LINES).await.unwrap_err();
+    assert!(error.to_string().contains(".parquet"), "{error}");
+    // A lookup by the whole key asks the engine.
+    let snapshot = shop.database.snapshot();
+    let key = [Value::Int64(3), Value::Int32(2)];
+    let expected = snapshot.get(&shop.lines, &key).unwrap();
+    let found = csv(
+        &session,
+        "select note from lines where order_id = 3 and 2 = line",
+    )
+    .await;
+    assert_eq!(found.lines().count() - 1, usize::from(expected.is_some()));
+}
+
+async fn run_to_end(session: &QuerySession, sql: &str) -> Result<u64, QueryError> {
+    let answer = session.query(sql).await?;
+    moonshine_query::write_batches(
+        answer,
+        moonshine_query::OutputFormat::Csv,
+        &mut std::io::sink(),
+    )
+    .await
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(walk(&path))
+        } else {
+            files.push(path)
+        }
+    }
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lookups_by_key_see_what_scans_see() {
+    let shop = Shop::new(3);
+    write_round(&shop, 0);
+    shop.export().await;
+    write_round(&shop, 1);
+    let session = shop.session().await;
+    for order_id in 0..17 {
+        for line in 0..5 {
+            let lookup =
+                format!("select * from lines where order_id = {order_id} and line = {line}");
+            let scan = format!(
+                "select * from lines where order_id + 0 = {order_id} and line + 0 = {line}"
+            );
+            assert_eq!(
+                csv(&session, &lookup).await,
+                csv(&session, &scan).await,
+                "{lookup}"
+            );
+        }
+    }
+    let contradiction =
+        "select count(*) as n from lines where order_id = 1 and line = 1 and line = 2";
+    assert_eq!(csv(&session, contradiction).await, "n\n0\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_a_query_is_refused_with_a_reason() {
+    let shop = Shop::new(3);
+    let session = QuerySession::open(&shop.database, None).await.unwrap();
+    for (sql, hint) in [
+        ("selct 1", "selct"),
+        ("select * from nowhere", "shop.lines, pairs"),
+        ("select nothing from lines", "nothing"),
+        ("insert into pairs select * from pairs", "not supported"),
+        ("create table t (a int)", "not supported"),
+        ("copy lines to '/dev/null'", "not supported"),
+    ] {
+        match session.query(sql).await {
+            Err(QueryError::Sql(message)) => assert!(message.contains(hint), "{sql}: {message}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+    assert!(csv(&session, "show tables").await.contains("lines"));
+}
