@@ -1,1 +1,50 @@
-fn main() {}
+//! The `moonshine` program.
+//!
+//! [`args`] says which commands and flags there are; [`config`] reads the configuration file that most of them name;
+//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL. Whatever stops a command is one line on
+//! standard error and an exit status: 2 for what the user has to mend (arguments, configuration, SQL), 1 for the rest.
+
+mod args;
+mod config;
+mod error;
+mod log;
+mod query;
+mod sync;
+
+use std::process::ExitCode;
+
+use args::{Arguments, Command};
+use clap::Parser;
+use error::CliError;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let message = error.to_string().replace('\n', " ");
+            eprintln!("error: {message}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), CliError> {
+    if let Command::ConfigSchema = arguments.command {
+        let schema = config::schema::text().map_err(|error| CliError::Output(error.to_string()))?;
+        print!("{schema}");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|error| CliError::Output(format!("starting threads: {error}")))?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Sync(arguments) => sync::run(arguments).await,
+            Command::Query(arguments) => query::run(arguments).await,
+            Command::ConfigSchema => Ok(()),
+        }
+    })
+}

@@ -99,6 +99,19 @@ impl IcebergReader {
         )))
     }
 
+    /// As [`open`](Self::open); `None` if nothing was exported there yet.
+    ///
+    /// # Errors
+    /// [`ExportError::Config`]; [`ExportError::Unavailable`].
+    pub async fn open_if_exists(config: &IcebergConfig) -> Result<Option<IcebergReader>> {
+        config.check()?;
+        if SqlCatalog::exists(config).await? {
+            Self::open(config).await.map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// A reader of the caller's catalog.
     pub fn with_catalog(catalog: Arc<dyn TableCatalog>) -> IcebergReader {
         IcebergReader {

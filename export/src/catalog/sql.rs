@@ -40,6 +40,18 @@ pub struct SqlCatalog {
 }
 
 impl SqlCatalog {
+    /// Whether the catalog of that configuration was made.
+    ///
+    /// # Errors
+    /// [`ExportError::Config`]; [`ExportError::Unavailable`] if that can't be seen.
+    pub async fn exists(config: &IcebergConfig) -> Result<bool> {
+        let catalog_file = config.places()?.catalog_file;
+        let place = format!("catalog {}", catalog_file.display());
+        tokio::fs::try_exists(&catalog_file)
+            .await
+            .map_err(|error| ExportError::unavailable(&place, error))
+    }
+
     /// Opens the catalog of that configuration, or makes it if it is missing and `create` says so.
     ///
     /// # Errors

@@ -1,0 +1,131 @@
+//! Commands and flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use moonshine_query::OutputFormat;
+
+/// Live change streams as Apache Iceberg tables.
+#[derive(Debug, Parser)]
+#[command(name = "moonshine", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mirror sources into Iceberg tables: until SIGINT or SIGTERM, or to the end with --once
+    Sync(SyncArguments),
+    /// Answer SQL from the engine and the exported tables together
+    Query(QueryArguments),
+    /// Print the JSON Schema of the configuration file
+    ConfigSchema,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyncArguments {
+    /// The configuration file; or use --from and the flags below it for one table
+    pub(crate) config: Option<PathBuf>,
+    /// Stop when the source's end, or what was its end at the start, is exported; print what there is
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Check the configuration, the sources and the catalog, change nothing, and exit
+    #[arg(long, conflicts_with = "once")]
+    pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) one_table: OneTableArguments,
+}
+
+/// What stands in for a configuration file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "One table, without a configuration file")]
+pub(crate) struct OneTableArguments {
+    /// The source: a file or folder of Debezium JSON lines, - for standard input, or a postgres:// URL
+    #[arg(long, value_name = "PATH|URL")]
+    pub(crate) from: Option<String>,
+    /// The table, schema.table
+    #[arg(long, requires = "from")]
+    pub(crate) table: Option<String>,
+    /// Its primary key's columns; PostgreSQL knows them
+    #[arg(long, value_delimiter = ',', requires = "from")]
+    pub(crate) key: Vec<String>,
+    /// Its columns as name:type, for events without a schema: order_id:int64,total:decimal(12,2)
+    #[arg(long, requires = "from")]
+    pub(crate) columns: Option<String>,
+    /// The engine's folder
+    #[arg(long, requires = "from", default_value = "./data")]
+    pub(crate) database: PathBuf,
+    /// The folder of the Iceberg tables
+    #[arg(long, requires = "from")]
+    pub(crate) warehouse: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArguments {
+    /// The configuration file and the SQL; with --database the SQL alone
+    #[arg(num_args = 1..=2, required = true, value_names = ["CONFIG", "SQL"])]
+    pub(crate) inputs: Vec<String>,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// Where to write the answer instead of standard output
+    #[arg(long, short)]
+    pub(crate) output: Option<PathBuf>,
+    /// The engine's folder, instead of a configuration file
+    #[arg(long)]
+    pub(crate) database: Option<PathBuf>,
+    /// The folder of the Iceberg tables
+    #[arg(long, requires = "database")]
+    pub(crate) warehouse: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table for people
+    Table,
+    /// Comma-separated values with a line of names
+    Csv,
+    /// One JSON object a line
+    Json,
+    /// A Parquet file
+    Parquet,
+}
+
+impl From<Format> for OutputFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Table => OutputFormat::Table,
+            Format::Csv => OutputFormat::Csv,
+            Format::Json => OutputFormat::Json,
+            Format::Parquet => OutputFormat::Parquet,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_fit_together() {
+        Arguments::command().debug_assert();
+        assert!(
+            Arguments::try_parse_from(["moonshine", "sync", "a.yaml", "--once", "--check"])
+                .is_err()
+        );
+        assert!(Arguments::try_parse_from(["moonshine", "sync", "--table", "a.b"]).is_err());
+        assert!(Arguments::try_parse_from(["moonshine", "query"]).is_err());
+        Arguments::try_parse_from([
+            "moonshine",
+            "query",
+            "a.yaml",
+            "select 1",
+            "--format",
+            "json",
+        ])
+        .unwrap();
+    }
+}

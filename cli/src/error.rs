@@ -1,0 +1,48 @@
+//! Why a command failed.
+
+use moonshine_connectors::SourceError;
+use moonshine_export::ExportError;
+use moonshine_query::QueryError;
+
+use crate::config::ConfigError;
+
+/// Why a command failed; its text is what the user sees.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The arguments don't fit together.
+    #[error("{0}")]
+    Arguments(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("source '{source_name}': {error}")]
+    Source {
+        source_name: String,
+        error: SourceError,
+    },
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Engine(#[from] moonshine_engine::Error),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The program can't write its answer or start its threads.
+    #[error("{0}")]
+    Output(String),
+}
+
+impl CliError {
+    /// 2 where the user has to mend something before another try, else 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Arguments(_)
+            | CliError::Config(_)
+            | CliError::Source {
+                error: SourceError::Config(_),
+                ..
+            }
+            | CliError::Export(ExportError::Config(_))
+            | CliError::Query(QueryError::Sql(_)) => 2,
+            _ => 1,
+        }
+    }
+}

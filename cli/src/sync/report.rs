@@ -1,0 +1,121 @@
+//! What `--once` ends with: the tables, and the query to try next.
+
+use std::path::PathBuf;
+
+use moonshine_engine::{Database, Options};
+use moonshine_export::{IcebergConfig, IcebergReader, TableSummary};
+
+use super::setup::Setup;
+use crate::args::SyncArguments;
+use crate::error::CliError;
+
+/// What the report needs to know of the run before it.
+pub(crate) struct Report {
+    database: PathBuf,
+    iceberg: IcebergConfig,
+    /// The arguments of `query` that name the same tables.
+    query_arguments: String,
+}
+
+impl Report {
+    pub(crate) fn new(arguments: &SyncArguments, setup: &Setup) -> Self {
+        let query_arguments = match &arguments.config {
+            Some(config) => quoted(&config.display().to_string()),
+            None => format!(
+                "--database {} --warehouse {}",
+                quoted(&setup.database.display().to_string()),
+                quoted(&setup.iceberg.warehouse_path)
+            ),
+        };
+        Report {
+            database: setup.database.clone(),
+            iceberg: setup.iceberg.clone(),
+            query_arguments,
+        }
+    }
+
+    /// Prints the tables of this database as the catalog has them now.
+    pub(crate) async fn print(self) -> Result<(), CliError> {
+        let folder = self.database.clone();
+        let open = move || Database::open_read_only(folder, Options::default());
+        let database = tokio::task::spawn_blocking(open).await;
+        let database = database.map_err(|error| CliError::Output(error.to_string()))??;
+        let names: Vec<String> = database
+            .tables()
+            .iter()
+            .map(|table| iceberg_name(table.name()))
+            .collect();
+        let summaries = IcebergReader::open(&self.iceberg).await?.summary().await?;
+        let summaries: Vec<TableSummary> = summaries
+            .into_iter()
+            .filter(|summary| names.contains(&summary.table))
+            .collect();
+        print_tables(&summaries);
+        println!("\nwarehouse: {}", self.iceberg.warehouse_path);
+        if let Some(largest) = summaries.iter().max_by_key(|summary| summary.row_count) {
+            println!("\nTry next:\n  {}", self.next_query(&largest.table));
+        }
+        Ok(())
+    }
+
+    fn next_query(&self, table: &str) -> String {
+        // Under `cargo run` the program is not on the path.
+        let program = if std::env::var_os("CARGO").is_some() {
+            "cargo run --release --"
+        } else {
+            "moonshine"
+        };
+        let table = table.strip_prefix("default.").unwrap_or(table);
+        format!(
+            "{program} query {} \"select * from {table} limit 10\"",
+            self.query_arguments
+        )
+    }
+}
+
+/// The name that an engine's table has in the catalog.
+fn iceberg_name(table_name: &str) -> String {
+    if table_name.contains('.') {
+        table_name.to_owned()
+    } else {
+        format!("default.{table_name}")
+    }
+}
+
+fn quoted(argument: &str) -> String {
+    if argument.contains(char::is_whitespace) {
+        format!("'{argument}'")
+    } else {
+        argument.to_owned()
+    }
+}
+
+fn print_tables(summaries: &[TableSummary]) {
+    let mut rows = vec![[
+        "table".to_owned(),
+        "rows".into(),
+        "files".into(),
+        "snapshot".into(),
+    ]];
+    for summary in summaries {
+        rows.push([
+            summary.table.clone(),
+            summary.row_count.to_string(),
+            summary.data_files.to_string(),
+            summary
+                .snapshot_id
+                .map_or("none yet".into(), |id| id.to_string()),
+        ]);
+    }
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+    };
+    let (table, row_count, files) = (width(0), width(1), width(2));
+    for [name, count, file_count, snapshot] in &rows {
+        println!("{name:table$}  {count:>row_count$}  {file_count:>files$}  {snapshot}");
+    }
+}
