@@ -136,11 +136,9 @@ fn one_table(from: &str, arguments: &OneTableArguments) -> Result<Config, CliErr
         if arguments.key.is_empty() {
             return Err(missing("--key"));
         }
-        let mut settings = json!({ "name": table, "key": arguments.key });
-        if let Some(columns) = &arguments.columns {
-            settings["columns"] = columns_from(columns)?;
-        }
-        let settings: FileConfig = section(json!({ "path": from, "tables": [settings] }))?;
+        let columns = arguments.columns.as_deref().map(columns_from).transpose()?;
+        let table = json!({ "name": table, "key": arguments.key, "columns": columns });
+        let settings: FileConfig = section(json!({ "path": from, "tables": [table] }))?;
         file.0.push(Section {
             name: None,
             settings,
