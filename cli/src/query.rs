@@ -94,10 +94,30 @@ async fn reader(iceberg: Option<&IcebergConfig>) -> Option<IcebergReader> {
 
 fn output(path: Option<&Path>) -> Result<Box<dyn Write + Send>, CliError> {
     match path {
-        None => Ok(Box::new(BufWriter::new(io::stdout()))),
+        None => Ok(Box::new(BufWriter::new(StandardOutput(io::stdout())))),
         Some(path) => match File::create(path) {
             Ok(file) => Ok(Box::new(BufWriter::new(file))),
             Err(error) => Err(CliError::Output(format!("{}: {error}", path.display()))),
         },
+    }
+}
+
+/// Standard output. Once nobody reads it any more, as behind `| head`, the program ends in silence.
+struct StandardOutput(io::Stdout);
+
+impl Write for StandardOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        end_if_unread(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        end_if_unread(self.0.flush())
+    }
+}
+
+fn end_if_unread<T>(written: io::Result<T>) -> io::Result<T> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written,
     }
 }

@@ -181,7 +181,7 @@ const TOTAL_DATA_FILES: &str = "total-data-files";
 const TOTAL_RECORDS: &str = "total-records";
 const TOTAL_POSITION_DELETES: &str = "total-position-deletes";
 
-/// Several deletion vectors share a Puffin file; each counts for its own part of it.
+/// A deletion vector counts for its own part of its Puffin file.
 fn content_size(file: &DataFile) -> u64 {
     file.content_size_in_bytes()
         .and_then(|size| u64::try_from(size).ok())

@@ -65,11 +65,33 @@ impl Report {
         } else {
             "moonshine"
         };
-        let table = table.strip_prefix("default.").unwrap_or(table);
-        format!(
-            "{program} query {} \"select * from {table} limit 10\"",
-            self.query_arguments
-        )
+        let table = sql_name(table.strip_prefix("default.").unwrap_or(table));
+        let sql = format!("select * from {table} limit 10");
+        // Within double quotes the shell would take those of a name for its own.
+        let sql = if sql.contains('"') {
+            format!("'{sql}'")
+        } else {
+            format!("\"{sql}\"")
+        };
+        format!("{program} query {} {sql}", self.query_arguments)
+    }
+}
+
+/// A table's name as SQL wants it: quoted where it is not plain lower case.
+fn sql_name(table_name: &str) -> String {
+    let quoted = |part: &str| {
+        let letter = |c: char| c.is_ascii_lowercase() || c == '_';
+        let plain =
+            part.starts_with(letter) && part.chars().all(|c| letter(c) || c.is_ascii_digit());
+        if plain {
+            part.to_owned()
+        } else {
+            format!("\"{}\"", part.replace('"', "\"\""))
+        }
+    };
+    match table_name.rsplit_once('.') {
+        Some((namespace, name)) => format!("{}.{}", quoted(namespace), quoted(name)),
+        None => quoted(table_name),
     }
 }
 
@@ -117,5 +139,18 @@ fn print_tables(summaries: &[TableSummary]) {
     let (table, row_count, files) = (width(0), width(1), width(2));
     for [name, count, file_count, snapshot] in &rows {
         println!("{name:table$}  {count:>row_count$}  {file_count:>files$}  {snapshot}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_where_sql_would_fold_or_split_them() {
+        assert_eq!(sql_name("shop.order_items2"), "shop.order_items2");
+        assert_eq!(sql_name("orders"), "orders");
+        assert_eq!(sql_name("db.shop.Orders"), "\"db.shop\".\"Orders\"");
+        assert_eq!(sql_name("shop.2nd"), "shop.\"2nd\"");
     }
 }

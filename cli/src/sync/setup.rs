@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use moonshine_connectors::file::{FileConfig, FileSource};
+use moonshine_connectors::file::{FileConfig, FileSource, FileTable};
 use moonshine_connectors::postgres::{PostgresConfig, PostgresSource};
 use moonshine_connectors::{Source, SourceError};
 use moonshine_engine::Options;
@@ -137,11 +137,11 @@ fn one_table(from: &str, arguments: &OneTableArguments) -> Result<Config, CliErr
             return Err(missing("--key"));
         }
         let columns = arguments.columns.as_deref().map(columns_from).transpose()?;
-        let table = json!({ "name": table, "key": arguments.key, "columns": columns });
-        let settings: FileConfig = section(json!({ "path": from, "tables": [table] }))?;
+        let mut table = FileTable::new(table, &arguments.key);
+        table.columns = columns.map(|columns| columns.into_iter().collect());
         file.0.push(Section {
             name: None,
-            settings,
+            settings: FileConfig::new(from, vec![table]),
         });
     }
     Ok(Config {
@@ -154,8 +154,8 @@ fn one_table(from: &str, arguments: &OneTableArguments) -> Result<Config, CliErr
     })
 }
 
-/// `name:type,…` as the section has it. A comma within parentheses belongs to a type.
-fn columns_from(text: &str) -> Result<serde_json::Value, CliError> {
+/// `name:type,…` as names and types, in this order. A comma within parentheses belongs to a type.
+fn columns_from(text: &str) -> Result<Vec<(String, String)>, CliError> {
     let mut depth = 0usize;
     let columns = text.split(|letter| {
         match letter {
@@ -165,14 +165,16 @@ fn columns_from(text: &str) -> Result<serde_json::Value, CliError> {
         }
         letter == ',' && depth == 0
     });
-    let mut map = serde_json::Map::new();
-    for column in columns {
-        let (name, column_type) = column.split_once(':').ok_or_else(|| {
-            CliError::Arguments(format!("--columns: '{column}' is not name:type"))
-        })?;
-        map.insert(name.trim().to_owned(), column_type.trim().into());
-    }
-    Ok(map.into())
+    columns
+        .map(|column| match column.split_once(':') {
+            Some((name, column_type)) => {
+                Ok((name.trim().to_owned(), column_type.trim().to_owned()))
+            }
+            None => Err(CliError::Arguments(format!(
+                "--columns: '{column}' is not name:type"
+            ))),
+        })
+        .collect()
 }
 
 fn section<T: DeserializeOwned>(settings: serde_json::Value) -> Result<T, CliError> {
@@ -186,9 +188,17 @@ mod tests {
     #[test]
     fn columns_are_split_outside_of_parentheses() {
         let columns = columns_from("id:int64, total: decimal(12,2) not null,note:string").unwrap();
+        let columns: Vec<(&str, &str)> = columns
+            .iter()
+            .map(|(name, column_type)| (name.as_str(), column_type.as_str()))
+            .collect();
         assert_eq!(
             columns,
-            json!({ "id": "int64", "total": "decimal(12,2) not null", "note": "string" })
+            [
+                ("id", "int64"),
+                ("total", "decimal(12,2) not null"),
+                ("note", "string")
+            ]
         );
         assert!(columns_from("id").unwrap_err().to_string().contains("'id'"));
     }

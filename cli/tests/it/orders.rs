@@ -69,6 +69,13 @@ iceberg: {{ warehouse_path: ./warehouse }}
     )
 }
 
+/// The columns as the flag `--columns` takes them.
+pub(crate) fn columns_flag() -> String {
+    COLUMNS
+        .map(|(name, kind)| format!("{name}:{kind}"))
+        .join(",")
+}
+
 /// The number of orders that `moonshine query` counts; `None` while it can't answer.
 pub(crate) fn query_row_count(workplace: &Workplace) -> Option<u64> {
     let sql = "SELECT count(*) AS n FROM shop.orders";

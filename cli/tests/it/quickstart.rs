@@ -117,17 +117,32 @@ fn the_quickstart_gives_the_tables_that_a_replay_gives() {
 }
 
 #[test]
-fn standard_input_is_a_source() {
+fn one_table_from_standard_input_needs_no_configuration_file() {
     let Some(python) = Python::find("quickstart") else {
         return;
     };
     let workplace = Workplace::new();
     let events = workplace.write("orders.jsonl", orders::events(1..=50));
-    let config = orders::config("").replace("path: orders.jsonl", "path: '-'");
-    workplace.write("sync.yaml", config);
+    let columns = orders::columns_flag();
+    let flags = [
+        "--from",
+        "-",
+        "--table",
+        "shop.orders",
+        "--key",
+        "order_id",
+        "--columns",
+        &columns,
+    ];
+    let folders = ["--database", "data", "--warehouse", "warehouse"];
+    let arguments = [&["sync", "--once"], &flags[..], &folders[..]].concat();
     let input = fs::File::open(events).unwrap();
-    workplace
-        .run_with_input(&["sync", "sync.yaml", "--once"], input.into())
-        .assert_success();
+    let outcome = workplace.run_with_input(&arguments, input.into());
+    outcome.assert_success();
     orders::compare(&python, &workplace, "orders.jsonl");
+
+    let query = next_query(&outcome);
+    workplace
+        .run(&query.iter().map(String::as_str).collect::<Vec<_>>())
+        .assert_success();
 }

@@ -1,5 +1,6 @@
 //! The ordinary SQL connection and what its errors mean for a source.
 
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, NoTls};
 
 use super::connection::is_transient;
@@ -10,7 +11,7 @@ pub(super) async fn connect(config: &tokio_postgres::Config) -> Result<Client, S
     let (client, connection) = config
         .connect(NoTls)
         .await
-        .map_err(|error| sql_error("connecting", &error))?;
+        .map_err(|error| sql_error(&format!("connecting to {}", address(config)), &error))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             // Whoever uses the client gets an error of its own.
@@ -18,6 +19,22 @@ pub(super) async fn connect(config: &tokio_postgres::Config) -> Result<Client, S
         }
     });
     Ok(client)
+}
+
+/// The server as errors name it: `host:port`.
+fn address(config: &tokio_postgres::Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(name)) => name.clone(),
+        Some(Host::Unix(folder)) => folder.display().to_string(),
+        None => config
+            .get_hostaddrs()
+            .first()
+            .map_or_else(String::new, ToString::to_string),
+    };
+    match config.get_ports().first() {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    }
 }
 
 /// An error of `tokio-postgres` as what a source reports, by whether trying again can help.

@@ -60,24 +60,22 @@ pub(crate) async fn write_positions(
     path: impl Fn(usize, &str) -> String,
     started: &mut Vec<String>,
 ) -> Result<Vec<DataFile>> {
-    if positions.is_empty() {
-        return Ok(Vec::new());
+    let mut entries = Vec::with_capacity(positions.len());
+    for (number, (data_file, positions)) in positions.iter().enumerate() {
+        let path = path(number, extension(version));
+        started.push(path.clone());
+        entries.push(match version {
+            FormatVersion::V3 => vector::write(file_io, path, data_file, positions).await?,
+            FormatVersion::V2 => position::write(file_io, path, data_file, positions).await?,
+        });
     }
+    Ok(entries)
+}
+
+fn extension(version: FormatVersion) -> &'static str {
     match version {
-        FormatVersion::V3 => {
-            let path = path(0, "puffin");
-            started.push(path.clone());
-            vector::write(file_io, path, positions).await
-        }
-        FormatVersion::V2 => {
-            let mut entries = Vec::with_capacity(positions.len());
-            for (number, (data_file, positions)) in positions.iter().enumerate() {
-                let path = path(number, "parquet");
-                started.push(path.clone());
-                entries.push(position::write(file_io, path, data_file, positions).await?);
-            }
-            Ok(entries)
-        }
+        FormatVersion::V3 => "puffin",
+        FormatVersion::V2 => "parquet",
     }
 }
 

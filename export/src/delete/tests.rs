@@ -27,15 +27,14 @@ async fn round_trip(version: FormatVersion) -> Vec<DataFile> {
     entries
 }
 
+/// DuckDB 1.5.5 applies the vectors of a shared file to the wrong data files.
 #[tokio::test]
-async fn vectors_share_a_file_and_come_back() {
+async fn vectors_have_a_file_each_and_come_back() {
     let entries = round_trip(FormatVersion::V3).await;
-    assert_eq!(entries[0].file_path(), entries[1].file_path());
-    assert_eq!(entries[0].content_offset(), Some(4));
-    assert_eq!(
-        entries[1].content_offset(),
-        entries[0].content_size_in_bytes().map(|size| size + 4)
-    );
+    assert_ne!(entries[0].file_path(), entries[1].file_path());
+    for entry in entries {
+        assert_eq!(entry.content_offset(), Some(4));
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,11 @@
 //!
 //! Source: the Puffin specification, section "deletion-vector-v1 blob type": the length of what follows it (4 bytes,
 //! big-endian), the magic, a 64-bit Roaring bitmap in portable form, and the CRC-32 of magic and bitmap (4 bytes,
-//! big-endian). The blob is not compressed. All vectors of a commit share one Puffin file.
+//! big-endian). The blob is not compressed.
+//!
+//! A Puffin file holds one vector. The specification allows several; but DuckDB 1.5.5 with its default settings hands out
+//! the preceding range of its file cache for a vector that adjoins another, and so applies one data file's vector to
+//! the next, silently.
 
 use std::collections::HashMap;
 
@@ -13,14 +17,13 @@ use iceberg::puffin::{
 use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat};
 use roaring::RoaringTreemap;
 
-use super::Positions;
 use crate::error::{At, ExportError, Result};
 
 const MAGIC: [u8; 4] = [0xD1, 0xD3, 0x39, 0x64];
 /// Bytes of the length, the magic and the checksum.
 const FRAME_BYTES: usize = 12;
 /// Bytes of the magic at the start of a Puffin file, before its first blob.
-const PUFFIN_HEADER_BYTES: u64 = 4;
+const PUFFIN_HEADER_BYTES: i64 = 4;
 /// The field id that the specification reserves for a row's position in its file.
 const ROW_POSITION_FIELD_ID: i32 = 2_147_483_645;
 /// A vector takes its snapshot and sequence number from the manifest that lists it.
@@ -93,62 +96,49 @@ pub(crate) async fn read(file_io: &FileIO, entry: &DataFile) -> Result<RoaringTr
     })
 }
 
-/// Writes the vectors to one Puffin file.
+/// Writes the vector of one data file.
 pub(crate) async fn write(
     file_io: &FileIO,
     path: String,
-    positions: &Positions,
-) -> Result<Vec<DataFile>> {
+    data_file: &str,
+    positions: &RoaringTreemap,
+) -> Result<DataFile> {
     let unavailable = |error: iceberg::Error| ExportError::unavailable(&path, error);
+    let data = encode(positions).map_err(|error| ExportError::unavailable(&path, error))?;
+    let size = data.len() as u64;
+    assert!(data.len() > FRAME_BYTES, "a vector without a bitmap");
+    let blob = Blob::builder()
+        .r#type(DELETION_VECTOR_V1.to_owned())
+        .fields(vec![ROW_POSITION_FIELD_ID])
+        .snapshot_id(INHERITED)
+        .sequence_number(INHERITED)
+        .data(data)
+        .properties(HashMap::from([
+            ("referenced-data-file".to_owned(), data_file.to_owned()),
+            ("cardinality".to_owned(), positions.len().to_string()),
+        ]))
+        .build();
     let created_by = concat!("moonshine version ", env!("CARGO_PKG_VERSION")).to_owned();
     let properties = HashMap::from([(CREATED_BY_PROPERTY.to_owned(), created_by)]);
     let output = file_io.new_output(&path).map_err(unavailable)?;
     let mut writer = PuffinWriter::new(&output, properties, false)
         .await
         .map_err(unavailable)?;
-    let mut offset = PUFFIN_HEADER_BYTES;
-    let mut places = Vec::with_capacity(positions.len());
-    for (data_file, positions) in positions {
-        let data = encode(positions).map_err(|error| ExportError::unavailable(&path, error))?;
-        let size = data.len() as u64;
-        debug_assert!(data.len() > FRAME_BYTES);
-        let blob = Blob::builder()
-            .r#type(DELETION_VECTOR_V1.to_owned())
-            .fields(vec![ROW_POSITION_FIELD_ID])
-            .snapshot_id(INHERITED)
-            .sequence_number(INHERITED)
-            .data(data)
-            .properties(HashMap::from([
-                ("referenced-data-file".to_owned(), data_file.clone()),
-                ("cardinality".to_owned(), positions.len().to_string()),
-            ]))
-            .build();
-        writer
-            .add(blob, CompressionCodec::None)
-            .await
-            .map_err(unavailable)?;
-        places.push((data_file, positions.len(), offset, size));
-        offset += size;
-    }
-    writer.close().await.map_err(unavailable)?;
-    let file_size = output
-        .to_input_file()
-        .metadata()
+    writer
+        .add(blob, CompressionCodec::None)
         .await
-        .map_err(unavailable)?
-        .size;
-    let entry = |(data_file, cardinality, offset, size): (&String, u64, u64, u64)| {
-        DataFileBuilder::default()
-            .content(DataContentType::PositionDeletes)
-            .file_path(path.clone())
-            .file_format(DataFileFormat::Puffin)
-            .record_count(cardinality)
-            .file_size_in_bytes(file_size)
-            .referenced_data_file(Some(data_file.clone()))
-            .content_offset(i64::try_from(offset).ok())
-            .content_size_in_bytes(i64::try_from(size).ok())
-            .build()
-            .map_err(|error| ExportError::corrupt(&path, error))
-    };
-    places.into_iter().map(entry).collect()
+        .map_err(unavailable)?;
+    writer.close().await.map_err(unavailable)?;
+    let metadata = output.to_input_file().metadata().await;
+    DataFileBuilder::default()
+        .content(DataContentType::PositionDeletes)
+        .file_path(path.clone())
+        .file_format(DataFileFormat::Puffin)
+        .record_count(positions.len())
+        .file_size_in_bytes(metadata.map_err(unavailable)?.size)
+        .referenced_data_file(Some(data_file.to_owned()))
+        .content_offset(Some(PUFFIN_HEADER_BYTES))
+        .content_size_in_bytes(i64::try_from(size).ok())
+        .build()
+        .map_err(|error| ExportError::corrupt(&path, error))
 }
