@@ -91,7 +91,7 @@ impl Mirror {
                 },
                 _ = looks.tick() => {
                     display.update();
-                    if self.export_is_due() && let Err(error) = self.export_and_retry(mode).await {
+                    if failure.is_none() && self.export_is_due() && let Err(error) = self.export_and_retry(mode).await {
                         stop.cancel();
                         failure.get_or_insert(error);
                     }
