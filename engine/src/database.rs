@@ -1,30 +1,29 @@
-//! The database: opening, tables, and what its parts share.
+//! The database: opening it, and everything that is asked of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use moonshine_sysprobe::Profile;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::cache::pins::Pins;
-use crate::cache::record_store::{RecordEntry, RecordStore};
 use crate::cache::table::TableState;
-use crate::codec::{Malformed, len_u32};
+use crate::codec::len_u32;
 use crate::error::{Error, Result};
-use crate::export::{Changes, Export, Exported, PendingExport, PendingRecord};
-use crate::io::{FileLock, Io, SyscallIo};
-use crate::log::delta::decode_delta;
+use crate::export::{Changes, Export, Exported, PendingExport};
+use crate::io::{Io, SyscallIo};
+use crate::log::committer::Committer;
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
-use crate::log::queue::{CommitQueue, Committer, Ticket};
-use crate::log::recovery::replay_log;
+use crate::log::queue::CommitQueue;
+use crate::log::recovery::{LogEnd, replay_log};
 use crate::log::segment::{SegmentWriter, segment_number};
 use crate::manifest::Manifest;
-use crate::origins::{Origin, Origins};
+use crate::open::OpenDatabase;
+use crate::origins::Origin;
 use crate::replay::Replay;
 use crate::schema::TableSchema;
+use crate::shared::{Shared, Table};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 
@@ -57,140 +56,7 @@ impl Default for Options {
 /// A clone is the same database. When the last one is dropped, what was submitted is written and the folder unlocked.
 #[derive(Clone, Debug)]
 pub struct Database {
-    open: Arc<Open>,
-}
-
-/// What lives until the last clone of a [`Database`] is dropped.
-#[derive(Debug)]
-struct Open {
-    shared: Arc<Shared>,
-    committer: Option<JoinHandle<()>>,
-    /// One creation of a table at a time.
-    creating: Mutex<()>,
-    _lock: Option<Box<dyn FileLock>>,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.shared.queue.close();
-        if let Some(committer) = self.committer.take()
-            && committer.join().is_err()
-        {
-            tracing::error!("the thread that writes the log ended in a panic");
-        }
-    }
-}
-
-/// What readers, writers and the committer share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) database_id: Uuid,
-    pub(crate) shard_bits: u32,
-    read_only: bool,
-    pub(crate) tables: RwLock<Vec<Arc<TableState>>>,
-    pub(crate) records: RecordStore,
-    pub(crate) pins: Pins,
-    pub(crate) origins: Origins,
-    pub(crate) queue: CommitQueue,
-    pending: Mutex<Vec<PendingRecord>>,
-}
-
-impl Shared {
-    pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.read_only {
-            return Err(Error::Usage("the database is open read-only".into()));
-        }
-        self.queue
-            .failure()
-            .map_or(Ok(()), |reason| Err(Error::Poisoned(reason)))
-    }
-
-    pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
-        if table.state.database_id == self.database_id {
-            return Ok(());
-        }
-        Err(Error::Usage(format!(
-            "table '{}' belongs to another database",
-            table.name()
-        )))
-    }
-
-    pub(crate) fn submit(&self, kind: RecordKind, body: Vec<u8>) -> Result<Ticket> {
-        self.queue.submit(self, kind, body)
-    }
-
-    /// Writes a record durably.
-    pub(crate) fn log(&self, kind: RecordKind, body: Vec<u8>) -> Result<()> {
-        self.queue.wait(self.submit(kind, body)?)
-    }
-
-    /// Takes a delta that is durable into the DeltaCache. It is not yet visible.
-    pub(crate) fn apply_delta(
-        &self,
-        seq: u64,
-        entry: RecordEntry,
-        body: Arc<[u8]>,
-    ) -> Result<(), Malformed> {
-        let delta = decode_delta(&body)?;
-        let horizon_seq = self.pins.horizon_seq();
-        let record = self.records.add(entry, body.clone());
-        for part in &delta.tables {
-            let table = self.tables.read().get(part.table_id as usize).cloned();
-            table
-                .ok_or(Malformed("a delta of an unknown table"))?
-                .apply(seq, record, part, horizon_seq)?;
-        }
-        if let Some(origin) = delta.origin {
-            self.origins.advance(seq, origin, horizon_seq);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn add_table(&self, state: TableState) -> Table {
-        let state = Arc::new(state);
-        self.tables.write().push(state.clone());
-        Table { state }
-    }
-
-    pub(crate) fn add_pending(&self, record: PendingRecord) {
-        self.pending.lock().push(record);
-    }
-
-    pub(crate) fn remove_pending(&self, commit_id: Uuid) {
-        self.pending
-            .lock()
-            .retain(|record| record.commit_id != commit_id);
-    }
-
-    pub(crate) fn has_pending(&self, table: &Table) -> bool {
-        self.pending
-            .lock()
-            .iter()
-            .any(|record| record.table.id() == table.id())
-    }
-}
-
-/// A table of a database.
-#[derive(Clone, Debug)]
-pub struct Table {
-    pub(crate) state: Arc<TableState>,
-}
-
-impl Table {
-    /// Its number in the database, from 0, in order of creation.
-    pub fn id(&self) -> u32 {
-        self.state.id
-    }
-
-    /// Its name, by convention `namespace.table`.
-    pub fn name(&self) -> &str {
-        self.state.schema.name()
-    }
-
-    /// Its columns and primary key.
-    pub fn schema(&self) -> &Arc<TableSchema> {
-        &self.state.schema
-    }
+    open: Arc<OpenDatabase>,
 }
 
 impl Database {
@@ -235,7 +101,7 @@ impl Database {
             .name("moonshine-commit".into())
             .spawn(move || committer.run())
             .map_err(|source| Error::io("start a thread for", folder, source))?;
-        let open = Open {
+        let open = OpenDatabase {
             shared,
             committer: Some(committer),
             creating: Mutex::new(()),
@@ -255,7 +121,7 @@ impl Database {
         let manifest = Manifest::read(&*options.io, folder)?
             .ok_or_else(|| Error::Usage(format!("there is no database in {}", folder.display())))?;
         let (shared, _) = recover(&options, manifest, &log_folder(folder), true)?;
-        let open = Open {
+        let open = OpenDatabase {
             shared,
             committer: None,
             creating: Mutex::new(()),
@@ -331,7 +197,7 @@ impl Database {
 
     /// Starts a transaction.
     pub fn begin(&self) -> Transaction {
-        Transaction::new(self.clone())
+        Transaction::new(self.open.clone())
     }
 
     /// The newest visible state.
@@ -441,18 +307,8 @@ fn recover(
     manifest: Manifest,
     log_folder: &Path,
     read_only: bool,
-) -> Result<(Arc<Shared>, crate::log::recovery::LogEnd)> {
-    let mut shared = Shared {
-        database_id: manifest.database_id,
-        shard_bits: manifest.shard_bits,
-        read_only,
-        tables: RwLock::default(),
-        records: RecordStore::new(manifest.database_id, options.memory_budget_bytes),
-        pins: Pins::default(),
-        origins: Origins::default(),
-        queue: CommitQueue::new(0),
-        pending: Mutex::default(),
-    };
+) -> Result<(Arc<Shared>, LogEnd)> {
+    let mut shared = Shared::new(manifest, options.memory_budget_bytes, read_only);
     let mut replay = Replay::new(&shared);
     let end = replay_log(
         &*options.io,
@@ -462,6 +318,6 @@ fn recover(
         &mut replay,
     )?;
     let last_seq = replay.finish();
-    shared.queue = CommitQueue::new(last_seq);
+    shared.queue = CommitQueue::new(manifest.database_id, last_seq);
     Ok((Arc::new(shared), end))
 }

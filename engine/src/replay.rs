@@ -7,11 +7,11 @@ use uuid::Uuid;
 use crate::cache::record_store::{OpenSegment, RecordEntry};
 use crate::cache::table::{ExportEffect, TableState};
 use crate::codec::Malformed;
-use crate::database::{Shared, Table};
 use crate::export::PendingRecord;
 use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved, decode_table};
 use crate::log::format::{RecordHeader, RecordKind};
 use crate::log::recovery::LogReplay;
+use crate::shared::{Shared, Table};
 
 /// Takes the log's records in order and leaves the shared state as it was.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use crate::cache::shard::RowPointer;
 use crate::codec::batch::BatchBuilder;
 use crate::codec::key::{encode_key, encode_key_prefix};
 use crate::codec::row::join_row;
-use crate::database::{Shared, Table};
 use crate::error::{Error, Result};
+use crate::shared::{Shared, Table};
 use crate::value::{Row, Value};
 
 /// Slots of a shard that a scan looks at before it lets writers at it again.

@@ -1,16 +1,20 @@
 //! Buffered writes that become one delta.
 
+use std::sync::Arc;
+
 use hashbrown::HashTable;
 
 use crate::Origin;
 use crate::cache::table::hash_key;
 use crate::codec::key::encode_key;
 use crate::codec::row::{encode_row, join_row};
-use crate::database::{Database, Table};
 use crate::error::{Error, Result};
 use crate::log::delta::{PendingRow, PendingTable, encode_delta, shard_of};
 use crate::log::format::RecordKind;
 use crate::log::queue::Ticket;
+use crate::open::OpenDatabase;
+use crate::shared::Table;
+use crate::snapshot::Snapshot;
 use crate::value::{Row, Value, check_row};
 
 /// Largest encoded row, in bytes, its key included.
@@ -39,7 +43,7 @@ const ROW_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// ```
 #[derive(Debug)]
 pub struct Transaction {
-    database: Database,
+    database: Arc<OpenDatabase>,
     origin: Option<Origin>,
     tables: Vec<TableWrites>,
 }
@@ -163,7 +167,7 @@ impl TableWrites {
 }
 
 impl Transaction {
-    pub(crate) fn new(database: Database) -> Self {
+    pub(crate) fn new(database: Arc<OpenDatabase>) -> Self {
         Transaction {
             database,
             origin: None,
@@ -172,7 +176,7 @@ impl Transaction {
     }
 
     fn writes(&mut self, table: &Table) -> Result<&mut TableWrites> {
-        self.database.check_table(table)?;
+        self.database.shared.check_table(table)?;
         let i = match self
             .tables
             .iter()
@@ -261,7 +265,7 @@ impl Transaction {
         if truncated {
             Ok(None)
         } else {
-            self.database.snapshot().get(table, key)
+            Snapshot::new(self.database.shared.clone()).get(table, key)
         }
     }
 
@@ -311,7 +315,7 @@ impl Transaction {
     /// [`Error::Usage`] if the database is read-only or the transaction exceeds 4 GiB; [`Error::Poisoned`] if an earlier
     /// write failed.
     pub fn submit(self) -> Result<CommitHandle> {
-        let shared = self.database.shared();
+        let shared = &self.database.shared;
         shared.check_writable()?;
         if self.is_empty() {
             return Ok(CommitHandle {
@@ -348,7 +352,7 @@ impl Transaction {
 pub struct CommitHandle {
     seq: u64,
     ticket: Option<Ticket>,
-    database: Database,
+    database: Arc<OpenDatabase>,
 }
 
 impl CommitHandle {
@@ -363,7 +367,7 @@ impl CommitHandle {
     /// [`Error::Poisoned`] if the log can't be written: the transaction may or may not be there after a reopen.
     pub fn wait(self) -> Result<u64> {
         if let Some(ticket) = self.ticket {
-            self.database.shared().queue.wait(ticket)?;
+            self.database.shared.queue.wait(ticket)?;
         }
         Ok(self.seq)
     }

@@ -6,8 +6,8 @@ use super::{Exported, Placement};
 use crate::Origin;
 use crate::cache::shard::RowPointer;
 use crate::cache::table::resolve_placement;
-use crate::database::Table;
 use crate::error::{Error, Result};
+use crate::shared::Table;
 use crate::snapshot::{Batches, Snapshot};
 
 /// The net change of one table from its last committed export to a snapshot.

@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::{Changes, ExportFile};
 use crate::cache::table::ExportEffect;
-use crate::database::{Shared, Table};
 use crate::error::{Error, Result};
 use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved};
 use crate::log::format::RecordKind;
+use crate::shared::{Shared, Table};
 use crate::snapshot::Snapshot;
 
 /// Most bytes of keys in one record of the log.

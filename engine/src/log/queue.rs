@@ -1,19 +1,15 @@
 //! Group commit: the records of concurrent commits become one block, one durable write.
 //!
-//! Submitting assigns the commit sequence and queues the record; the [`Committer`], on a thread of its own, takes all
-//! that is queued, writes it as one block, applies the deltas to the DeltaCache in order, and makes them visible. While
-//! it writes, the next block gathers.
+//! Submitting assigns the commit sequence and queues the record. The committer takes all that is queued for one block;
+//! while it writes that, the next block gathers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
+use uuid::Uuid;
 
-use super::format::{RECORD_HEADER_SIZE_BYTES, RecordHeader, RecordKind, hash_body};
-use super::segment::SegmentWriter;
-use crate::cache::record_store::RecordEntry;
-use crate::codec::len_u32;
-use crate::database::Shared;
+use super::format::{RecordHeader, RecordKind, hash_body};
 use crate::error::{Error, Result};
 
 /// Most bytes that wait to be written; past it, submitting waits.
@@ -27,11 +23,12 @@ pub(crate) struct Ticket {
     /// The record's commit sequence; that of the delta before it for a record that is no delta.
     pub(crate) seq: u64,
     /// Counts all records of this process.
-    number: u64,
+    pub(crate) number: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct CommitQueue {
+    database_id: Uuid,
     state: Mutex<State>,
     submitted: Condvar,
     taken: Condvar,
@@ -49,15 +46,16 @@ struct State {
     failed: Option<String>,
 }
 
+/// A record that waits to be written.
 #[derive(Debug)]
-struct Queued {
-    ticket: Ticket,
-    header: RecordHeader,
-    body: Arc<[u8]>,
+pub(crate) struct Queued {
+    pub(crate) ticket: Ticket,
+    pub(crate) header: RecordHeader,
+    pub(crate) body: Arc<[u8]>,
 }
 
 impl CommitQueue {
-    pub(crate) fn new(last_seq: u64) -> Self {
+    pub(crate) fn new(database_id: Uuid, last_seq: u64) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -68,6 +66,7 @@ impl CommitQueue {
             failed: None,
         };
         CommitQueue {
+            database_id,
             state: Mutex::new(state),
             submitted: Condvar::new(),
             taken: Condvar::new(),
@@ -76,19 +75,14 @@ impl CommitQueue {
     }
 
     /// Queues a record; waits only while the queue is full.
-    pub(crate) fn submit(
-        &self,
-        shared: &Shared,
-        kind: RecordKind,
-        body: Vec<u8>,
-    ) -> Result<Ticket> {
+    pub(crate) fn submit(&self, kind: RecordKind, body: Vec<u8>) -> Result<Ticket> {
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
             Error::Usage(format!(
                 "a transaction of {} bytes, at most 4 GiB are supported; split it",
                 body.len()
             ))
         })?;
-        let body_hash = hash_body(&body, shared.database_id);
+        let body_hash = hash_body(&body, self.database_id);
         let body: Arc<[u8]> = body.into();
         let mut state = self.state.lock();
         while state.failed.is_none() && state.waiting_bytes > QUEUE_SIZE_BYTES_MAX {
@@ -144,7 +138,7 @@ impl CommitQueue {
     }
 
     /// Waits for records and takes as many as fit a block; `None` once the queue is closed and empty.
-    fn take(&self) -> Option<Vec<Queued>> {
+    pub(crate) fn take(&self) -> Option<Vec<Queued>> {
         let mut state = self.state.lock();
         while state.waiting.is_empty() {
             if state.closing {
@@ -165,83 +159,18 @@ impl CommitQueue {
         Some(taken)
     }
 
-    fn finish(&self, number: u64) {
+    /// Says that everything up to that record is durable and applied.
+    pub(crate) fn finish(&self, number: u64) {
         self.state.lock().done_number = number;
         self.done.notify_all();
     }
 
-    fn fail(&self, reason: &str) {
+    /// Ends writing, and says why.
+    pub(crate) fn fail(&self, reason: &str) {
         let mut state = self.state.lock();
         state.failed.get_or_insert_with(|| reason.to_owned());
         state.waiting.clear();
         self.done.notify_all();
         self.taken.notify_all();
-    }
-}
-
-/// The one writer of the log.
-#[derive(Debug)]
-pub(crate) struct Committer {
-    shared: Arc<Shared>,
-    writer: SegmentWriter,
-}
-
-impl Committer {
-    pub(crate) fn new(shared: Arc<Shared>, writer: SegmentWriter) -> Self {
-        Committer { shared, writer }
-    }
-
-    /// Commits until the queue is closed or a write fails.
-    pub(crate) fn run(mut self) {
-        while let Some(records) = self.shared.queue.take() {
-            if let Err(error) = self.commit(&records) {
-                let reason = error.to_string();
-                tracing::error!(%reason, "the database stops taking writes");
-                self.shared.queue.fail(&reason);
-                self.shared.pins.stop(&reason);
-                return;
-            }
-        }
-        if let Err(error) = self.writer.seal(&self.shared.records) {
-            tracing::warn!(%error, "the log could not be sealed");
-        }
-        self.shared.pins.stop("the database was closed");
-    }
-
-    fn commit(&mut self, records: &[Queued]) -> Result<()> {
-        let size_bytes = records
-            .iter()
-            .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
-            .sum();
-        let mut body = Vec::with_capacity(size_bytes);
-        for record in records {
-            record.header.encode(&mut body);
-            body.extend_from_slice(&record.body);
-        }
-        let place = self
-            .writer
-            .append(&body, len_u32(records.len()), &self.shared.records)?;
-        let mut offset = place.body_offset;
-        for record in records {
-            if record.header.kind == RecordKind::Delta {
-                let entry = RecordEntry {
-                    segment: place.segment,
-                    offset,
-                    body_size_bytes: record.header.body_size_bytes,
-                };
-                let applied =
-                    self.shared
-                        .apply_delta(record.ticket.seq, entry, record.body.clone());
-                applied.map_err(|malformed| {
-                    Error::Usage(format!("a delta of our own is malformed: {}", malformed.0))
-                })?;
-                self.shared.pins.publish(record.ticket.seq);
-            }
-            offset += (RECORD_HEADER_SIZE_BYTES + record.body.len()) as u64;
-        }
-        if let Some(last) = records.last() {
-            self.shared.queue.finish(last.ticket.number);
-        }
-        Ok(())
     }
 }

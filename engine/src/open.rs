@@ -1,0 +1,30 @@
+//! A database that is open: its state, the thread that writes its log, and the lock on its folder.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::io::FileLock;
+use crate::shared::Shared;
+
+/// What lives until the last clone of a [`Database`] is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenDatabase {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) committer: Option<JoinHandle<()>>,
+    /// One creation of a table at a time.
+    pub(crate) creating: Mutex<()>,
+    pub(crate) _lock: Option<Box<dyn FileLock>>,
+}
+
+impl Drop for OpenDatabase {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(committer) = self.committer.take()
+            && committer.join().is_err()
+        {
+            tracing::error!("the thread that writes the log ended in a panic");
+        }
+    }
+}
