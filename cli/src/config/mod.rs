@@ -1,6 +1,6 @@
 //! The configuration file: one YAML format for all sources.
 //!
-//! A file goes through four steps: [`tree`] parses the YAML into nodes that know their line, [`env`] fills `${NAME}` into
+//! A file goes through four steps: [`tree`] parses the YAML into nodes that know their line, [`mod@env`] fills `${NAME}` into
 //! their texts, [`de`] reads the structs here (and those of the crates that own a section) from the nodes, and
 //! [`Config::validate`] checks what no single key can. An error of any step names file, line and config path
 //! ([`error`]). [`schema`] makes the JSON Schema of the same structs.
