@@ -299,6 +299,13 @@ fn create(options: &Options, folder: &Path) -> Result<Manifest> {
         shard_bits: profile.s_paral.ilog2(),
     };
     manifest.write(io, folder)?;
+    // The folder itself is new too.
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    io.sync_folder(parent)
+        .map_err(|source| Error::io("sync", parent, source))?;
     Ok(manifest)
 }
 

@@ -38,16 +38,16 @@ impl Deref for Export {
 impl Export {
     pub(crate) fn begin(shared: &Arc<Shared>, table: &Table, snapshot: &Snapshot) -> Result<Self> {
         shared.check_writable()?;
-        if shared.has_pending(table) {
-            return Err(Error::Usage(format!(
-                "table '{}' has a pending export; commit or abort that first",
-                table.name()
-            )));
-        }
         let mut exporting = table.state.exporting.lock();
         if *exporting {
             return Err(Error::Usage(format!(
                 "table '{}' has an export under way",
+                table.name()
+            )));
+        }
+        if shared.has_pending(table) {
+            return Err(Error::Usage(format!(
+                "table '{}' has a pending export; commit or abort that first",
                 table.name()
             )));
         }
@@ -181,7 +181,6 @@ impl Export {
 
 impl Drop for Export {
     fn drop(&mut self) {
-        *self.changes.table.state.exporting.lock() = false;
         if let Some((commit_id, files)) = self.prepared.take() {
             let effect = self.effect(files);
             let from_seq = self.changes.from_seq();
@@ -192,6 +191,8 @@ impl Drop for Export {
                 effect,
             });
         }
+        // Only now: what is pending has to be settled before the next export starts.
+        *self.changes.table.state.exporting.lock() = false;
     }
 }
 
