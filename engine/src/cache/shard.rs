@@ -189,7 +189,9 @@ impl Shard {
         entry.placement = placement;
         let newest = entry.newest;
         if newest.row.is_none() {
-            self.drop_tombstone(newest.seq, i, horizon_seq);
+            // A snapshot may still tell; then a later write to the shard drops it.
+            self.tombstones.push_back((newest.seq, i));
+            self.drop_tombstones(horizon_seq);
         }
     }
 
