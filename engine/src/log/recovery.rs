@@ -66,97 +66,115 @@ pub(crate) fn replay_log(
     };
     let count = segments.len();
     for (i, (number, path)) in segments.into_iter().enumerate() {
+        let segment = SegmentBytes::read(io, &path, number, repair)?;
         let last = i + 1 == count;
-        let corrupt = |offset, reason: &str| Error::Corrupt {
-            path: path.clone(),
-            offset,
-            reason: reason.to_owned(),
-        };
         if number != end.last_segment_number + 1 {
-            return Err(corrupt(
-                0,
-                &format!(
-                    "segment {} before it is missing",
-                    end.last_segment_number + 1
-                ),
-            ));
+            let missing = end.last_segment_number + 1;
+            return Err(segment.corrupt(0, &format!("segment {missing} before it is missing")));
         }
+        if !segment.was_started(database_id, last)? {
+            if repair {
+                io.remove(&path)
+                    .map_err(|source| Error::io("remove", &path, source))?;
+                io.sync_folder(folder)
+                    .map_err(|source| Error::io("sync", folder, source))?;
+            }
+            return Ok(end);
+        }
+        replay.segment(&segment.open);
+        end.segment_count = i + 1;
+        end.last_segment_number = number;
+        let mut scan = SegmentScan {
+            bytes: &segment.bytes,
+            database_id,
+            segment: crate::codec::len_u32(i),
+            replay,
+        };
+        let (valid_len, stop) = scan.run(&mut end.last_block_number);
+        if let Some(stop) = stop {
+            segment.check_torn(database_id, last, valid_len, &stop, end.last_block_number)?;
+            if repair {
+                cut(&segment.open, valid_len, segment.bytes.len())?;
+            }
+        }
+        end.tail = Some((segment.open, valid_len as u64));
+    }
+    Ok(end)
+}
+
+/// A segment file, read whole.
+struct SegmentBytes {
+    open: OpenSegment,
+    number: u64,
+    bytes: Vec<u8>,
+}
+
+impl SegmentBytes {
+    fn read(io: &dyn Io, path: &Path, number: u64, repair: bool) -> Result<Self> {
         let mode = if repair {
             OpenMode::Write
         } else {
             OpenMode::Read
         };
         let file = io
-            .open(&path, mode)
-            .map_err(|source| Error::io("open", &path, source))?;
-        let len_bytes = file
-            .len_bytes()
-            .map_err(|source| Error::io("read", &path, source))?;
-        let len = usize::try_from(len_bytes).map_err(|_| corrupt(0, "file too large"))?;
+            .open(path, mode)
+            .map_err(|source| Error::io("open", path, source))?;
+        let unreadable = |source| Error::io("read", path, source);
+        let len = usize::try_from(file.len_bytes().map_err(unreadable)?)
+            .map_err(|_| unreadable(std::io::ErrorKind::FileTooLarge.into()))?;
         let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, 0)
-            .map_err(|source| Error::io("read", &path, source))?;
-        let segment = OpenSegment {
-            path: path.clone(),
-            file,
-        };
-
-        match SegmentHeader::decode(&bytes) {
-            Ok(header)
-                if header
-                    == (SegmentHeader {
-                        database_id,
-                        segment_number: number,
-                    }) => {}
-            Ok(_) => {
-                return Err(corrupt(
-                    0,
-                    "the segment belongs to another database or place",
-                ));
-            }
-            Err(_) if last && later_block(&bytes, database_id).is_none() => {
-                // A crash while the segment was started; nothing was ever written to it.
-                if repair {
-                    io.remove(&path)
-                        .map_err(|source| Error::io("remove", &path, source))?;
-                    io.sync_folder(folder)
-                        .map_err(|source| Error::io("sync", folder, source))?;
-                }
-                return Ok(end);
-            }
-            Err(malformed) => return Err(corrupt(0, malformed.0)),
-        }
-        replay.segment(&segment);
-        end.segment_count = i + 1;
-        let mut scan = SegmentScan {
-            bytes: &bytes,
-            database_id,
-            segment: crate::codec::len_u32(i),
-            replay,
-        };
-        let (valid_len, stop) = scan.run(&mut end.last_block_number);
-        end.last_segment_number = number;
-        match stop {
-            None => {}
-            Some(Stop::Unreadable(malformed)) => {
-                return Err(corrupt(valid_len as u64, malformed.0));
-            }
-            Some(Stop::Unverified(malformed)) => {
-                let tail = bytes.get(valid_len + 1..).unwrap_or_default();
-                let later = later_block(tail, database_id);
-                if !last
-                    || later.is_some_and(|block| block.durable_block_number > end.last_block_number)
-                {
-                    return Err(corrupt(valid_len as u64, malformed.0));
-                }
-                if repair {
-                    cut(&segment, valid_len, len)?;
-                }
-            }
-        }
-        end.tail = Some((segment, valid_len as u64));
+        file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
+        let path = path.to_owned();
+        Ok(SegmentBytes {
+            open: OpenSegment { path, file },
+            number,
+            bytes,
+        })
     }
-    Ok(end)
+
+    fn corrupt(&self, offset: usize, reason: &str) -> Error {
+        Error::Corrupt {
+            path: self.open.path.clone(),
+            offset: offset as u64,
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Checks the header. False for a last segment that a crash left without one: nothing was ever written to it.
+    fn was_started(&self, database_id: Uuid, last: bool) -> Result<bool> {
+        let expected = SegmentHeader {
+            database_id,
+            segment_number: self.number,
+        };
+        match SegmentHeader::decode(&self.bytes) {
+            Ok(header) if header == expected => Ok(true),
+            Ok(_) => Err(self.corrupt(0, "the segment belongs to another database or place")),
+            Err(_) if last && later_block(&self.bytes, database_id).is_none() => Ok(false),
+            Err(malformed) => Err(self.corrupt(0, malformed.0)),
+        }
+    }
+
+    /// Checks that what does not verify behind `valid_len` is the end of an unfinished write.
+    fn check_torn(
+        &self,
+        database_id: Uuid,
+        last: bool,
+        valid_len: usize,
+        stop: &Stop,
+        last_block_number: u64,
+    ) -> Result<()> {
+        let malformed = match stop {
+            Stop::Unreadable(malformed) => return Err(self.corrupt(valid_len, malformed.0)),
+            Stop::Unverified(malformed) => malformed,
+        };
+        let tail = self.bytes.get(valid_len + 1..).unwrap_or_default();
+        let was_durable = later_block(tail, database_id)
+            .is_some_and(|block| block.durable_block_number > last_block_number);
+        if !last || was_durable {
+            return Err(self.corrupt(valid_len, malformed.0));
+        }
+        Ok(())
+    }
 }
 
 /// Cuts off what a crash left of an unfinished write. A reader beside a live writer sees such an end too, and leaves it.
