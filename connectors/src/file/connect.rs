@@ -157,67 +157,70 @@ mod tests {
         row_fields(&text).unwrap().remove(0)
     }
 
+    /// Connect type, logical name, column type, form of the values.
+    const TYPES: [(&str, &str, &str, Form); 22] = [
+        ("int8", "", "int32", Form::Natural),
+        ("int16", "", "int32", Form::Natural),
+        ("int32", "", "int32", Form::Natural),
+        ("int64", "", "int64", Form::Natural),
+        ("float", "", "float32", Form::Natural),
+        ("double", "", "float64", Form::Natural),
+        ("boolean", "", "boolean", Form::Natural),
+        ("string", "", "string", Form::Natural),
+        ("bytes", "", "binary", Form::Natural),
+        ("int32", "io.debezium.time.Date", "date", Form::Natural),
+        (
+            "int32",
+            "org.apache.kafka.connect.data.Date",
+            "date",
+            Form::Natural,
+        ),
+        ("int32", "io.debezium.time.Time", "time", Form::Millis),
+        (
+            "int32",
+            "org.apache.kafka.connect.data.Time",
+            "time",
+            Form::Millis,
+        ),
+        ("int64", "io.debezium.time.MicroTime", "time", Form::Natural),
+        ("int64", "io.debezium.time.NanoTime", "time", Form::Nanos),
+        (
+            "int64",
+            "io.debezium.time.Timestamp",
+            "timestamp",
+            Form::Millis,
+        ),
+        (
+            "int64",
+            "org.apache.kafka.connect.data.Timestamp",
+            "timestamp",
+            Form::Millis,
+        ),
+        (
+            "int64",
+            "io.debezium.time.MicroTimestamp",
+            "timestamp",
+            Form::Natural,
+        ),
+        (
+            "int64",
+            "io.debezium.time.NanoTimestamp",
+            "timestamp",
+            Form::Nanos,
+        ),
+        (
+            "string",
+            "io.debezium.time.ZonedTimestamp",
+            "timestamptz",
+            Form::Natural,
+        ),
+        ("string", "io.debezium.data.Json", "string", Form::Natural),
+        ("string", "io.debezium.data.Uuid", "uuid", Form::Natural),
+    ];
+
     #[test]
     fn types_and_forms() {
-        for (kind, logical, column_type, form) in [
-            ("int8", "", "int32", Form::Natural),
-            ("int16", "", "int32", Form::Natural),
-            ("int32", "", "int32", Form::Natural),
-            ("int64", "", "int64", Form::Natural),
-            ("float", "", "float32", Form::Natural),
-            ("double", "", "float64", Form::Natural),
-            ("boolean", "", "boolean", Form::Natural),
-            ("string", "", "string", Form::Natural),
-            ("bytes", "", "binary", Form::Natural),
-            ("int32", "io.debezium.time.Date", "date", Form::Natural),
-            (
-                "int32",
-                "org.apache.kafka.connect.data.Date",
-                "date",
-                Form::Natural,
-            ),
-            ("int32", "io.debezium.time.Time", "time", Form::Millis),
-            (
-                "int32",
-                "org.apache.kafka.connect.data.Time",
-                "time",
-                Form::Millis,
-            ),
-            ("int64", "io.debezium.time.MicroTime", "time", Form::Natural),
-            ("int64", "io.debezium.time.NanoTime", "time", Form::Nanos),
-            (
-                "int64",
-                "io.debezium.time.Timestamp",
-                "timestamp",
-                Form::Millis,
-            ),
-            (
-                "int64",
-                "org.apache.kafka.connect.data.Timestamp",
-                "timestamp",
-                Form::Millis,
-            ),
-            (
-                "int64",
-                "io.debezium.time.MicroTimestamp",
-                "timestamp",
-                Form::Natural,
-            ),
-            (
-                "int64",
-                "io.debezium.time.NanoTimestamp",
-                "timestamp",
-                Form::Nanos,
-            ),
-            (
-                "string",
-                "io.debezium.time.ZonedTimestamp",
-                "timestamptz",
-                Form::Natural,
-            ),
-            ("string", "io.debezium.data.Json", "string", Form::Natural),
-            ("string", "io.debezium.data.Uuid", "uuid", Form::Natural),
-        ] {
+        for (kind, logical, column_type, form) in TYPES {
             let found = field(&format!(
                 r#"{{"type":"{kind}","field":"x","optional":true,"name":"{logical}"}}"#
             ));
