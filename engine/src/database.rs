@@ -79,6 +79,8 @@ impl Database {
             Some(manifest) => manifest,
             None => create(&options, folder)?,
         };
+        // Also where a manifest was found: the process that made it may have died before it synced the folders.
+        sync_folders(&*io, folder)?;
         let log_folder = log_folder(folder);
         let (shared, end) = recover(&options, manifest, &log_folder, false)?;
         let mut writer = SegmentWriter::new(
@@ -299,14 +301,19 @@ fn create(options: &Options, folder: &Path) -> Result<Manifest> {
         shard_bits: profile.s_paral.ilog2(),
     };
     manifest.write(io, folder)?;
-    // The folder itself is new too.
+    Ok(manifest)
+}
+
+/// Syncs the database's folder, and the folder that it is in.
+fn sync_folders(io: &dyn Io, folder: &Path) -> Result<()> {
+    io.sync_folder(folder)
+        .map_err(|source| Error::io("sync", folder, source))?;
     let parent = folder
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     io.sync_folder(parent)
-        .map_err(|source| Error::io("sync", parent, source))?;
-    Ok(manifest)
+        .map_err(|source| Error::io("sync", parent, source))
 }
 
 fn recover(

@@ -98,6 +98,7 @@ impl<'a> Replay<'a> {
                 placed: keys.placed,
                 cleared: keys.cleared,
             },
+            settling: false,
         });
         Ok(())
     }

@@ -108,6 +108,23 @@ impl Shared {
         self.pending.lock().push(record);
     }
 
+    /// Takes a pending export to settle it. Who comes second gets an error: a log with two outcomes could not be read.
+    pub(crate) fn take_pending(&self, record: &PendingRecord) -> Result<()> {
+        let mut pending = self.pending.lock();
+        let i = pending
+            .iter()
+            .position(|pending| pending.commit_id == record.commit_id && !pending.settling);
+        let found = i.and_then(|i| pending.get_mut(i)).ok_or_else(|| {
+            Error::Usage(format!(
+                "table '{}': the export {} is settled already",
+                record.table.name(),
+                record.commit_id
+            ))
+        })?;
+        found.settling = true;
+        Ok(())
+    }
+
     pub(crate) fn remove_pending(&self, commit_id: Uuid) {
         self.pending
             .lock()

@@ -82,7 +82,8 @@ impl PostgresSource {
     ) -> Result<(), SourceError> {
         let held = self.held_position(&context.database)?;
         context.progress.set_phase(match held {
-            Some(Held::Streaming(_)) => Phase::Starting,
+            // After a lost connection too: what the engine holds is whole, so nothing need wait for the server.
+            Some(Held::Streaming(_)) => Phase::Streaming,
             // What an unfinished copy left is in the tables already.
             Some(Held::Copying) | None => Phase::Copying,
         });

@@ -189,6 +189,7 @@ impl Drop for Export {
                 commit_id,
                 from_seq,
                 effect,
+                settling: false,
             });
         }
         // Only now: what is pending has to be settled before the next export starts.
@@ -235,6 +236,8 @@ pub(crate) struct PendingRecord {
     pub(crate) commit_id: Uuid,
     pub(crate) from_seq: u64,
     pub(crate) effect: ExportEffect,
+    /// Whether its outcome is being written.
+    pub(crate) settling: bool,
 }
 
 /// A prepared export whose outcome the log does not hold: the process ended, or gave up, between the two steps.
@@ -279,9 +282,11 @@ impl PendingExport {
     /// Notes durably that the catalog holds it, under that token.
     ///
     /// # Errors
-    /// What writing to the log answers.
+    /// [`Error::Usage`] if it is settled already, as by another [`PendingExport`] of the same; or what writing to the
+    /// log answers.
     pub fn commit(self, token: String) -> Result<()> {
         self.shared.check_writable()?;
+        self.shared.take_pending(&self.record)?;
         resolve_committed(
             &self.shared,
             &self.record.table,
@@ -294,9 +299,11 @@ impl PendingExport {
     /// Notes durably that the catalog does not hold it and never will.
     ///
     /// # Errors
-    /// What writing to the log answers.
+    /// [`Error::Usage`] if it is settled already, as by another [`PendingExport`] of the same; or what writing to the
+    /// log answers.
     pub fn abort(self) -> Result<()> {
         self.shared.check_writable()?;
+        self.shared.take_pending(&self.record)?;
         resolve_aborted(&self.shared, self.record.commit_id)
     }
 }

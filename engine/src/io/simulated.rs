@@ -75,10 +75,15 @@ impl SimulatedIo {
                     CrashStyle::KeepUnsynced => content.current.clone(),
                     CrashStyle::TearUnsynced(_) => torn(&content, &mut random_state),
                 };
+                let synced = match style {
+                    // The page cache has it all, the device what was synced.
+                    CrashStyle::KeepUnsynced => content.synced.clone(),
+                    _ => bytes.clone(),
+                };
                 (
                     path.clone(),
                     Arc::new(Mutex::new(Content {
-                        synced: bytes.clone(),
+                        synced,
                         current: bytes,
                     })),
                 )

@@ -20,6 +20,19 @@ pub(crate) struct Committer {
     writer: SegmentWriter,
 }
 
+/// Tells whoever waits that nothing more is written, even where the thread ends in a panic.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the thread that writes the log ended in a panic";
+            self.0.queue.fail(reason);
+            self.0.pins.stop(reason);
+        }
+    }
+}
+
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>, writer: SegmentWriter) -> Self {
         Committer { shared, writer }
@@ -27,6 +40,7 @@ impl Committer {
 
     /// Commits until the queue is closed or a write fails.
     pub(crate) fn run(mut self) {
+        let _ending = Ending(self.shared.clone());
         while let Some(records) = self.shared.queue.take() {
             if let Err(error) = self.commit(&records) {
                 let reason = error.to_string();

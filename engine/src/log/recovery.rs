@@ -76,8 +76,7 @@ pub(crate) fn replay_log(
             if repair {
                 io.remove(&path)
                     .map_err(|source| Error::io("remove", &path, source))?;
-                io.sync_folder(folder)
-                    .map_err(|source| Error::io("sync", folder, source))?;
+                harden(io, folder, &end)?;
             }
             return Ok(end);
         }
@@ -99,7 +98,21 @@ pub(crate) fn replay_log(
         }
         end.tail = Some((segment.open, valid_len as u64));
     }
+    if repair {
+        harden(io, folder, &end)?;
+    }
     Ok(end)
+}
+
+/// Makes durable what was read. A process that died between a write and its sync leaves blocks, or a whole segment, that
+/// only the page cache holds; from here on they count as durable.
+fn harden(io: &dyn Io, folder: &Path, end: &LogEnd) -> Result<()> {
+    if let Some((segment, _)) = &end.tail {
+        let synced = segment.file.sync_data();
+        synced.map_err(|source| Error::io("sync", &segment.path, source))?;
+    }
+    io.sync_folder(folder)
+        .map_err(|source| Error::io("sync", folder, source))
 }
 
 /// A segment file, read whole.
@@ -149,7 +162,7 @@ impl SegmentBytes {
         match SegmentHeader::decode(&self.bytes) {
             Ok(header) if header == expected => Ok(true),
             Ok(_) => Err(self.corrupt(0, "the segment belongs to another database or place")),
-            Err(_) if last && later_block(&self.bytes, database_id).is_none() => Ok(false),
+            Err(_) if last && later_blocks(&self.bytes, database_id).next().is_none() => Ok(false),
             Err(malformed) => Err(self.corrupt(0, malformed.0)),
         }
     }
@@ -168,8 +181,9 @@ impl SegmentBytes {
             Stop::Unverified(malformed) => malformed,
         };
         let tail = self.bytes.get(valid_len + 1..).unwrap_or_default();
-        let was_durable = later_block(tail, database_id)
-            .is_some_and(|block| block.durable_block_number > last_block_number);
+        // Any of them: a row may hold bytes of this very log, whose blocks verify and are older.
+        let was_durable = later_blocks(tail, database_id)
+            .any(|block| block.durable_block_number > last_block_number);
         if !last || was_durable {
             return Err(self.corrupt(valid_len, malformed.0));
         }
@@ -284,13 +298,13 @@ impl SegmentScan<'_> {
     }
 }
 
-/// The last block whose header verifies in bytes that may start anywhere.
-fn later_block(bytes: &[u8], database_id: Uuid) -> Option<BlockHeader> {
+/// The blocks whose header verifies in bytes that may start anywhere, the last first.
+fn later_blocks(bytes: &[u8], database_id: Uuid) -> impl Iterator<Item = BlockHeader> + '_ {
     let starts = bytes
         .windows(BLOCK_MAGIC.len())
         .enumerate()
         .filter(|(_, window)| window == BLOCK_MAGIC);
     starts
         .rev()
-        .find_map(|(offset, _)| BlockHeader::decode(bytes.get(offset..)?, database_id).ok())
+        .filter_map(move |(offset, _)| BlockHeader::decode(bytes.get(offset..)?, database_id).ok())
 }

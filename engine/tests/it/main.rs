@@ -11,4 +11,6 @@
 
 mod faults;
 mod model;
+mod outcomes;
 mod reading;
+mod stress;

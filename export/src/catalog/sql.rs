@@ -183,16 +183,18 @@ impl TableCatalog for SqlCatalog {
         // Creation through the catalog would number the columns anew; registration takes the metadata as it is.
         let location = next_metadata_location(metadata.location(), None, file_id);
         write_metadata(&self.file_io, &location, &metadata).await?;
-        let table = self
-            .inner
+        self.inner
             .register_table(ident, location.clone())
             .await
             .at(format!("table '{ident}'"))?;
-        Ok(CatalogTable {
-            ident: ident.clone(),
-            metadata: table.metadata_ref(),
-            metadata_location: location,
-        })
+        // iceberg-catalog-sql passes over what the commit of its transaction answers (0.10: `execute`), so look.
+        match self.load(ident).await? {
+            Some(table) if table.metadata_location == location => Ok(table),
+            _ => Err(ExportError::unavailable(
+                format!("table '{ident}'"),
+                "the catalog did not keep it",
+            )),
+        }
     }
 
     async fn commit(
