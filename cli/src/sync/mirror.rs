@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
+use moonshine_connectors::postgres::is_unfinished_copy;
 use moonshine_connectors::{Phase, Progress, RunMode, Source, SourceContext, SourceError};
-use moonshine_engine::Database;
+use moonshine_engine::{Database, Origin};
 use moonshine_export::{ExportError, Exporter};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,7 @@ impl Mirror {
         let open = move || Database::open(folder, options);
         let database = tokio::task::spawn_blocking(open).await;
         let database = database.map_err(|error| CliError::Output(error.to_string()))??;
+        check_copies(&database, &setup.sources)?;
         let exporter = Exporter::open(database.clone(), &setup.iceberg).await?;
         Ok(Mirror {
             database,
@@ -206,6 +208,22 @@ impl Mirror {
         self.exports.last_rows = rows;
         self.exports.last_seq = Some(snapshot.seq());
         Ok(())
+    }
+}
+
+/// Refuses to go on without a source whose first copy is not complete: its tables would be exported in part.
+fn check_copies(database: &Database, sources: &[Box<dyn Source>]) -> Result<(), CliError> {
+    let origins = database.snapshot().origins();
+    let left_out = |origin: &&Origin| {
+        is_unfinished_copy(origin) && sources.iter().all(|source| source.name() != origin.source)
+    };
+    match origins.iter().find(left_out) {
+        None => Ok(()),
+        Some(origin) => Err(CliError::Arguments(format!(
+            "source '{}' is not in the configuration, and its first copy was not completed; put it back, or start with \
+             another database folder",
+            origin.source
+        ))),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use moonshine_engine::{Database, Options, Origin};
 use serde_json::{Value, json};
 
 use crate::moonshine::Workplace;
@@ -175,6 +176,26 @@ fn a_damaged_byte_of_the_database_is_named_and_the_exported_table_stays() {
     if let Some(python) = Python::find("bad input") {
         orders::compare(&python, &workplace, "good.jsonl");
     }
+}
+
+/// Its tables are in part in the engine; exported, they would look whole.
+#[test]
+fn a_source_with_an_unfinished_first_copy_is_not_left_out() {
+    let workplace = Workplace::new();
+    workplace.write("orders.jsonl", good_events());
+    workplace.write("sync.yaml", orders::config(""));
+    let database = Database::open(workplace.path("data"), Options::default()).unwrap();
+    let mut transaction = database.begin();
+    transaction.set_origin(Origin {
+        source: "postgres".into(),
+        position: "copying".into(),
+    });
+    transaction.commit().unwrap();
+    drop(database);
+    workplace
+        .run(&["sync", "sync.yaml", "--once"])
+        .assert_error(&["'postgres'", "copy"]);
+    assert!(!workplace.path("warehouse").exists());
 }
 
 #[test]

@@ -62,6 +62,17 @@ struct MirroredTable {
     engine: Table,
 }
 
+/// Whether an origin says that its source's first copy was begun and not completed, so that its tables are in part.
+///
+/// ```
+/// use moonshine_engine::Origin;
+/// let origin = Origin { source: "shop".into(), position: "0/16B3748".into() };
+/// assert!(!moonshine_connectors::postgres::is_unfinished_copy(&origin));
+/// ```
+pub fn is_unfinished_copy(origin: &Origin) -> bool {
+    origin.position == COPYING
+}
+
 impl PostgresSource {
     /// Checks the configuration; nothing is connected yet.
     ///
