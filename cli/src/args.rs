@@ -19,6 +19,8 @@ pub(crate) enum Command {
     Sync(SyncArguments),
     /// Answer SQL from the engine and the exported tables together
     Query(QueryArguments),
+    /// Measure a folder's device and the cores: S-Size, S-Paral, and the curves they come from
+    Probe(ProbeArguments),
     /// Print the JSON Schema of the configuration file
     ConfigSchema,
 }
@@ -80,6 +82,25 @@ pub(crate) struct QueryArguments {
     pub(crate) warehouse: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArguments {
+    /// The folder whose device is measured
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// Only what a profile needs: at most 10 s and 256 MiB instead of 60 s and 1 GiB
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Say in words what was measured and what it is for
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) explain: bool,
+    /// Write the profile there; a new database takes it from PROFILE.toml in its folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// A table for people
@@ -118,6 +139,8 @@ mod tests {
         );
         assert!(Arguments::try_parse_from(["moonshine", "sync", "--table", "a.b"]).is_err());
         assert!(Arguments::try_parse_from(["moonshine", "query"]).is_err());
+        assert!(Arguments::try_parse_from(["moonshine", "probe", "--json", "--explain"]).is_err());
+        Arguments::try_parse_from(["moonshine", "probe", "--quick"]).unwrap();
         Arguments::try_parse_from([
             "moonshine",
             "query",

@@ -3,6 +3,7 @@
 use moonshine_connectors::SourceError;
 use moonshine_export::ExportError;
 use moonshine_query::QueryError;
+use moonshine_sysprobe::{ProbeError, ProfileError};
 
 use crate::config::ConfigError;
 
@@ -25,6 +26,10 @@ pub(crate) enum CliError {
     Engine(#[from] moonshine_engine::Error),
     #[error(transparent)]
     Query(#[from] QueryError),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// The program can't write its answer or start its threads.
     #[error("{0}")]
     Output(String),
@@ -41,7 +46,13 @@ impl CliError {
                 ..
             }
             | CliError::Export(ExportError::Config(_))
-            | CliError::Query(QueryError::Sql(_)) => 2,
+            | CliError::Query(QueryError::Sql(_))
+            | CliError::Probe(ProbeError::Folder { .. } | ProbeError::Space { .. })
+            | CliError::Profile(
+                ProfileError::Damaged { .. }
+                | ProfileError::Newer { .. }
+                | ProfileError::Foreign { .. },
+            ) => 2,
             _ => 1,
         }
     }

@@ -1,13 +1,14 @@
 //! The `moonshine` program.
 //!
 //! [`args`] says which commands and flags there are; [`config`] reads the configuration file that most of them name;
-//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL. Whatever stops a command is one line on
+//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`probe`] measures the machine. Whatever stops a command is one line on
 //! standard error and an exit status: 2 for what the user has to mend (arguments, configuration, SQL), 1 for the rest.
 
 mod args;
 mod config;
 mod error;
 mod log;
+mod probe;
 mod query;
 mod sync;
 
@@ -35,6 +36,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         print!("{schema}");
         return Ok(());
     }
+    if let Command::Probe(arguments) = &arguments.command {
+        return probe::run(arguments);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -44,7 +48,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         match arguments.command {
             Command::Sync(arguments) => sync::run(arguments).await,
             Command::Query(arguments) => query::run(arguments).await,
-            Command::ConfigSchema => Ok(()),
+            Command::Probe(_) | Command::ConfigSchema => Ok(()),
         }
     })
 }

@@ -92,6 +92,13 @@ async fn reader(iceberg: Option<&IcebergConfig>) -> Option<IcebergReader> {
     }
 }
 
+/// Prints text to standard output.
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
+    let mut out = StandardOutput(io::stdout());
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| CliError::Output(format!("writing the answer: {error}")))
+}
+
 fn output(path: Option<&Path>) -> Result<Box<dyn Write + Send>, CliError> {
     match path {
         None => Ok(Box::new(BufWriter::new(StandardOutput(io::stdout())))),

@@ -17,6 +17,8 @@ pub enum ProfileSource {
     SafeDefaults,
     /// Set by the caller.
     Given,
+    /// Measured on this machine.
+    Measured,
 }
 
 /// The two numbers an engine lays itself out from.
@@ -57,6 +59,22 @@ impl Profile {
             s_size_bytes: s_size_bytes.max(4096),
             s_paral: s_paral_from(usize::try_from(s_paral).unwrap_or(usize::MAX)),
             source: ProfileSource::Given,
+        }
+    }
+
+    /// A profile of what a device and the cores of this machine need; S-Paral is the greater of the two, rounded up to a
+    /// power of two.
+    ///
+    /// ```
+    /// let profile = moonshine_sysprobe::Profile::measured(65_536, 6, 4);
+    /// assert_eq!((profile.s_size_bytes, profile.s_paral), (65_536, 8));
+    /// ```
+    pub fn measured(s_size_bytes: u64, io_threads: u64, cores: usize) -> Self {
+        let io_threads = usize::try_from(io_threads).unwrap_or(usize::MAX);
+        Profile {
+            s_size_bytes: s_size_bytes.max(4096),
+            s_paral: s_paral_from(io_threads.max(cores)),
+            source: ProfileSource::Measured,
         }
     }
 }

@@ -8,6 +8,7 @@ use moonshine_connectors::postgres::{PostgresConfig, PostgresSource};
 use moonshine_connectors::{Source, SourceError};
 use moonshine_engine::Options;
 use moonshine_export::IcebergConfig;
+use moonshine_sysprobe::ProfileFile;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -72,7 +73,10 @@ impl Setup {
             )
         })?;
         iceberg.check()?;
-        let mut options = Options::default();
+        let mut options = Options {
+            profile: ProfileFile::of_database(&config.database)?,
+            ..Options::default()
+        };
         if let Some(memory_budget_bytes) = config.buffer.memory_budget_bytes() {
             options.memory_budget_bytes = memory_budget_bytes;
         }

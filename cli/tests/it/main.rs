@@ -18,6 +18,7 @@ mod bad_input;
 mod moonshine;
 mod orders;
 mod pgbench;
+mod probe;
 mod python;
 mod quickstart;
 mod random;

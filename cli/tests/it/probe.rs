@@ -1,0 +1,82 @@
+//! `moonshine probe`, and the profile it writes in a database's folder.
+
+use serde_json::Value;
+
+use crate::moonshine::Workplace;
+use crate::orders;
+
+/// A workplace with a profile in its database's folder, and the report that came with it; `None` on a device that is too
+/// slow for it.
+fn probed() -> Option<(Workplace, Value)> {
+    let workplace = Workplace::new();
+    std::fs::create_dir(workplace.path("data")).unwrap();
+    let outcome = workplace.run(&[
+        "probe",
+        "data",
+        "--quick",
+        "--json",
+        "--profile",
+        "data/PROFILE.toml",
+    ]);
+    if outcome.stderr.contains("too slow to be measured") {
+        eprintln!("SKIPPED: the device is too slow for a quick probe");
+        return None;
+    }
+    outcome.assert_success();
+    let report = serde_json::from_slice(&outcome.stdout).unwrap();
+    Some((workplace, report))
+}
+
+#[test]
+fn a_probe_leaves_its_profile_alone_and_a_new_database_takes_it() {
+    let Some((workplace, report)) = probed() else {
+        return;
+    };
+    let s_size_bytes = report["profile"]["s_size_bytes"].as_u64().unwrap();
+    let s_paral = report["profile"]["s_paral"].as_u64().unwrap();
+    assert!(s_size_bytes.is_power_of_two() && s_paral.is_power_of_two());
+    assert_eq!(report["curves"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        std::fs::read_dir(workplace.path("data")).unwrap().count(),
+        1
+    );
+
+    workplace.write("orders.jsonl", orders::events(1..=5));
+    workplace.write("sync.yaml", orders::config(""));
+    workplace
+        .run(&["sync", "sync.yaml", "--once"])
+        .assert_success();
+    assert_eq!(
+        orders::query_row_count(&workplace),
+        Some(orders::row_count(5))
+    );
+}
+
+#[test]
+fn a_damaged_profile_stops_a_sync_before_it_makes_anything() {
+    let workplace = Workplace::new();
+    workplace.write(
+        "data/PROFILE.toml",
+        "checksum = \"00\"\nversion = 1\ns_paral = 4\n",
+    );
+    workplace.write("orders.jsonl", orders::events(1..=5));
+    workplace.write("sync.yaml", orders::config(""));
+    let outcome = workplace.run(&["sync", "sync.yaml", "--once"]);
+    outcome.assert_error(&["PROFILE.toml", "damaged", "moonshine probe"]);
+    assert_eq!(outcome.status.code(), Some(2));
+    assert_eq!(
+        std::fs::read_dir(workplace.path("data")).unwrap().count(),
+        1
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let workplace = Workplace::new();
+    let outcome = workplace.run(&["probe", "nowhere", "--quick"]);
+    outcome.assert_error(&["nowhere", "No such file"]);
+    assert_eq!(outcome.status.code(), Some(2));
+    let outcome = workplace.run(&["probe", "--quick", "--profile", "nowhere/PROFILE.toml"]);
+    outcome.assert_error(&["--profile", "nowhere"]);
+    assert_eq!(outcome.status.code(), Some(2));
+}
