@@ -198,7 +198,7 @@ fn finding_text(finding: &Finding) -> String {
                 "equal measurements differed {ratio:.1}-fold: the device is shared, or busy with something else"
             ),
         },
-        Finding::OutOfTime => "the time ran out before every point was decided; a run without --quick has more".into(),
+        Finding::OutOfTime => "the time ran out before every point was decided: the numbers may be a step or more off".into(),
         Finding::SmallFile => "writing was slow, so the temporary file is smaller than planned and caches weigh more".into(),
         _ => format!("{finding:?}"),
     }
