@@ -92,12 +92,13 @@ impl PostgresSource {
         established: &mut bool,
     ) -> Result<(), SourceError> {
         let held = self.held_position(&context.database)?;
-        context.progress.set_phase(match held {
-            // After a lost connection too: what the engine holds is whole, so nothing need wait for the server.
-            Some(Held::Streaming(_)) => Phase::Streaming,
+        match held {
+            // After a lost connection: what the engine holds is whole, so its export need not wait for the server.
+            Some(Held::Streaming(_)) if context.progress.read().phase == Phase::Streaming => {}
+            Some(Held::Streaming(_)) => context.progress.set_phase(Phase::Starting),
             // What an unfinished copy left is in the tables already.
-            Some(Held::Copying) | None => Phase::Copying,
-        });
+            Some(Held::Copying) | None => context.progress.set_phase(Phase::Copying),
+        }
         let preparing = self.prepare(&context.database, held, established);
         let Some(prepared) = until_stopped(context, preparing).await? else {
             return Ok(());
