@@ -485,8 +485,6 @@ fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn the_database_is_the_replay_of_its_transactions(steps in prop::collection::vec(any_step(), 1..40)) {
         let mut harness = Harness::new();

@@ -1,4 +1,4 @@
-//! What a review found: outcomes of exports, what a start calls durable, and rows that look like the log.
+//! Outcomes of exports, what a start calls durable, and rows that look like the log.
 
 use std::path::Path;
 use std::sync::Arc;
