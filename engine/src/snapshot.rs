@@ -277,9 +277,8 @@ fn value_bytes(body: &[u8], pointer: RowPointer) -> Option<&[u8]> {
 pub struct Batches {
     table: Table,
     snapshot: Snapshot,
-    projection: Option<Vec<usize>>,
+    builder: BatchBuilder,
     batch_rows: usize,
-    schema: SchemaRef,
     rows: RowSource,
     failed: bool,
 }
@@ -346,15 +345,11 @@ impl Batches {
         projection: Option<&[usize]>,
         batch_rows: usize,
     ) -> Result<Self> {
-        let schema = BatchBuilder::new(table.schema().clone(), projection)?
-            .schema()
-            .clone();
         Ok(Batches {
             table: table.clone(),
             snapshot: snapshot.clone(),
-            projection: projection.map(<[usize]>::to_vec),
+            builder: BatchBuilder::new(table.schema().clone(), projection)?,
             batch_rows: batch_rows.max(1),
-            schema,
             rows,
             failed: false,
         })
@@ -362,7 +357,7 @@ impl Batches {
 
     /// The schema of every batch.
     pub fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        self.builder.schema().clone()
     }
 
     fn next_row(&mut self) -> Option<(Box<[u8]>, RowPointer)> {
@@ -403,12 +398,10 @@ impl Batches {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let mut builder =
-            BatchBuilder::new(self.table.schema().clone(), self.projection.as_deref())?;
-        let needs_values = builder.needs_values();
+        let needs_values = self.builder.needs_values();
         let shared = self.snapshot.shared.clone();
         let mut warm: Option<(u32, Arc<[u8]>)> = None;
-        while builder.row_count() < self.batch_rows {
+        while self.builder.row_count() < self.batch_rows {
             let Some((key, pointer)) = self.next_row() else {
                 break;
             };
@@ -420,18 +413,18 @@ impl Batches {
                 };
                 let value = value_bytes(&body, pointer)
                     .ok_or_else(|| corrupt("a row lies beyond its record"))?;
-                let pushed = builder.push(&key, value);
+                let pushed = self.builder.push(&key, value);
                 warm = Some((pointer.record, body));
                 pushed
             } else {
-                builder.push(&key, &[])
+                self.builder.push(&key, &[])
             };
             pushed.map_err(|malformed| corrupt(malformed.0))?;
         }
-        if builder.row_count() == 0 {
+        if self.builder.row_count() == 0 {
             Ok(None)
         } else {
-            builder.finish().map(Some)
+            self.builder.finish().map(Some)
         }
     }
 }

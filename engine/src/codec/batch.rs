@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::schema::{ColumnType, TableSchema};
 use crate::value::Value;
 
+#[derive(Debug)]
 enum ColumnBuilder {
     Boolean(BooleanBuilder),
     Int32(Int32Builder),
@@ -111,10 +112,7 @@ impl ColumnBuilder {
 }
 
 /// The schema of batches that hold those columns of a table, in that order.
-pub(crate) fn projected_schema(
-    schema: &TableSchema,
-    projection: Option<&[usize]>,
-) -> Result<SchemaRef> {
+fn projected_schema(schema: &TableSchema, projection: Option<&[usize]>) -> Result<SchemaRef> {
     match projection {
         None => Ok(schema.arrow_schema().clone()),
         Some(positions) => schema
@@ -132,6 +130,7 @@ pub(crate) fn projected_schema(
 }
 
 /// Collects encoded rows into batches.
+#[derive(Debug)]
 pub(crate) struct BatchBuilder {
     table_schema: Arc<TableSchema>,
     batch_schema: Arc<Schema>,
@@ -141,6 +140,8 @@ pub(crate) struct BatchBuilder {
     builder_of: Vec<Option<usize>>,
     /// Per key column, which builder takes it.
     key_builder_of: Vec<Option<usize>>,
+    needs_keys: bool,
+    needs_values: bool,
     row_count: usize,
 }
 
@@ -158,18 +159,25 @@ impl BatchBuilder {
             .map(|column| ColumnBuilder::new(column.column_type))
             .collect();
         let builder_for = |column: usize| positions.iter().position(|&position| position == column);
-        let builder_of = all.iter().map(|&column| builder_for(column)).collect();
-        let key_builder_of = table_schema
+        let builder_of: Vec<_> = all.iter().map(|&column| builder_for(column)).collect();
+        let key_builder_of: Vec<_> = table_schema
             .primary_key()
             .iter()
             .map(|&column| builder_for(column))
             .collect();
+        let needs_keys = key_builder_of.iter().any(Option::is_some);
+        let needs_values = builder_of
+            .iter()
+            .enumerate()
+            .any(|(position, builder)| builder.is_some() && !table_schema.is_key(position));
         Ok(BatchBuilder {
             table_schema,
             batch_schema,
             builders,
             builder_of,
             key_builder_of,
+            needs_keys,
+            needs_values,
             row_count: 0,
         })
     }
@@ -180,10 +188,7 @@ impl BatchBuilder {
 
     /// Whether any column outside the key is asked for.
     pub(crate) fn needs_values(&self) -> bool {
-        self.builder_of
-            .iter()
-            .enumerate()
-            .any(|(position, builder)| builder.is_some() && !self.table_schema.is_key(position))
+        self.needs_values
     }
 
     pub(crate) fn row_count(&self) -> usize {
@@ -192,7 +197,7 @@ impl BatchBuilder {
 
     /// Appends a row; `value` is not looked at unless [`needs_values`](Self::needs_values).
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
-        if self.key_builder_of.iter().any(Option::is_some) {
+        if self.needs_keys {
             let key_values = decode_key(&self.table_schema, key)?;
             for (value, builder) in key_values.iter().zip(&self.key_builder_of) {
                 if let Some(builder) = builder.and_then(|i| self.builders.get_mut(i)) {
@@ -200,7 +205,7 @@ impl BatchBuilder {
                 }
             }
         }
-        if self.needs_values() {
+        if self.needs_values {
             let (builders, builder_of) = (&mut self.builders, &self.builder_of);
             decode_row(
                 &self.table_schema,
