@@ -69,13 +69,14 @@ impl Mirror {
         })
     }
 
-    /// Runs until every source has ended, by itself or because of `stop`; then exports what is left.
+    /// Runs until every source has ended, by itself or because of `stop`; then exports what is left. Returns the names of
+    /// the database's tables.
     pub(crate) async fn run(
         mut self,
         mode: RunMode,
         stop: CancellationToken,
         bars: &MultiProgress,
-    ) -> Result<(), CliError> {
+    ) -> Result<Vec<String>, CliError> {
         let mut display = Display::new(&self.sources, &self.progress, bars);
         let mut running = self.start(mode, &stop);
         let mut failure = None;
@@ -115,7 +116,9 @@ impl Mirror {
                 Some(_) => tracing::error!(%error, "the last export failed"),
             }
         }
-        failure.map_or(Ok(()), Err)
+        let tables = self.database.tables();
+        let names = tables.iter().map(|table| table.name().to_owned());
+        failure.map_or(Ok(names.collect()), Err)
     }
 
     fn start(

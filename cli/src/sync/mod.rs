@@ -38,9 +38,9 @@ pub(crate) async fn run(arguments: SyncArguments) -> Result<(), CliError> {
     };
     let report = report::Report::new(&arguments, &setup);
     let mirror = Mirror::open(setup).await?;
-    mirror.run(mode, stop, &bars).await?;
+    let table_names = mirror.run(mode, stop, &bars).await?;
     if arguments.once {
-        report.print().await
+        report.print(&table_names).await
     } else {
         Ok(())
     }

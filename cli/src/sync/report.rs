@@ -1,8 +1,5 @@
 //! What `--once` ends with: the tables, and the query to try next.
 
-use std::path::PathBuf;
-
-use moonshine_engine::{Database, Options};
 use moonshine_export::{IcebergConfig, IcebergReader, TableSummary};
 
 use super::setup::Setup;
@@ -11,7 +8,6 @@ use crate::error::CliError;
 
 /// What the report needs to know of the run before it.
 pub(crate) struct Report {
-    database: PathBuf,
     iceberg: IcebergConfig,
     /// The arguments of `query` that name the same tables.
     query_arguments: String,
@@ -28,23 +24,14 @@ impl Report {
             ),
         };
         Report {
-            database: setup.database.clone(),
             iceberg: setup.iceberg.clone(),
             query_arguments,
         }
     }
 
-    /// Prints the tables of this database as the catalog has them now.
-    pub(crate) async fn print(self) -> Result<(), CliError> {
-        let folder = self.database.clone();
-        let open = move || Database::open_read_only(folder, Options::default());
-        let database = tokio::task::spawn_blocking(open).await;
-        let database = database.map_err(|error| CliError::Output(error.to_string()))??;
-        let names: Vec<String> = database
-            .tables()
-            .iter()
-            .map(|table| iceberg_name(table.name()))
-            .collect();
+    /// Prints the database's tables, given by their names there, as the catalog has them now.
+    pub(crate) async fn print(self, table_names: &[String]) -> Result<(), CliError> {
+        let names: Vec<String> = table_names.iter().map(|name| iceberg_name(name)).collect();
         let summaries = IcebergReader::open(&self.iceberg).await?.summary().await?;
         let summaries: Vec<TableSummary> = summaries
             .into_iter()
