@@ -76,11 +76,19 @@ impl Io for SyscallIo {
     }
 }
 
-/// The lock lives as long as the open file does.
+/// The lock of the open file, which a child process shares from its fork until its exec.
 #[derive(Debug)]
-struct SyscallLock(#[allow(dead_code, reason = "held, never read")] File);
+struct SyscallLock(File);
 
 impl FileLock for SyscallLock {}
+
+impl Drop for SyscallLock {
+    fn drop(&mut self) {
+        // Closing the file would leave the lock with a child that this process is starting just now. Should the call
+        // fail, closing is what is left to do.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 #[derive(Debug)]
 struct SyscallFile(File);
@@ -104,5 +112,24 @@ impl IoFile for SyscallFile {
 
     fn set_len(&self, len_bytes: u64) -> Result<()> {
         self.0.set_len(len_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder_though_a_forked_child_still_has_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("LOCK");
+        let file = File::create(&path).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let in_child = file.try_clone().unwrap();
+        let lock = SyscallLock(file);
+        assert!(SyscallIo.try_lock(&path).unwrap().is_none());
+        drop(lock);
+        assert!(SyscallIo.try_lock(&path).unwrap().is_some());
+        drop(in_child);
     }
 }

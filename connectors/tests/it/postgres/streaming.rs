@@ -101,12 +101,12 @@ async fn a_restart_goes_on_from_the_origin() {
         .server
         .sql("CREATE TABLE t (id int4 PRIMARY KEY, v int4); INSERT INTO t VALUES (1, 1);");
     assert_eq!(mirror.run_once().await.rows, 1);
-    let mirror = mirror.reopen().await;
+    let mirror = mirror.reopen();
     mirror.server.sql("INSERT INTO t VALUES (2, 2); INSERT INTO t VALUES (3, 3); UPDATE t SET v = 0 WHERE id = 1;");
     let second = mirror.run_once().await;
     assert_eq!((second.transactions, second.rows), (3, 3));
     let origin = mirror.origin();
-    let mirror = mirror.reopen().await;
+    let mirror = mirror.reopen();
     assert_eq!(mirror.origin(), origin);
     assert_eq!(mirror.run_once().await.rows, 0);
     assert_eq!(mirror.row("public.t", 1).unwrap()[1], Value::Int32(0));
@@ -259,7 +259,7 @@ async fn a_copy_that_was_cut_off_starts_over() {
     );
     assert_eq!(mirror.row_count("public.t"), copied.rows);
     mirror.server.sql("DELETE FROM t WHERE id <= 5;");
-    let mut mirror = mirror.reopen().await;
+    let mut mirror = mirror.reopen();
     mirror.set("copy_batch_rows", json!(20000));
     assert_eq!(mirror.run_once().await.rows, 49_995);
     assert_eq!(mirror.row_count("public.t"), 49_995);
