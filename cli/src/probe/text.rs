@@ -6,7 +6,7 @@ use moonshine_sysprobe::cpu::Work;
 use moonshine_sysprobe::device::{Operation, Pattern};
 use moonshine_sysprobe::disk::IoMode;
 use moonshine_sysprobe::drift::Drift;
-use moonshine_sysprobe::report::CurveReport;
+use moonshine_sysprobe::probe::report::CurveReport;
 use moonshine_sysprobe::sweep::Varies;
 use moonshine_sysprobe::{Finding, Report};
 

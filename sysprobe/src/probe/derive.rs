@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::budget::Budget;
-use crate::device::{
+use crate::error::ProbeError;
+use crate::latency::Latency;
+use crate::probe::budget::Budget;
+use crate::probe::device::{
     BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, Device, Load, Operation, Pattern, THREADS_MAX,
 };
-use crate::drift::{Drift, drift};
-use crate::error::ProbeError;
-use crate::knee::Knee;
-use crate::latency::Latency;
-use crate::sweep::{Axis, Swept, Varies, sweep};
+use crate::probe::drift::{Drift, drift};
+use crate::probe::knee::Knee;
+use crate::probe::sweep::{Axis, Swept, Varies, sweep};
 
 /// Enough to hide the latency of most devices, so that block size alone is what varies.
 pub const THREADS_FOR_BLOCK_SIZE: u64 = 16;
@@ -191,7 +191,7 @@ pub(crate) fn cpu_window(budget: &Budget) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulated::SimulatedDevice;
+    use crate::probe::simulated::SimulatedDevice;
 
     fn budget() -> Budget {
         // A simulated clock goes no further than the windows.

@@ -6,19 +6,19 @@ use std::time::{Instant, SystemTime};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
-use crate::budget::Budget;
-use crate::cpu::{CpuSpeed, cores, cpu_speeds};
-use crate::device::{Device, Load, Operation, Pattern};
-use crate::disk::{Disk, IoMode, Medium};
-use crate::drift::Drift;
 use crate::error::ProbeError;
-use crate::knee::{Estimate, Knee, Point};
 use crate::latency::{Histogram, Latency};
 use crate::machine::Machine;
-use crate::probe::{Probed, Synced, THREADS_FOR_BLOCK_SIZE, cpu_window, probe};
+use crate::probe::budget::Budget;
+use crate::probe::cpu::{CpuSpeed, cores, cpu_speeds};
+use crate::probe::derive::{Probed, Synced, THREADS_FOR_BLOCK_SIZE, cpu_window, probe};
+use crate::probe::device::{Device, Load, Operation, Pattern};
+use crate::probe::disk::{Disk, IoMode, Medium};
+use crate::probe::drift::Drift;
+use crate::probe::knee::{Estimate, Knee, Point};
+use crate::probe::sweep::{Axis, Varies};
 use crate::profile::Profile;
 use crate::profile_file::ProfileFile;
-use crate::sweep::{Axis, Varies};
 
 /// A whole probe.
 #[derive(Clone, Debug, Serialize)]

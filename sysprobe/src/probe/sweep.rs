@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::budget::Budget;
-use crate::device::{Device, Load};
 use crate::error::ProbeError;
-use crate::knee::Curve;
 use crate::latency::Histogram;
+use crate::probe::budget::Budget;
+use crate::probe::device::{Device, Load};
+use crate::probe::knee::Curve;
 
 /// What varies along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -153,8 +153,8 @@ fn round_of(axes: &[Axis], round: usize, rounds_min: usize) -> Vec<(usize, usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Operation, Pattern};
-    use crate::simulated::SimulatedDevice;
+    use crate::probe::device::{Operation, Pattern};
+    use crate::probe::simulated::SimulatedDevice;
 
     const LOAD: Load = Load {
         operation: Operation::Write,

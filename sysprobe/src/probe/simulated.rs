@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::device::{Device, Load, Measurement};
 use crate::error::ProbeError;
 use crate::latency::Histogram;
+use crate::probe::device::{Device, Load, Measurement};
 
 /// Latency and bandwidth of a device, noise, and what a provider takes away after a while.
 pub(crate) struct SimulatedDevice {

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use crate::knee::{Curve, Point, interval_ranks, median_of_sorted, usable};
+use crate::probe::knee::{Curve, Point, interval_ranks, median_of_sorted, usable};
 
 /// Change between the first and the last quarter of a run that is worth telling.
 const CHANGE_SHARE: f64 = 0.15;

@@ -13,11 +13,11 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{self, FallocateFlags, Mode, OFlags};
 use serde::Serialize;
 
-use crate::device::{
-    BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, Device, Load, Measurement, Operation, Pattern,
-};
 use crate::error::ProbeError;
 use crate::latency::Histogram;
+use crate::probe::device::{
+    BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, Device, Load, Measurement, Operation, Pattern,
+};
 
 /// File systems in memory, by `statfs`: some let `O_DIRECT` pass, but there is no device below them.
 const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994, 0x8584_58f6];

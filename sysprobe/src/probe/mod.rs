@@ -1,0 +1,18 @@
+//! The calibration: from a device and the cores to S-Size and S-Paral.
+//!
+//! From the bottom up: a [`device::Device`] carries out one load ([`disk`] is the real one), [`sweep`] repeats loads
+//! along axes within a [`budget::Budget`], [`knee`] finds where a curve stops rising and [`drift`] whether the device
+//! kept its speed meanwhile, [`derive`] takes the numbers from the curves, [`report`] holds all of it and is where
+//! a measurement begins. [`cpu`] measures the cores.
+
+pub mod budget;
+pub mod cpu;
+pub mod derive;
+pub mod device;
+pub mod disk;
+pub mod drift;
+pub mod knee;
+pub mod report;
+#[cfg(test)]
+mod simulated;
+pub mod sweep;
