@@ -11,7 +11,10 @@ pub mod derive;
 pub mod device;
 pub mod disk;
 pub mod drift;
+pub mod findings;
+pub mod grid;
 pub mod knee;
+mod model;
 pub mod report;
 #[cfg(test)]
 mod simulated;
