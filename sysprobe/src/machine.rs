@@ -31,7 +31,6 @@ impl Machine {
         );
         Machine {
             id,
-            cores: crate::probe::cpu::cores(),
             processor: read("/proc/cpuinfo")
                 .and_then(|text| model(&text))
                 .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),

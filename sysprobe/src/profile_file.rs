@@ -179,7 +179,10 @@ impl ProfileFile {
             Err("its numbers are out of range")
         } else if in_flight.is_some() && self.profile_on(self.cores).s_paral != self.s_paral {
             Err("its S-Paral does not follow from its parts")
-        } else if self.fdatasync_us.is_some_and(|cost| !cost.is_finite() || cost < 0.0) {
+        } else if self
+            .fdatasync_us
+            .is_some_and(|cost| !cost.is_finite() || cost < 0.0)
+        {
             Err("its fdatasync cost is no time")
         } else {
             Ok(())
@@ -223,7 +226,10 @@ impl ProfileFile {
 }
 
 fn with_checksum(body: &str) -> String {
-    format!("{CHECKSUM_KEY}\"{:016x}\"\n{body}", xxh3_64(body.as_bytes()))
+    format!(
+        "{CHECKSUM_KEY}\"{:016x}\"\n{body}",
+        xxh3_64(body.as_bytes())
+    )
 }
 
 /// What follows the checksum, if it fits.

@@ -38,7 +38,7 @@ impl Budget {
             file_size_bytes: 256 << 20,
             duration: Duration::from_secs(9),
             window: Duration::from_millis(20),
-            rounds_min: 4,
+            rounds_min: 6,
             rounds_max: 16,
             whole_grid: false,
         }

@@ -28,6 +28,8 @@ use crate::probe::sweep::{Axis, Varies, sweep};
 pub const THREADS_FOR_BLOCK_SIZE: u64 = 16;
 /// Most memory for the buffers of a load.
 pub(crate) const BUFFERS_BYTES_MAX: u64 = 256 << 20;
+/// Most bytes under way on the axes that decide: more than any device needs at once, and waiting for them takes time.
+const BYTES_IN_FLIGHT_MAX: u64 = 32 << 20;
 /// A commit may take this many times as long as the smallest one, for the bytes that share it.
 const COMMIT_LATENCY_RATIO: f64 = 2.0;
 /// Sizes of synced writes.
@@ -120,22 +122,27 @@ pub struct Synced {
     pub block_size_bytes: u64,
     /// The write and what makes it durable together.
     pub latency: Latency,
+    /// The first decile: what it costs when nobody interferes, in microseconds.
+    pub p10_us: f64,
     /// Writes that were measured.
     pub writes: u64,
 }
 
 impl Probed {
-    /// The greatest write whose commit takes at most twice as long as the smallest one.
+    /// The greatest write whose commit takes at most twice as long as the smallest one, when nobody interferes.
     pub fn commit_batch_bytes(&self) -> Option<u64> {
-        let least = self.fdatasync_us()?;
-        let cheap = |synced: &&Synced| synced.latency.p50_us <= least * COMMIT_LATENCY_RATIO;
-        let last = self.fdatasynced().take_while(cheap).last();
-        last.map(|synced| synced.block_size_bytes)
+        let least = self.fdatasynced().map(|synced| synced.p10_us);
+        let most = least.min_by(f64::total_cmp)? * COMMIT_LATENCY_RATIO;
+        // A greater write that is cheap shows that the smaller ones are too.
+        let cheap = self.fdatasynced().filter(|synced| synced.p10_us <= most);
+        cheap.map(|synced| synced.block_size_bytes).max()
     }
 
     /// The smallest write and its `fdatasync`, in microseconds: the median.
     pub fn fdatasync_us(&self) -> Option<f64> {
-        self.fdatasynced().next().map(|synced| synced.latency.p50_us)
+        self.fdatasynced()
+            .next()
+            .map(|synced| synced.latency.p50_us)
     }
 
     fn fdatasynced(&self) -> impl Iterator<Item = &Synced> {
@@ -155,7 +162,12 @@ pub fn probe(device: &impl Device, budget: &Budget) -> Result<Option<Probed>, Pr
     let end = |percent: u32| started + time * percent / 100;
     let schedule = Schedule::of(budget);
 
-    let by_block_size = settle(device, block_size_axes(device), budget, end(schedule.block_sizes))?;
+    let by_block_size = settle(
+        device,
+        block_size_axes(device),
+        budget,
+        end(schedule.block_sizes),
+    )?;
     let Some(s_size_bytes) = greatest_knee(&by_block_size.axes) else {
         return Ok(None);
     };
@@ -253,7 +265,7 @@ fn in_flight_axes(
     submission: Submission,
     block_size_bytes: u64,
 ) -> Vec<Axis> {
-    let most = IN_FLIGHT_MAX.min(BUFFERS_BYTES_MAX / block_size_bytes.max(1));
+    let most = IN_FLIGHT_MAX.min(BYTES_IN_FLIGHT_MAX / block_size_bytes.max(1));
     let axis = |operation| {
         let load = Load {
             operation,
@@ -314,14 +326,17 @@ fn synced(
             latencies.add(&device.run_synced(*method, *block_size_bytes, budget.window)?);
         }
     }
-    let synced = measured.into_iter().filter_map(|(method, block_size_bytes, latencies)| {
-        Some(Synced {
-            method,
-            block_size_bytes,
-            latency: latencies.latency()?,
-            writes: latencies.count(),
-        })
-    });
+    let synced = measured
+        .into_iter()
+        .filter_map(|(method, block_size_bytes, latencies)| {
+            Some(Synced {
+                method,
+                block_size_bytes,
+                latency: latencies.latency()?,
+                p10_us: latencies.percentile_ns(10.0)? as f64 / 1000.0,
+                writes: latencies.count(),
+            })
+        });
     Ok(synced.collect())
 }
 

@@ -11,7 +11,9 @@ fn budget() -> Budget {
 
 #[test]
 fn the_numbers_are_those_of_the_device() {
-    let probed = probe(&SimulatedDevice::steady(), &budget()).unwrap().unwrap();
+    let probed = probe(&SimulatedDevice::steady(), &budget())
+        .unwrap()
+        .unwrap();
     assert_eq!(probed.s_size_bytes, 16 * 1024);
     assert_eq!((probed.io_threads, probed.io_depth), (16, Some(16)));
     assert_eq!(probed.drift, None);
@@ -35,11 +37,17 @@ fn a_device_that_is_only_read_has_no_numbers_of_writing() {
     };
     let probed = probe(&device, &budget()).unwrap().unwrap();
     assert_eq!((probed.s_size_bytes, probed.io_depth), (16 * 1024, None));
-    assert_eq!((probed.commit_batch_bytes(), probed.fdatasync_us()), (None, None));
+    assert_eq!(
+        (probed.commit_batch_bytes(), probed.fdatasync_us()),
+        (None, None)
+    );
     let loads = probed.axes.iter().map(|axis| axis.load);
     let loads = loads.chain(probed.grid.points.iter().map(|point| point.load));
     for load in loads {
-        assert_eq!((load.operation, load.submission), (Operation::Read, Submission::Threads));
+        assert_eq!(
+            (load.operation, load.submission),
+            (Operation::Read, Submission::Threads)
+        );
     }
 }
 
@@ -76,7 +84,12 @@ fn a_throttled_device_keeps_its_numbers_and_is_told() {
         probed.drift
     );
     // Only what the device sustains counts.
-    assert!(probed.axes.iter().all(|axis| axis.curve.knee().unwrap().maximum < 1.1e9));
+    assert!(
+        probed
+            .axes
+            .iter()
+            .all(|axis| axis.curve.knee().unwrap().maximum < 1.1e9)
+    );
 }
 
 #[test]
@@ -85,7 +98,11 @@ fn too_little_time_gives_no_numbers() {
         duration: Duration::from_secs(1),
         ..Budget::full()
     };
-    assert!(probe(&SimulatedDevice::steady(), &budget).unwrap().is_none());
+    assert!(
+        probe(&SimulatedDevice::steady(), &budget)
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -99,9 +116,16 @@ fn an_undecided_number_is_told() {
         ..budget()
     };
     let probed = probe(&device, &budget).unwrap().unwrap();
-    let found: Vec<_> = probed.uncertain.iter().filter(|one| one.quantity == Quantity::SSize).collect();
+    let found: Vec<_> = probed
+        .uncertain
+        .iter()
+        .filter(|one| one.quantity == Quantity::SSize)
+        .collect();
     assert_eq!(found.len(), 1, "{:?}", probed.uncertain);
-    assert!(found[0].low <= probed.s_size_bytes && probed.s_size_bytes <= found[0].high, "{found:?}");
+    assert!(
+        found[0].low <= probed.s_size_bytes && probed.s_size_bytes <= found[0].high,
+        "{found:?}"
+    );
 }
 
 #[test]

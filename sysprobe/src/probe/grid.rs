@@ -1,7 +1,8 @@
 //! Everything beside the axes that decide: each block size × I/Os under way × pattern × operation × submission, one short
 //! measurement each.
 //!
-//! The points come in a shuffled order, so where the time ends early, what is missing lies anywhere. A point whose I/O
+//! The points come in a shuffled order, those with the most bytes under way last; where the time ends early, what is
+//! missing lies anywhere among the rest. A point whose I/O
 //! alone would outlast the time, at the bandwidth that the axes saw, is passed over.
 
 use std::time::Duration;
@@ -14,6 +15,11 @@ use crate::probe::device::{
     Submission,
 };
 use crate::probe::sweep::{Axis, shuffle};
+
+/// Loads with more bytes under way come last: they take long, and hardly anybody has them.
+const BYTES_IN_FLIGHT_USUAL: u64 = 32 << 20;
+/// Of the order of the points.
+const GRID_SEED: u64 = 1;
 
 /// One point of the grid.
 #[derive(Clone, Debug)]
@@ -45,7 +51,8 @@ pub fn measure_grid(
 ) -> Result<Grid, ProbeError> {
     let mut loads = loads(device);
     loads.retain(|load| !axes.iter().any(|axis| holds(axis, load)));
-    shuffle(&mut loads, loads.len() as u64);
+    shuffle(&mut loads, GRID_SEED);
+    loads.sort_by_key(|load| load.bytes_in_flight() > BYTES_IN_FLIGHT_USUAL);
     let mut grid = Grid {
         points: Vec::new(),
         planned: loads.len(),
@@ -73,7 +80,10 @@ pub fn measure_grid(
 fn loads(device: &impl Device) -> Vec<Load> {
     let mut loads = Vec::new();
     let submissions = [Submission::Threads, Submission::Queue];
-    for submission in submissions.into_iter().filter(|one| *one == Submission::Threads || device.queues()) {
+    for submission in submissions
+        .into_iter()
+        .filter(|one| *one == Submission::Threads || device.queues())
+    {
         for operation in operations(device) {
             for pattern in [Pattern::Random, Pattern::Sequential] {
                 for block_size_bytes in powers_of_two(BLOCK_SIZE_BYTES_MIN, BLOCK_SIZE_BYTES_MAX) {
@@ -97,7 +107,9 @@ fn loads(device: &impl Device) -> Vec<Load> {
 fn holds(axis: &Axis, load: &Load) -> bool {
     let measured = |point: &crate::probe::knee::Point| !point.samples.is_empty();
     let points = axis.curve.points.iter().filter(|point| measured(point));
-    points.into_iter().any(|point| axis.load_at(point.setting) == *load)
+    points
+        .into_iter()
+        .any(|point| axis.load_at(point.setting) == *load)
 }
 
 /// The greatest bandwidth of the slowest axis.
@@ -128,8 +140,16 @@ mod tests {
         let device = SimulatedDevice::steady();
         let deadline = Duration::from_secs(7);
         let grid = measure_grid(&device, &[], &Budget::full(), deadline).unwrap();
-        assert!(device.now() <= deadline + Budget::full().window, "{:?}", device.now());
-        assert!(grid.points.len() > grid.planned / 2, "{}", grid.points.len());
+        assert!(
+            device.now() <= deadline + Budget::full().window,
+            "{:?}",
+            device.now()
+        );
+        assert!(
+            grid.points.len() > grid.planned / 2,
+            "{}",
+            grid.points.len()
+        );
     }
 
     #[test]

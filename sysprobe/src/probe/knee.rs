@@ -21,6 +21,8 @@ const LEVEL_QUANTILE: f64 = 0.9;
 /// Levels are not believed beyond this share, however well they repeat: where the file and the buffers happen to lie
 /// stays the same during a run and differs from one to the next.
 const SYSTEMATIC_SHARE: f64 = 0.04;
+/// A point may exceed the law's maximum by this share and still be the maximum.
+const EXCESS_SHARE: f64 = 0.08;
 /// Probability that the median lies outside its interval, where there are enough samples to say so.
 const INTERVAL_RISK: f64 = 0.05;
 /// A knee is decided when leaving out any one of this many parts of the measurements moves it by less than a step.
@@ -62,7 +64,7 @@ pub struct Knee {
     pub setting_low: u64,
     /// The smallest setting that reaches the share for certain; the greatest that may be the maximum where none does.
     pub setting_high: u64,
-    /// The maximum: the greatest level.
+    /// The maximum: the greatest level, unless it stands out from what all other points say.
     pub maximum: f64,
 }
 
@@ -151,7 +153,15 @@ impl Curve {
             .collect();
         estimates.sort_by_key(|(setting, _)| *setting);
         let levels = estimates.iter().map(|(_, estimate)| estimate.level);
-        let maximum = levels.max_by(f64::total_cmp)?;
+        let greatest = levels.max_by(f64::total_cmp)?;
+        let points: Vec<(f64, f64)> = estimates
+            .iter()
+            .map(|(setting, one)| (*setting as f64, one.level / greatest))
+            .collect();
+        let law = model::fitted(&points, KNEE_SHARE);
+        // One point that stands out from all others is luck, and no bandwidth that the device has.
+        let believed = law.map_or(1.0, |law| law.maximum * (1.0 + EXCESS_SHARE));
+        let maximum = greatest * believed.min(1.0);
         let least = maximum * KNEE_SHARE;
         let setting_of = |found: Option<&(u64, Estimate)>| found.map(|(setting, _)| *setting);
         let first = |reaches: &dyn Fn(&Estimate) -> bool| {
@@ -160,24 +170,20 @@ impl Curve {
         let may_be_most = |one: &&(u64, Estimate)| one.1.level_high() >= maximum;
         let setting_low = first(&|one| one.level_high() >= least)?;
         let setting_high = first(&|one| one.level_low() >= least)
-            .or_else(|| setting_of(estimates.iter().rfind(may_be_most)))?;
-        let points: Vec<(f64, f64)> = estimates
-            .iter()
-            .map(|(setting, one)| (*setting as f64, one.level / maximum))
-            .collect();
-        let setting = match model::setting_at_share(&points, KNEE_SHARE) {
-            Some(exact) => setting_of(
-                estimates
-                    .iter()
-                    .find(|(setting, _)| *setting as f64 >= exact * ROUNDING),
-            )
-            .unwrap_or(setting_high),
+            .or_else(|| setting_of(estimates.iter().rfind(may_be_most)))?
+            .max(setting_low);
+        let at_law = |law: model::Fitted| {
+            let reached = |one: &&(u64, Estimate)| one.0 as f64 >= law.setting * ROUNDING;
+            setting_of(estimates.iter().find(reached)).unwrap_or(setting_high)
+        };
+        let setting = match law {
+            Some(law) => at_law(law),
             None => first(&|one| one.level >= least)?,
         };
         Some(Knee {
-            setting: setting.clamp(setting_low, setting_high.max(setting_low)),
+            setting: setting.clamp(setting_low, setting_high),
             setting_low,
-            setting_high: setting_high.max(setting_low),
+            setting_high,
             maximum,
         })
     }
@@ -190,7 +196,11 @@ impl Curve {
             return false;
         };
         (0..PARTS).all(|part| {
-            let points = self.points.iter().map(|point| point.without(part)).collect();
+            let points = self
+                .points
+                .iter()
+                .map(|point| point.without(part))
+                .collect();
             let left = Curve { points }.knee().map_or(0, |left| left.setting);
             left <= knee.setting.saturating_mul(2) && knee.setting <= left.saturating_mul(2)
         })

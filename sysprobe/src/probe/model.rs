@@ -12,25 +12,36 @@
 //! determine; reading it off the one or two points around 95 % instead would let their noise decide.
 
 /// Steps of the search for h, for each doubling.
-const STEPS_PER_OCTAVE: i32 = 6;
+const STEPS_PER_OCTAVE: i32 = 5;
 /// h is looked for from this many octaves below the smallest setting to as many above the greatest.
-const OCTAVES_BEYOND: i32 = 4;
+const OCTAVES_BEYOND: i32 = 6;
 /// Logarithms of B / C that are tried.
 const CAPS: [f64; 15] = [
     0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0,
 ];
 /// By how much the summed deviations of the cap must be smaller before it is believed: a law with one parameter more
-/// always fits a little better. Measured curves of uncapped disks stay below 0.5, a clean cap is near 0.75.
-const CAP_GAIN: f64 = 0.6;
+/// always fits a little better. Measured curves of uncapped disks gain up to 0.3, a clean cap 0.75.
+const CAP_GAIN: f64 = 0.45;
 /// How gradual the change from one law to the other is, so that noise cannot make the knee jump.
 const CAP_GAIN_SCALE: f64 = 0.05;
 /// Fewer points than this fit any law.
 const POINTS_MIN: usize = 3;
 
-/// One law with its parameters, but for the height.
+/// What the laws say of a curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Fitted {
+    /// Where the share of the maximum is reached that was asked for.
+    pub(crate) setting: f64,
+    /// The maximum: the value at the greatest setting.
+    pub(crate) maximum: f64,
+}
+
+/// One law with its parameters.
 #[derive(Clone, Copy, Debug)]
 struct Law {
     half: f64,
+    /// ln of B.
+    height: f64,
     /// Greatest share of B.
     cap: f64,
     /// Summed absolute deviations of the logarithm.
@@ -50,9 +61,9 @@ impl Law {
     }
 }
 
-/// The setting at which the curve reaches `share` of its value at the greatest setting, by the laws above; `None` where
-/// the points are too few to tell. `points` are (setting, bandwidth) in ascending order of the setting, all positive.
-pub(crate) fn setting_at_share(points: &[(f64, f64)], share: f64) -> Option<f64> {
+/// Where the curve reaches `share` of its value at the greatest setting, by the laws above; `None` where the points are too
+/// few to tell. `points` are (setting, bandwidth) in ascending order of the setting, all positive.
+pub(crate) fn fitted(points: &[(f64, f64)], share: f64) -> Option<Fitted> {
     let (least, greatest) = (points.first()?.0, points.last()?.0);
     if points.len() < POINTS_MIN {
         return None;
@@ -61,8 +72,12 @@ pub(crate) fn setting_at_share(points: &[(f64, f64)], share: f64) -> Option<f64>
     let capped = fit(points, &CAPS.map(|cap| (-cap).exp()))?;
     let gain = saturation.deviation - capped.deviation;
     let belief = 1.0 / (1.0 + (-(gain - CAP_GAIN) / CAP_GAIN_SCALE).exp());
-    let log = |law: &Law| law.reaches(share, greatest).clamp(least, greatest).ln();
-    Some(((1.0 - belief) * log(&saturation) + belief * log(&capped)).exp())
+    let between =
+        |of: &dyn Fn(&Law) -> f64| ((1.0 - belief) * of(&saturation) + belief * of(&capped)).exp();
+    Some(Fitted {
+        setting: between(&|law| law.reaches(share, greatest).clamp(least, greatest).ln()),
+        maximum: between(&|law| law.height + law.ln_share(greatest)),
+    })
 }
 
 /// The law with one of these caps that deviates least.
@@ -74,12 +89,7 @@ fn fit(points: &[(f64, f64)], caps: &[f64]) -> Option<Law> {
     for step in 0..=octaves * STEPS_PER_OCTAVE {
         let half = least / beyond * (f64::from(step) / f64::from(STEPS_PER_OCTAVE)).exp2();
         for cap in caps {
-            let mut law = Law {
-                half,
-                cap: *cap,
-                deviation: 0.0,
-            };
-            law.deviation = deviation(points, &law)?;
+            let law = at_best_height(points, half, *cap)?;
             if best.is_none_or(|best| law.deviation < best.deviation) {
                 best = Some(law);
             }
@@ -88,15 +98,22 @@ fn fit(points: &[(f64, f64)], caps: &[f64]) -> Option<Law> {
     best
 }
 
-/// Summed absolute deviations from the law at the height where they are least: the median of the logarithms' differences.
-fn deviation(points: &[(f64, f64)], law: &Law) -> Option<f64> {
+/// The law at the height where the summed absolute deviations are least: the median of the logarithms' differences.
+fn at_best_height(points: &[(f64, f64)], half: f64, cap: f64) -> Option<Law> {
+    let mut law = Law {
+        half,
+        height: 0.0,
+        cap,
+        deviation: 0.0,
+    };
     let mut heights: Vec<f64> = points
         .iter()
         .map(|(setting, value)| value.ln() - law.ln_share(*setting))
         .collect();
     heights.sort_by(f64::total_cmp);
-    let height = *heights.get(heights.len() / 2)?;
-    Some(heights.iter().map(|one| (one - height).abs()).sum())
+    law.height = *heights.get(heights.len() / 2)?;
+    law.deviation = heights.iter().map(|one| (one - law.height).abs()).sum();
+    Some(law)
 }
 
 #[cfg(test)]
@@ -104,7 +121,10 @@ mod tests {
     use super::*;
 
     fn curve(law: impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
-        (0..11).map(|step| 4096.0 * f64::from(1 << step)).map(|x| (x, law(x))).collect()
+        (0..11)
+            .map(|step| 4096.0 * f64::from(1 << step))
+            .map(|x| (x, law(x)))
+            .collect()
     }
 
     fn steps_apart(left: f64, right: f64) -> f64 {
@@ -118,37 +138,45 @@ mod tests {
             let points = curve(|x| 7.0 * x / (x + half));
             let limit = 0.95 * greatest / (greatest + half);
             let exact = half * limit / (1.0 - limit);
-            let found = setting_at_share(&points, 0.95).unwrap();
-            assert!(steps_apart(found, exact.max(4096.0)) < 0.2, "{found} for {exact}");
+            let found = fitted(&points, 0.95).unwrap().setting;
+            assert!(
+                steps_apart(found, exact.max(4096.0)) < 0.2,
+                "{found} for {exact}"
+            );
         }
         for corner in [2e4, 1e5, 1e6] {
             let points = curve(|x| x.min(corner));
-            let found = setting_at_share(&points, 0.95).unwrap();
+            let found = fitted(&points, 0.95).unwrap().setting;
             assert!(steps_apart(found, corner) < 0.5, "{found} for {corner}");
         }
     }
 
     #[test]
     fn a_flat_curve_is_there_at_once() {
-        assert_eq!(setting_at_share(&curve(|_| 5.0), 0.95), Some(4096.0));
+        let found = fitted(&curve(|_| 5.0), 0.95).unwrap();
+        assert!((found.setting - 4096.0).abs() < 1.0, "{found:?}");
+        assert!((found.maximum - 5.0).abs() < 0.1, "{found:?}");
     }
 
     #[test]
     fn one_wild_point_bends_nothing() {
         let mut points = curve(|x| x / (x + 3e4));
-        let clean = setting_at_share(&points, 0.95).unwrap();
+        let clean = fitted(&points, 0.95).unwrap().setting;
         for index in 0..points.len() {
             let kept = points[index].1;
             points[index].1 *= 0.3;
-            let found = setting_at_share(&points, 0.95).unwrap();
-            assert!(steps_apart(found, clean) < 0.3, "{index}: {found} for {clean}");
+            let found = fitted(&points, 0.95).unwrap().setting;
+            assert!(
+                steps_apart(found, clean) < 0.3,
+                "{index}: {found} for {clean}"
+            );
             points[index].1 = kept;
         }
     }
 
     #[test]
     fn too_few_points_tell_nothing() {
-        assert_eq!(setting_at_share(&[], 0.95), None);
-        assert_eq!(setting_at_share(&[(1.0, 1.0), (2.0, 2.0)], 0.95), None);
+        assert_eq!(fitted(&[], 0.95), None);
+        assert_eq!(fitted(&[(1.0, 1.0), (2.0, 2.0)], 0.95), None);
     }
 }

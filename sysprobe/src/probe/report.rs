@@ -192,8 +192,9 @@ fn method(disk: &Disk, budget: &Budget) -> String {
 
 fn curve_report(axis: &Axis) -> CurveReport {
     let points = axis.curve.points.iter().zip(&axis.latencies);
-    let points =
-        points.filter_map(|(point, latencies)| point_report(axis.load_at(point.setting), point, latencies));
+    let points = points.filter_map(|(point, latencies)| {
+        point_report(axis.load_at(point.setting), point, latencies)
+    });
     CurveReport {
         varies: axis.varies,
         load: axis.load,

@@ -131,9 +131,10 @@ pub fn sweep(
 fn round_of(axes: &[Axis], round: usize, rounds_min: usize) -> Vec<(usize, usize)> {
     let open = |axis: &&(usize, &Axis)| round < rounds_min || !axis.1.curve.is_decided();
     let axes: Vec<(usize, &Axis)> = axes.iter().enumerate().collect();
-    let points = axes.iter().filter(open).flat_map(|(index, axis)| {
-        (0..axis.curve.points.len()).map(move |point| (*index, point))
-    });
+    let points = axes
+        .iter()
+        .filter(open)
+        .flat_map(|(index, axis)| (0..axis.curve.points.len()).map(move |point| (*index, point)));
     let mut points: Vec<(usize, usize)> = points.collect();
     shuffle(&mut points, round as u64);
     points
@@ -204,7 +205,10 @@ mod tests {
         let mut axes = axes();
         sweep(&device, &mut axes, &budget, Duration::MAX).unwrap();
         let counts = counts(&axes);
-        assert!(counts.iter().all(|count| (4..=6).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (4..=6).contains(count)),
+            "{counts:?}"
+        );
         assert!(counts.iter().any(|count| *count > 4), "{counts:?}");
     }
 

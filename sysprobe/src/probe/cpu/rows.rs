@@ -39,7 +39,10 @@ pub(super) fn encode(row: &Row, out: &mut Vec<u8>) {
     out.push(u8::from(row.note.is_some()) << 3 | u8::from(row.paid));
     out.extend_from_slice(&row.total.to_le_bytes());
     out.extend_from_slice(&row.at_us.to_le_bytes());
-    for text in [Some(&row.customer), row.note.as_ref()].into_iter().flatten() {
+    for text in [Some(&row.customer), row.note.as_ref()]
+        .into_iter()
+        .flatten()
+    {
         out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(text.as_bytes());
     }

@@ -112,7 +112,10 @@ pub(super) fn prepare(work: Work, threads: usize) -> (usize, Once) {
         Work::Hash => hash(),
         Work::Checksum => {
             let bytes = block();
-            (bytes.len(), busy(move || xxh3_64_with_seed(black_box(&bytes), 7)))
+            (
+                bytes.len(),
+                busy(move || xxh3_64_with_seed(black_box(&bytes), 7)),
+            )
         }
         Work::Sort => sort(),
         Work::EncodeRows => encode_rows(),
@@ -157,7 +160,9 @@ fn busy<T>(mut once: impl FnMut() -> T + 'static) -> Once {
 
 fn drawn_keys() -> Vec<u64> {
     let multiplier = 0x9e37_79b9_7f4a_7c15_u64;
-    (1..=KEYS as u64).map(|key| key.wrapping_mul(multiplier)).collect()
+    (1..=KEYS as u64)
+        .map(|key| key.wrapping_mul(multiplier))
+        .collect()
 }
 
 fn hash() -> (usize, Once) {
@@ -165,7 +170,11 @@ fn hash() -> (usize, Once) {
         .into_iter()
         .map(|key| (u128::from(key) << 64 | u128::from(key.rotate_left(32))).to_be_bytes())
         .collect();
-    let once = move || black_box(&keys).iter().fold(0, |sum, key| sum ^ xxh3_64(key));
+    let once = move || {
+        black_box(&keys)
+            .iter()
+            .fold(0, |sum, key| sum ^ xxh3_64(key))
+    };
     (KEYS, busy(once))
 }
 
@@ -214,7 +223,9 @@ fn zstd_compress() -> (usize, Once) {
     let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL).ok();
     let once = move || {
         let compressor = compressor.as_mut()?;
-        compressor.compress_to_buffer(black_box(&bytes), &mut out).ok()
+        compressor
+            .compress_to_buffer(black_box(&bytes), &mut out)
+            .ok()
     };
     (BLOCK_BYTES, busy(once))
 }
@@ -225,7 +236,9 @@ fn zstd_decompress() -> (usize, Once) {
     let mut decompressor = zstd::bulk::Decompressor::new().ok();
     let once = move || {
         let decompressor = decompressor.as_mut()?;
-        decompressor.decompress_to_buffer(black_box(&compressed), &mut out).ok()
+        decompressor
+            .decompress_to_buffer(black_box(&compressed), &mut out)
+            .ok()
     };
     (BLOCK_BYTES, busy(once))
 }
@@ -253,7 +266,10 @@ mod tests {
         let back = lz4_flex::block::decompress(&compressed, BLOCK_BYTES).unwrap();
         assert_eq!(back, bytes);
         let compressed = zstd::bulk::compress(&bytes, ZSTD_LEVEL).unwrap();
-        assert_eq!(zstd::bulk::decompress(&compressed, BLOCK_BYTES).unwrap(), bytes);
+        assert_eq!(
+            zstd::bulk::decompress(&compressed, BLOCK_BYTES).unwrap(),
+            bytes
+        );
     }
 
     #[test]

@@ -85,6 +85,9 @@ mod tests {
                 addresses.insert(part.as_ptr() as u64);
             }
         }
-        assert_eq!(addresses.len() as u64, BLOCK_SIZE_BYTES_MAX / BLOCK_SIZE_BYTES_MIN);
+        assert_eq!(
+            addresses.len() as u64,
+            BLOCK_SIZE_BYTES_MAX / BLOCK_SIZE_BYTES_MIN
+        );
     }
 }

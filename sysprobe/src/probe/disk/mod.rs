@@ -5,22 +5,23 @@
 
 mod buffer;
 mod offsets;
+mod queue;
 mod target;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fd::OwnedFd;
 use rustix::fs::{self, FallocateFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use self::buffer::Buffer;
 use self::offsets::Offsets;
-use self::target::{FILE_SIZE_BYTES_MIN, existing, temporary_file};
 pub use self::target::{Access, DiskUse, IoMode, Medium, disk_use};
+use self::target::{FILE_SIZE_BYTES_MIN, existing, temporary_file};
 use crate::error::ProbeError;
 use crate::latency::Histogram;
 use crate::probe::budget::Budget;
@@ -34,7 +35,7 @@ const CONTENT_BYTES: u64 = 8 * BLOCK_SIZE_BYTES_MAX;
 /// The device under a file.
 #[derive(Debug)]
 pub struct Disk {
-    file: OwnedFd,
+    file: File,
     path: PathBuf,
     access: Access,
     io_mode: IoMode,
@@ -66,7 +67,7 @@ impl Disk {
         let medium = Medium::of(folder).map_err(in_folder)?;
         let (file, io_mode) = temporary_file(folder, medium).map_err(in_folder)?;
         let mut disk = Disk {
-            file,
+            file: file.into(),
             path: folder.to_owned(),
             access: Access::ReadWrite,
             io_mode,
@@ -79,7 +80,7 @@ impl Disk {
             started,
         };
         disk.fill(size_bytes, budget.fill_time())?;
-        disk.queue_refused = disk.try_queue().err();
+        disk.queue_refused = queue::refused(&disk.file);
         Ok(disk)
     }
 
@@ -91,7 +92,7 @@ impl Disk {
         let started = Instant::now();
         let existing = existing(path)?;
         let mut disk = Disk {
-            file: existing.file,
+            file: existing.file.into(),
             path: existing.path,
             access: Access::ReadOnly,
             io_mode: existing.io_mode,
@@ -103,7 +104,7 @@ impl Disk {
             turn: AtomicU64::new(0),
             started,
         };
-        disk.queue_refused = disk.try_queue().err();
+        disk.queue_refused = queue::refused(&disk.file);
         Ok(disk)
     }
 
@@ -140,10 +141,6 @@ impl Disk {
     /// Why no queue can be kept; `None` where one can.
     pub fn queue_refused(&self) -> Option<&str> {
         self.queue_refused.as_deref()
-    }
-
-    fn try_queue(&self) -> Result<(), String> {
-        Err("this build has none".into())
     }
 
     /// Blocks that were never written read as zeros without I/O, and their first write changes metadata: write them all.
@@ -318,7 +315,7 @@ impl Device for Disk {
         self.turn.fetch_add(1, Ordering::Relaxed);
         match load.submission {
             Submission::Threads => self.run_threads(load, window),
-            Submission::Queue => Err(self.failed("io_uring", Errno::NOSYS)),
+            Submission::Queue => queue::run(self, load, window),
         }
     }
 

@@ -134,7 +134,7 @@ fn a_folder_that_takes_no_files_is_refused() {
 fn existing_file(folder: &Path, name: &str, size_bytes: u64) -> PathBuf {
     let path = folder.join(name);
     let chunk = vec![7_u8; 1 << 20];
-    let mut file = std::fs::File::create(&path).unwrap();
+    let mut file = File::create(&path).unwrap();
     for _ in 0..size_bytes >> 20 {
         io::Write::write_all(&mut file, &chunk).unwrap();
     }
@@ -154,7 +154,10 @@ fn an_existing_file_is_read_and_left_as_it_is() {
     let before = state();
     for named in [path.as_path(), folder.path()] {
         let disk = Disk::open_read_only(named).unwrap();
-        assert_eq!((disk.path(), disk.access()), (path.as_path(), Access::ReadOnly));
+        assert_eq!(
+            (disk.path(), disk.access()),
+            (path.as_path(), Access::ReadOnly)
+        );
         // Whole blocks of the greatest size.
         assert_eq!(disk.size_bytes(), FILE_SIZE_BYTES_MIN);
         assert!(!disk.writes() && !disk.has_holes());
@@ -176,7 +179,11 @@ fn an_existing_file_is_read_and_left_as_it_is() {
 #[test]
 fn what_cannot_be_read_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    for path in [&folder.path().join("missing"), folder.path(), Path::new("/dev/null")] {
+    for path in [
+        &folder.path().join("missing"),
+        folder.path(),
+        Path::new("/dev/null"),
+    ] {
         let opened = Disk::open_read_only(path);
         assert!(
             matches!(opened, Err(ProbeError::Unreadable { .. })),
@@ -190,7 +197,7 @@ fn what_cannot_be_read_is_refused() {
         "{opened:?}"
     );
     let sparse = folder.path().join("sparse");
-    let file = std::fs::File::create(&sparse).unwrap();
+    let file = File::create(&sparse).unwrap();
     file.set_len(FILE_SIZE_BYTES_MIN).unwrap();
     assert!(Disk::open_read_only(&sparse).unwrap().has_holes());
 }
