@@ -3,7 +3,7 @@
 //!
 //! A [`Profile`] holds the two numbers and says where they came from: [safe defaults](Profile::safe_defaults), the
 //! caller, or [`measure`], which a [`ProfileFile`] keeps for the [`Machine`] that it was measured on. Everything that
-//! measures them lies in [`probe`]. [`bench`] runs jobs that the user describes. Both hand their I/O to an engine of
+//! measures them lies in [`probe`]. [`mod@bench`] runs jobs that the user describes. Both hand their I/O to an engine of
 //! [`io`], and count in [`latency`] how long it took.
 //!
 //! This crate depends on nothing else of the workspace; the engine depends on it for the profile type alone.

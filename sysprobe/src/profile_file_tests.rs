@@ -101,7 +101,8 @@ fn a_foreign_or_newer_file_is_refused() {
 
 #[test]
 fn numbers_that_no_measurement_gives_are_refused() {
-    let changes: [(&str, fn(&mut ProfileFile)); 5] = [
+    type Change = fn(&mut ProfileFile);
+    let changes: [(&str, Change); 5] = [
         ("S-Paral", |file| file.s_paral = 3),
         ("S-Size", |file| file.s_size_bytes = 100),
         ("parts", |file| file.io_threads = Some(9)),

@@ -34,8 +34,8 @@ const BYTES_IN_FLIGHT_MAX: u64 = 32 << 20;
 const COMMIT_LATENCY_RATIO: f64 = 2.0;
 /// Sizes of synced writes.
 const SYNCED_KIB: [u64; 5] = [4, 16, 64, 256, 1024];
-/// Synced writes of each size are measured this many times, between each other.
-const SYNCED_ROUNDS: usize = 3;
+/// Synced writes of each size are measured this many times at most, between each other.
+const SYNCED_ROUNDS: usize = 6;
 /// Samples of a point that must be left when those from before a throttle are dropped.
 const SUSTAINED_ROUNDS: usize = 2;
 /// Fewer points of a curve than this say nothing of its knee.
@@ -60,10 +60,10 @@ impl Schedule {
             }
         } else {
             Schedule {
-                block_sizes: 55,
-                threads: 75,
-                queue: 92,
-                synced: 97,
+                block_sizes: 52,
+                threads: 70,
+                queue: 91,
+                synced: 100,
             }
         }
     }
@@ -122,8 +122,8 @@ pub struct Synced {
     pub block_size_bytes: u64,
     /// The write and what makes it durable together.
     pub latency: Latency,
-    /// The first decile: what it costs when nobody interferes, in microseconds.
-    pub p10_us: f64,
+    /// The shortest: what it costs when nobody interferes, in microseconds.
+    pub least_us: f64,
     /// Writes that were measured.
     pub writes: u64,
 }
@@ -131,10 +131,10 @@ pub struct Synced {
 impl Probed {
     /// The greatest write whose commit takes at most twice as long as the smallest one, when nobody interferes.
     pub fn commit_batch_bytes(&self) -> Option<u64> {
-        let least = self.fdatasynced().map(|synced| synced.p10_us);
+        let least = self.fdatasynced().map(|synced| synced.least_us);
         let most = least.min_by(f64::total_cmp)? * COMMIT_LATENCY_RATIO;
         // A greater write that is cheap shows that the smaller ones are too.
-        let cheap = self.fdatasynced().filter(|synced| synced.p10_us <= most);
+        let cheap = self.fdatasynced().filter(|synced| synced.least_us <= most);
         cheap.map(|synced| synced.block_size_bytes).max()
     }
 
@@ -333,7 +333,7 @@ fn synced(
                 method,
                 block_size_bytes,
                 latency: latencies.latency()?,
-                p10_us: latencies.percentile_ns(10.0)? as f64 / 1000.0,
+                least_us: latencies.moments().min_ns() as f64 / 1000.0,
                 writes: latencies.count(),
             })
         });

@@ -1,6 +1,6 @@
 //! What the cores do in a second, of the work that an engine has most of.
 //!
-//! [`work`] makes the input of each kind of work and does it once; here it is repeated, on one core and on all at once.
+//! `work.rs` makes the input of each kind of work and does it once; here it is repeated, on one core and on all at once.
 
 mod rows;
 mod work;

@@ -28,7 +28,9 @@ impl Row {
             total: i128::from(drawn >> 40),
             paid: drawn & 1 == 0,
             at_us: 1_700_000_000_000_000 + signed,
-            note: (drawn % 4 == 0).then(|| format!("leave at the door of number {}", drawn >> 52)),
+            note: drawn
+                .is_multiple_of(4)
+                .then(|| format!("leave at the door of number {}", drawn >> 52)),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A real device, reached by a file: `pread` and `pwrite` from threads, or a queue of io_uring from one.
 //!
-//! [`target`] says beforehand what will be used and opens the file: a temporary one without a name, or an existing one
-//! for reading alone. [`offsets`] says where I/Os go, [`buffer`] is the memory they use, [`queue`] keeps a ring filled.
+//! `target.rs` says beforehand what will be used and opens the file: a temporary one without a name, or an existing one
+//! for reading alone. `offsets.rs` says where I/Os go, `buffer.rs` is the memory they use, `queue.rs` keeps a ring
+//! filled.
 
 mod buffer;
 mod offsets;
