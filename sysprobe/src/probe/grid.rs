@@ -18,6 +18,11 @@ use crate::probe::sweep::{Axis, shuffle};
 
 /// Loads with more bytes under way come last: they take long, and hardly anybody has them.
 const BYTES_IN_FLIGHT_USUAL: u64 = 32 << 20;
+/// A load takes about this many times as long as its bytes under way, beside its window: buffers are made before, and the
+/// last I/Os end after it.
+const DRAINS: f64 = 2.0;
+/// Less than this says nothing.
+const WINDOW_MIN: Duration = Duration::from_millis(4);
 /// Of the order of the points.
 const GRID_SEED: u64 = 1;
 
@@ -58,23 +63,34 @@ pub fn measure_grid(
         planned: loads.len(),
     };
     let bandwidth = least_maximum(axes);
+    let drain_s = |load: &Load| load.bytes_in_flight() as f64 / bandwidth;
+    let mut drains_s: f64 = loads.iter().map(drain_s).sum();
     for (load, left) in loads.iter().zip((1..=loads.len()).rev()) {
         let rest = deadline.saturating_sub(device.now());
         if rest.is_zero() {
             break;
         }
-        if load.bytes_in_flight() as f64 > bandwidth * rest.as_secs_f64() {
+        let window = window(rest, drains_s, left).min(budget.window);
+        drains_s -= drain_s(load);
+        if drain_s(load) > rest.as_secs_f64() {
             continue;
         }
-        // What is left of the time is shared out evenly.
-        let share = rest / u32::try_from(left).unwrap_or(u32::MAX);
-        let measurement = device.run(load, share.min(budget.window))?;
+        let measurement = device.run(load, window)?;
         grid.points.push(GridPoint {
             load: *load,
             measurement,
         });
     }
     Ok(grid)
+}
+
+/// What is left of the time is shared out evenly, less what it takes to begin and end with so many bytes under way.
+fn window(rest: Duration, drains_s: f64, points_left: usize) -> Duration {
+    let to_share_s = rest.as_secs_f64() - drains_s * DRAINS;
+    let share_s = to_share_s / points_left.max(1) as f64;
+    Duration::try_from_secs_f64(share_s)
+        .unwrap_or_default()
+        .max(WINDOW_MIN)
 }
 
 fn loads(device: &impl Device) -> Vec<Load> {
