@@ -26,7 +26,7 @@ impl Budget {
             file_size_bytes: 1 << 30,
             duration: Duration::from_secs(55),
             window: Duration::from_millis(40),
-            rounds_min: 8,
+            rounds_min: 10,
             rounds_max: 24,
             whole_grid: true,
         }
@@ -49,8 +49,8 @@ impl Budget {
         self.duration / 6
     }
 
-    /// Time of one measurement of the cores.
+    /// Time of one measurement of the cores, so that all of them fit in a fortieth of the budget.
     pub(crate) fn cpu_window(&self) -> Duration {
-        self.duration / 800
+        (self.duration / 800).min(self.window * 2)
     }
 }

@@ -54,9 +54,9 @@ impl Schedule {
         if budget.whole_grid {
             Schedule {
                 block_sizes: 35,
-                threads: 50,
-                queue: 62,
-                synced: 66,
+                threads: 51,
+                queue: 67,
+                synced: 71,
             }
         } else {
             Schedule {

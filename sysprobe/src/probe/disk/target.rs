@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::fs::{self, FileType, Mode, OFlags, StatVfsMountFlags};
 use serde::Serialize;
 
 use super::buffer::Buffer;
@@ -110,7 +110,7 @@ impl fmt::Display for DiskUse {
 /// What [`measure`](crate::measure) will take of the disk under `folder`. Nothing is written.
 ///
 /// # Errors
-/// [`ProbeError::Folder`] where the folder can't be asked, [`ProbeError::Space`] where too little is free.
+/// [`ProbeError::Folder`] where it is no folder or takes no files, [`ProbeError::Space`] where too little is free.
 ///
 /// ```
 /// use moonshine_sysprobe::{Budget, probe::disk::disk_use};
@@ -128,6 +128,9 @@ pub fn disk_use(folder: &Path, budget: &Budget) -> Result<DiskUse, ProbeError> {
         return Err(in_folder(io::ErrorKind::NotADirectory.into()));
     }
     let available = fs::statvfs(folder).map_err(|errno| in_folder(errno.into()))?;
+    if available.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(in_folder(io::ErrorKind::ReadOnlyFilesystem.into()));
+    }
     let available_bytes = available.f_bavail.saturating_mul(available.f_frsize);
     let file_size_bytes = budget.file_size_bytes.max(FILE_SIZE_BYTES_MIN);
     let needed_bytes = file_size_bytes.saturating_mul(FREE_SPACE_RESERVE);
