@@ -7,6 +7,7 @@
 //! [`RunControl::snapshot`] reads for a progress line. A job whose engine is not made of blocks is a [`Workload`], which
 //! runs under the same limits and is counted the same way.
 
+mod database;
 mod error;
 mod job;
 mod progress_counters;
@@ -14,7 +15,10 @@ mod run;
 mod stats;
 mod values;
 mod workload;
+pub mod ycsb;
+mod zipf;
 
+pub use database::{DatabaseOptions, DatabaseWorkload};
 pub use error::BenchError;
 pub use job::{JobOptions, PERCENTILES_DEFAULT};
 pub use progress_counters::{RunControl, Snapshot, ThreadSnapshot, ThreadState};
@@ -24,7 +28,8 @@ pub use stats::{
     LATENCY_CLASSES_NS, LATENCY_CLASSES_US, LatencyShares, RunReport, SampleStats, SyncStats,
 };
 pub use values::{
-    BlockRange, BufferContent, DatabaseOptions, DatabaseWorkload, Direction, Distribution, Extent,
-    FadviseHint, Fallocate, JobEngine, PerDirection, Rw, StartDelay, SyncMode,
+    BlockRange, BufferContent, Direction, Distribution, Extent, FadviseHint, Fallocate, JobEngine,
+    PerDirection, Rw, StartDelay, SyncMode,
 };
 pub use workload::{OperationDone, Workload, WorkloadFactory};
+pub use zipf::Zipf;
