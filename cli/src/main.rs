@@ -5,6 +5,7 @@
 //! standard error and an exit status: 2 for what the user has to mend (arguments, configuration, SQL), 1 for the rest.
 
 mod args;
+mod bench;
 mod config;
 mod error;
 mod log;

@@ -12,6 +12,9 @@ pub const YCSB_ZIPF_THETA: f64 = 0.99;
 /// in YCSB.
 const SCRAMBLED_RANKS: u64 = 10_000_000_000;
 
+/// The step of `SplitMix64`: 2^64 divided by the golden ratio, odd.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// What one operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
@@ -152,6 +155,30 @@ impl DatabaseWorkload {
     }
 }
 
+/// Uniform random numbers of 64 bits, the same for the same seed (`SplitMix64`: Steele, Lea and Flood, Fast Splittable
+/// Pseudorandom Number Generators, 2014).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// A sequence; sequences of close seeds have nothing in common.
+    pub fn new(seed: u64) -> Self {
+        Random(mix_bits(seed))
+    }
+
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
+        let number = mix_bits(self.0);
+        self.0 = self.0.wrapping_add(STEP);
+        number
+    }
+
+    /// The next number, as one of 0 to below 1.
+    pub fn draw_unit(&mut self) -> f64 {
+        unit(self.draw())
+    }
+}
+
 /// Chooses records out of a number that may grow between two calls.
 #[derive(Clone, Debug)]
 pub struct RecordChooser {
@@ -196,7 +223,7 @@ pub(super) fn unit(random: u64) -> f64 {
 
 /// Spreads numbers that lie close together over 64 bits (the finalizer of `SplitMix64`).
 fn mix_bits(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = number.wrapping_add(STEP);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

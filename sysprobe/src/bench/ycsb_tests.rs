@@ -9,11 +9,8 @@ const DRAWS: u64 = 200_000;
 
 /// Uniform random numbers.
 fn random(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_add(1);
-        mix_bits(mix_bits(state))
-    }
+    let mut random = Random::new(seed);
+    move || random.draw()
 }
 
 /// The sum of 1 / k^theta for k from 1 to n: term by term, then by the Euler-Maclaurin formula.

@@ -1,0 +1,3 @@
+//! `moonshine bench`.
+
+mod moonshine;
