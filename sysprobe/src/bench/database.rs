@@ -66,7 +66,7 @@ pub struct DatabaseOptions {
     /// `value_size`: bytes of a value. 1000 for YCSB and `bs` for the others where `None`.
     pub value_size_bytes: Option<u64>,
     /// `scan_length`: rows of a scan; of the longest one in YCSB.
-    pub scan_rows: u64,
+    pub scan_rows_max: u64,
     /// `batch`: rows that a put or an insert writes in one transaction, which is one operation.
     pub batch: u64,
     /// `miss`: percent of the gets that ask for a key that is not there.
@@ -82,7 +82,7 @@ impl Default for DatabaseOptions {
             records: 100_000,
             key_size_bytes: 16,
             value_size_bytes: None,
-            scan_rows: 100,
+            scan_rows_max: 100,
             batch: 1,
             miss_percent: 0,
             memory_budget_bytes: None,

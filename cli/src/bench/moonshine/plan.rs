@@ -70,7 +70,7 @@ impl Plan {
                 Some(requests) => Choice::Ycsb(requests),
                 None => Choice::Distribution(job.random_distribution),
             },
-            scan_length: workload.scan_length(options.scan_rows),
+            scan_length: workload.scan_length(options.scan_rows_max),
             records: options.records,
             key_size,
             value_size,
@@ -172,7 +172,7 @@ fn check_mix(job: &JobOptions, mix: &Mix) -> Result<(), String> {
         "rwmixread",
     )?;
     takes(
-        options.scan_rows == default.database.scan_rows || mix.has(Operation::Scan),
+        options.scan_rows_max == default.database.scan_rows_max || mix.has(Operation::Scan),
         "scan_length",
     )?;
     takes(
@@ -186,7 +186,7 @@ fn check_mix(job: &JobOptions, mix: &Mix) -> Result<(), String> {
         job.random_distribution == Distribution::Random || chooses,
         "random_distribution",
     )?;
-    if options.scan_rows == 0 || options.batch == 0 {
+    if options.scan_rows_max == 0 || options.batch == 0 {
         return Err("scan_length and batch are at least 1".into());
     }
     if options.miss_percent > 100 {
