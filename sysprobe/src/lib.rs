@@ -8,18 +8,21 @@
 //!
 //! This crate depends on nothing else of the workspace; the engine depends on it for the profile type alone.
 
+pub mod bench;
 pub mod budget;
 pub mod cpu;
 pub mod device;
 pub mod disk;
 pub mod drift;
 mod error;
+pub mod io;
 pub mod knee;
 pub mod latency;
 mod machine;
 pub mod probe;
 mod profile;
 mod profile_file;
+mod raw;
 pub mod report;
 #[cfg(test)]
 mod simulated;
