@@ -107,8 +107,7 @@ fn include(path: &Path, depth: usize, from: &Place) -> Result<Vec<Setting>, Sett
         let reason = format!("{} includes itself", path.display());
         return Err(bad_line(from, reason));
     }
-    let text = text_of(path)
-        .map_err(|error| bad_line(from, error.to_string()))?;
+    let text = text_of(path).map_err(|error| bad_line(from, error.to_string()))?;
     let mut settings = Vec::new();
     for (place, line) in lines(path, &text) {
         if line.starts_with('[') {

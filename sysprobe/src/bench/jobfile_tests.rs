@@ -66,7 +66,12 @@ fn an_included_file_is_found_beside_and_adds_to_the_section() {
     fs::write(path("inner.inc"), "iodepth=8 ; deep\n").unwrap();
     fs::write(path("sections.inc"), "bs=4k\n[b]\n").unwrap();
     fs::write(path("itself.inc"), "include itself.inc\n").unwrap();
-    let job = |name: &str| parse(&path("job.fio"), &format!("[a]\nrw=read\ninclude {name}\nsize=1m\n"));
+    let job = |name: &str| {
+        parse(
+            &path("job.fio"),
+            &format!("[a]\nrw=read\ninclude {name}\nsize=1m\n"),
+        )
+    };
     let sections = job("outer.inc").unwrap();
     assert_eq!(
         pairs(&sections[0]),
@@ -86,9 +91,15 @@ fn an_included_file_is_found_beside_and_adds_to_the_section() {
 #[test]
 fn variables_and_words_are_replaced() {
     let path = std::env::var("PATH").unwrap();
-    assert_eq!(substituted("filename=${PATH}x"), format!("filename={path}x"));
+    assert_eq!(
+        substituted("filename=${PATH}x"),
+        format!("filename={path}x")
+    );
     assert_eq!(substituted("a=${MOONSHINE_IS_NOT_SET}b"), "a=b");
     assert_eq!(substituted("a=${open"), "a=${open");
-    assert_eq!(substituted("numjobs=$ncpus"), format!("numjobs={}", cores()));
+    assert_eq!(
+        substituted("numjobs=$ncpus"),
+        format!("numjobs={}", cores())
+    );
     assert!(memory_mib() > 0);
 }

@@ -7,16 +7,24 @@
 //! [`RunControl::snapshot`] reads for a progress line. A job whose engine is not made of blocks is a [`Workload`], which
 //! runs under the same limits and is counted the same way.
 
+pub mod arguments;
 mod error;
 mod job;
+pub mod jobfile;
+pub mod options;
+pub mod output;
+mod plan;
 mod progress_counters;
 mod run;
+pub mod settings;
 mod stats;
+pub mod units;
 mod values;
 mod workload;
 
 pub use error::BenchError;
 pub use job::{JobOptions, PERCENTILES_DEFAULT};
+pub use plan::{Plan, Planner};
 pub use progress_counters::{RunControl, Snapshot, ThreadSnapshot, ThreadState};
 pub use run::{RunObserver, run_jobs};
 pub use stats::{

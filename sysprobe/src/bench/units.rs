@@ -71,9 +71,9 @@ impl KiloBase {
     }
 }
 
-const SIZES: &str = "a number with k, m, g, t or p, with or without b or ib (4k, 16mb, 1gib, 0x1000)";
-const SIZES_OR_PERCENT: &str =
-    "a number with k, m, g, t or p, with or without b or ib (4k, 16mb, 1gib, 0x1000), or a percentage (20%)";
+const SIZES: &str =
+    "a number with k, m, g, t or p, with or without b or ib (4k, 16mb, 1gib, 0x1000)";
+const SIZES_OR_PERCENT: &str = "a number with k, m, g, t or p, with or without b or ib (4k, 16mb, 1gib, 0x1000), or a percentage (20%)";
 const TIMES: &str = "a number with us, ms, s, m, h or d (30s, 5m, 500ms)";
 const NUMBERS: &str = "a whole number";
 
@@ -142,9 +142,7 @@ pub fn time_us(text: &str, unit_us: u64) -> Result<u64, UnitError> {
             });
         }
     };
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| too_large(text))
+    number.checked_mul(factor).ok_or_else(|| too_large(text))
 }
 
 /// The number and the unit, in small letters.
@@ -259,7 +257,11 @@ pub fn shortened(number: u64, digits_max: usize, binary: bool, counted: Counted)
         ("E", "Ei"),
     ];
     let step = if binary { 1024 } else { 1000 };
-    let bits = if counted == Counted::BitsPerSecond { 8 } else { 1 };
+    let bits = if counted == Counted::BitsPerSecond {
+        8
+    } else {
+        1
+    };
     let mut whole = number.saturating_mul(bits);
     let mut rest = None;
     let mut prefixes = PREFIXES.iter();
@@ -271,7 +273,11 @@ pub fn shortened(number: u64, digits_max: usize, binary: bool, counted: Counted)
         whole /= step;
     }
     let (decimal_prefix, binary_prefix) = prefix.copied().unwrap_or_default();
-    let unit = if binary { binary_prefix } else { decimal_prefix };
+    let unit = if binary {
+        binary_prefix
+    } else {
+        decimal_prefix
+    };
     let suffix = counted.suffix();
     let decimals = digits_max.saturating_sub(whole.to_string().len() + 1);
     match rest {

@@ -30,7 +30,9 @@ fn every_unit_of_size_is_what_fio_takes_it_for() {
 
 #[test]
 fn what_is_no_size_is_refused_with_what_is_allowed() {
-    for text in ["", " ", "k", "abc", "-4k", "1.5k", "4x", "4kfoo", "4bi", "(4*1024)", "4k 4k", "20%"] {
+    for text in [
+        "", " ", "k", "abc", "-4k", "1.5k", "4x", "4kfoo", "4bi", "(4*1024)", "4k 4k", "20%",
+    ] {
         let error = size(text, KiloBase::default()).unwrap_err();
         assert!(error.to_string().contains("16mb"), "{text}: {error}");
     }
@@ -38,7 +40,10 @@ fn what_is_no_size_is_refused_with_what_is_allowed() {
         assert_eq!(size(text, KiloBase::default()), Err(too_large(text)));
     }
     assert_eq!(amount("20%", KiloBase::default()), Ok(Amount::Percent(20)));
-    assert_eq!(amount("1m", KiloBase::default()), Ok(Amount::Bytes(1 << 20)));
+    assert_eq!(
+        amount("1m", KiloBase::default()),
+        Ok(Amount::Bytes(1 << 20))
+    );
     assert!(amount("20%%", KiloBase::default()).is_err());
 }
 
@@ -92,7 +97,10 @@ fn numbers_are_shortened_as_fio_does() {
     assert_eq!(shortened(1_999_999, 4, false, Counted::Plain), "2000k");
     assert_eq!(shortened(9_999_999, 4, false, Counted::Plain), "10.00M");
     assert_eq!(shortened(u64::MAX, 4, true, Counted::Bytes), "16.0EiB");
-    assert_eq!(shortened(125, 4, false, Counted::BitsPerSecond), "1000bit/s");
+    assert_eq!(
+        shortened(125, 4, false, Counted::BitsPerSecond),
+        "1000bit/s"
+    );
     for number in [0, 1, 999, 1000, 1023, 1024, u64::MAX / 2, u64::MAX] {
         for digits_max in 0..12 {
             shortened(number, digits_max, true, Counted::BitsPerSecond);

@@ -1,9 +1,10 @@
 //! The table of options: the one place that job files and flags, `--help` and the documentation share.
 //!
-//! A setting's name is looked up in [`TABLE`]; its value is read by [`value`] and laid down in a [`Draft`], the job that
+//! A setting's name is looked up in [`GROUPS`]; its value is read by [`value`] and laid down in a [`Draft`], the job that
 //! is being described. [`unsupported`] knows the names that fio has and this harness has not.
 
 mod draft;
+mod kinds;
 mod report;
 mod table;
 mod unsupported;
@@ -11,7 +12,7 @@ mod value;
 
 pub use draft::Draft;
 pub use report::ReportOptions;
-pub use table::TABLE;
+pub use table::{GROUPS, OptionGroup};
 
 use self::value::Value;
 use super::settings::{Setting, SettingsError};
@@ -45,9 +46,12 @@ pub struct OptionSpec {
 
 /// The option of that name or alias.
 pub fn find(name: &str) -> Option<&'static OptionSpec> {
-    TABLE
-        .iter()
-        .find(|option| option.name == name || option.aliases.contains(&name))
+    all().find(|option| option.name == name || option.aliases.contains(&name))
+}
+
+/// All options, in the order of the documentation.
+pub fn all() -> impl Iterator<Item = &'static OptionSpec> {
+    GROUPS.iter().flat_map(|group| group.options)
 }
 
 /// Lays a setting down in a job.
@@ -98,7 +102,9 @@ pub fn apply(draft: &mut Draft, setting: &Setting) -> Result<(), SettingsError> 
 pub(super) fn unknown(name: &str, value: Option<&str>) -> String {
     if unsupported::fixed(name, value) == Some(false) {
         let values = unsupported::fixed_values(name).join(" or ");
-        return format!("option '{name}' is supported only as {name}={values}, what holds without it");
+        return format!(
+            "option '{name}' is supported only as {name}={values}, what holds without it"
+        );
     }
     let hint = nearest(name).map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
     if unsupported::is_known_to_fio(name) {
@@ -111,8 +117,7 @@ pub(super) fn unknown(name: &str, value: Option<&str>) -> String {
 /// The name most like this one, if any is like it at all.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     const SIMILARITY_MIN: f64 = 0.8;
-    TABLE
-        .iter()
+    all()
         .flat_map(|option| option.aliases.iter().chain([&option.name]))
         .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
         .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)

@@ -94,9 +94,7 @@ impl Value<'_> {
     /// One time, or a shortest and a longest one.
     pub(super) fn seconds_range(&self) -> Result<(Duration, Duration), String> {
         let text = self.text()?;
-        let (least, most) = text
-            .split_once([',', ':', '-'])
-            .unwrap_or((text, text));
+        let (least, most) = text.split_once([',', ':', '-']).unwrap_or((text, text));
         let (least, most) = (time(least, 1_000_000)?, time(most, 1_000_000)?);
         if least > most {
             return Err("the first time is the shortest, the second the longest".to_owned());
