@@ -14,6 +14,7 @@ pub mod jobfile;
 pub mod options;
 pub mod output;
 mod plan;
+pub mod progress;
 mod progress_counters;
 mod run;
 pub mod settings;

@@ -95,7 +95,7 @@ fn numbers_are_shortened_as_fio_does() {
     assert_eq!(shortened(12_150_566, 6, false, Counted::Plain), "12151k");
     assert_eq!(shortened(8_318_798, 6, false, Counted::Plain), "8318.8k");
     assert_eq!(shortened(1_999_999, 4, false, Counted::Plain), "2000k");
-    assert_eq!(shortened(9_999_999, 4, false, Counted::Plain), "10.00M");
+    assert_eq!(shortened(9_999_999, 4, false, Counted::Plain), "10000k");
     assert_eq!(shortened(u64::MAX, 4, true, Counted::Bytes), "16.0EiB");
     assert_eq!(
         shortened(125, 4, false, Counted::BitsPerSecond),

@@ -45,6 +45,9 @@ pub(super) fn distribution(text: &str) -> Result<Distribution, String> {
     const H_DEFAULT: f64 = 0.2;
     let mut parts = text.split(':');
     let name = parts.next().unwrap_or_default();
+    if !["random", "zipf", "pareto", "normal"].contains(&name) {
+        return Err("allowed is random, zipf, pareto, normal; zoned is not supported".to_owned());
+    }
     let mut number = |what: &str| match parts.next() {
         None => Ok(None),
         Some(part) => match part.trim().parse::<f64>() {
@@ -83,11 +86,7 @@ pub(super) fn distribution(text: &str) -> Result<Distribution, String> {
                 center,
             }
         }
-        _ => {
-            return Err(
-                "allowed is random, zipf, pareto or normal; zoned is not supported".to_owned(),
-            );
-        }
+        _ => return Err("random takes no parameter".to_owned()),
     };
     if parts.next().is_some() {
         return Err("too many colons".to_owned());
