@@ -7,12 +7,20 @@
 //! [`RunControl::snapshot`] reads for a progress line. A job whose engine is not made of blocks is a [`Workload`], which
 //! runs under the same limits and is counted the same way.
 
+pub mod arguments;
 mod database;
 mod error;
 mod job;
+pub mod jobfile;
+pub mod options;
+pub mod output;
+mod plan;
+pub mod progress;
 mod progress_counters;
 mod run;
+pub mod settings;
 mod stats;
+pub mod units;
 mod values;
 mod workload;
 pub mod ycsb;
@@ -21,6 +29,7 @@ mod zipf;
 pub use database::{DatabaseOptions, DatabaseWorkload};
 pub use error::BenchError;
 pub use job::{JobOptions, PERCENTILES_DEFAULT};
+pub use plan::{Plan, Planner};
 pub use progress_counters::{RunControl, Snapshot, ThreadSnapshot, ThreadState};
 pub use run::{RunObserver, run_jobs};
 pub use stats::{
