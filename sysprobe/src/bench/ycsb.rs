@@ -1,9 +1,15 @@
 //! The operations of a benchmark of records: their mix, and which record each one takes.
 //!
 //! The presets are the core workloads of YCSB (Cooper et al., Benchmarking Cloud Serving Systems with YCSB, SoCC 2010;
-//! F is of the program, not of the paper). Everything here is arithmetic on the random numbers that it is given.
+//! F is of the program, not of the paper).
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::database::DatabaseWorkload;
+use super::distribution::SkewedBlocks;
+use super::job::JobOptions;
+use super::random::{self, thread_seed};
+use super::values::Distribution;
 use super::zipf::Zipf;
 
 /// How skewed YCSB's requests are.
@@ -11,9 +17,6 @@ pub const YCSB_ZIPF_THETA: f64 = 0.99;
 /// Ranks that popularity is spread over before they are hashed to records: that many, whatever the number of records,
 /// in YCSB.
 const SCRAMBLED_RANKS: u64 = 10_000_000_000;
-
-/// The step of `SplitMix64`: 2^64 divided by the golden ratio, odd.
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What one operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,11 +46,9 @@ impl Operation {
     }
 }
 
-/// Which records are asked for.
+/// Which records YCSB asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requests {
-    /// Every record as often as any other.
-    Uniform,
     /// A few records most of the time, spread over all of them by a hash.
     Zipfian,
     /// The newer a record, the more often.
@@ -65,10 +66,10 @@ pub enum ScanLength {
 
 impl ScanLength {
     /// The length of the next scan.
-    pub fn draw(self, random: u64) -> u64 {
+    pub fn draw(self, random: &mut Random) -> u64 {
         match self {
             ScanLength::Fixed(length) => length,
-            ScanLength::Uniform(length_max) => 1 + below(random, length_max),
+            ScanLength::Uniform(length_max) => 1 + random.draw_below(length_max),
         }
     }
 }
@@ -92,8 +93,8 @@ impl Mix {
     }
 
     /// The kind of the next operation.
-    pub fn draw(&self, random: u64) -> Operation {
-        if unit(random) < self.first.1 {
+    pub fn draw(&self, random: &mut Random) -> Operation {
+        if random.draw_share() < self.first.1 {
             self.first.0
         } else {
             self.second
@@ -155,78 +156,95 @@ impl DatabaseWorkload {
     }
 }
 
-/// Uniform random numbers of 64 bits, the same for the same seed (`SplitMix64`: Steele, Lea and Flood, Fast Splittable
-/// Pseudorandom Number Generators, 2014).
+/// Uniform random numbers, the same for the same seed.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random(random::Random);
 
 impl Random {
-    /// A sequence; sequences of close seeds have nothing in common.
+    /// The numbers of a seed.
     pub fn new(seed: u64) -> Self {
-        Random(mix_bits(seed))
+        Random(random::Random::new(seed))
     }
 
-    /// The next number.
+    /// The numbers of one thread of a job, by `randseed` and `randrepeat`; other jobs and threads have others.
+    pub fn of_thread(job: &JobOptions, thread: usize) -> Self {
+        let name = xxh3_64(job.name.as_bytes()) as u32;
+        Self::new(thread_seed(
+            job.randseed,
+            job.randrepeat,
+            name as usize,
+            thread,
+        ))
+    }
+
+    /// The next number, of 64 bits.
+    #[inline]
     pub fn draw(&mut self) -> u64 {
-        let number = mix_bits(self.0);
-        self.0 = self.0.wrapping_add(STEP);
-        number
+        self.0.next()
     }
 
-    /// The next number, as one of 0 to below 1.
-    pub fn draw_unit(&mut self) -> f64 {
-        unit(self.draw())
+    /// The next number, below `end`; 0 if that is 0.
+    #[inline]
+    pub fn draw_below(&mut self, end: u64) -> u64 {
+        self.0.below(end)
+    }
+
+    /// The next number, from 0 to below 1.
+    #[inline]
+    pub fn draw_share(&mut self) -> f64 {
+        self.0.share()
     }
 }
 
 /// Chooses records out of a number that may grow between two calls.
 #[derive(Clone, Debug)]
-pub struct RecordChooser {
-    requests: Requests,
-    zipf: Zipf,
+pub struct RecordChooser(Law);
+
+#[derive(Clone, Debug)]
+enum Law {
+    Uniform,
+    Zipfian(Zipf),
+    Latest(Zipf),
+    /// Of the records that were there at first.
+    Skewed(SkewedBlocks),
 }
 
 impl RecordChooser {
     /// A chooser of YCSB's skew.
-    pub fn new(requests: Requests) -> Self {
-        RecordChooser {
-            requests,
-            zipf: Zipf::new(YCSB_ZIPF_THETA),
-        }
+    pub fn ycsb(requests: Requests) -> Self {
+        let zipf = Zipf::new(YCSB_ZIPF_THETA);
+        RecordChooser(match requests {
+            Requests::Zipfian => Law::Zipfian(zipf),
+            Requests::Latest => Law::Latest(zipf),
+        })
     }
 
-    /// A record of 0 to `records` - 1, 0 being the oldest; 0 if there are none. `random` gives uniform random numbers.
-    pub fn choose(&mut self, records: u64, mut random: impl FnMut() -> u64) -> u64 {
-        match self.requests {
-            Requests::Uniform => below(random(), records),
-            Requests::Zipfian => {
-                let rank = self.zipf.rank(SCRAMBLED_RANKS, &mut random);
+    /// A chooser by a job's `random_distribution`. What is not uniform takes only the records that are there now.
+    pub fn of(distribution: Distribution, records: u64, random: &mut Random) -> Self {
+        let skewed = SkewedBlocks::new(distribution, records, random.draw());
+        RecordChooser(skewed.map_or(Law::Uniform, Law::Skewed))
+    }
+
+    /// A record of 0 to `records` - 1, 0 being the oldest; 0 if there are none.
+    pub fn choose(&mut self, records: u64, random: &mut Random) -> u64 {
+        match &mut self.0 {
+            Law::Uniform => random.draw_below(records),
+            Law::Zipfian(zipf) => {
+                let rank = zipf.rank(SCRAMBLED_RANKS, random);
                 jump_hash(mix_bits(rank), records)
             }
-            Requests::Latest => {
-                let age = self.zipf.rank(records, &mut random);
+            Law::Latest(zipf) => {
+                let age = zipf.rank(records, random);
                 records.saturating_sub(1 + age)
             }
+            Law::Skewed(skewed) => skewed.next(),
         }
     }
 }
 
-/// A number of 0 to `end` - 1 from a uniform one of 64 bits; 0 if `end` is 0. Its bias is at most `end` / 2^64.
-pub(super) fn below(random: u64, end: u64) -> u64 {
-    ((u128::from(random) * u128::from(end)) >> 64) as u64
-}
-
-/// A number of 0 to below 1 from a uniform one of 64 bits.
-pub(super) fn unit(random: u64) -> f64 {
-    (random >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// Spreads numbers that lie close together over 64 bits (the finalizer of `SplitMix64`).
-fn mix_bits(number: u64) -> u64 {
-    let mut z = number.wrapping_add(STEP);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// A hash: ranks that lie close together come to lie far apart.
+fn mix_bits(rank: u64) -> u64 {
+    random::Random::new(rank).next()
 }
 
 /// One of 0 to `count` - 1 by hash; when `count` grows by one, only its share of the hashes moves, so that what is

@@ -1,6 +1,6 @@
 //! Zipf's distribution over any number of ranks, without a sum over all of them.
 
-use super::ycsb::unit;
+use super::ycsb::Random;
 
 /// Draws rank k with a probability in proportion to 1 / (k + 1)^theta, exactly, in constant time and space.
 ///
@@ -32,10 +32,10 @@ impl Zipf {
         zipf
     }
 
-    /// A rank of 0, the most frequent, to `ranks` - 1; 0 if there are none. `random` gives uniform random numbers.
+    /// A rank of 0, the most frequent, to `ranks` - 1; 0 if there are none.
     ///
     /// The number of ranks may differ from call to call.
-    pub fn rank(&mut self, ranks: u64, mut random: impl FnMut() -> u64) -> u64 {
+    pub fn rank(&mut self, ranks: u64, random: &mut Random) -> u64 {
         if ranks < 2 {
             return 0;
         }
@@ -44,7 +44,7 @@ impl Zipf {
             self.area_end = self.area(ranks as f64 + 0.5);
         }
         loop {
-            let area = self.area_end + unit(random()) * (self.area_start - self.area_end);
+            let area = self.area_end + random.draw_share() * (self.area_start - self.area_end);
             let value = self.area_inverse(area);
             let rounded = value.round().clamp(1.0, ranks as f64);
             if rounded - value <= self.accepted_distance

@@ -7,7 +7,6 @@
 //! checked; [`inserted`] knows which records can be read while others are being written; [`counting_io`] counts what
 //! the engine does to its files. When a job has ended, [`job_state`] says what there was to do and what it cost.
 
-mod choice;
 mod counting_io;
 mod dataset;
 mod inserted;
@@ -103,11 +102,8 @@ impl WorkloadFactory for MoonshineFactory {
 
     fn thread(&self, job: &JobOptions, thread: usize) -> Result<Box<dyn Workload>, String> {
         let state = self.job(job)?;
-        let seed = state.plan.seed.unwrap_or_else(rand_seed);
-        let thread = thread as u64;
-        let mut seeds = Random::new(seed.wrapping_add(thread));
-        let random = Random::new(seeds.draw());
-        Ok(Box::new(Worker::new(state, thread, random)))
+        let random = Random::of_thread(job, thread);
+        Ok(Box::new(Worker::new(state, thread as u64, random)))
     }
 
     fn finish(&self, job: &JobOptions) -> Result<Vec<String>, String> {
@@ -138,10 +134,4 @@ impl WorkloadFactory for MoonshineFactory {
         }
         report
     }
-}
-
-/// A seed that no other run has.
-fn rand_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use moonshine_sysprobe::bench::ycsb::{Mix, Operation, Requests, ScanLength};
+use moonshine_sysprobe::bench::ycsb::{
+    Mix, Operation, Random, RecordChooser, Requests, ScanLength,
+};
 use moonshine_sysprobe::bench::{
     BufferContent, DatabaseWorkload, Distribution, Extent, JobOptions, Rw, SyncMode,
 };
@@ -40,8 +42,6 @@ pub(super) struct Plan {
     /// Whether a write waits until it is durable.
     pub(super) waits: bool,
     pub(super) memory_budget_bytes: Option<u64>,
-    /// The job's seed; every run has another where `None`.
-    pub(super) seed: Option<u64>,
 }
 
 impl Plan {
@@ -79,11 +79,15 @@ impl Plan {
             miss: f64::from(options.miss_percent) / 100.0,
             waits: job.sync != SyncMode::None,
             memory_budget_bytes: options.memory_budget_bytes,
-            seed: match job.randseed {
-                Some(seed) => Some(seed),
-                None => job.randrepeat.then_some(0),
-            },
         })
+    }
+
+    /// What chooses the records of a thread.
+    pub(super) fn chooser(&self, records: u64, random: &mut Random) -> RecordChooser {
+        match self.choice {
+            Choice::Ycsb(requests) => RecordChooser::ycsb(requests),
+            Choice::Distribution(distribution) => RecordChooser::of(distribution, records, random),
+        }
     }
 }
 

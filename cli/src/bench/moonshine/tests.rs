@@ -134,9 +134,8 @@ fn puts_replace_records_and_leave_the_last_one_of_each() {
     assert_eq!(ran.counts.written_bytes, ran.write_bytes);
 
     // The same draws again say which records were written last, and by which put.
-    let mut seeds = Random::new(0);
-    let mut random = Random::new(seeds.draw());
-    let mut chooser = choice::Chooser::new(Plan::of(&job).unwrap().choice, random.draw());
+    let mut random = Random::of_thread(&job, 0);
+    let mut chooser = Plan::of(&job).unwrap().chooser(50, &mut random);
     let mut expected: BTreeMap<u64, u64> = (0..50).map(|number| (number, 0)).collect();
     let mut puts = 0;
     for _ in 0..40 {

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use arrow_array::Array;
 use moonshine_engine::{Scan, ScanOrder, Transaction, Value};
-use moonshine_sysprobe::bench::ycsb::{Operation, Random};
+use moonshine_sysprobe::bench::ycsb::{Operation, Random, RecordChooser};
 use moonshine_sysprobe::bench::{Direction, OperationDone, Workload};
 
-use super::choice::Chooser;
 use super::dataset::{binary, text};
 use super::job_state::{JobState, OperationCounts};
 use super::record::ValueHead;
@@ -22,7 +21,7 @@ pub(super) struct Worker {
     job: Arc<JobState>,
     thread: u64,
     random: Random,
-    chooser: Chooser,
+    chooser: RecordChooser,
     counts: OperationCounts,
     /// Puts and read-modify-writes so far.
     puts: u64,
@@ -34,7 +33,8 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(job: Arc<JobState>, thread: u64, mut random: Random) -> Self {
-        let chooser = Chooser::new(job.plan.choice, random.draw());
+        let records = job.dataset.inserted.visible();
+        let chooser = job.plan.chooser(records, &mut random);
         Worker {
             job,
             thread,
@@ -58,7 +58,7 @@ impl Worker {
 
     fn read(&mut self) -> Result<u64, String> {
         let dataset = &self.job.dataset;
-        if self.job.plan.miss > 0.0 && self.random.draw_unit() < self.job.plan.miss {
+        if self.job.plan.miss > 0.0 && self.random.draw_share() < self.job.plan.miss {
             let number = self.random.draw() | MISSING_NUMBER_MIN;
             self.counts.missed += 1;
             return match dataset.get(number)? {
@@ -110,7 +110,7 @@ impl Worker {
 
     fn scan(&mut self) -> Result<u64, String> {
         let dataset = &self.job.dataset;
-        let length = self.job.plan.scan_length.draw(self.random.draw());
+        let length = self.job.plan.scan_length.draw(&mut self.random);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let number = {
             let records = dataset.inserted.visible();
@@ -188,7 +188,7 @@ impl Worker {
 impl Workload for Worker {
     fn step(&mut self) -> Result<OperationDone, String> {
         self.publish();
-        let operation = self.job.plan.mix.draw(self.random.draw());
+        let operation = self.job.plan.mix.draw(&mut self.random);
         let bytes = match operation {
             Operation::Read => self.read()?,
             Operation::Update => self.update()?,
