@@ -292,13 +292,13 @@ impl JobStats {
         shares(&self.depth_complete, self.depth_complete.iter().sum())
     }
 
-    /// Shares of the classes of the whole latency among all I/Os; the borders between classes are as exact as the
+    /// Shares of the classes of the completion latency among all I/Os, as fio counts it; the borders between classes are as exact as the
     /// [`Histogram`].
     pub fn latency_shares(&self) -> LatencyShares {
         let mut shares = LatencyShares::default();
         let (read, write) = (&self.directions.read, &self.directions.write);
         let total = (read.total_ios + write.total_ios).max(1) as f64;
-        for (nanoseconds, count) in read.lat.buckets().chain(write.lat.buckets()) {
+        for (nanoseconds, count) in read.clat.buckets().chain(write.clat.buckets()) {
             if let Some(share) = shares.class_of(nanoseconds) {
                 *share += count as f64 * 100.0 / total;
             }
@@ -386,7 +386,7 @@ mod tests {
         let mut stats = JobStats::default();
         let read = &mut stats.directions.read;
         for nanoseconds in [3, 999, 1_900, 110_000, 1_500_000, 5_000_000_000] {
-            read.lat.record_ns(nanoseconds);
+            read.clat.record_ns(nanoseconds);
             read.total_ios += 1;
         }
         let shares = stats.latency_shares();
