@@ -7,13 +7,27 @@
 //! [`RunControl::snapshot`] reads for a progress line. A job whose engine is not made of blocks is a [`Workload`], which
 //! runs under the same limits and is counted the same way.
 
+mod block_loop;
+mod content;
+mod disk_util;
+mod distribution;
 mod error;
 mod job;
+mod layout;
+mod limits;
+mod offsets;
+mod plan;
 mod progress_counters;
+mod random;
+mod random_map;
+mod rate;
+mod recorder;
 mod run;
 mod stats;
+mod thread;
 mod values;
 mod workload;
+mod workload_loop;
 
 pub use error::BenchError;
 pub use job::{JobOptions, PERCENTILES_DEFAULT};
