@@ -42,3 +42,6 @@ pub use values::{
     FadviseHint, Fallocate, JobEngine, PerDirection, Rw, StartDelay, SyncMode,
 };
 pub use workload::{OperationDone, Workload, WorkloadFactory};
+
+#[cfg(test)]
+mod run_tests;
