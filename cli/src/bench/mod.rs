@@ -1,8 +1,8 @@
 //! `moonshine bench`: jobs in fio's syntax, run and reported.
 //!
 //! The library takes flags and job files apart and runs the jobs; here they are brought together with the engines that
-//! the library doesn't know ([`engines`], of which [`moonshine`] is one), with the terminal ([`live`]), with signals ([`signals`]) and with where the
-//! report goes ([`sink`]). [`help`] prints the table of options.
+//! the library doesn't know ([`engines`]; [`moonshine`] is the database), with the terminal ([`live`]), with signals
+//! ([`signals`]) and with where the report goes ([`sink`]). [`help`] prints the table of options.
 
 mod engines;
 mod help;

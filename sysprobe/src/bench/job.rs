@@ -88,7 +88,8 @@ pub struct JobOptions {
     pub iodepth_batch_submit: usize,
     /// `iodepth_batch_complete_min`: completions that are waited for together.
     pub iodepth_batch_complete_min: usize,
-    /// `iodepth_batch_complete_max`: most completions that are taken together; all there are where `None`.
+    /// `iodepth_batch_complete_max`: most completions that are taken together; as many as
+    /// `iodepth_batch_complete_min` where `None`.
     pub iodepth_batch_complete_max: Option<usize>,
     /// `iodepth_low`: a full queue drains to this before it is filled again; `iodepth` where `None`.
     pub iodepth_low: Option<usize>,

@@ -8,21 +8,35 @@
 //! runs under the same limits and is counted the same way.
 
 pub mod arguments;
+mod block_loop;
+mod content;
 mod database;
+mod disk_util;
+mod distribution;
 mod error;
 mod job;
 pub mod jobfile;
+mod layout;
+mod limits;
+mod offsets;
 pub mod options;
 pub mod output;
 mod plan;
 pub mod progress;
 mod progress_counters;
+mod random;
+mod random_map;
+mod rate;
+mod recorder;
 mod run;
+mod schedule;
 pub mod settings;
 mod stats;
+mod thread;
 pub mod units;
 mod values;
 mod workload;
+mod workload_loop;
 pub mod ycsb;
 mod zipf;
 
@@ -42,3 +56,6 @@ pub use values::{
 };
 pub use workload::{OperationDone, Workload, WorkloadFactory};
 pub use zipf::Zipf;
+
+#[cfg(test)]
+mod run_tests;
