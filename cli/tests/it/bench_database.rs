@@ -25,11 +25,11 @@ fn the_ycsb_example_does_what_its_letters_say() {
     let jobs = jobs(&outcome);
     // Operations, and how many of them write: within six standard deviations.
     let expected = [
-        ("a-update-heavy", 5000, 2288..=2712),
-        ("b-read-mostly", 5000, 158..=342),
-        ("c-read-only", 5000, 0..=0),
-        ("f-read-modify-write", 5000, 2288..=2712),
-        ("d-read-latest", 5000, 158..=342),
+        ("a-update-heavy", 20_000, 9_570..=10_430),
+        ("b-read-mostly", 20_000, 815..=1_185),
+        ("c-read-only", 20_000, 0..=0),
+        ("f-read-modify-write", 20_000, 9_570..=10_430),
+        ("d-read-latest", 20_000, 815..=1_185),
         ("e-short-ranges", 500, 1..=54),
     ];
     assert_eq!(jobs.len(), expected.len());
@@ -100,8 +100,15 @@ fn a_job_that_makes_no_sense_for_a_database_is_refused_with_its_reason() {
         ("--value_size=3", "value_size=3"),
         ("--filename=notes", "holds files and no database"),
         ("--directory=nowhere", "nowhere"),
+        ("--readonly", "--readonly"),
     ] {
-        let outcome = workplace.run(&["bench", "--name=bad", "--ioengine=moonshine", option]);
+        let outcome = workplace.run(&[
+            "bench",
+            "--name=bad",
+            "--ioengine=moonshine",
+            "--number_ios=1",
+            option,
+        ]);
         outcome.assert_error(&[reason]);
     }
     let outcome = workplace.run(&[
