@@ -9,9 +9,9 @@ use super::error::BenchError;
 use super::job::JobOptions;
 use super::layout::{self, ThreadFiles};
 use super::limits::bytes_goal;
-use super::plan;
 use super::progress_counters::{RunControl, ThreadCounters, ThreadPlan};
 use super::recorder::Clock;
+use super::schedule;
 use super::stats::{JobStats, RunReport};
 use super::thread::{Gate, Stage, ThreadTask, Work};
 use super::values::{JobEngine, PerDirection};
@@ -70,9 +70,9 @@ pub fn run_jobs(
     observer: &dyn RunObserver,
 ) -> Result<RunReport, BenchError> {
     let (started, began) = (SystemTime::now(), Instant::now());
-    plan::check(jobs)?;
+    schedule::check(jobs)?;
     for job in jobs {
-        plan::workload_of(job, workloads)?;
+        schedule::workload_of(job, workloads)?;
     }
     let mut threads = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
@@ -80,13 +80,13 @@ pub fn run_jobs(
     }
     let paths: Vec<PathBuf> = threads.iter().flat_map(PlannedThread::paths).collect();
     let disks = DiskWatch::begin(paths.iter().map(PathBuf::as_path));
-    let groups = plan::groups(jobs);
+    let groups = schedule::groups(jobs);
     let clock = Clock::start();
     let mut report = RunReport {
         started,
         ..RunReport::default()
     };
-    for stage in plan::stages(jobs) {
+    for stage in schedule::stages(jobs) {
         if control.is_stopped() {
             break;
         }
@@ -124,10 +124,6 @@ fn plan_threads(
             JobEngine::Io(_) => Some(layout::prepare(job, thread, control, observer)?),
             JobEngine::Workload(_) => None,
         };
-        let size = match &files {
-            Some(files) => Some(files.size),
-            None => plan::size_of_workload(job),
-        };
         let counters = Arc::new(ThreadCounters::new(ThreadPlan {
             job: index,
             directions: PerDirection {
@@ -135,9 +131,11 @@ fn plan_threads(
                 write: job.rw.writes(),
             },
             is_random: job.rw.is_random(),
-            bytes_goal: bytes_goal(job, size),
             time_goal: job.runtime.map(|runtime| runtime + job.ramp_time),
         }));
+        if let Some(files) = &files {
+            counters.set_bytes_goal(bytes_goal(job, Some(files.size)));
+        }
         control.register(Arc::clone(&counters));
         threads.push(PlannedThread {
             job: index,
@@ -166,7 +164,7 @@ impl StageRun<'_> {
             let Some(job) = self.jobs.get(*index) else {
                 continue;
             };
-            let workload = plan::workload_of(job, self.workloads)?;
+            let workload = schedule::workload_of(job, self.workloads)?;
             if let Some(workload) = workload {
                 workload
                     .prepare(job)
@@ -197,8 +195,11 @@ impl StageRun<'_> {
                 Work::Blocks(*name, thread.files.clone().unwrap_or_default())
             }
             (JobEngine::Workload(_), Some(workload)) => {
+                let size = schedule::size_of_workload(job, workload);
+                schedule::check_workload(job, size)?;
+                thread.counters.set_bytes_goal(bytes_goal(job, size));
                 let made = workload.thread(job, thread.thread);
-                Work::Steps(made.map_err(|reason| refused(job, reason))?)
+                Work::Steps(made.map_err(|reason| refused(job, reason))?, size)
             }
             (JobEngine::Workload(name), None) => {
                 return Err(refused(job, format!("there is no ioengine {name}")));
@@ -266,7 +267,8 @@ impl StageRun<'_> {
         stats: &mut [JobStats],
     ) -> Result<(), BenchError> {
         let first = stats.iter_mut().find(|stats| stats.job == index);
-        if let (Some(workload), Some(first)) = (plan::workload_of(job, self.workloads)?, first) {
+        if let (Some(workload), Some(first)) = (schedule::workload_of(job, self.workloads)?, first)
+        {
             match workload.finish(job) {
                 Ok(lines) => first.report_lines.extend(lines),
                 Err(reason) if first.error_text.is_none() => {
