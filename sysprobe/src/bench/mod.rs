@@ -8,20 +8,36 @@
 //! runs under the same limits and is counted the same way.
 
 pub mod arguments;
+mod block_loop;
+mod content;
+mod disk_util;
+mod distribution;
 mod error;
 mod job;
 pub mod jobfile;
+mod layout;
+mod limits;
+mod offsets;
 pub mod options;
 pub mod output;
 mod plan;
 pub mod progress;
 mod progress_counters;
+mod random;
+mod random_map;
+mod rate;
+mod recorder;
 mod run;
+#[cfg(test)]
+mod run_tests;
+mod schedule;
 pub mod settings;
 mod stats;
+mod thread;
 pub mod units;
 mod values;
 mod workload;
+mod workload_loop;
 
 pub use error::BenchError;
 pub use job::{JobOptions, PERCENTILES_DEFAULT};
@@ -37,3 +53,7 @@ pub use values::{
     FadviseHint, Fallocate, JobEngine, PerDirection, Rw, StartDelay, SyncMode,
 };
 pub use workload::{OperationDone, Workload, WorkloadFactory};
+
+#[cfg(test)]
+#[cfg(test)]
+mod run_tests;

@@ -6,7 +6,10 @@
 //! Synchronous engines (`psync`, `pvsync2`, `mmap`) carry the request out while it is queued; the others
 //! (`io_uring`, `tokio_uring`) have up to `depth` of them under way. Everything unsafe lies below, in `raw`.
 
+mod mmap;
 mod psync;
+mod tokio_uring;
+mod uring;
 
 use std::fs::File;
 use std::io;
@@ -81,12 +84,15 @@ pub struct EngineOptions {
     pub sqpoll_cpu: Option<u32>,
     /// Polls the device for completions instead of waiting for interrupts.
     pub hipri: bool,
-    /// Whether requests write: the memory map must then be writable.
+    /// Whether requests write: a memory map must then be writable.
     pub writes: bool,
+    /// Whether requests go to random places, which a memory map tells the kernel.
+    pub random: bool,
 }
 
 impl EngineOptions {
-    /// One request at a time, buffers of that size, nothing registered, no polling; reads and writes.
+    /// One request at a time, buffers of that size, nothing registered, no polling; reads and writes at random
+    /// places.
     pub fn new(depth: usize, buffer_size_bytes: usize) -> Self {
         EngineOptions {
             depth,
@@ -98,6 +104,7 @@ impl EngineOptions {
             sqpoll_cpu: None,
             hipri: false,
             writes: true,
+            random: true,
         }
     }
 }
@@ -188,7 +195,8 @@ pub trait IoEngine {
     fn buffer_mut(&mut self, slot: usize) -> &mut [u8];
 }
 
-/// Opens an engine for one thread. The thread must not hand it to another: it is not [`Send`].
+/// Opens an engine for one thread. Each thread should give files that it opened itself: threads that share one open file
+/// slow each other down. The thread must not hand it to another: it is not [`Send`].
 ///
 /// # Errors
 /// [`EngineError::Forbidden`] where the machine does not allow the engine, [`EngineError::Setup`] where the options or
@@ -198,16 +206,43 @@ pub fn open_engine(
     files: &[File],
     options: &EngineOptions,
 ) -> Result<Box<dyn IoEngine>, EngineError> {
-    match name {
-        EngineName::Psync | EngineName::Pvsync2 => {
-            Ok(Box::new(psync::PsyncEngine::open(name, files, options)?))
-        }
-        EngineName::Mmap | EngineName::IoUring | EngineName::TokioUring => {
-            let _ = (files, options);
-            Err(EngineError::Forbidden {
-                engine: name,
-                source: io::ErrorKind::Unsupported.into(),
-            })
-        }
+    let unsupported = |operation| EngineError::Setup {
+        engine: name,
+        operation,
+        source: io::ErrorKind::Unsupported.into(),
+    };
+    let ring_only = options.registered_buffers || options.registered_files || options.sqpoll;
+    if ring_only && name != EngineName::IoUring {
+        return Err(unsupported("fixedbufs, registerfiles or sqthread_poll"));
     }
+    if options.hipri && !matches!(name, EngineName::IoUring | EngineName::Pvsync2) {
+        return Err(unsupported("hipri"));
+    }
+    Ok(match name {
+        EngineName::Psync | EngineName::Pvsync2 => {
+            Box::new(psync::PsyncEngine::open(name, files, options)?)
+        }
+        EngineName::Mmap => Box::new(mmap::MmapEngine::open(files, options)?),
+        EngineName::IoUring => Box::new(uring::UringEngine::open(files, options)?),
+        EngineName::TokioUring => Box::new(tokio_uring::TokioUringEngine::open(files, options)?),
+    })
 }
+
+/// Whether that error of `io_uring_setup` says that this process may not or cannot have a ring at all.
+fn is_forbidding(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let Some(errno) = Errno::from_io_error(error) else {
+        return false;
+    };
+    [
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::NOSYS,
+        Errno::NOMEM,
+        Errno::OPNOTSUPP,
+    ]
+    .contains(&errno)
+}
+
+#[cfg(test)]
+mod tests;
