@@ -39,6 +39,9 @@ pub struct JobOptions {
     pub filenames: Vec<PathBuf>,
     /// `nrfiles`: how many files named after the job each thread has.
     pub nrfiles: usize,
+    /// `filename_format`: names of files where no `filename` is given; `$jobname`, `$jobnum` (the thread's number within
+    /// the job) and `$filenum` are replaced.
+    pub filename_format: String,
     /// `filesize`: size of each file; `size` over the files where `None`.
     pub filesize_bytes: Option<u64>,
     /// `size`: bytes of all files of a thread, and how much is read or written once over. The size of the files that are
@@ -173,6 +176,7 @@ impl Default for JobOptions {
             directory: None,
             filenames: Vec::new(),
             nrfiles: 1,
+            filename_format: "$jobname.$jobnum.$filenum".into(),
             filesize_bytes: None,
             size: None,
             io_size: None,

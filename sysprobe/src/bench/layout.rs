@@ -145,11 +145,18 @@ pub(super) fn open(job: &JobOptions, file: &JobFile) -> Result<File, BenchError>
     Ok(opened)
 }
 
-/// `filename`, or `<job>.<thread>.<file>`, in `directory`.
+/// `filename`, or names made by `filename_format`, in `directory`.
 fn paths(job: &JobOptions, thread: usize) -> Vec<PathBuf> {
     let folder = job.directory.clone().unwrap_or_default();
     if job.filenames.is_empty() {
-        let name = |file| folder.join(format!("{}.{thread}.{file}", job.name));
+        let name = |file: usize| {
+            let name = job
+                .filename_format
+                .replace("$jobnum", &thread.to_string())
+                .replace("$filenum", &file.to_string())
+                .replace("$jobname", &job.name);
+            folder.join(name)
+        };
         return (0..job.nrfiles.max(1)).map(name).collect();
     }
     job.filenames.iter().map(|name| folder.join(name)).collect()

@@ -282,7 +282,6 @@ mod tests {
             job: 0,
             directions: PerDirection::both(true),
             is_random: false,
-            bytes_goal: None,
             time_goal: None,
         });
         Recorder::begin(job, Arc::new(counters), false, 0)

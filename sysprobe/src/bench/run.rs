@@ -124,10 +124,6 @@ fn plan_threads(
             JobEngine::Io(_) => Some(layout::prepare(job, thread, control, observer)?),
             JobEngine::Workload(_) => None,
         };
-        let size = match &files {
-            Some(files) => Some(files.size),
-            None => schedule::size_of_workload(job),
-        };
         let counters = Arc::new(ThreadCounters::new(ThreadPlan {
             job: index,
             directions: PerDirection {
@@ -135,9 +131,11 @@ fn plan_threads(
                 write: job.rw.writes(),
             },
             is_random: job.rw.is_random(),
-            bytes_goal: bytes_goal(job, size),
             time_goal: job.runtime.map(|runtime| runtime + job.ramp_time),
         }));
+        if let Some(files) = &files {
+            counters.set_bytes_goal(bytes_goal(job, Some(files.size)));
+        }
         control.register(Arc::clone(&counters));
         threads.push(PlannedThread {
             job: index,
@@ -197,8 +195,11 @@ impl StageRun<'_> {
                 Work::Blocks(*name, thread.files.clone().unwrap_or_default())
             }
             (JobEngine::Workload(_), Some(workload)) => {
+                let size = schedule::size_of_workload(job, workload);
+                schedule::check_workload(job, size)?;
+                thread.counters.set_bytes_goal(bytes_goal(job, size));
                 let made = workload.thread(job, thread.thread);
-                Work::Steps(made.map_err(|reason| refused(job, reason))?)
+                Work::Steps(made.map_err(|reason| refused(job, reason))?, size)
             }
             (JobEngine::Workload(name), None) => {
                 return Err(refused(job, format!("there is no ioengine {name}")));

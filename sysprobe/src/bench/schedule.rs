@@ -48,11 +48,24 @@ pub(super) fn workload_of<'a>(
     }
 }
 
-/// Bytes that a thread of a workload does in all, where `size` says so.
-pub(super) fn size_of_workload(job: &JobOptions) -> Option<u64> {
+/// Bytes that a thread of a prepared workload does in all, where `size` or the workload says so.
+pub(super) fn size_of_workload(job: &JobOptions, workload: &dyn WorkloadFactory) -> Option<u64> {
     match job.size {
         Some(Extent::Bytes(bytes)) => Some(bytes),
-        _ => None,
+        Some(percent) => Some(percent.of(workload.size_bytes(job)?)),
+        None => workload.size_bytes(job),
+    }
+}
+
+/// Refuses a prepared workload that nothing would end.
+pub(super) fn check_workload(job: &JobOptions, size: Option<u64>) -> Result<(), BenchError> {
+    let is_bounded = job.runtime.is_some()
+        || job.number_ios.is_some()
+        || size.is_some()
+        || matches!(job.io_size, Some(Extent::Bytes(_)));
+    match is_bounded {
+        true => Ok(()),
+        false => Err(wrong(job, "needs runtime, number_ios or size".into())),
     }
 }
 
@@ -91,14 +104,7 @@ fn check_job(job: &JobOptions) -> Result<(), String> {
         return Err("rwmixread is more than 100".into());
     }
     check_distribution(job.random_distribution)?;
-    let is_bounded = job.runtime.is_some()
-        || job.number_ios.is_some()
-        || job.io_size.is_some()
-        || size_of_workload(job).is_some();
     match &job.ioengine {
-        JobEngine::Workload(name) if !is_bounded => {
-            Err(format!("ioengine {name} needs runtime, number_ios or size"))
-        }
         JobEngine::Io(EngineName::Mmap) if job.iodepth > 1 => {
             Err("ioengine mmap does one I/O at a time: iodepth must be 1".into())
         }
@@ -165,10 +171,6 @@ mod tests {
                     theta: 1.0,
                     center: None,
                 },
-                ..JobOptions::default()
-            },
-            JobOptions {
-                ioengine: JobEngine::Workload("other".into()),
                 ..JobOptions::default()
             },
             JobOptions {

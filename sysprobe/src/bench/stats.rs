@@ -17,6 +17,9 @@ pub const LATENCY_CLASSES_US: [u64; 10] = [2, 4, 10, 20, 50, 100, 250, 500, 750,
 /// Upper bounds of the latency classes from 1 ms, in milliseconds; one more class, `>=2000`, has none.
 pub const LATENCY_CLASSES_MS: [u64; 11] = [2, 4, 10, 20, 50, 100, 250, 500, 750, 1000, 2000];
 
+/// Least share of a class of latency that holds anything, in percent.
+const LATENCY_SHARE_MIN: f64 = 0.01;
+
 /// Shares of seven classes of depth, in percent. As in fio, what is there but below 0.1 % is 0.1.
 pub type DepthShares = [f64; 7];
 
@@ -292,8 +295,8 @@ impl JobStats {
         shares(&self.depth_complete, self.depth_complete.iter().sum())
     }
 
-    /// Shares of the classes of the completion latency among all I/Os, as fio counts it; the borders between classes are as exact as the
-    /// [`Histogram`].
+    /// Shares of the classes of the completion latency among all I/Os; the borders between classes are as exact as the
+    /// [`Histogram`]. As in fio, what is there but below 0.01 % is 0.01.
     pub fn latency_shares(&self) -> LatencyShares {
         let mut shares = LatencyShares::default();
         let (read, write) = (&self.directions.read, &self.directions.write);
@@ -301,6 +304,12 @@ impl JobStats {
         for (nanoseconds, count) in read.clat.buckets().chain(write.clat.buckets()) {
             if let Some(share) = shares.class_of(nanoseconds) {
                 *share += count as f64 * 100.0 / total;
+            }
+        }
+        let LatencyShares { ns, us, ms } = &mut shares;
+        for share in ns.iter_mut().chain(us).chain(ms) {
+            if *share > 0.0 {
+                *share = share.max(LATENCY_SHARE_MIN);
             }
         }
         shares

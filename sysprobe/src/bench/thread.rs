@@ -33,8 +33,8 @@ pub(super) struct ThreadTask<'a> {
 pub(super) enum Work {
     /// Reads and writes blocks of these files.
     Blocks(EngineName, ThreadFiles),
-    /// Steps of a workload.
-    Steps(Box<dyn Workload>),
+    /// Steps of a workload, until that many bytes where bytes end it.
+    Steps(Box<dyn Workload>, Option<u64>),
 }
 
 /// What all threads of a stage share.
@@ -97,7 +97,7 @@ impl Gate {
 /// A thread that is ready.
 enum Ready {
     Blocks(Box<ReadyBlocks>),
-    Steps(Box<dyn Workload>),
+    Steps(Box<dyn Workload>, Option<u64>),
 }
 
 struct ReadyBlocks {
@@ -130,14 +130,14 @@ impl ThreadTask<'_> {
         let now_ns = stage.clock.now_ns();
         let (stats, failure) = match ready {
             Ready::Blocks(ready) => block_loop(job, stage, *ready, counters, seed, now_ns).run(),
-            Ready::Steps(workload) => WorkloadLoop {
+            Ready::Steps(workload, size) => WorkloadLoop {
                 job,
                 control: stage.control,
                 workload,
                 pacer: Pacer::new(job, now_ns),
                 recorder: Recorder::begin(job, counters, true, now_ns),
                 clock: stage.clock,
-                limits: Limits::new(job, super::schedule::size_of_workload(job), now_ns),
+                limits: Limits::new(job, size, now_ns),
                 now_ns,
             }
             .run(),
@@ -167,7 +167,7 @@ impl ThreadTask<'_> {
         let job = self.job;
         let (name, files) = match self.work {
             Work::Blocks(name, files) => (name, files),
-            Work::Steps(workload) => return Ok(Ready::Steps(workload)),
+            Work::Steps(workload, size) => return Ok(Ready::Steps(workload, size)),
         };
         let opened: Result<Vec<_>, BenchError> = files
             .files

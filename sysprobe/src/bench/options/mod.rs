@@ -54,6 +54,33 @@ pub fn all() -> impl Iterator<Item = &'static OptionSpec> {
     GROUPS.iter().flat_map(|group| group.options)
 }
 
+/// The table as Markdown, for the documentation.
+pub fn markdown() -> String {
+    let cell = |text: &str| text.replace('|', "\\|");
+    let mut text = String::new();
+    for group in &GROUPS {
+        text.push_str(&format!(
+            "### {}\n\n| option | values | default | meaning |\n|---|---|---|---|\n",
+            group.title
+        ));
+        for option in group.options {
+            let names = [option.name]
+                .into_iter()
+                .chain(option.aliases.iter().copied());
+            let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+            text.push_str(&format!(
+                "| {} | {} | {} | {} |\n",
+                names.join(", "),
+                cell(option.values),
+                cell(option.default),
+                cell(option.help)
+            ));
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// Lays a setting down in a job.
 ///
 /// # Errors

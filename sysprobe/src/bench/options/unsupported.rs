@@ -257,8 +257,3 @@ pub(super) fn fixed_values(name: &str) -> &'static [&'static str] {
 pub(super) fn is_known_to_fio(name: &str) -> bool {
     KNOWN.contains(&name)
 }
-
-#[cfg(test)]
-pub(super) fn known() -> &'static [&'static str] {
-    KNOWN
-}
