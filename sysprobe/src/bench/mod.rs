@@ -29,8 +29,6 @@ mod random_map;
 mod rate;
 mod recorder;
 mod run;
-#[cfg(test)]
-mod run_tests;
 mod schedule;
 pub mod settings;
 mod stats;
@@ -59,6 +57,5 @@ pub use values::{
 pub use workload::{OperationDone, Workload, WorkloadFactory};
 pub use zipf::Zipf;
 
-#[cfg(test)]
 #[cfg(test)]
 mod run_tests;
