@@ -18,7 +18,7 @@ use moonshine_sysprobe::bench::arguments::{self, BenchArguments, Eta, OutputForm
 use moonshine_sysprobe::bench::output::{self, Results};
 use moonshine_sysprobe::bench::settings::Section;
 use moonshine_sysprobe::bench::{
-    Plan, Planner, RunControl, RunReport, WorkloadFactory, jobfile, run_jobs,
+    JobEngine, JobOptions, Plan, Planner, RunControl, RunReport, WorkloadFactory, jobfile, run_jobs,
 };
 
 use crate::error::CliError;
@@ -80,7 +80,10 @@ fn plan(
         planner.add_file(file, index == 0)?;
     }
     let plan = planner.finish()?;
-    if let Some(job) = plan.jobs.iter().find(|job| job.rw.writes())
+    // A database is opened to write even where the job only reads: records may have to be loaded.
+    let writes =
+        |job: &&JobOptions| job.rw.writes() || matches!(job.ioengine, JobEngine::Workload(_));
+    if let Some(job) = plan.jobs.iter().find(writes)
         && arguments.read_only
     {
         let reason = format!("--readonly: job '{}' writes", job.name);

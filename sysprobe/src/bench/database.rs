@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// Bytes of a value in YCSB: ten fields of a hundred.
+const YCSB_VALUE_SIZE_BYTES: u64 = 1000;
+
 /// `workload`: what a job does with the records of a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -73,6 +76,24 @@ pub struct DatabaseOptions {
     pub miss_percent: u8,
     /// `memory_budget`: what the database may hold in memory, beside its keys; its own default where `None`.
     pub memory_budget_bytes: Option<u64>,
+}
+
+impl DatabaseOptions {
+    /// Bytes of a value of this job: `value_size`, else what YCSB has, else `bs`.
+    pub fn value_size_bytes(&self, bs_bytes: u64) -> u64 {
+        match self.value_size_bytes {
+            Some(size_bytes) => size_bytes,
+            None if self.workload.is_ycsb() => YCSB_VALUE_SIZE_BYTES,
+            None => bs_bytes,
+        }
+    }
+
+    /// The name of its workload in job files.
+    pub fn workload_name(&self) -> &'static str {
+        let mut names = DatabaseWorkload::NAMES.iter();
+        let name = names.find(|(_, workload)| *workload == self.workload);
+        name.map_or("", |(name, _)| name)
+    }
 }
 
 impl Default for DatabaseOptions {

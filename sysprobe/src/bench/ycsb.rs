@@ -9,7 +9,7 @@ use super::database::DatabaseWorkload;
 use super::distribution::SkewedBlocks;
 use super::job::JobOptions;
 use super::random::{self, thread_seed};
-use super::values::Distribution;
+use super::values::{Distribution, PerDirection};
 use super::zipf::Zipf;
 
 /// How skewed YCSB's requests are.
@@ -98,6 +98,17 @@ impl Mix {
             self.first.0
         } else {
             self.second
+        }
+    }
+
+    /// Whether it reads and writes, as the statistics tell them apart.
+    pub fn directions(&self) -> PerDirection<bool> {
+        use Operation::{Insert, Read, ReadModifyWrite, Scan, Update};
+        PerDirection {
+            read: [Read, Scan].into_iter().any(|one| self.has(one)),
+            write: [Update, Insert, ReadModifyWrite]
+                .into_iter()
+                .any(|one| self.has(one)),
         }
     }
 

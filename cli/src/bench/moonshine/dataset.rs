@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
 use moonshine_engine::{ColumnType, Database, Options, Scan, Table, TableSchema, Value};
+use moonshine_sysprobe::bench::RunControl;
 use moonshine_sysprobe::{PROFILE_FILE_NAME, ProfileFile};
 
 use super::counting_io::{CountingIo, IoCounts};
@@ -55,7 +56,7 @@ impl Dataset {
     ///
     /// # Errors
     /// Says what is in the folder instead of a benchmark's database, or what the engine refused.
-    pub(super) fn open(folder: &Path, plan: &Plan) -> Result<Self, String> {
+    pub(super) fn open(folder: &Path, plan: &Plan, control: &RunControl) -> Result<Self, String> {
         check_folder(folder)?;
         let io = Arc::new(CountingIo::default());
         let mut options = Options {
@@ -101,8 +102,7 @@ impl Dataset {
         };
         let found = dataset.found()?;
         let begun = Instant::now();
-        let records = plan.records.max(found);
-        dataset.load(found, records)?;
+        let records = dataset.load(found, plan.records.max(found), control)?;
         dataset.loaded = Loaded {
             found,
             loaded: records - found,
@@ -150,10 +150,11 @@ impl Dataset {
         Ok(count)
     }
 
-    fn load(&self, from: u64, to: u64) -> Result<(), String> {
+    /// Writes records until they are `to` or the run is stopped; returns how many there are then.
+    fn load(&self, from: u64, to: u64, control: &RunControl) -> Result<u64, String> {
         let per_transaction = (LOAD_TRANSACTION_BYTES / self.format.size_bytes()).max(1);
         let mut first = from;
-        while first < to {
+        while first < to && !control.is_stopped() {
             let end = (first + per_transaction).min(to);
             let mut transaction = self.database.begin();
             for number in first..end {
@@ -165,7 +166,8 @@ impl Dataset {
             self.note_submitted(transaction.submit().map_err(text)?.seq());
             first = end;
         }
-        self.wait_durable()
+        self.wait_durable()?;
+        Ok(first)
     }
 
     /// A row of the table.

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moonshine_sysprobe::bench::ycsb::Random;
-use moonshine_sysprobe::bench::{JobOptions, Workload, WorkloadFactory};
+use moonshine_sysprobe::bench::{JobOptions, RunControl, Workload, WorkloadFactory};
 
 use dataset::Dataset;
 use job_state::JobState;
@@ -48,7 +48,12 @@ struct State {
 
 impl State {
     /// The database of a plan, opened and loaded if no job has it open.
-    fn dataset(&mut self, folder: PathBuf, plan: &Plan) -> Result<Arc<Dataset>, String> {
+    fn dataset(
+        &mut self,
+        folder: PathBuf,
+        plan: &Plan,
+        control: &RunControl,
+    ) -> Result<Arc<Dataset>, String> {
         if let Some((dataset, users)) = self.datasets.get_mut(&folder) {
             let same = dataset.format.key_size_bytes() == plan.key_size as u64
                 && dataset.format.size_bytes() == (plan.key_size + plan.value_size) as u64;
@@ -61,7 +66,7 @@ impl State {
             *users += 1;
             return Ok(dataset.clone());
         }
-        let dataset = Arc::new(Dataset::open(&folder, plan)?);
+        let dataset = Arc::new(Dataset::open(&folder, plan, control)?);
         self.datasets.insert(folder, (dataset.clone(), 1));
         Ok(dataset)
     }
@@ -90,14 +95,25 @@ impl WorkloadFactory for MoonshineFactory {
         ENGINE_NAME
     }
 
-    fn prepare(&self, job: &JobOptions) -> Result<(), String> {
+    fn prepare(&self, job: &JobOptions, control: &RunControl) -> Result<(), String> {
         let plan = Plan::of(job)?;
         let folder = plan::folder(job)?;
         let mut state = self.state();
-        let dataset = state.dataset(folder, &plan)?;
+        let dataset = state.dataset(folder, &plan, control)?;
         let prepared = Arc::new(JobState::new(plan, dataset));
         state.jobs.push((job.clone(), prepared));
         Ok(())
+    }
+
+    /// As many bytes as the records have: about one operation a record. Who counts operations means all of them.
+    fn size_bytes(&self, job: &JobOptions) -> Option<u64> {
+        if job.number_ios.is_some() && job.io_size.is_none() && job.size.is_none() {
+            return None;
+        }
+        let state = self.job(job).ok()?;
+        let plan = &state.plan;
+        let records = plan.records.max(1);
+        Some(records.saturating_mul(state.dataset.format.size_bytes()))
     }
 
     fn thread(&self, job: &JobOptions, thread: usize) -> Result<Box<dyn Workload>, String> {

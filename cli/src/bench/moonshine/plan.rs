@@ -13,8 +13,6 @@ use super::record::{KEY_SIZE_BYTES_MIN, VALUE_SIZE_BYTES_MIN};
 
 /// Longest key and value: far beyond what is useful, far below what the engine refuses.
 const RECORD_SIZE_BYTES_MAX: u64 = 64 << 20;
-/// Bytes of a value in YCSB: ten fields of a hundred.
-const YCSB_VALUE_SIZE_BYTES: u64 = 1000;
 
 /// Which records operations take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,11 +55,8 @@ impl Plan {
         let workload = options.workload;
         let mix = workload.mix(job.rwmix_read_percent);
         check_mix(job, &mix)?;
-        let value_size_bytes = match options.value_size_bytes {
-            Some(bytes) => bytes,
-            None if workload.is_ycsb() => YCSB_VALUE_SIZE_BYTES,
-            None => job.block_sizes.write.most_bytes,
-        };
+        let bs_bytes = job.block_sizes.write.most_bytes;
+        let value_size_bytes = options.value_size_bytes(bs_bytes);
         let key_size = size("key_size", options.key_size_bytes, KEY_SIZE_BYTES_MIN)?;
         let value_size = size("value_size", value_size_bytes, VALUE_SIZE_BYTES_MIN)?;
         Ok(Plan {
@@ -164,10 +159,7 @@ fn check_mix(job: &JobOptions, mix: &Mix) -> Result<(), String> {
         if takes {
             Ok(())
         } else {
-            let name = DatabaseWorkload::NAMES
-                .into_iter()
-                .find_map(|(name, named)| (named == workload).then_some(name))
-                .unwrap_or_default();
+            let name = options.workload_name();
             Err(format!("{option} means nothing to workload={name}"))
         }
     };

@@ -52,7 +52,7 @@ struct Ran {
 /// Runs `steps` operations on each of `threads`, in the order in which the harness calls.
 fn run(job: &JobOptions, threads: usize, steps: u64) -> Ran {
     let factory = MoonshineFactory::new();
-    factory.prepare(job).unwrap();
+    factory.prepare(job, &RunControl::new()).unwrap();
     let (read_bytes, write_bytes) = steps_of(&factory, job, threads, steps).unwrap();
     let counts = factory.job(job).unwrap().counts();
     let lines = factory.finish(job).unwrap();
@@ -291,7 +291,7 @@ fn a_record_that_is_missing_or_anothers_ends_the_job() {
     let folder = tempfile::tempdir().unwrap();
     let job = plain(folder.path(), DatabaseWorkload::Get, 10);
     let factory = MoonshineFactory::new();
-    factory.prepare(&job).unwrap();
+    factory.prepare(&job, &RunControl::new()).unwrap();
     steps_of(&factory, &job, 1, 100).unwrap();
     let dataset = factory.job(&job).unwrap().dataset.clone();
     let mut transaction = dataset.database.begin();
@@ -317,7 +317,7 @@ fn a_record_that_is_missing_or_anothers_ends_the_job() {
     drop(dataset);
     factory.finish(&job).unwrap();
 
-    let error = factory.prepare(&job).unwrap_err();
+    let error = factory.prepare(&job, &RunControl::new()).unwrap_err();
     assert!(error.contains("lacks 1 of 10 records"), "{error}");
 }
 
@@ -326,7 +326,7 @@ fn a_sync_makes_durable_what_was_only_submitted() {
     let folder = tempfile::tempdir().unwrap();
     let job = plain(folder.path(), DatabaseWorkload::Put, 10);
     let factory = MoonshineFactory::new();
-    factory.prepare(&job).unwrap();
+    factory.prepare(&job, &RunControl::new()).unwrap();
     let database = factory.job(&job).unwrap().dataset.database.clone();
     let loaded_seq = database.durable_seq();
     let mut workload = factory.thread(&job, 0).unwrap();
@@ -345,7 +345,7 @@ fn writes_that_wait_are_durable_after_each_step() {
     let mut job = plain(folder.path(), DatabaseWorkload::Put, 10);
     job.sync = SyncMode::Dsync;
     let factory = MoonshineFactory::new();
-    factory.prepare(&job).unwrap();
+    factory.prepare(&job, &RunControl::new()).unwrap();
     let state = factory.job(&job).unwrap();
     let mut workload = factory.thread(&job, 0).unwrap();
     for step in 1..=20 {
@@ -375,6 +375,19 @@ fn a_report_says_what_was_loaded_done_and_written() {
 }
 
 #[test]
+fn a_stopped_run_loads_no_more_and_the_next_one_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = plain(folder.path(), DatabaseWorkload::Get, 100);
+    let (factory, control) = (MoonshineFactory::new(), RunControl::new());
+    control.stop();
+    factory.prepare(&job, &control).unwrap();
+    let lines = factory.finish(&job).unwrap();
+    assert!(lines[0].ends_with("0 records found"), "{lines:?}");
+    let lines = run(&job, 1, 10).lines;
+    assert!(lines[0].contains("100 loaded"), "{lines:?}");
+}
+
+#[test]
 fn jobs_share_the_database_that_they_name() {
     let folder = tempfile::tempdir().unwrap();
     let mut readers = plain(folder.path(), DatabaseWorkload::Get, 100);
@@ -385,9 +398,9 @@ fn jobs_share_the_database_that_they_name() {
     let mut greedy = readers.clone();
     greedy.database.records = 101;
     let factory = MoonshineFactory::new();
-    factory.prepare(&readers).unwrap();
-    factory.prepare(&writers).unwrap();
-    let error = factory.prepare(&greedy).unwrap_err();
+    factory.prepare(&readers, &RunControl::new()).unwrap();
+    factory.prepare(&writers, &RunControl::new()).unwrap();
+    let error = factory.prepare(&greedy, &RunControl::new()).unwrap_err();
     assert!(error.contains("stonewall"), "{error}");
     steps_of(&factory, &readers, 2, 50).unwrap();
     steps_of(&factory, &writers, 2, 50).unwrap();
@@ -396,7 +409,7 @@ fn jobs_share_the_database_that_they_name() {
     factory.finish(&writers).unwrap();
     assert!(!folder.path().join("shared").exists());
     // Alone it may load what it lacks.
-    factory.prepare(&greedy).unwrap();
+    factory.prepare(&greedy, &RunControl::new()).unwrap();
     factory.finish(&greedy).unwrap();
 }
 
@@ -404,7 +417,11 @@ fn jobs_share_the_database_that_they_name() {
 fn folders_that_hold_something_else_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let job = plain(folder.path(), DatabaseWorkload::Put, 10);
-    let prepare = || MoonshineFactory::new().prepare(&job).unwrap_err();
+    let prepare = || {
+        MoonshineFactory::new()
+            .prepare(&job, &RunControl::new())
+            .unwrap_err()
+    };
     let path = folder.path().join("job");
     std::fs::create_dir(&path).unwrap();
     std::fs::write(path.join("letter.txt"), "dear").unwrap();
@@ -426,7 +443,9 @@ fn folders_that_hold_something_else_are_left_alone() {
 
     let mut nowhere = job.clone();
     nowhere.directory = Some(folder.path().join("nowhere"));
-    let error = MoonshineFactory::new().prepare(&nowhere).unwrap_err();
+    let error = MoonshineFactory::new()
+        .prepare(&nowhere, &RunControl::new())
+        .unwrap_err();
     assert!(
         error.contains("nowhere") && error.contains("No such file"),
         "{error}"
@@ -440,11 +459,15 @@ fn a_database_of_other_records_is_refused() {
     run(&job, 1, 1);
     let mut other_values = job.clone();
     other_values.database.value_size_bytes = Some(50);
-    let error = MoonshineFactory::new().prepare(&other_values).unwrap_err();
+    let error = MoonshineFactory::new()
+        .prepare(&other_values, &RunControl::new())
+        .unwrap_err();
     assert!(error.contains("40 bytes instead of 50"), "{error}");
     let mut other_keys = job.clone();
     other_keys.database.key_size_bytes = 20;
-    let error = MoonshineFactory::new().prepare(&other_keys).unwrap_err();
+    let error = MoonshineFactory::new()
+        .prepare(&other_keys, &RunControl::new())
+        .unwrap_err();
     assert!(error.contains("keys"), "{error}");
 }
 
@@ -482,7 +505,9 @@ fn options_that_mean_nothing_are_named() {
     for (option, change) in changes {
         let mut job = base.clone();
         change(&mut job);
-        let error = MoonshineFactory::new().prepare(&job).unwrap_err();
+        let error = MoonshineFactory::new()
+            .prepare(&job, &RunControl::new())
+            .unwrap_err();
         assert!(error.contains(option), "{option}: {error}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
