@@ -28,8 +28,6 @@ mod random_map;
 mod rate;
 mod recorder;
 mod run;
-#[cfg(test)]
-mod run_tests;
 mod schedule;
 pub mod settings;
 mod stats;
@@ -54,6 +52,5 @@ pub use values::{
 };
 pub use workload::{OperationDone, Workload, WorkloadFactory};
 
-#[cfg(test)]
 #[cfg(test)]
 mod run_tests;
