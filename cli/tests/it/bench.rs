@@ -1,6 +1,7 @@
 //! `moonshine bench`: fio's job files, flags and reports, held against fio itself where it is installed.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::process::Command;
 
 use serde_json::Value;
@@ -48,16 +49,19 @@ fn fio(test: &str) -> bool {
     let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     match version {
         Ok(version) if version == FIO_VERSION => true,
-        Ok(version) => {
-            eprintln!("SKIPPED: {test} compares with {FIO_VERSION}, and {version} is here");
-            false
-        }
+        Ok(version) => skipped(&format!(
+            "{test} compares with {FIO_VERSION}, and {version} is here"
+        )),
         Err(_) if std::env::var_os("CI").is_some() => panic!("fio is not installed"),
-        Err(_) => {
-            eprintln!("SKIPPED: {test} needs fio; scripts/test installs it");
-            false
-        }
+        Err(_) => skipped(&format!("{test} needs fio; scripts/test installs it")),
     }
+}
+
+/// Straight to the process's standard error: the test harness would keep it to itself.
+fn skipped(reason: &str) -> bool {
+    let notice = format!("\nSKIPPED: {reason}\n");
+    std::io::stderr().write_all(notice.as_bytes()).unwrap();
+    false
 }
 
 /// Whether files of the workplace can be opened past the page cache.
