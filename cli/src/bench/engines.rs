@@ -2,7 +2,9 @@
 
 use moonshine_sysprobe::bench::WorkloadFactory;
 
+use super::moonshine::MoonshineFactory;
+
 /// All of them; `ioengine` names one.
 pub(super) fn all() -> Vec<Box<dyn WorkloadFactory>> {
-    Vec::new()
+    vec![Box::new(MoonshineFactory::new())]
 }

@@ -1,12 +1,13 @@
 //! `moonshine bench`: jobs in fio's syntax, run and reported.
 //!
 //! The library takes flags and job files apart and runs the jobs; here they are brought together with the engines that
-//! the library doesn't know ([`engines`]), with the terminal ([`live`]), with signals ([`signals`]) and with where the
-//! report goes ([`sink`]). [`help`] prints the table of options.
+//! the library doesn't know ([`engines`]; [`moonshine`] is the database), with the terminal ([`live`]), with signals
+//! ([`signals`]) and with where the report goes ([`sink`]). [`help`] prints the table of options.
 
 mod engines;
 mod help;
 mod live;
+mod moonshine;
 mod signals;
 mod sink;
 
@@ -17,7 +18,7 @@ use moonshine_sysprobe::bench::arguments::{self, BenchArguments, Eta, OutputForm
 use moonshine_sysprobe::bench::output::{self, Results};
 use moonshine_sysprobe::bench::settings::Section;
 use moonshine_sysprobe::bench::{
-    Plan, Planner, RunControl, RunReport, WorkloadFactory, jobfile, run_jobs,
+    JobEngine, JobOptions, Plan, Planner, RunControl, RunReport, WorkloadFactory, jobfile, run_jobs,
 };
 
 use crate::error::CliError;
@@ -78,7 +79,10 @@ fn plan(
         planner.add_file(file, index == 0)?;
     }
     let plan = planner.finish()?;
-    if let Some(job) = plan.jobs.iter().find(|job| job.rw.writes())
+    // A database is opened to write even where the job only reads: records may have to be loaded.
+    let writes =
+        |job: &&JobOptions| job.rw.writes() || matches!(job.ioengine, JobEngine::Workload(_));
+    if let Some(job) = plan.jobs.iter().find(writes)
         && arguments.read_only
     {
         let reason = format!("--readonly: job '{}' writes", job.name);

@@ -16,6 +16,7 @@
 
 mod bad_input;
 mod bench;
+mod bench_database;
 mod moonshine;
 mod orders;
 mod pgbench;

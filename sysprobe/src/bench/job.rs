@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::database::DatabaseOptions;
 use super::values::{
-    BlockRange, BufferContent, DatabaseOptions, Distribution, Extent, FadviseHint, Fallocate,
-    JobEngine, PerDirection, Rw, StartDelay, SyncMode,
+    BlockRange, BufferContent, Distribution, Extent, FadviseHint, Fallocate, JobEngine,
+    PerDirection, Rw, StartDelay, SyncMode,
 };
 use crate::io::EngineName;
 

@@ -10,6 +10,7 @@
 pub mod arguments;
 mod block_loop;
 mod content;
+mod database;
 mod disk_util;
 mod distribution;
 mod error;
@@ -36,7 +37,10 @@ pub mod units;
 mod values;
 mod workload;
 mod workload_loop;
+pub mod ycsb;
+mod zipf;
 
+pub use database::{DatabaseOptions, DatabaseWorkload};
 pub use error::BenchError;
 pub use job::{JobOptions, PERCENTILES_DEFAULT};
 pub use plan::{Plan, Planner};
@@ -47,10 +51,11 @@ pub use stats::{
     LATENCY_CLASSES_NS, LATENCY_CLASSES_US, LatencyShares, RunReport, SampleStats, SyncStats,
 };
 pub use values::{
-    BlockRange, BufferContent, DatabaseOptions, DatabaseWorkload, Direction, Distribution, Extent,
-    FadviseHint, Fallocate, JobEngine, PerDirection, Rw, StartDelay, SyncMode,
+    BlockRange, BufferContent, Direction, Distribution, Extent, FadviseHint, Fallocate, JobEngine,
+    PerDirection, Rw, StartDelay, SyncMode,
 };
 pub use workload::{OperationDone, Workload, WorkloadFactory};
+pub use zipf::Zipf;
 
 #[cfg(test)]
 mod run_tests;

@@ -14,7 +14,7 @@ use super::recorder::Clock;
 use super::schedule;
 use super::stats::{JobStats, RunReport};
 use super::thread::{Gate, Stage, ThreadTask, Work};
-use super::values::{JobEngine, PerDirection};
+use super::values::JobEngine;
 use super::workload::WorkloadFactory;
 
 /// Is told what happens before the threads begin. All methods do nothing unless overridden.
@@ -126,11 +126,8 @@ fn plan_threads(
         };
         let counters = Arc::new(ThreadCounters::new(ThreadPlan {
             job: index,
-            directions: PerDirection {
-                read: job.rw.reads(),
-                write: job.rw.writes(),
-            },
-            is_random: job.rw.is_random(),
+            directions: schedule::directions(job),
+            is_random: job.rw.is_random() || matches!(job.ioengine, JobEngine::Workload(_)),
             time_goal: job.runtime.map(|runtime| runtime + job.ramp_time),
         }));
         if let Some(files) = &files {
@@ -167,7 +164,7 @@ impl StageRun<'_> {
             let workload = schedule::workload_of(job, self.workloads)?;
             if let Some(workload) = workload {
                 workload
-                    .prepare(job)
+                    .prepare(job, self.control)
                     .map_err(|reason| refused(job, reason))?;
             }
             for thread in threads.iter().filter(|thread| thread.job == *index) {

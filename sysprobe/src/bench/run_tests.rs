@@ -382,7 +382,7 @@ impl WorkloadFactory for &'static Counting {
         "counting"
     }
 
-    fn prepare(&self, _job: &JobOptions) -> Result<(), String> {
+    fn prepare(&self, _job: &JobOptions, _control: &RunControl) -> Result<(), String> {
         Ok(())
     }
 

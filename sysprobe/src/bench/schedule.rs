@@ -2,7 +2,7 @@
 
 use super::error::BenchError;
 use super::job::JobOptions;
-use super::values::{BlockRange, Distribution, Extent, JobEngine};
+use super::values::{BlockRange, Distribution, Extent, JobEngine, PerDirection};
 use super::workload::WorkloadFactory;
 use crate::io::EngineName;
 
@@ -66,6 +66,20 @@ pub(super) fn check_workload(job: &JobOptions, size: Option<u64>) -> Result<(), 
     match is_bounded {
         true => Ok(()),
         false => Err(wrong(job, "needs runtime, number_ios or size".into())),
+    }
+}
+
+/// Whether a job reads and writes, for a progress line.
+pub(super) fn directions(job: &JobOptions) -> PerDirection<bool> {
+    match job.ioengine {
+        JobEngine::Io(_) => PerDirection {
+            read: job.rw.reads(),
+            write: job.rw.writes(),
+        },
+        JobEngine::Workload(_) => {
+            let mix = job.database.workload.mix(job.rwmix_read_percent);
+            mix.directions()
+        }
     }
 }
 

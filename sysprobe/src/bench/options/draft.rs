@@ -1,10 +1,9 @@
 //! A job while it is being described: what options said, before what depends on others is settled.
 
+use super::super::database::DatabaseOptions;
 use super::super::job::JobOptions;
 use super::super::settings::Place;
-use super::super::values::{
-    BlockRange, BufferContent, DatabaseOptions, Distribution, JobEngine, PerDirection,
-};
+use super::super::values::{BlockRange, BufferContent, Distribution, JobEngine, PerDirection};
 use super::report::ReportOptions;
 use crate::io::EngineName;
 
@@ -162,7 +161,16 @@ impl<'a> Draft<'a> {
                 is_uring || is_pvsync2,
             ),
             (
-                &["workload", "records", "value_size", "scan_length", "batch"][..],
+                &[
+                    "workload",
+                    "records",
+                    "key_size",
+                    "value_size",
+                    "scan_length",
+                    "batch",
+                    "miss",
+                    "memory_budget",
+                ][..],
                 "moonshine",
                 matches!(self.job.ioengine, JobEngine::Workload(_)),
             ),

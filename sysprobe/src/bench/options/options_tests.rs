@@ -18,7 +18,7 @@ fn examples(name: &str) -> &'static [&'static str] {
         "filename_format" => &["x.$jobnum.$filenum"],
         "size" | "io_size" => &["1m", "64k", "50%", "1048576", "2mib"],
         "offset" | "offset_increment" => &["0", "8k", "10%"],
-        "filesize" | "value_size" => &["4k", "1m"],
+        "filesize" | "key_size" | "value_size" | "memory_budget" => &["4k", "1m"],
         "nrfiles" | "iodepth" | "numjobs" | "loops" | "records" | "scan_length" | "batch" => {
             &["1", "4", "16"]
         }
@@ -33,7 +33,7 @@ fn examples(name: &str) -> &'static [&'static str] {
             "readwrite",
             "randrw",
         ],
-        "rwmixread" | "rwmixwrite" => &["0", "50", "100"],
+        "rwmixread" | "rwmixwrite" | "miss" => &["0", "50", "100"],
         "bs" => &["4k", "4k,8k", ",8k", "8k,", "512"],
         "bsrange" => &["4k-8k", "8k:4k", "4k-8k,8k-16k"],
         "ba" => &["4k", "4k,8k"],
@@ -91,7 +91,8 @@ fn context_for(name: &str) -> &'static str {
         "fixedbufs" | "registerfiles" | "sqthread_poll" | "sqthread_poll_cpu" | "hipri" => {
             "ioengine=io_uring\n"
         }
-        "workload" | "records" | "value_size" | "scan_length" | "batch" => "ioengine=moonshine\n",
+        "workload" | "records" | "key_size" | "value_size" | "scan_length" | "batch" | "miss"
+        | "memory_budget" => "ioengine=moonshine\n",
         "ba" => "rw=randrw\n",
         "time_based" => "runtime=10\n",
         _ => "",

@@ -2,9 +2,22 @@
 
 use std::fmt::Write;
 
+use super::super::job::JobOptions;
 use super::super::plan::Plan;
 use super::super::units::{Counted, KiloBase, shortened};
 use super::super::values::{BlockRange, JobEngine};
+
+/// What a job of records does, as the line of a job of blocks says it.
+fn of_database(job: &JobOptions, engine: &str) -> String {
+    let database = &job.database;
+    format!(
+        "workload={}, records={}, key_size={}, value_size={}, ioengine={engine}",
+        database.workload_name(),
+        database.records,
+        database.key_size_bytes,
+        database.value_size_bytes(job.block_sizes.write.most_bytes),
+    )
+}
 
 /// One line for each job, the program's version and the number of threads, as fio prints them. Writing to a string can't
 /// fail, so results of `write!` are dropped here.
@@ -17,7 +30,16 @@ pub fn start(plan: &Plan, program: &str) -> String {
         }
         let engine = match &job.ioengine {
             JobEngine::Io(engine) => engine.name(),
-            JobEngine::Workload(name) => name,
+            JobEngine::Workload(name) => {
+                let _ = writeln!(
+                    text,
+                    "{}: (g={group}): {}",
+                    job.name,
+                    of_database(job, name)
+                );
+                text.push_str(if job.numjobs > 1 { "...\n" } else { "" });
+                continue;
+            }
         };
         let range = |blocks: BlockRange| {
             let is_binary = report.kb_base == KiloBase::Inverted1024;
