@@ -40,8 +40,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Bench(#[from] BenchError),
     /// An I/O of a job failed; the report was printed all the same.
-    #[error("job '{job}': {reason}")]
-    Job { job: String, reason: String },
+    #[error("{0}")]
+    Job(String),
     /// A signal ended a run of jobs; the report was printed all the same.
     #[error("stopped by a signal")]
     Stopped,

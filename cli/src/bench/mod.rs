@@ -55,13 +55,12 @@ pub(crate) fn run(flags: &[String]) -> Result<(), CliError> {
     sink.print(&text.map_err(|error| CliError::Output(error.to_string()))?)?;
     let failed = report.threads.iter().find(|thread| thread.error != 0);
     match failed {
-        Some(thread) => Err(CliError::Job {
-            job: thread.name.clone(),
-            reason: thread
-                .error_text
-                .clone()
-                .unwrap_or_else(|| io::Error::from_raw_os_error(thread.error).to_string()),
-        }),
+        Some(thread) => Err(CliError::Job(thread.error_text.clone().unwrap_or_else(
+            || {
+                let error = io::Error::from_raw_os_error(thread.error);
+                format!("job {}: {error}", thread.name)
+            },
+        ))),
         None if control.is_stopped() => Err(CliError::Stopped),
         None => Ok(()),
     }

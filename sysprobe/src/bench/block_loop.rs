@@ -53,6 +53,8 @@ pub(super) struct Queue {
     /// A full queue drains to this.
     low: usize,
     writes_since_sync: u64,
+    /// The last syncs are not counted, as in fio.
+    is_ending: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +112,7 @@ impl Queue {
             batch_complete_most: job.iodepth_batch_complete_max.unwrap_or(least).max(1),
             low: job.iodepth_low.unwrap_or(depth),
             writes_since_sync: 0,
+            is_ending: false,
         }
     }
 
@@ -274,11 +277,11 @@ impl BlockLoop<'_> {
             started_ns,
             issued_ns: started_ns,
         };
-        self.recorder.at_depth(self.queue.under_way());
         self.engine
             .queue(number, &request)
             .map_err(|error| Failure::of(&request, &error))?;
         if self.is_synchronous {
+            self.recorder.at_depth(1, 1);
             self.recorder.submitted(1);
             return Ok(());
         }
@@ -311,6 +314,7 @@ impl BlockLoop<'_> {
         if queued == 0 {
             return Ok(());
         }
+        self.recorder.at_depth(self.queue.under_way(), queued);
         let mut taken = self
             .engine
             .submit()
@@ -397,7 +401,9 @@ impl BlockLoop<'_> {
             Kind::Write => Direction::Write,
             Kind::Sync | Kind::DataSync => {
                 self.queue.free.push(number);
-                self.recorder.sync_done(times);
+                if !self.queue.is_ending {
+                    self.recorder.sync_done(times);
+                }
                 return Ok(());
             }
         };
@@ -454,6 +460,7 @@ impl BlockLoop<'_> {
     }
 
     fn sync_all_files(&mut self) -> Result<(), Failure> {
+        self.queue.is_ending = true;
         for file in 0..self.files {
             let block = Block {
                 file,

@@ -95,7 +95,7 @@ impl<'a> Planner<'a> {
         if is_file {
             settings.sort_by_key(|setting| match setting.name.as_str() {
                 "kb_base" | "unit_base" => 0,
-                "filename" => 2,
+                "filename" | "filename_format" => 2,
                 _ => 1,
             });
         }

@@ -156,11 +156,13 @@ impl Recorder {
         }
     }
 
-    /// Counts an I/O by how many are under way with it.
+    /// Counts I/Os by how many were under way, with them, when they were submitted.
     #[inline]
-    pub(super) fn at_depth(&mut self, depth: usize) {
+    pub(super) fn at_depth(&mut self, depth: usize, ios: usize) {
         let class = depth.checked_ilog2().unwrap_or(0).min(6);
-        count(&mut self.depth_level, class);
+        if let Some(count) = self.depth_level.get_mut(class as usize) {
+            *count += ios as u64;
+        }
     }
 
     /// Counts a submit of that many.
@@ -303,7 +305,7 @@ mod tests {
             ..JobOptions::default()
         });
         for millisecond in 1..=3000 {
-            recorder.at_depth(1);
+            recorder.at_depth(1, 1);
             done(&mut recorder, millisecond * 1_000_000);
         }
         let stats = recorder.finish(3_000_000_000);

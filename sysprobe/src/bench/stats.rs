@@ -94,7 +94,7 @@ pub struct JobStats {
     pub elapsed_s: u64,
     /// Reads and writes.
     pub directions: PerDirection<DirectionStats>,
-    /// `fsync`, `fdatasync` and the last `fsync`.
+    /// `fsync` and `fdatasync`, without those at the end.
     pub sync: SyncStats,
     /// Measured time in milliseconds, summed over the threads.
     pub job_runtime_ms: u64,
@@ -108,7 +108,7 @@ pub struct JobStats {
     pub major_faults: u64,
     /// Page faults that did not.
     pub minor_faults: u64,
-    /// I/Os by how many were under way when they were begun; classes as in [`DEPTH_CLASSES`].
+    /// I/Os and syncs by how many were under way when they were submitted; classes as in [`DEPTH_CLASSES`].
     pub depth_level: [u64; 7],
     /// Submits by how many I/Os they submitted.
     pub depth_submit: [u64; 7],

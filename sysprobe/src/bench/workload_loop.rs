@@ -28,7 +28,8 @@ impl WorkloadLoop<'_> {
         let mut ended = self.steps();
         if ended.is_ok() && self.job.end_fsync && self.limits.writes_begun > 0 {
             self.recorder.set_state(ThreadState::Syncing);
-            ended = self.sync();
+            // It is not counted, as in fio.
+            ended = self.sync_once();
         }
         let stats = self.recorder.finish(self.clock.now_ns());
         (stats, ended.err())
@@ -47,7 +48,7 @@ impl WorkloadLoop<'_> {
                 issued_ns: started_ns,
                 done_ns: self.now_ns,
             };
-            self.recorder.at_depth(1);
+            self.recorder.at_depth(1, 1);
             self.recorder.submitted(1);
             self.recorder.completed(1);
             if self.recorder.ramp_ended(self.now_ns)
@@ -88,9 +89,7 @@ impl WorkloadLoop<'_> {
 
     fn sync(&mut self) -> Result<(), Failure> {
         let started_ns = self.clock.now_ns();
-        self.workload
-            .sync()
-            .map_err(|reason| Failure::at("a sync", &reason))?;
+        self.sync_once()?;
         self.now_ns = self.clock.now_ns();
         self.recorder.sync_done(Times {
             started_ns,
@@ -98,5 +97,11 @@ impl WorkloadLoop<'_> {
             done_ns: self.now_ns,
         });
         Ok(())
+    }
+
+    fn sync_once(&mut self) -> Result<(), Failure> {
+        self.workload
+            .sync()
+            .map_err(|reason| Failure::at("a sync", &reason))
     }
 }

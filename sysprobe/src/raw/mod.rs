@@ -21,5 +21,5 @@ mod usage;
 pub(crate) use buffers::Buffers;
 pub(crate) use map::FileMap;
 pub(crate) use page_buffer::PageBuffer;
-pub(crate) use ring::Ring;
+pub(crate) use ring::{Ring, RingError};
 pub(crate) use usage::ThreadUsage;

@@ -1,7 +1,7 @@
 //! The table of options: the one place that job files and flags, `--help` and the documentation share.
 //!
-//! A setting's name is looked up in [`GROUPS`]; its value is read by [`value`] and laid down in a [`Draft`], the job that
-//! is being described. [`unsupported`] knows the names that fio has and this harness has not.
+//! A setting's name is looked up in [`GROUPS`]; its value is read by `value` and laid down in a [`Draft`], the job that
+//! is being described. `unsupported` knows the names that fio has and this harness has not.
 
 mod draft;
 mod kinds;

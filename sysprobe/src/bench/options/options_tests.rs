@@ -15,6 +15,7 @@ fn examples(name: &str) -> &'static [&'static str] {
         "name" | "description" => &["x", "some text"],
         "directory" => &["/tmp", "a\\:b"],
         "filename" => &["a", "a:b", "a\\:b:c"],
+        "filename_format" => &["x.$jobnum.$filenum"],
         "size" | "io_size" => &["1m", "64k", "50%", "1048576", "2mib"],
         "offset" | "offset_increment" => &["0", "8k", "10%"],
         "filesize" | "key_size" | "value_size" | "memory_budget" => &["4k", "1m"],

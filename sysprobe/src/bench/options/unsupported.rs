@@ -88,7 +88,6 @@ const KNOWN: &[&str] = &[
     "exitall",
     "experimental_verify",
     "file_service_type",
-    "filename_format",
     "fill_fs",
     "flow",
     "flow_id",

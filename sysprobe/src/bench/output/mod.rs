@@ -1,7 +1,7 @@
 //! Reports as fio prints them.
 //!
-//! [`Results`] joins what a run came to with how its jobs are to be printed; [`normal`] is the text for people, [`json`]
-//! for programs, [`terse`] the line of fields. [`start`] is what the text report begins with before anything ran.
+//! [`Results`] joins what a run came to with how its jobs are to be printed; `normal` is the text for people, `json`
+//! for programs, `terse` the line of fields. [`start`] is what the text report begins with before anything ran.
 
 mod groups;
 mod json;

@@ -56,7 +56,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "iodepth_batch_complete_max",
         &[],
         (Text, NUMBER),
-        "all there are",
+        "iodepth_batch_complete_min",
         "Most completions that are taken together",
         |draft, value| {
             draft.job.iodepth_batch_complete_max = Some(value.small_count(0..=65_536)?);

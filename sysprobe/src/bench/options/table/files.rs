@@ -46,11 +46,24 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "filename",
         &[],
         (Text, "files, with colons between them"),
-        "NAME.THREAD.FILE",
+        "by filename_format",
         "Files that all threads of the job share",
         |draft, value| {
             draft.job.filenames = value.names()?.into_iter().map(Into::into).collect();
             Ok(())
+        },
+    ),
+    option(
+        "filename_format",
+        &[],
+        (Text, "text with $jobname, $jobnum, $filenum"),
+        "$jobname.$jobnum.$filenum",
+        "Names of the files where filename is not given",
+        |draft, value| {
+            set(
+                &mut draft.job.filename_format,
+                value.text().map(str::to_owned),
+            )
         },
     ),
     option(
