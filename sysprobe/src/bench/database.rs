@@ -80,7 +80,7 @@ pub struct DatabaseOptions {
 
 impl DatabaseOptions {
     /// Bytes of a value of this job: `value_size`, else what YCSB has, else `bs`.
-    pub fn value_size_bytes(&self, bs_bytes: u64) -> u64 {
+    pub fn effective_value_size_bytes(&self, bs_bytes: u64) -> u64 {
         match self.value_size_bytes {
             Some(size_bytes) => size_bytes,
             None if self.workload.is_ycsb() => YCSB_VALUE_SIZE_BYTES,

@@ -5,7 +5,7 @@
 //! [`JobStats`] for each thread; [`JobStats::add`] joins those of a group. Each thread draws offsets, hands them to an
 //! [engine](crate::io) and keeps its statistics to itself until it ends; only a few counters are shared meanwhile, which
 //! [`RunControl::snapshot`] reads for a progress line. A job whose engine is not made of blocks is a [`Workload`], which
-//! runs under the same limits and is counted the same way.
+//! runs under the same limits and is counted the same way; [`ycsb`] draws what a workload of records does.
 
 pub mod arguments;
 mod block_loop;

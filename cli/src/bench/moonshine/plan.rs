@@ -56,7 +56,7 @@ impl Plan {
         let mix = workload.mix(job.rwmix_read_percent);
         check_mix(job, &mix)?;
         let bs_bytes = job.block_sizes.write.most_bytes;
-        let value_size_bytes = options.value_size_bytes(bs_bytes);
+        let value_size_bytes = options.effective_value_size_bytes(bs_bytes);
         let key_size = size("key_size", options.key_size_bytes, KEY_SIZE_BYTES_MIN)?;
         let value_size = size("value_size", value_size_bytes, VALUE_SIZE_BYTES_MIN)?;
         Ok(Plan {
@@ -119,6 +119,10 @@ fn useless(job: &JobOptions) -> Option<&'static str> {
         (job.direct, "direct"),
         (job.nrfiles != 1, "nrfiles"),
         (job.filesize_bytes.is_some(), "filesize"),
+        (
+            job.filename_format != default.filename_format,
+            "filename_format",
+        ),
         (job.offset != Extent::Bytes(0), "offset"),
         (job.offset_increment.is_some(), "offset_increment"),
         (job.overwrite, "overwrite"),
@@ -145,6 +149,7 @@ fn useless(job: &JobOptions) -> Option<&'static str> {
         (job.sqthread_poll_cpu.is_some(), "sqthread_poll_cpu"),
         (job.hipri, "hipri"),
         (job.refill_buffers, "refill_buffers"),
+        (!job.scramble_buffers, "scramble_buffers"),
     ];
     options
         .into_iter()

@@ -15,7 +15,7 @@ fn of_database(job: &JobOptions, engine: &str) -> String {
         database.workload_name(),
         database.records,
         database.key_size_bytes,
-        database.value_size_bytes(job.block_sizes.write.most_bytes),
+        database.effective_value_size_bytes(job.block_sizes.write.most_bytes),
     )
 }
 

@@ -145,6 +145,24 @@ fn a_stopped_run_loads_no_more_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn a_database_larger_than_its_memory_is_read_from_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = plain(folder.path(), DatabaseWorkload::Get, 2000);
+    job.database.value_size_bytes = Some(1000);
+    let read_bytes = |job: &JobOptions| {
+        let factory = MoonshineFactory::new();
+        factory.prepare(job, &RunControl::new()).unwrap();
+        steps_of(&factory, job, 1, 500).unwrap();
+        let (io, _) = factory.job(job).unwrap().dataset.written();
+        factory.finish(job).unwrap();
+        io.read_bytes
+    };
+    assert_eq!(read_bytes(&job), 0);
+    job.database.memory_budget_bytes = Some(100_000);
+    assert!(read_bytes(&job) > 0);
+}
+
+#[test]
 fn jobs_share_the_database_that_they_name() {
     let folder = tempfile::tempdir().unwrap();
     let mut readers = plain(folder.path(), DatabaseWorkload::Get, 100);
