@@ -41,6 +41,7 @@ rw=randrw
 rwmixread=75
 refill_buffers
 ioengine=mmap
+end_fsync=1
 ";
 
 /// fio, if it is installed in the version that can be compared.

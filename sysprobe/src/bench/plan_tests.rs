@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::super::jobfile;
 use super::super::values::{BlockRange, BufferContent, Extent, JobEngine, PerDirection, Rw};
 use super::*;
@@ -259,4 +261,21 @@ fn every_kind_of_value_arrives() {
     assert_eq!(job.rwmix_read_percent, 70);
     assert_eq!(job.number_ios, Some(1024));
     assert!(job.direct);
+}
+
+proptest! {
+    #[test]
+    fn no_job_file_is_too_strange_to_be_answered(
+        lines in prop::collection::vec("(\\[?[a-z_]{0,10}\\]?)(=?[-0-9a-zA-Z%:,.\"$;# ]{0,12})", 0..8),
+    ) {
+        let _ = planned(&format!("[job]\n{}", lines.join("\n")));
+        let _ = planned(&lines.join("\n"));
+    }
+
+    #[test]
+    fn no_value_is_too_strange_for_any_option(value in ".{0,16}") {
+        for option in options::all() {
+            let _ = planned(&format!("[job]\n{}={value}", option.name));
+        }
+    }
 }
