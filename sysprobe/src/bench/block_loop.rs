@@ -8,16 +8,18 @@ use std::io;
 use rustix::io::Errno;
 
 use super::content::Content;
+use super::failure::Failure;
 use super::job::JobOptions;
 use super::limits::{Limits, Wait};
 use super::offsets::{Block, BlockPicker};
 use super::progress_counters::{RunControl, ThreadState};
+use super::queue::{Queue, Slot};
 use super::random::Random;
 use super::rate::Pacer;
 use super::recorder::{Clock, Recorder, Times};
 use super::stats::JobStats;
 use super::values::Direction;
-use crate::io::{Completion, IoEngine, Kind, Request};
+use crate::io::{IoEngine, Kind, Request};
 
 /// Everything that a thread of blocks works with.
 pub(super) struct BlockLoop<'a> {
@@ -37,42 +39,6 @@ pub(super) struct BlockLoop<'a> {
     pub(super) queue: Queue,
 }
 
-/// The slots and what is under way on them.
-pub(super) struct Queue {
-    slots: Vec<Slot>,
-    free: Vec<usize>,
-    /// Queued since the last submit.
-    unsubmitted: Vec<usize>,
-    /// Completions that the engine gave, and how many of them were taken.
-    done: Vec<Completion>,
-    taken: usize,
-    /// Most to be submitted, least and most to be taken together.
-    batch_submit: usize,
-    batch_complete_least: usize,
-    batch_complete_most: usize,
-    /// A full queue drains to this.
-    low: usize,
-    writes_since_sync: u64,
-    /// The last syncs are not counted, as in fio.
-    is_ending: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    request: Request,
-    /// Bytes that it was to do at first.
-    length: u64,
-    started_ns: u64,
-    issued_ns: u64,
-}
-
-/// What ended a thread before its time.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) errno: i32,
-    pub(super) text: String,
-}
-
 /// Why a pass over the files ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PassEnd {
@@ -80,49 +46,6 @@ enum PassEnd {
     Done,
     /// Time, bytes or a stop ended the thread.
     Limit,
-}
-
-impl Queue {
-    pub(super) fn new(job: &JobOptions, is_synchronous: bool) -> Self {
-        let depth = if is_synchronous {
-            1
-        } else {
-            job.iodepth.max(1)
-        };
-        let slot = Slot {
-            request: Request {
-                kind: Kind::Read,
-                offset: 0,
-                length: 0,
-                file: 0,
-            },
-            length: 0,
-            started_ns: 0,
-            issued_ns: 0,
-        };
-        let least = job.iodepth_batch_complete_min;
-        Queue {
-            slots: vec![slot; depth],
-            free: (0..depth).rev().collect(),
-            unsubmitted: Vec::with_capacity(depth),
-            done: Vec::with_capacity(2 * depth),
-            taken: 0,
-            batch_submit: job.iodepth_batch_submit.clamp(1, depth),
-            batch_complete_least: least.clamp(1, depth),
-            batch_complete_most: job.iodepth_batch_complete_max.unwrap_or(least).max(1),
-            low: job.iodepth_low.unwrap_or(depth),
-            writes_since_sync: 0,
-            is_ending: false,
-        }
-    }
-
-    pub(super) fn depth(&self) -> usize {
-        self.slots.len()
-    }
-
-    fn under_way(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
 }
 
 impl BlockLoop<'_> {
@@ -277,9 +200,10 @@ impl BlockLoop<'_> {
             started_ns,
             issued_ns: started_ns,
         };
-        self.engine
-            .queue(number, &request)
-            .map_err(|error| Failure::of(&request, &error))?;
+        if let Err(error) = self.engine.queue(number, &request) {
+            self.queue.free.push(number);
+            return Err(Failure::of(&request, &error));
+        }
         if self.is_synchronous {
             self.recorder.at_depth(1, 1);
             self.recorder.submitted(1);
@@ -344,9 +268,9 @@ impl BlockLoop<'_> {
             .map_err(|error| Failure::at("waiting for completions", &error))
     }
 
-    /// Waits for completions and takes as many as the job takes together.
+    /// Waits for completions, takes as many as the job takes together and says how many those were.
     #[inline]
-    fn take_completions(&mut self) -> Result<(), Failure> {
+    fn take_completions(&mut self) -> Result<usize, Failure> {
         self.submit()?;
         let least = self.queue.batch_complete_least.min(self.queue.under_way());
         let there = self.queue.done.len() - self.queue.taken;
@@ -375,7 +299,7 @@ impl BlockLoop<'_> {
             self.queue.taken = 0;
         }
         self.recorder.completed(takes);
-        Ok(())
+        Ok(takes)
     }
 
     #[inline]
@@ -437,23 +361,29 @@ impl BlockLoop<'_> {
         slot.request.offset += done as u64;
         slot.request.length -= done;
         let request = slot.request;
+        if let Err(error) = self.engine.queue(number, &request) {
+            self.queue.free.push(number);
+            return Err(Failure::of(&request, &error));
+        }
         self.engine
-            .queue(number, &request)
-            .and_then(|()| self.engine.submit())
-            .map_err(|error| Failure::of(&request, &error))?;
+            .submit()
+            .map_err(|error| Failure::at("submitting", &error))?;
         Ok(())
     }
 
-    /// Takes all that is under way.
+    /// Takes all that is under way; gives the first failure.
     fn drain(&mut self) -> Result<(), Failure> {
         let mut drained = Ok(());
         while self.queue.under_way() > 0 {
             let before = self.queue.under_way();
             let taken = self.take_completions();
-            let is_stuck = self.queue.under_way() == before && taken.is_err();
-            drained = drained.and(taken);
+            let is_stuck = match taken {
+                Ok(taken) => taken == 0,
+                Err(_) => self.queue.under_way() == before,
+            };
+            drained = drained.and(taken.map(drop));
             if is_stuck {
-                break;
+                return drained.and(Err(Failure::broken()));
             }
         }
         drained
@@ -471,37 +401,5 @@ impl BlockLoop<'_> {
             self.drain()?;
         }
         Ok(())
-    }
-}
-
-impl Failure {
-    fn of(request: &Request, error: &io::Error) -> Self {
-        let operation = match request.kind {
-            Kind::Read => "read",
-            Kind::Write => "write",
-            Kind::Sync => "fsync",
-            Kind::DataSync => "fdatasync",
-        };
-        let Request {
-            offset,
-            length,
-            file,
-            ..
-        } = request;
-        Failure {
-            errno: error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
-            text: format!("{operation} of {length} bytes at {offset} in file {file}: {error}"),
-        }
-    }
-
-    pub(super) fn at(operation: &str, error: &dyn std::fmt::Display) -> Self {
-        Failure {
-            errno: Errno::IO.raw_os_error(),
-            text: format!("{operation}: {error}"),
-        }
-    }
-
-    fn broken() -> Self {
-        Failure::at("the queue", &"an engine completed what it was not given")
     }
 }

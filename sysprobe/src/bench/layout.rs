@@ -48,11 +48,29 @@ pub(super) fn prepare(
     control: &RunControl,
     observer: &dyn RunObserver,
 ) -> Result<ThreadFiles, BenchError> {
+    if let Some(folder) = &job.directory
+        && !folder.is_dir()
+    {
+        let reason = format!("directory {} is not there", folder.display());
+        return Err(wrong(job, reason));
+    }
     let mut existing = Vec::new();
     for path in paths(job, thread) {
         existing.push(look_up(job, path)?);
     }
     let ranges = ranges(job, thread, &existing)?;
+    let of_parts: u64 = ranges.iter().map(|range| range.size).sum();
+    let size = match job.size {
+        Some(Extent::Bytes(size)) => size.min(of_parts),
+        _ => of_parts,
+    };
+    let least = least_block(job.rw, &job.block_sizes);
+    if size < least {
+        return Err(wrong(
+            job,
+            format!("blocks of {least} bytes don't fit in {size} bytes of files"),
+        ));
+    }
     let too_small: Vec<bool> = existing
         .iter()
         .zip(&ranges)
@@ -84,18 +102,6 @@ pub(super) fn prepare(
             path: file.path,
             range,
         });
-    }
-    let of_parts: u64 = files.iter().map(|file| file.range.size).sum();
-    let size = match job.size {
-        Some(Extent::Bytes(size)) => size.min(of_parts),
-        _ => of_parts,
-    };
-    let least = least_block(job.rw, &job.block_sizes);
-    if size < least {
-        return Err(wrong(
-            job,
-            format!("blocks of {least} bytes don't fit in {size} bytes of files"),
-        ));
     }
     Ok(ThreadFiles { files, size })
 }

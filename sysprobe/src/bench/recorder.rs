@@ -204,7 +204,11 @@ impl Recorder {
             threads: 1,
             directions: self.directions,
             sync: self.sync,
-            job_runtime_ms: runtime_ms,
+            job_runtime_ms: if self.is_measuring {
+                runtime_ms.max(1)
+            } else {
+                0
+            },
             user_time: usage.user_time,
             system_time: usage.system_time,
             context_switches: usage.context_switches,

@@ -339,6 +339,29 @@ fn a_job_that_cannot_begin_keeps_all_from_beginning() {
     assert_eq!(written, 0);
 }
 
+#[test]
+fn folders_and_sizes_that_are_not_there_are_told() {
+    let folder = folder();
+    let missing = job(&folder.path().join("missing"), Rw::Write);
+    let empty = JobOptions {
+        size: None,
+        ..job(folder.path(), Rw::Read)
+    };
+    let too_great = JobOptions {
+        size: Some(Extent::Bytes(BLOCK / 2)),
+        ..job(folder.path(), Rw::Read)
+    };
+    for (bad, word) in [
+        (missing, "missing"),
+        (empty, "needs size"),
+        (too_great, "don't fit"),
+    ] {
+        let refused = run_jobs(&[bad], &[], &RunControl::new(), &()).unwrap_err();
+        assert!(matches!(refused, BenchError::Options { .. }), "{refused}");
+        assert!(refused.to_string().contains(word), "{refused}");
+    }
+}
+
 #[derive(Default)]
 struct Counting {
     syncs: AtomicU64,

@@ -4,7 +4,6 @@ use super::error::BenchError;
 use super::job::JobOptions;
 use super::values::{BlockRange, Distribution, Extent, JobEngine, PerDirection};
 use super::workload::WorkloadFactory;
-use crate::io::EngineName;
 
 /// Most threads of a run.
 const THREADS_MAX: usize = 4096;
@@ -117,13 +116,7 @@ fn check_job(job: &JobOptions) -> Result<(), String> {
     if job.rwmix_read_percent > 100 {
         return Err("rwmixread is more than 100".into());
     }
-    check_distribution(job.random_distribution)?;
-    match &job.ioengine {
-        JobEngine::Io(EngineName::Mmap) if job.iodepth > 1 => {
-            Err("ioengine mmap does one I/O at a time: iodepth must be 1".into())
-        }
-        _ => Ok(()),
-    }
+    check_distribution(job.random_distribution)
 }
 
 fn check_distribution(distribution: Distribution) -> Result<(), String> {

@@ -3,14 +3,16 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::block_loop::{BlockLoop, Failure, Queue};
+use super::block_loop::BlockLoop;
 use super::content::Content;
 use super::error::BenchError;
+use super::failure::Failure;
 use super::job::JobOptions;
 use super::layout::{self, ThreadFiles};
 use super::limits::{Limits, Wait};
 use super::offsets::{BlockPicker, FileRange};
 use super::progress_counters::{RunControl, ThreadCounters};
+use super::queue::Queue;
 use super::random::{Random, thread_seed};
 use super::rate::Pacer;
 use super::recorder::{Clock, Recorder};

@@ -1,6 +1,6 @@
 //! The hot loop of a thread whose engine is not made of blocks.
 
-use super::block_loop::Failure;
+use super::failure::Failure;
 use super::job::JobOptions;
 use super::limits::{Limits, Wait};
 use super::progress_counters::{RunControl, ThreadState};
