@@ -15,6 +15,8 @@
 )]
 
 mod bad_input;
+mod bench;
+mod bench_database;
 mod moonshine;
 mod orders;
 mod pgbench;

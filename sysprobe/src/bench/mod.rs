@@ -5,18 +5,47 @@
 //! [`JobStats`] for each thread; [`JobStats::add`] joins those of a group. Each thread draws offsets, hands them to an
 //! [engine](crate::io) and keeps its statistics to itself until it ends; only a few counters are shared meanwhile, which
 //! [`RunControl::snapshot`] reads for a progress line. A job whose engine is not made of blocks is a [`Workload`], which
-//! runs under the same limits and is counted the same way.
+//! runs under the same limits and is counted the same way; [`ycsb`] draws what a workload of records does.
 
+pub mod arguments;
+mod block_loop;
+mod content;
+mod database;
+mod disk_util;
+mod distribution;
 mod error;
+mod failure;
 mod job;
+pub mod jobfile;
+mod layout;
+mod limits;
+mod offsets;
+pub mod options;
+pub mod output;
+mod plan;
+pub mod progress;
 mod progress_counters;
+mod queue;
+mod random;
+mod random_map;
+mod rate;
+mod recorder;
 mod run;
+mod schedule;
+pub mod settings;
 mod stats;
+mod thread;
+pub mod units;
 mod values;
 mod workload;
+mod workload_loop;
+pub mod ycsb;
+mod zipf;
 
+pub use database::{DatabaseOptions, DatabaseWorkload};
 pub use error::BenchError;
 pub use job::{JobOptions, PERCENTILES_DEFAULT};
+pub use plan::{Plan, Planner};
 pub use progress_counters::{RunControl, Snapshot, ThreadSnapshot, ThreadState};
 pub use run::{RunObserver, run_jobs};
 pub use stats::{
@@ -24,7 +53,11 @@ pub use stats::{
     LATENCY_CLASSES_NS, LATENCY_CLASSES_US, LatencyShares, RunReport, SampleStats, SyncStats,
 };
 pub use values::{
-    BlockRange, BufferContent, DatabaseOptions, DatabaseWorkload, Direction, Distribution, Extent,
-    FadviseHint, Fallocate, JobEngine, PerDirection, Rw, StartDelay, SyncMode,
+    BlockRange, BufferContent, Direction, Distribution, Extent, FadviseHint, Fallocate, JobEngine,
+    PerDirection, Rw, StartDelay, SyncMode,
 };
 pub use workload::{OperationDone, Workload, WorkloadFactory};
+pub use zipf::Zipf;
+
+#[cfg(test)]
+mod run_tests;

@@ -140,8 +140,8 @@ impl Extent {
     }
 }
 
-/// Block sizes of a direction, drawn evenly from multiples of the smallest (`bsrange`); one size where both are the
-/// same (`bs`).
+/// Block sizes of a direction: multiples of the smallest, up to the greatest (`bsrange`); one size where both are the
+/// same (`bs`). As in fio, the greatest is drawn somewhat more often than the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct BlockRange {
     /// Smallest, in bytes.
@@ -265,74 +265,4 @@ pub struct StartDelay {
     pub least: Duration,
     /// Longest.
     pub most: Duration,
-}
-
-/// What the engine `moonshine` does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DatabaseWorkload {
-    /// Half reads, half updates.
-    #[default]
-    YcsbA,
-    /// 95 % reads, 5 % updates.
-    YcsbB,
-    /// Reads only.
-    YcsbC,
-    /// 95 % reads of the latest, 5 % inserts.
-    YcsbD,
-    /// 95 % short scans, 5 % inserts.
-    YcsbE,
-    /// Half reads, half read-modify-writes.
-    YcsbF,
-    /// Puts only.
-    Put,
-    /// Gets only.
-    Get,
-    /// Scans only.
-    Scan,
-    /// Gets and puts by `rwmixread`.
-    Mixed,
-}
-
-impl DatabaseWorkload {
-    /// All, with their names in job files.
-    pub const NAMES: [(&'static str, DatabaseWorkload); 10] = [
-        ("ycsb-a", DatabaseWorkload::YcsbA),
-        ("ycsb-b", DatabaseWorkload::YcsbB),
-        ("ycsb-c", DatabaseWorkload::YcsbC),
-        ("ycsb-d", DatabaseWorkload::YcsbD),
-        ("ycsb-e", DatabaseWorkload::YcsbE),
-        ("ycsb-f", DatabaseWorkload::YcsbF),
-        ("put", DatabaseWorkload::Put),
-        ("get", DatabaseWorkload::Get),
-        ("scan", DatabaseWorkload::Scan),
-        ("mixed", DatabaseWorkload::Mixed),
-    ];
-}
-
-/// The options of the engine `moonshine` alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DatabaseOptions {
-    /// `workload`.
-    pub workload: DatabaseWorkload,
-    /// `records`: rows that are there before the job begins.
-    pub records: u64,
-    /// `value_size`: bytes of a value.
-    pub value_size_bytes: u64,
-    /// `scan_length`: most rows of a scan.
-    pub scan_rows_max: u64,
-    /// `batch`: puts that share a transaction.
-    pub batch: u64,
-}
-
-impl Default for DatabaseOptions {
-    fn default() -> Self {
-        DatabaseOptions {
-            workload: DatabaseWorkload::default(),
-            records: 100_000,
-            value_size_bytes: 1000,
-            scan_rows_max: 100,
-            batch: 1,
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The seam for engines that are not made of blocks.
 
 use super::job::JobOptions;
+use super::progress_counters::RunControl;
 use super::values::Direction;
 
 /// One operation that a workload carried out.
@@ -35,11 +36,18 @@ pub trait WorkloadFactory: Sync {
     fn name(&self) -> &'static str;
 
     /// Called once a job before any of its threads begins, outside of all measured time: opens and fills what the
-    /// threads share.
+    /// threads share. Returns early where `control` asks the run to stop: no thread then carries out anything.
     ///
     /// # Errors
     /// Says what went wrong; no job of the run then goes on.
-    fn prepare(&self, job: &JobOptions) -> Result<(), String>;
+    fn prepare(&self, job: &JobOptions, control: &RunControl) -> Result<(), String>;
+
+    /// What `size` is where the job does not give it, and what its `io_size` in percent is a share of: bytes that one
+    /// thread does in all. Asked when the job is prepared; `None` where only a limit that the job gives ends it.
+    fn size_bytes(&self, job: &JobOptions) -> Option<u64> {
+        let _ = job;
+        None
+    }
 
     /// The work of one thread of a prepared job; `thread` counts from 0 to `numjobs`.
     ///
