@@ -142,9 +142,9 @@ impl ProfileFile {
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
-    pub fn of_database(folder: &Path) -> Result<Option<Profile>, ProfileError> {
+    pub fn of_database(folder: &Path) -> Result<Option<Self>, ProfileError> {
         match Self::load(&folder.join(PROFILE_FILE_NAME)) {
-            Ok(file) => Ok(Some(file.profile())),
+            Ok(file) => Ok(Some(file)),
             Err(ProfileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(None)
             }
@@ -184,8 +184,8 @@ mod tests {
     #[test]
     fn a_profile_comes_back() {
         let (folder, _) = saved(|_| ());
-        let profile = ProfileFile::of_database(folder.path()).unwrap().unwrap();
-        assert_eq!(profile, Profile::measured(65_536, 4, 1));
+        let file = ProfileFile::of_database(folder.path()).unwrap().unwrap();
+        assert_eq!(file.profile(), Profile::measured(65_536, 4, 1));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(
             ProfileFile::of_database(&folder.path().join("none"))

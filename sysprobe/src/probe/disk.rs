@@ -50,6 +50,16 @@ pub enum Medium {
     Remote,
 }
 
+impl Medium {
+    /// What lies under a folder that exists. Writes nothing.
+    ///
+    /// # Errors
+    /// As the system answers.
+    pub fn of(folder: &Path) -> io::Result<Self> {
+        medium(folder)
+    }
+}
+
 /// The device under a folder, reached by a temporary file.
 #[derive(Debug)]
 pub struct Disk {
