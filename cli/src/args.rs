@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use moonshine_query::OutputFormat;
 
+use crate::config::ProfileSetting;
+
 /// Live change streams as Apache Iceberg tables.
 #[derive(Debug, Parser)]
 #[command(name = "moonshine", version, max_term_width = 100)]
@@ -58,6 +60,10 @@ pub(crate) struct OneTableArguments {
     /// The engine's folder
     #[arg(long, requires = "from", default_value = "./data")]
     pub(crate) database: PathBuf,
+    /// What a new database is laid out from: measure, safe-defaults, or the path of a profile; by default PROFILE.toml in
+    /// its folder if it is there, else measure, which takes up to 10 s
+    #[arg(long, requires = "from", value_name = "measure|safe-defaults|FILE")]
+    pub(crate) profile: Option<ProfileSetting>,
     /// The folder of the Iceberg tables
     #[arg(long, requires = "from")]
     pub(crate) warehouse: Option<PathBuf>,

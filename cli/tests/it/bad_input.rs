@@ -248,6 +248,7 @@ fn a_postgres_server_that_does_not_answer_is_named() {
 fn postgres_config(url: &str, table: &str) -> String {
     format!(
         "database: ./data
+profile: safe-defaults
 postgres: {{ url: '{url}', tables: ['{table}'] }}
 iceberg: {{ warehouse_path: ./warehouse }}
 "

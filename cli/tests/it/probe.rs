@@ -42,7 +42,7 @@ fn a_probe_leaves_its_profile_alone_and_a_new_database_takes_it() {
     );
 
     workplace.write("orders.jsonl", orders::events(1..=5));
-    workplace.write("sync.yaml", orders::config(""));
+    workplace.write("sync.yaml", orders::config_without_profile());
     workplace
         .run(&["sync", "sync.yaml", "--once"])
         .assert_success();
@@ -60,7 +60,7 @@ fn a_damaged_profile_stops_a_sync_before_it_makes_anything() {
         "checksum = \"00\"\nversion = 1\ns_paral = 4\n",
     );
     workplace.write("orders.jsonl", orders::events(1..=5));
-    workplace.write("sync.yaml", orders::config(""));
+    workplace.write("sync.yaml", orders::config_without_profile());
     let outcome = workplace.run(&["sync", "sync.yaml", "--once"]);
     outcome.assert_error(&["PROFILE.toml", "damaged", "moonshine probe"]);
     assert_eq!(outcome.status.code(), Some(2));

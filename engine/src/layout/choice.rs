@@ -50,7 +50,6 @@ pub(crate) fn profile_for(choice: &ProfileChoice, io: &dyn Io, folder: &Path) ->
         s_size_bytes = profile.s_size_bytes(),
         s_paral = profile.s_paral(),
         source = %profile.provenance(),
-        method = profile.method(),
         "laid out a new database"
     );
     profile

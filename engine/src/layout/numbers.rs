@@ -25,8 +25,8 @@ const BLOCK_SIZE_BYTES_LIMIT: u64 = 16 * MIB;
 /// Blocks that may wait: one is written while the next ones gather.
 const BLOCKS_PER_QUEUE: u64 = 4;
 
-/// Reads go through the page cache, which reads ahead within one read and waits between two: smaller pieces would have
-/// the device idle more often, however small its S-Size is.
+/// All of a segment is wanted, so a piece has only to be no smaller than S-Size. 1 MiB keeps the pieces, each a system
+/// call and a hand-over between threads, few where S-Size is small.
 const RECOVERY_READ_SIZE_BYTES_MIN: u64 = MIB;
 
 /// What a number of the layout counts.
