@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Measure a folder's device and the cores: S-Size, S-Paral, and the curves they come from
     Probe(ProbeArguments),
+    /// Say what a database was laid out from, which number came from where, and what lies in it
+    Inspect(InspectArguments),
     /// Print the JSON Schema of the configuration file
     ConfigSchema,
 }
@@ -105,6 +107,15 @@ pub(crate) struct ProbeArguments {
     /// Write the profile there; a new database takes it from PROFILE.toml in its folder
     #[arg(long, value_name = "FILE")]
     pub(crate) profile: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    /// The database's folder. Nothing in it is changed, and a running sync is not disturbed
+    pub(crate) database: PathBuf,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

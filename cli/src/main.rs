@@ -1,16 +1,19 @@
 //! The `moonshine` program.
 //!
 //! [`args`] says which commands and flags there are; [`config`] reads the configuration file that most of them name;
-//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`probe`] measures the machine. Whatever stops a command is one line on
-//! standard error and an exit status: 2 for what the user has to mend (arguments, configuration, SQL), 1 for the rest.
+//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`probe`] measures the machine, [`inspect`] says what a
+//! database was laid out from. Whatever stops a command is one line on standard error and an exit status: 2 for what the
+//! user has to mend (arguments, configuration, SQL), 1 for the rest.
 
 mod args;
 mod config;
 mod error;
+mod inspect;
 mod log;
 mod probe;
 mod query;
 mod sync;
+mod units;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
     if let Command::Probe(arguments) = &arguments.command {
         return probe::run(arguments);
     }
+    if let Command::Inspect(arguments) = &arguments.command {
+        return inspect::run(arguments);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -48,7 +54,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         match arguments.command {
             Command::Sync(arguments) => sync::run(arguments).await,
             Command::Query(arguments) => query::run(arguments).await,
-            Command::Probe(_) | Command::ConfigSchema => Ok(()),
+            Command::Probe(_) | Command::Inspect(_) | Command::ConfigSchema => Ok(()),
         }
     })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::cache::record_store::LogSegment;
 use crate::cache::table::TableState;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
@@ -179,6 +180,14 @@ impl Database {
     /// The numbers that follow from its profile.
     pub fn layout(&self) -> &Layout {
         &self.shared().layout
+    }
+
+    /// The segments of the log, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses one.
+    pub fn log_segments(&self) -> Result<Vec<LogSegment>> {
+        self.shared().records.log_segments()
     }
 
     /// Creates a table, durably. One that exists with the same schema is returned as it is.

@@ -49,6 +49,7 @@ mod snapshot;
 mod transaction;
 mod value;
 
+pub use cache::record_store::LogSegment;
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};

@@ -2,7 +2,7 @@
 
 use moonshine_sysprobe::Report;
 
-use super::text::size;
+use crate::units::size;
 
 /// Paragraphs about the numbers of this report.
 pub(super) fn explain(report: &Report) -> String {

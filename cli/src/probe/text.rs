@@ -10,6 +10,8 @@ use moonshine_sysprobe::probe::report::CurveReport;
 use moonshine_sysprobe::sweep::Varies;
 use moonshine_sysprobe::{Finding, Report};
 
+use crate::units::size;
+
 /// Characters of the longest bar.
 const BAR_WIDTH: usize = 32;
 const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
@@ -164,19 +166,6 @@ fn bar(share: f64) -> String {
     bar + &" ".repeat(BAR_WIDTH.saturating_sub(width))
 }
 
-/// Bytes in the largest unit that divides them.
-pub(super) fn size(bytes: u64) -> String {
-    if bytes >= 1 << 30 && bytes.is_multiple_of(1 << 30) {
-        format!("{} GiB", bytes >> 30)
-    } else if bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) {
-        format!("{} MiB", bytes >> 20)
-    } else if bytes >= 1 << 10 && bytes.is_multiple_of(1 << 10) {
-        format!("{} KiB", bytes >> 10)
-    } else {
-        format!("{bytes} bytes")
-    }
-}
-
 fn finding_text(finding: &Finding) -> String {
     match finding {
         Finding::Buffered => {
@@ -215,18 +204,5 @@ mod tests {
         }
         assert_eq!(bar(0.5).trim_end().chars().count(), BAR_WIDTH / 2);
         assert_eq!(bar(1.0), "█".repeat(BAR_WIDTH));
-    }
-
-    #[test]
-    fn sizes_keep_every_byte() {
-        for (bytes, expected) in [
-            (4096, "4 KiB"),
-            (1 << 20, "1 MiB"),
-            (3 << 30, "3 GiB"),
-            (1025, "1025 bytes"),
-            (0, "0 bytes"),
-        ] {
-            assert_eq!(size(bytes), expected);
-        }
     }
 }

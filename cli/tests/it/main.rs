@@ -15,6 +15,7 @@
 )]
 
 mod bad_input;
+mod inspect;
 mod moonshine;
 mod orders;
 mod pgbench;

@@ -50,6 +50,18 @@ fn a_probe_leaves_its_profile_alone_and_a_new_database_takes_it() {
         orders::query_row_count(&workplace),
         Some(orders::row_count(5))
     );
+    let outcome = workplace.run(&["inspect", "data", "--json"]);
+    let found: Value = serde_json::from_slice(&outcome.assert_success().stdout).unwrap();
+    assert_eq!(found["profile"]["from"], "measured");
+    assert_eq!(found["profile"]["s_size_bytes"], s_size_bytes);
+    assert_eq!(found["profile"]["s_paral"], s_paral);
+    assert_eq!(found["profile"]["measured_at"], report["measured_at"]);
+
+    // The database keeps what it was made with, so nothing that becomes of the file stands in its way.
+    workplace.write("data/PROFILE.toml", "damaged");
+    workplace
+        .run(&["sync", "sync.yaml", "--once"])
+        .assert_success();
 }
 
 #[test]

@@ -9,8 +9,8 @@ const MIB: u64 = 1 << 20;
 const S_SIZES_PER_SEGMENT: u64 = 256;
 /// Below this, segments would be too many: each is an open file.
 const SEGMENT_SIZE_BYTES_MIN: u64 = 16 * MIB;
-/// A start holds one segment in memory.
-const SEGMENT_SIZE_BYTES_LIMIT: u64 = 256 * MIB;
+/// A start holds one segment in memory: half of what rows may take there by default.
+const SEGMENT_SIZE_BYTES_LIMIT: u64 = 128 * MIB;
 
 /// Commit batches in a block. A commit batch is what the device writes in the time that one sync costs, so with n of
 /// them the sync is a share of 1 / (n + 1) of the block's time: below 5 %, as S-Size is the block that reaches 95 %.
@@ -41,7 +41,7 @@ pub enum Unit {
 /// A number of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayoutNumber {
-    /// Its name.
+    /// Its name, that of the field of [`Layout`].
     pub name: &'static str,
     /// The number.
     pub value: u64,
@@ -74,7 +74,7 @@ pub struct Layout {
     /// It never changes, since the order of rows in the log follows from it.
     pub shard_count: LayoutNumber,
     /// A segment of the log ends before it would grow beyond this, unless one block alone is larger: 256 × S-Size, at
-    /// least 16 MiB and at most 256 MiB.
+    /// least 16 MiB and at most 128 MiB.
     pub log_segment_size_bytes: LayoutNumber,
     /// Most bytes of records that one group commit writes and syncs at once, unless one record alone is larger: 20 ×
     /// commit batch in whole S-Sizes, or 64 × S-Size where that was not measured; at least 1 MiB and at most 16 MiB.
@@ -105,11 +105,11 @@ impl Layout {
         let bytes = |name, value, formula| number(name, value, Unit::Bytes, formula);
         let (block_size_bytes, block_formula) = block_size(profile);
         let segment_of_profile = bytes(
-            "log segment",
+            "log_segment_size_bytes",
             s_size_bytes
                 .saturating_mul(S_SIZES_PER_SEGMENT)
                 .clamp(SEGMENT_SIZE_BYTES_MIN, SEGMENT_SIZE_BYTES_LIMIT),
-            "256 × S-Size, from 16 MiB to 256 MiB",
+            "256 × S-Size, from 16 MiB to 128 MiB",
         );
         let log_segment_size_bytes = match segment_size_bytes {
             None => segment_of_profile,
@@ -122,25 +122,29 @@ impl Layout {
         };
         Layout {
             shard_count: number(
-                "shards of a table",
+                "shard_count",
                 1 << shard_bits,
                 Unit::Count,
                 "S-Paral at creation",
             ),
             log_segment_size_bytes,
-            commit_block_size_bytes: bytes("commit block", block_size_bytes, block_formula),
+            commit_block_size_bytes: bytes(
+                "commit_block_size_bytes",
+                block_size_bytes,
+                block_formula,
+            ),
             commit_queue_size_bytes: bytes(
-                "commit queue",
+                "commit_queue_size_bytes",
                 block_size_bytes * BLOCKS_PER_QUEUE,
                 "4 × commit block",
             ),
             recovery_read_size_bytes: bytes(
-                "recovery read",
+                "recovery_read_size_bytes",
                 s_size_bytes.max(RECOVERY_READ_SIZE_BYTES_MIN),
                 "S-Size, at least 1 MiB",
             ),
             recovery_threads: number(
-                "recovery threads",
+                "recovery_threads",
                 u64::from(profile.s_paral()),
                 Unit::Count,
                 "S-Paral",
@@ -204,8 +208,8 @@ mod tests {
             (4 << 10, 16, 1, 1),
             (128 << 10, 32, 8, 1),
             (256 << 10, 64, 16, 1),
-            (4 << 20, 256, 16, 4),
-            (u64::MAX, 256, 16, u64::MAX / MIB),
+            (4 << 20, 128, 16, 4),
+            (u64::MAX, 128, 16, u64::MAX / MIB),
         ] {
             let layout = layout(s_size_bytes, 4);
             assert_eq!(layout.log_segment_size_bytes.value, segment_mib * MIB);
