@@ -104,6 +104,9 @@ pub(crate) struct ProbeArguments {
     /// Say in words what was measured and what it is for
     #[arg(long, conflicts_with = "json")]
     pub(crate) explain: bool,
+    /// Write the curves there, as one page: .html with tables and explanation, or .svg
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// Write the profile there; a new database takes it from PROFILE.toml in its folder
     #[arg(long, value_name = "FILE")]
     pub(crate) profile: Option<PathBuf>,

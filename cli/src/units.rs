@@ -23,9 +23,61 @@ pub(crate) fn size_rounded(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
+/// Bytes a second, with three digits that count.
+pub(crate) fn bandwidth(bytes_per_second: f64) -> String {
+    scaled(
+        bytes_per_second,
+        &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")],
+    )
+}
+
+/// Microseconds as the unit that suits them, with three digits that count.
+pub(crate) fn microseconds(us: f64) -> String {
+    scaled(us, &[(1e6, "s"), (1e3, "ms"), (1.0, "µs")])
+}
+
+fn scaled(value: f64, units: &[(f64, &str)]) -> String {
+    // Rounded first: 999.9 of a unit is 1 of the next.
+    let fitting = units.iter().find(|(unit, _)| value >= unit * 0.9995);
+    let Some((unit, name)) = fitting.or(units.last()) else {
+        return value.to_string();
+    };
+    let value = value / unit;
+    let digits = if value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    format!("{text} {name}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_and_times_have_three_digits() {
+        for (value, expected) in [
+            (1e6, "1 MB/s"),
+            (999_900_000.0, "1 GB/s"),
+            (123_456_789.0, "123 MB/s"),
+            (1_234_567.0, "1.23 MB/s"),
+            (20_000.0, "20 kB/s"),
+            (0.0, "0 B/s"),
+        ] {
+            assert_eq!(bandwidth(value), expected);
+        }
+        assert_eq!(microseconds(85.04), "85 µs");
+        assert_eq!(microseconds(1_540.0), "1.54 ms");
+    }
 
     #[test]
     fn sizes_keep_every_byte() {

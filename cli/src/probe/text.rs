@@ -6,11 +6,11 @@ use moonshine_sysprobe::cpu::Work;
 use moonshine_sysprobe::device::{Operation, Pattern};
 use moonshine_sysprobe::disk::IoMode;
 use moonshine_sysprobe::drift::Drift;
-use moonshine_sysprobe::probe::report::CurveReport;
+use moonshine_sysprobe::probe::report::{CurveReport, PointReport};
 use moonshine_sysprobe::sweep::Varies;
 use moonshine_sysprobe::{Finding, Report};
 
-use crate::units::size;
+use crate::units::{bandwidth, size};
 
 /// Characters of the longest bar.
 const BAR_WIDTH: usize = 32;
@@ -57,19 +57,14 @@ fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
             latency.p999_us
         )?;
     }
-    writeln!(text, "\ncores                 one core    all cores")?;
+    writeln!(
+        text,
+        "\ncores                    one core          all cores"
+    )?;
     for speed in &report.cpu {
-        let (name, unit, scale) = match speed.work {
-            Work::Hash => ("xxh3", "GB/s", 1e9),
-            Work::Sort => ("sort", "Mkeys/s", 1e6),
-            Work::Copy => ("memory copy", "GB/s", 1e9),
-        };
-        writeln!(
-            text,
-            "{name:>14}  {:>13.1}  {:>11.1}  {unit}",
-            speed.one_core_per_second / scale,
-            speed.all_cores_per_second / scale
-        )?;
+        let (name, one) = work_rate(speed.work, speed.one_core_per_second);
+        let (_, all) = work_rate(speed.work, speed.all_cores_per_second);
+        writeln!(text, "{name:>14}  {one:>17}  {all:>17}")?;
     }
     writeln!(
         text,
@@ -95,43 +90,17 @@ fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 fn write_curve(text: &mut String, curve: &CurveReport) -> std::fmt::Result {
-    let pattern = match curve.pattern {
-        Pattern::Sequential => "sequential",
-        Pattern::Random => "random",
-    };
-    let operation = match curve.operation {
-        Operation::Read => "read",
-        Operation::Write => "write",
-    };
-    let load = curve.points.first().map(|point| point.load);
-    let (varies, fixed) = match curve.varies {
-        Varies::BlockSize => (
-            "block size",
-            load.map(|load| format!("{} threads", load.threads)),
-        ),
-        Varies::Threads => (
-            "threads",
-            load.map(|load| format!("blocks of {}", size(load.block_size_bytes))),
-        ),
-    };
-    let title = format!(
-        "{pattern} {operation} over {varies}, {}",
-        fixed.unwrap_or_default()
-    );
+    let title = curve_title(curve);
     writeln!(
         text,
         "{title:<62}MB/s      IOPS    p50 µs    p99 µs  p99.9 µs"
     )?;
     let maximum = curve.knee.map_or(0.0, |knee| knee.maximum);
     for point in &curve.points {
-        let (setting, knee_setting) = match curve.varies {
-            Varies::BlockSize => (
-                size(point.load.block_size_bytes),
-                point.load.block_size_bytes,
-            ),
-            Varies::Threads => (point.load.threads.to_string(), point.load.threads),
-        };
-        let is_knee = curve.knee.is_some_and(|knee| knee.setting == knee_setting);
+        let setting = point_setting(curve, point);
+        let is_knee = curve
+            .knee
+            .is_some_and(|knee| knee.setting == point_number(curve, point));
         let median = point.bytes_per_second.median;
         write!(
             text,
@@ -153,6 +122,59 @@ fn write_curve(text: &mut String, curve: &CurveReport) -> std::fmt::Result {
     Ok(())
 }
 
+/// What a curve shows, and under what load.
+pub(super) fn curve_title(curve: &CurveReport) -> String {
+    let pattern = match curve.pattern {
+        Pattern::Sequential => "sequential",
+        Pattern::Random => "random",
+    };
+    let operation = match curve.operation {
+        Operation::Read => "read",
+        Operation::Write => "write",
+    };
+    let load = curve.points.first().map(|point| point.load);
+    let (varies, fixed) = match curve.varies {
+        Varies::BlockSize => (
+            "block size",
+            load.map(|load| format!("{} threads", load.threads)),
+        ),
+        Varies::Threads => (
+            "threads",
+            load.map(|load| format!("blocks of {}", size(load.block_size_bytes))),
+        ),
+    };
+    format!(
+        "{pattern} {operation} over {varies}, {}",
+        fixed.unwrap_or_default()
+    )
+}
+
+/// A point's place on its curve.
+pub(super) fn point_number(curve: &CurveReport, point: &PointReport) -> u64 {
+    match curve.varies {
+        Varies::BlockSize => point.load.block_size_bytes,
+        Varies::Threads => point.load.threads,
+    }
+}
+
+/// A point's place on its curve, in words.
+pub(super) fn point_setting(curve: &CurveReport, point: &PointReport) -> String {
+    let number = point_number(curve, point);
+    match curve.varies {
+        Varies::BlockSize => size(number),
+        Varies::Threads => number.to_string(),
+    }
+}
+
+/// A work's name and its rate.
+pub(super) fn work_rate(work: Work, per_second: f64) -> (&'static str, String) {
+    match work {
+        Work::Hash => ("xxh3", bandwidth(per_second)),
+        Work::Sort => ("sort", format!("{:.1} Mkeys/s", per_second / 1e6)),
+        Work::Copy => ("memory copy", bandwidth(per_second)),
+    }
+}
+
 /// A bar of a share from 0 to 1, padded to its whole width.
 fn bar(share: f64) -> String {
     let eighths = (share.clamp(0.0, 1.0) * (BAR_WIDTH * 8) as f64).round() as usize;
@@ -166,7 +188,7 @@ fn bar(share: f64) -> String {
     bar + &" ".repeat(BAR_WIDTH.saturating_sub(width))
 }
 
-fn finding_text(finding: &Finding) -> String {
+pub(super) fn finding_text(finding: &Finding) -> String {
     match finding {
         Finding::Buffered => {
             "O_DIRECT was refused: the page cache was measured along with the device, so the numbers are a guess".into()
