@@ -23,6 +23,11 @@ pub(crate) fn size_rounded(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
+/// The name of a field as people read it; sizes carry their unit beside the number.
+pub(crate) fn label(field: &str) -> String {
+    field.trim_end_matches("_bytes").replace('_', " ")
+}
+
 /// Bytes a second, with three digits that count.
 pub(crate) fn bandwidth(bytes_per_second: f64) -> String {
     scaled(

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Inspection, LayoutFact, PendingFacts, TableFacts};
-use crate::units::{size, size_rounded};
+use crate::units::{label, size, size_rounded};
 
 /// Segments of the log that are listed one by one; of more, only their number.
 const SEGMENTS_LISTED_MAX: usize = 8;
@@ -74,7 +74,7 @@ fn write_layout(text: &mut String, layout: &[LayoutFact]) -> std::fmt::Result {
             "bytes" => size(number.value),
             _ => number.value.to_string(),
         };
-        let name = number.name.trim_end_matches("_bytes").replace('_', " ");
+        let name = label(number.name);
         writeln!(
             text,
             "{name:<18}  {value:>10}  {:<12}  {}",

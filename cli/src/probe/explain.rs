@@ -1,8 +1,9 @@
 //! What was measured, in words.
 
+use moonshine_engine::{Layout, StoredProfile, Unit};
 use moonshine_sysprobe::Report;
 
-use crate::units::size;
+use crate::units::{label, size};
 
 /// Paragraphs about the numbers of this report.
 pub(super) fn explain(report: &Report) -> String {
@@ -22,15 +23,16 @@ machine has {cores} cores; the greater one, rounded up to a power of two. Asynch
 
 Commit batch: a commit waits for write + fdatasync. {commit}
 
-What the engine does with it. A database that is created while a profile lies in its folder as PROFILE.toml divides
-each table's rows among S-Paral shards, and keeps that number for its life. S-Size is not used yet. To measure for a
-database: moonshine probe DIR --profile DIR/PROFILE.toml, before its first sync.
+What the engine does with it. A new database measures its own folder once, or takes a profile that is given to it, and
+keeps the numbers for its life; 'moonshine inspect' shows them. From these numbers it would be laid out so:
+{layout}
 ",
         file = size(report.file_size_bytes),
         s_size = size(profile.s_size_bytes),
         s_paral = profile.s_paral,
         io_threads = report.io_threads,
         cores = report.machine.cores,
+        layout = layout_lines(report),
         commit = match report.commit_batch_bytes {
             Some(bytes) => format!(
                 "Up to {} can share one for at most twice the time of the smallest.",
@@ -39,4 +41,18 @@ database: moonshine probe DIR --profile DIR/PROFILE.toml, before its first sync.
             None => "It was not measured.".into(),
         },
     )
+}
+
+/// The numbers of a database that would be created from this report, a line each.
+fn layout_lines(report: &Report) -> String {
+    let layout = Layout::of(&StoredProfile::from(report));
+    let lines = layout.numbers().map(|number| {
+        let value = match number.unit {
+            Unit::Bytes => size(number.value),
+            Unit::Count => number.value.to_string(),
+        };
+        let name = label(number.name);
+        format!("  {name:<18}  {value:>8}  {}", number.formula)
+    });
+    lines.join("\n")
 }

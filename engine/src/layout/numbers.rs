@@ -16,12 +16,13 @@ const SEGMENT_SIZE_BYTES_LIMIT: u64 = 128 * MIB;
 /// them the sync is a share of 1 / (n + 1) of the block's time: below 5 %, as S-Size is the block that reaches 95 %.
 const COMMIT_BATCHES_PER_BLOCK: u64 = 20;
 /// I/Os of S-Size in a block, where the commit batch is not known.
-const S_SIZES_PER_BLOCK: u64 = 64;
+const S_SIZES_PER_BLOCK: u64 = 16;
 /// Below this the work for a block weighs more than its sync on any device, and a commit batch that was measured too
 /// small would slow bulk loads down.
 const BLOCK_SIZE_BYTES_MIN: u64 = MIB;
-/// A block is encoded in memory, and whoever waits for its first record waits for all of it.
-const BLOCK_SIZE_BYTES_LIMIT: u64 = 16 * MIB;
+/// A block is encoded in memory, and whoever waits for its first record waits for all of it: larger ones leave writers
+/// nothing to do in between, and loads get slower again (docs/ARCHITECTURE.md has the figures).
+const BLOCK_SIZE_BYTES_LIMIT: u64 = 8 * MIB;
 /// Blocks that may wait: one is written while the next ones gather.
 const BLOCKS_PER_QUEUE: u64 = 4;
 
@@ -77,7 +78,7 @@ pub struct Layout {
     /// least 16 MiB and at most 128 MiB.
     pub log_segment_size_bytes: LayoutNumber,
     /// Most bytes of records that one group commit writes and syncs at once, unless one record alone is larger: 20 ×
-    /// commit batch in whole S-Sizes, or 64 × S-Size where that was not measured; at least 1 MiB and at most 16 MiB.
+    /// commit batch in whole S-Sizes, or 16 × S-Size where that was not measured; at least 1 MiB and at most 8 MiB.
     pub commit_block_size_bytes: LayoutNumber,
     /// Bytes of records that may wait to be written; past it, submitting waits: 4 blocks.
     pub commit_queue_size_bytes: LayoutNumber,
@@ -88,6 +89,19 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The layout that a database has which is created from a profile.
+    ///
+    /// ```
+    /// use moonshine_engine::{Layout, StoredProfile};
+    /// use moonshine_sysprobe::Profile;
+    ///
+    /// let layout = Layout::of(&StoredProfile::from(Profile::given(256 * 1024, 16)));
+    /// assert_eq!(layout.shard_count.value, 16);
+    /// ```
+    pub fn of(profile: &StoredProfile) -> Self {
+        Layout::new(profile, profile.s_paral().ilog2(), None)
+    }
+
     /// The layout that follows from a profile, with the size of segments that the caller set, if it did.
     pub(crate) fn new(
         profile: &StoredProfile,
@@ -180,11 +194,11 @@ fn block_size(profile: &StoredProfile) -> (u64, &'static str) {
                 .saturating_mul(COMMIT_BATCHES_PER_BLOCK)
                 .checked_next_multiple_of(s_size_bytes)
                 .unwrap_or(BLOCK_SIZE_BYTES_LIMIT),
-            "20 × commit batch in whole S-Sizes, from 1 MiB to 16 MiB",
+            "20 × commit batch in whole S-Sizes, from 1 MiB to 8 MiB",
         ),
         None => (
             s_size_bytes.saturating_mul(S_SIZES_PER_BLOCK),
-            "64 × S-Size, from 1 MiB to 16 MiB (no commit batch was measured)",
+            "16 × S-Size, from 1 MiB to 8 MiB (no commit batch was measured)",
         ),
     };
     let size_bytes = size_bytes.clamp(BLOCK_SIZE_BYTES_MIN, BLOCK_SIZE_BYTES_LIMIT);
@@ -199,17 +213,17 @@ mod tests {
 
     fn layout(s_size_bytes: u64, s_paral: u32) -> Layout {
         let profile = StoredProfile::from(Profile::given(s_size_bytes, s_paral));
-        Layout::new(&profile, profile.s_paral().ilog2(), None)
+        Layout::of(&profile)
     }
 
     #[test]
     fn numbers_follow_s_size_within_their_limits() {
         for (s_size_bytes, segment_mib, block_mib, read_mib) in [
             (4 << 10, 16, 1, 1),
-            (128 << 10, 32, 8, 1),
-            (256 << 10, 64, 16, 1),
-            (4 << 20, 128, 16, 4),
-            (u64::MAX, 128, 16, u64::MAX / MIB),
+            (128 << 10, 32, 2, 1),
+            (256 << 10, 64, 4, 1),
+            (4 << 20, 128, 8, 4),
+            (u64::MAX, 128, 8, u64::MAX / MIB),
         ] {
             let layout = layout(s_size_bytes, 4);
             assert_eq!(layout.log_segment_size_bytes.value, segment_mib * MIB);
@@ -221,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_block_holds_so_many_commit_batches_that_its_sync_is_a_twentieth() {
-        for (batch_kib, block_kib) in [(4, 1024), (100, 2048), (256, 5120), (1024, 16 * 1024)] {
+        for (batch_kib, block_kib) in [(4, 1024), (100, 2048), (256, 5120), (1024, 8 * 1024)] {
             let profile = StoredProfile::from(Profile::given(256 << 10, 4))
                 .with_commit_batch_bytes(batch_kib << 10);
             let layout = Layout::new(&profile, 2, None);
