@@ -17,6 +17,8 @@ fn probed() -> Option<(Workplace, Value)> {
         "--json",
         "--profile",
         "data/PROFILE.toml",
+        "--report",
+        "report.html",
     ]);
     if outcome.stderr.contains("too slow to be measured") {
         eprintln!("SKIPPED: the device is too slow for a quick probe");
@@ -36,6 +38,12 @@ fn a_probe_leaves_its_profile_alone_and_a_new_database_takes_it() {
     let s_paral = report["profile"]["s_paral"].as_u64().unwrap();
     assert!(s_size_bytes.is_power_of_two() && s_paral.is_power_of_two());
     assert_eq!(report["curves"].as_array().unwrap().len(), 4);
+    let page = std::fs::read_to_string(workplace.path("report.html")).unwrap();
+    assert!(page.matches("<svg").count() >= 3 && page.contains("S-Size"));
+    // It loads nothing and runs nothing.
+    for absent in ["<script", "http:", "https:", "@import", "url("] {
+        assert!(!page.contains(absent), "{absent}");
+    }
     assert_eq!(
         std::fs::read_dir(workplace.path("data")).unwrap().count(),
         1
@@ -80,6 +88,17 @@ fn a_damaged_profile_stops_a_sync_before_it_makes_anything() {
         std::fs::read_dir(workplace.path("data")).unwrap().count(),
         1
     );
+}
+
+#[test]
+fn a_report_that_cannot_be_written_stops_a_probe_before_it_measures() {
+    let workplace = Workplace::new();
+    for (report, reason) in [("report.pdf", ".html"), ("nowhere/report.svg", "nowhere")] {
+        let outcome = workplace.run(&["probe", "--quick", "--report", report]);
+        outcome.assert_error(&["--report", reason]);
+        assert_eq!(outcome.status.code(), Some(2));
+        assert!(!outcome.stderr.contains("measuring"));
+    }
 }
 
 #[test]
