@@ -98,6 +98,9 @@ pub(crate) struct ProbeArguments {
     /// Only what a profile needs: at most 10 s and 256 MiB instead of 60 s and 1 GiB
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Write nothing, read alone: FILE, a block device, or without it the largest file in DIR
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub(crate) read_only: Option<Option<PathBuf>>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -28,21 +28,39 @@ pub enum ProbeError {
         /// What is.
         available_bytes: u64,
     },
-    /// An I/O failed while measuring: look after the device.
-    #[error("{}: {operation}: {source}", .folder.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// The folder.
-        folder: PathBuf,
+    /// A file that is only to be read can't be: name another, or mend its permissions.
+    #[error("{}: can't be read: {source}", .path.display())]
+    Unreadable {
+        /// The file, device or folder.
+        path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
-    /// The device is so slow that the budget of time was spent before everything was measured once.
-    #[error("{}: too slow to be measured in {budget_s} s; allow it more time", .folder.display())]
+    /// A file that is only to be read is too small to measure a device by: name a greater one.
+    #[error("{}: has {size_bytes} bytes, and it takes {size_bytes_min} to measure the device below it", .path.display())]
+    TooSmall {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        size_bytes: u64,
+        /// The least size.
+        size_bytes_min: u64,
+    },
+    /// An I/O failed while measuring: look after the device.
+    #[error("{}: {operation}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The folder of the temporary file, or the file that is read.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The device is so slow that the budget of time was spent before there was enough to go by.
+    #[error("{}: too slow to be measured in {budget_s} s; allow it more time", .path.display())]
     TooSlow {
-        /// The folder.
-        folder: PathBuf,
+        /// The folder of the temporary file, or the file that is read.
+        path: PathBuf,
         /// The budget, in seconds.
         budget_s: u64,
     },

@@ -7,12 +7,24 @@ use serde::Serialize;
 /// Buckets for each power of two, so a quantile is at most 1/64 too low.
 const BUCKETS_PER_OCTAVE_LOG2: u32 = 6;
 const BUCKETS_PER_OCTAVE: u64 = 1 << BUCKETS_PER_OCTAVE_LOG2;
+/// Buckets up to 17 s: as many as are made in advance, so that hardly any I/O makes more.
+const BUCKETS_IN_ADVANCE: usize = 29 * BUCKETS_PER_OCTAVE as usize;
 
-/// How many I/Os took how long: exact below 64 ns, within 1.6 % above.
+/// How many I/Os took how long: exact below 64 ns, within 1.6 % above. Least, greatest, mean and deviation are exact.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     counts: Vec<u64>,
+    moments: Moments,
+}
+
+/// Count, least, greatest, mean and standard deviation of latencies, all exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moments {
     count: u64,
+    min_ns: u64,
+    max_ns: u64,
+    sum_ns: u128,
+    squares_ns: u128,
 }
 
 /// The quantiles that are reported, in microseconds.
@@ -26,16 +38,109 @@ pub struct Latency {
     pub p999_us: f64,
 }
 
+impl Default for Moments {
+    fn default() -> Self {
+        Moments {
+            count: 0,
+            min_ns: u64::MAX,
+            max_ns: 0,
+            sum_ns: 0,
+            squares_ns: 0,
+        }
+    }
+}
+
+impl Moments {
+    /// Counts one I/O.
+    #[inline]
+    pub fn record_ns(&mut self, nanoseconds: u64) {
+        self.count += 1;
+        self.min_ns = self.min_ns.min(nanoseconds);
+        self.max_ns = self.max_ns.max(nanoseconds);
+        self.sum_ns += u128::from(nanoseconds);
+        self.squares_ns += u128::from(nanoseconds) * u128::from(nanoseconds);
+    }
+
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: &Moments) {
+        self.count += other.count;
+        self.min_ns = self.min_ns.min(other.min_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.sum_ns += other.sum_ns;
+        self.squares_ns += other.squares_ns;
+    }
+
+    /// Number of I/Os.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The shortest, in nanoseconds; 0 where there is none.
+    pub fn min_ns(&self) -> u64 {
+        if self.count == 0 { 0 } else { self.min_ns }
+    }
+
+    /// The longest, in nanoseconds; 0 where there is none.
+    pub fn max_ns(&self) -> u64 {
+        self.max_ns
+    }
+
+    /// The mean, in nanoseconds; 0 where there is none.
+    pub fn mean_ns(&self) -> f64 {
+        if self.count == 0 {
+            return 0.0;
+        }
+        self.sum_ns as f64 / self.count as f64
+    }
+
+    /// The standard deviation of a sample, in nanoseconds; 0 below two I/Os.
+    pub fn stddev_ns(&self) -> f64 {
+        if self.count < 2 {
+            return 0.0;
+        }
+        let count = u128::from(self.count);
+        // Exact in integers as long as it fits; floats would cancel out where all I/Os take the same.
+        let spread = match (
+            self.squares_ns.checked_mul(count),
+            self.sum_ns.checked_mul(self.sum_ns),
+        ) {
+            (Some(squares), Some(sums)) => squares.saturating_sub(sums) as f64 / count as f64,
+            _ => self.squares_ns as f64 - self.mean_ns() * self.sum_ns as f64,
+        };
+        (spread.max(0.0) / (count - 1) as f64).sqrt()
+    }
+}
+
 impl Histogram {
+    /// Empty, with room for all usual latencies, so that counting allocates nothing.
+    pub fn preallocated() -> Self {
+        Histogram {
+            counts: vec![0; BUCKETS_IN_ADVANCE],
+            moments: Moments::default(),
+        }
+    }
+
     /// Counts one I/O.
     pub fn record(&mut self, latency: Duration) {
-        let index = bucket(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
-        if index >= self.counts.len() {
-            self.counts.resize(index + 1, 0);
+        self.record_ns(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts one I/O by its nanoseconds.
+    #[inline]
+    pub fn record_ns(&mut self, nanoseconds: u64) {
+        let index = bucket(nanoseconds);
+        match self.counts.get_mut(index) {
+            Some(count) => *count += 1,
+            None => self.grow_to(index),
         }
+        self.moments.record_ns(nanoseconds);
+    }
+
+    #[cold]
+    fn grow_to(&mut self, index: usize) {
+        self.counts.resize(index + 1, 0);
         if let Some(count) = self.counts.get_mut(index) {
             *count += 1;
-            self.count += 1;
         }
     }
 
@@ -47,12 +152,17 @@ impl Histogram {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine += theirs;
         }
-        self.count += other.count;
+        self.moments.add(&other.moments);
     }
 
     /// Number of I/Os.
     pub fn count(&self) -> u64 {
-        self.count
+        self.moments.count
+    }
+
+    /// Least, greatest, mean and deviation.
+    pub fn moments(&self) -> &Moments {
+        &self.moments
     }
 
     /// The three quantiles; `None` when nothing was counted.
@@ -64,17 +174,42 @@ impl Histogram {
         })
     }
 
-    fn quantile_us(&self, share: f64) -> Option<f64> {
-        let rank = ((self.count as f64 * share).ceil() as u64).max(1);
+    /// The latency that `percent` of the I/Os did not exceed, in nanoseconds: the middle of its bucket, as fio gives it,
+    /// but at most the longest. `None` when nothing was counted.
+    pub fn percentile_ns(&self, percent: f64) -> Option<u64> {
+        let index = self.rank_bucket(percent / 100.0)?;
+        let (least, width) = (lower_bound_ns(index), bucket_width_ns(index));
+        Some((least + width / 2).min(self.moments.max_ns))
+    }
+
+    /// The buckets that hold something, in order: the middle of each in nanoseconds, and how many I/Os it holds.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.counts
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+            .map(|(index, count)| {
+                let index = index as u64;
+                (lower_bound_ns(index) + bucket_width_ns(index) / 2, *count)
+            })
+    }
+
+    fn rank_bucket(&self, share: f64) -> Option<u64> {
+        let rank = ((self.count() as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;
         let index = self.counts.iter().position(|count| {
             seen += count;
             seen >= rank
         })?;
-        Some(lower_bound_ns(index as u64) as f64 / 1000.0)
+        Some(index as u64)
+    }
+
+    fn quantile_us(&self, share: f64) -> Option<f64> {
+        Some(lower_bound_ns(self.rank_bucket(share)?) as f64 / 1000.0)
     }
 }
 
+#[inline]
 fn bucket(nanoseconds: u64) -> usize {
     let octave = nanoseconds
         .checked_ilog2()
@@ -92,6 +227,10 @@ fn lower_bound_ns(index: u64) -> u64 {
     (index - octave * BUCKETS_PER_OCTAVE) << octave
 }
 
+fn bucket_width_ns(index: u64) -> u64 {
+    1 << (index / BUCKETS_PER_OCTAVE).saturating_sub(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,19 +243,21 @@ mod tests {
                 (1 << exponent) + (1 << exponent) / 3,
                 u64::MAX >> exponent,
             ] {
-                let bound = lower_bound_ns(bucket(nanoseconds) as u64);
+                let index = bucket(nanoseconds) as u64;
+                let bound = lower_bound_ns(index);
                 assert!(bound <= nanoseconds, "{nanoseconds} ns");
                 assert!(
                     nanoseconds - bound <= nanoseconds / 64,
                     "{nanoseconds} ns lies in {bound}"
                 );
+                assert!(nanoseconds - bound < bucket_width_ns(index));
             }
         }
     }
 
     #[test]
     fn quantiles_are_those_of_the_sorted_latencies() {
-        let (mut even, mut odd) = (Histogram::default(), Histogram::default());
+        let (mut even, mut odd) = (Histogram::default(), Histogram::preallocated());
         for microseconds in 1..=1000_u64 {
             let half = if microseconds % 2 == 0 {
                 &mut even
@@ -138,6 +279,24 @@ mod tests {
                 "{found} for {exact}"
             );
         }
+        for (percent, exact) in [(50.0, 500_000.0), (99.0, 990_000.0), (100.0, 1_000_000.0)] {
+            let found = even.percentile_ns(percent).unwrap() as f64;
+            assert!((found / exact - 1.0).abs() < 0.01, "{found} for {exact}");
+        }
         assert_eq!(Histogram::default().latency(), None);
+        assert_eq!(Histogram::default().percentile_ns(50.0), None);
+    }
+
+    #[test]
+    fn moments_are_exact() {
+        let mut moments = Moments::default();
+        assert_eq!((moments.min_ns(), moments.max_ns()), (0, 0));
+        for nanoseconds in [2, 4, 4, 4, 5, 5, 7, 9] {
+            moments.record_ns(1_000_000_000_000 + nanoseconds);
+        }
+        assert_eq!(moments.mean_ns(), 1_000_000_000_005.0);
+        assert!((moments.stddev_ns() - (32.0_f64 / 7.0).sqrt()).abs() < 1e-6);
+        assert_eq!(moments.min_ns(), 1_000_000_000_002);
+        assert_eq!(moments.max_ns(), 1_000_000_000_009);
     }
 }

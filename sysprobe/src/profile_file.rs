@@ -12,16 +12,19 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::ProfileError;
 use crate::machine::Machine;
-use crate::profile::{Profile, ProfileSource};
+use crate::probe::cpu::cores;
+use crate::probe::report::Report;
+use crate::profile::Profile;
+use crate::profile_versions::VersionOne;
 
 /// The file's name in a database's folder.
 pub const PROFILE_FILE_NAME: &str = "PROFILE.toml";
 /// Version of the file that is written, and the newest that is read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CHECKSUM_KEY: &str = "checksum = ";
 
 /// A measured profile and where it is from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileFile {
     version: u32,
@@ -31,8 +34,25 @@ pub struct ProfileFile {
     pub method: String,
     /// S-Size in bytes.
     pub s_size_bytes: u64,
-    /// S-Paral.
+    /// S-Paral as it was when it was measured: the greatest of the next three, rounded up to a power of two.
     pub s_paral: u32,
+    /// Threads of synchronous I/O that the device needs; `None` in a file of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_threads: Option<u64>,
+    /// Depth of a queue of asynchronous I/O that the device needs; `None` where that was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_depth: Option<u64>,
+    /// Cores that the process could use when it was measured.
+    pub cores: usize,
+    /// Most bytes that may share a commit for little more than the smallest one costs; `None` where nothing was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_batch_bytes: Option<u64>,
+    /// The smallest write and its `fdatasync`, the median in microseconds; `None` where nothing was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fdatasync_us: Option<f64>,
+    /// What limits what the numbers mean, in words.
+    #[serde(default)]
+    pub findings: Vec<String>,
     /// Where it was measured.
     pub machine: Machine,
 }
@@ -44,25 +64,42 @@ struct Versioned {
 }
 
 impl ProfileFile {
-    /// A file for a profile of this machine.
-    pub fn new(profile: &Profile, measured_at: String, method: String) -> Self {
+    /// A file for what was measured.
+    pub fn new(report: &Report) -> Self {
         ProfileFile {
             version: VERSION,
-            measured_at,
-            method,
-            s_size_bytes: profile.s_size_bytes,
-            s_paral: profile.s_paral,
-            machine: Machine::this(),
+            measured_at: report.measured_at.clone(),
+            method: report.method.clone(),
+            s_size_bytes: report.profile.s_size_bytes,
+            s_paral: report.profile.s_paral,
+            io_threads: Some(report.io_threads),
+            io_depth: report.io_depth,
+            cores: report.cores,
+            commit_batch_bytes: report.commit_batch_bytes,
+            fdatasync_us: report.fdatasync_us,
+            findings: report.findings.iter().map(ToString::to_string).collect(),
+            machine: report.machine.clone(),
         }
     }
 
-    /// The profile.
+    /// The profile for this process. The device's part of S-Paral is as it was measured; the cores' part is the number of
+    /// cores that this process may use, which may not be what it was. A file of version 1 does not tell the two apart, so
+    /// its S-Paral stays what it is.
     pub fn profile(&self) -> Profile {
-        Profile {
-            s_size_bytes: self.s_size_bytes,
-            s_paral: self.s_paral,
-            source: ProfileSource::Measured,
+        self.profile_on(cores())
+    }
+
+    fn profile_on(&self, cores: usize) -> Profile {
+        let in_flight = self.io_threads.max(self.io_depth);
+        match in_flight {
+            Some(in_flight) => Profile::measured(self.s_size_bytes, in_flight, cores),
+            None => Profile::measured(self.s_size_bytes, self.s_paral.into(), 1),
         }
+    }
+
+    /// Whether this process may use as many cores as the one that measured.
+    pub fn has_same_cores(&self) -> bool {
+        self.cores == cores()
     }
 
     /// Writes the file: whole, or not at all.
@@ -78,11 +115,7 @@ impl ProfileFile {
         let beside = path.with_extension("toml.new");
         let write = || {
             let mut file = std::fs::File::create(&beside)?;
-            write!(
-                file,
-                "{CHECKSUM_KEY}\"{:016x}\"\n{body}",
-                xxh3_64(body.as_bytes())
-            )?;
+            write!(file, "{}", with_checksum(&body))?;
             file.sync_all()?;
             std::fs::rename(&beside, path)
         };
@@ -122,11 +155,11 @@ impl ProfileFile {
                 supported: VERSION,
             });
         }
-        let file: ProfileFile = toml::from_str(body).map_err(in_short)?;
-        let rounded = Profile::given(file.s_size_bytes, file.s_paral);
-        if (rounded.s_size_bytes, rounded.s_paral) != (file.s_size_bytes, file.s_paral) {
-            return Err(damaged("its numbers are out of range".into()));
-        }
+        let file: ProfileFile = match version {
+            1 => toml::from_str::<VersionOne>(body).map_err(in_short)?.into(),
+            _ => toml::from_str(body).map_err(in_short)?,
+        };
+        file.check().map_err(|reason| damaged(reason.into()))?;
         let ours = Machine::this();
         if file.machine != ours {
             return Err(ProfileError::Foreign {
@@ -138,7 +171,25 @@ impl ProfileFile {
         Ok(file)
     }
 
-    /// The profile in a database's folder; `None` where no [`PROFILE_FILE_NAME`] lies there.
+    /// Whether the numbers are such as a measurement gives.
+    fn check(&self) -> Result<(), &'static str> {
+        let rounded = Profile::given(self.s_size_bytes, self.s_paral);
+        let in_flight = self.io_threads.max(self.io_depth);
+        if (rounded.s_size_bytes, rounded.s_paral) != (self.s_size_bytes, self.s_paral) {
+            Err("its numbers are out of range")
+        } else if in_flight.is_some() && self.profile_on(self.cores).s_paral != self.s_paral {
+            Err("its S-Paral does not follow from its parts")
+        } else if self
+            .fdatasync_us
+            .is_some_and(|cost| !cost.is_finite() || cost < 0.0)
+        {
+            Err("its fdatasync cost is no time")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The profile file in a database's folder; `None` where no [`PROFILE_FILE_NAME`] lies there.
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
@@ -151,6 +202,34 @@ impl ProfileFile {
             Err(error) => Err(error),
         }
     }
+
+    /// A file of version 1.
+    pub(crate) fn of_version_one(old: VersionOne) -> Self {
+        ProfileFile {
+            version: VERSION,
+            measured_at: old.measured_at,
+            method: old.method,
+            s_size_bytes: old.s_size_bytes,
+            s_paral: old.s_paral,
+            io_threads: None,
+            io_depth: None,
+            cores: old.machine.cores,
+            commit_batch_bytes: None,
+            fdatasync_us: None,
+            findings: Vec::new(),
+            machine: Machine {
+                id: old.machine.id,
+                processor: old.machine.processor,
+            },
+        }
+    }
+}
+
+fn with_checksum(body: &str) -> String {
+    format!(
+        "{CHECKSUM_KEY}\"{:016x}\"\n{body}",
+        xxh3_64(body.as_bytes())
+    )
 }
 
 /// What follows the checksum, if it fits.
@@ -168,73 +247,5 @@ fn checked_body(text: &str) -> Result<&str, &'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn saved(change: impl FnOnce(&mut ProfileFile)) -> (tempfile::TempDir, std::path::PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(PROFILE_FILE_NAME);
-        let profile = Profile::measured(65_536, 3, 1);
-        let mut file = ProfileFile::new(&profile, "2026-01-02T03:04:05Z".into(), "quick".into());
-        change(&mut file);
-        file.save(&path).unwrap();
-        (folder, path)
-    }
-
-    #[test]
-    fn a_profile_comes_back() {
-        let (folder, _) = saved(|_| ());
-        let file = ProfileFile::of_database(folder.path()).unwrap().unwrap();
-        assert_eq!(file.profile(), Profile::measured(65_536, 4, 1));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(
-            ProfileFile::of_database(&folder.path().join("none"))
-                .unwrap()
-                .is_none()
-        );
-    }
-
-    #[test]
-    fn every_changed_byte_is_refused() {
-        let (_folder, path) = saved(|_| ());
-        let whole = std::fs::read(&path).unwrap();
-        for position in 0..whole.len() {
-            let mut bytes = whole.clone();
-            bytes[position] ^= 1;
-            std::fs::write(&path, &bytes).unwrap();
-            let loaded = ProfileFile::load(&path);
-            assert!(
-                matches!(loaded, Err(ProfileError::Damaged { .. })),
-                "byte {position}: {loaded:?}"
-            );
-            std::fs::write(&path, &whole[..position]).unwrap();
-            let loaded = ProfileFile::load(&path);
-            assert!(
-                matches!(loaded, Err(ProfileError::Damaged { .. })),
-                "cut at {position}: {loaded:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_foreign_or_newer_file_is_refused() {
-        let (_folder, path) = saved(|file| file.machine.id = "another".into());
-        let loaded = ProfileFile::load(&path);
-        assert!(
-            matches!(loaded, Err(ProfileError::Foreign { .. })),
-            "{loaded:?}"
-        );
-        let (_folder, path) = saved(|file| file.version = VERSION + 1);
-        let loaded = ProfileFile::load(&path);
-        assert!(
-            matches!(loaded, Err(ProfileError::Newer { version: 2, .. })),
-            "{loaded:?}"
-        );
-        let (_folder, path) = saved(|file| file.s_paral = 3);
-        let loaded = ProfileFile::load(&path);
-        assert!(
-            matches!(loaded, Err(ProfileError::Damaged { .. })),
-            "{loaded:?}"
-        );
-    }
-}
+#[path = "profile_file_tests.rs"]
+mod tests;

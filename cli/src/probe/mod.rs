@@ -9,7 +9,7 @@ mod text;
 
 use std::path::Path;
 
-use moonshine_sysprobe::{Budget, measure};
+use moonshine_sysprobe::{Budget, disk_use, measure, measure_read_only};
 use report::ReportFormat;
 
 use crate::args::ProbeArguments;
@@ -31,13 +31,20 @@ pub(crate) fn run(arguments: &ProbeArguments) -> Result<(), CliError> {
         .as_deref()
         .map(ReportFormat::of)
         .transpose()?;
-    eprintln!(
-        "measuring {} with a temporary file of at most {} MiB that has no name and goes with this process, within {} s",
-        arguments.folder.display(),
-        budget.file_size_bytes >> 20,
-        budget.duration.as_secs() + 1,
-    );
-    let report = measure(&arguments.folder, &budget)?;
+    let report = match read_only_path(arguments) {
+        Some(path) => {
+            eprintln!(
+                "reading {} for at most {} s; nothing is written",
+                path.display(),
+                budget.duration.as_secs() + 1
+            );
+            measure_read_only(path, &budget)?
+        }
+        None => {
+            eprintln!("{}", disk_use(&arguments.folder, &budget)?);
+            measure(&arguments.folder, &budget)?
+        }
+    };
     if let Some(path) = &arguments.profile {
         report.profile_file().save(path)?;
     }
@@ -71,4 +78,10 @@ fn check_folder(flag: &str, file: Option<&Path>) -> Result<(), CliError> {
         ),
         _ => Ok(()),
     }
+}
+
+/// What is read where nothing may be written: the file that the flag names, or what is measured otherwise.
+fn read_only_path(arguments: &ProbeArguments) -> Option<&Path> {
+    let named = arguments.read_only.as_ref()?;
+    Some(named.as_deref().unwrap_or(&arguments.folder))
 }

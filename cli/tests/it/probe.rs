@@ -37,7 +37,9 @@ fn a_probe_leaves_its_profile_alone_and_a_new_database_takes_it() {
     let s_size_bytes = report["profile"]["s_size_bytes"].as_u64().unwrap();
     let s_paral = report["profile"]["s_paral"].as_u64().unwrap();
     assert!(s_size_bytes.is_power_of_two() && s_paral.is_power_of_two());
-    assert_eq!(report["curves"].as_array().unwrap().len(), 4);
+    // Block sizes and threads, reading and writing; where io_uring is allowed, depths of a queue too.
+    let curves = report["curves"].as_array().unwrap().len();
+    assert_eq!(curves, if report["io_depth"].is_null() { 4 } else { 6 });
     let page = std::fs::read_to_string(workplace.path("report.html")).unwrap();
     assert!(page.matches("<svg").count() >= 3 && page.contains("S-Size"));
     // It loads nothing and runs nothing.
@@ -88,6 +90,26 @@ fn a_damaged_profile_stops_a_sync_before_it_makes_anything() {
         std::fs::read_dir(workplace.path("data")).unwrap().count(),
         1
     );
+}
+
+#[test]
+fn a_read_only_probe_writes_nothing_and_says_so() {
+    let workplace = Workplace::new();
+    let content = vec![7; 64 << 20];
+    workplace.write("files/large", &content);
+    let outcome = workplace.run(&["probe", "files", "--read-only", "--quick", "--explain"]);
+    let text = outcome.assert_success().stdout_text();
+    for expected in ["read only", "nothing was written"] {
+        assert!(text.contains(expected), "{expected} in:\n{text}");
+    }
+    assert!(std::fs::read(workplace.path("files/large")).unwrap() == content);
+    assert_eq!(
+        std::fs::read_dir(workplace.path("files")).unwrap().count(),
+        1
+    );
+    let outcome = workplace.run(&["probe", "--quick", "--read-only", "files/none"]);
+    outcome.assert_error(&["files/none"]);
+    assert_eq!(outcome.status.code(), Some(2));
 }
 
 #[test]

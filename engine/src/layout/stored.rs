@@ -186,6 +186,7 @@ impl From<Profile> for StoredProfile {
 impl From<&ProfileFile> for StoredProfile {
     fn from(file: &ProfileFile) -> Self {
         StoredProfile {
+            commit_batch_bytes: file.commit_batch_bytes,
             measured_at: Some(file.measured_at.clone()),
             method: file.method.clone(),
             machine: Some(file.machine.to_string()),
@@ -196,9 +197,6 @@ impl From<&ProfileFile> for StoredProfile {
 
 impl From<&Report> for StoredProfile {
     fn from(report: &Report) -> Self {
-        StoredProfile {
-            commit_batch_bytes: report.commit_batch_bytes,
-            ..StoredProfile::from(&report.profile_file())
-        }
+        StoredProfile::from(&report.profile_file())
     }
 }

@@ -11,12 +11,12 @@ pub struct Budget {
     pub duration: Duration,
     /// Time of one measurement.
     pub window: Duration,
-    /// Measurements of each point, unless the time runs out.
+    /// Measurements of each point that decides S-Size or S-Paral, unless the time runs out.
     pub rounds_min: usize,
-    /// Measurements of a point that is still undecided.
+    /// Measurements of such a point while the knee of its curve is undecided.
     pub rounds_max: usize,
-    /// Whether sequential I/O and 4 KiB I/O are measured too. The profile does not need them.
-    pub all_curves: bool,
+    /// Whether the time that is left goes to all other block sizes, depths and patterns. The profile does not need them.
+    pub whole_grid: bool,
 }
 
 impl Budget {
@@ -25,10 +25,10 @@ impl Budget {
         Budget {
             file_size_bytes: 1 << 30,
             duration: Duration::from_secs(55),
-            window: Duration::from_millis(80),
-            rounds_min: 3,
-            rounds_max: 9,
-            all_curves: true,
+            window: Duration::from_millis(40),
+            rounds_min: 10,
+            rounds_max: 24,
+            whole_grid: true,
         }
     }
 
@@ -37,15 +37,20 @@ impl Budget {
         Budget {
             file_size_bytes: 256 << 20,
             duration: Duration::from_secs(9),
-            window: Duration::from_millis(30),
-            rounds_min: 3,
-            rounds_max: 7,
-            all_curves: false,
+            window: Duration::from_millis(20),
+            rounds_min: 6,
+            rounds_max: 16,
+            whole_grid: false,
         }
     }
 
     /// Time for filling the temporary file, unless even its least part takes longer.
     pub fn fill_time(&self) -> Duration {
         self.duration / 6
+    }
+
+    /// Time of one measurement of the cores, so that all of them fit in a fortieth of the budget.
+    pub(crate) fn cpu_window(&self) -> Duration {
+        (self.duration / 800).min(self.window * 2)
     }
 }

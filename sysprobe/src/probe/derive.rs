@@ -1,75 +1,157 @@
-//! The probe: from a device to the two numbers.
+//! From a device to the numbers.
 //!
 //! 1. Bandwidth over block size, at random places, by [`THREADS_FOR_BLOCK_SIZE`] threads: the knees of reading and of
 //!    writing, the greater of them, are S-Size. Places are random, since that is where an engine's fragments lie.
-//! 2. Bandwidth over threads, in blocks of S-Size: the greater knee is the threads that the device needs, and S-Paral is
-//!    that or the number of cores, whichever is greater, rounded up to a power of two.
+//! 2. Bandwidth over threads, and over the depth of a queue, in blocks of S-Size: the greater knee of each is what the
+//!    device needs of synchronous and of asynchronous I/O. S-Paral is the greatest of the two and the number of cores,
+//!    rounded up to a power of two.
 //! 3. Synced writes of growing size: what a commit costs, and how much may share one for little more.
+//! 4. What is left of the time goes to all other points of the grid.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::error::ProbeError;
-use crate::latency::Latency;
+use crate::latency::{Histogram, Latency};
 use crate::probe::budget::Budget;
 use crate::probe::device::{
-    BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, Device, Load, Operation, Pattern, THREADS_MAX,
+    BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, Device, IN_FLIGHT_MAX, Load, Operation, Pattern,
+    Submission, SyncMethod,
 };
 use crate::probe::drift::{Drift, drift};
+use crate::probe::grid::{Grid, measure_grid};
 use crate::probe::knee::Knee;
-use crate::probe::sweep::{Axis, Swept, Varies, sweep};
+use crate::probe::sweep::{Axis, Varies, sweep};
 
 /// Enough to hide the latency of most devices, so that block size alone is what varies.
 pub const THREADS_FOR_BLOCK_SIZE: u64 = 16;
-/// Most memory for the threads' buffers.
-const BUFFERS_BYTES_MAX: u64 = 256 << 20;
+/// Most memory for the buffers of a load.
+pub(crate) const BUFFERS_BYTES_MAX: u64 = 256 << 20;
+/// Most bytes under way on the axes that decide: more than any device needs at once, and waiting for them takes time.
+const BYTES_IN_FLIGHT_MAX: u64 = 32 << 20;
 /// A commit may take this many times as long as the smallest one, for the bytes that share it.
 const COMMIT_LATENCY_RATIO: f64 = 2.0;
+/// Sizes of synced writes.
+const SYNCED_KIB: [u64; 5] = [4, 16, 64, 256, 1024];
+/// Synced writes of each size are measured this many times at most, between each other.
+const SYNCED_ROUNDS: usize = 6;
+/// Samples of a point that must be left when those from before a throttle are dropped.
+const SUSTAINED_ROUNDS: usize = 2;
+/// Fewer points of a curve than this say nothing of its knee.
+const POINTS_MIN: usize = 4;
+
 /// Shares of the time, in percent, after which each part has to end.
-const BLOCK_SIZES_END_PERCENT: u32 = 60;
-const THREADS_END_PERCENT: u32 = 94;
+struct Schedule {
+    block_sizes: u32,
+    threads: u32,
+    queue: u32,
+    synced: u32,
+}
+
+impl Schedule {
+    fn of(budget: &Budget) -> Self {
+        if budget.whole_grid {
+            Schedule {
+                block_sizes: 35,
+                threads: 51,
+                queue: 67,
+                synced: 71,
+            }
+        } else {
+            Schedule {
+                block_sizes: 52,
+                threads: 70,
+                queue: 91,
+                synced: 100,
+            }
+        }
+    }
+}
 
 /// What was measured of a device.
 #[derive(Clone, Debug)]
 pub struct Probed {
-    /// All axes, those of the block size first.
+    /// The axes that decide, those of the block size first.
     pub axes: Vec<Axis>,
+    /// Everything else, if the budget is for it.
+    pub grid: Grid,
     /// S-Size in bytes.
     pub s_size_bytes: u64,
-    /// Threads that the device needs for its greatest bandwidth in blocks of S-Size.
+    /// Threads of synchronous I/O that the device needs for its greatest bandwidth in blocks of S-Size.
     pub io_threads: u64,
-    /// Synced writes by size.
+    /// Depth of a queue of asynchronous I/O that it needs; `None` where no queue can be kept.
+    pub io_depth: Option<u64>,
+    /// Synced writes by method and size.
     pub synced: Vec<Synced>,
     /// What the device did meanwhile.
     pub drift: Option<Drift>,
-    /// Whether the time ran out before every point was decided.
-    pub out_of_time: bool,
+    /// The numbers whose curves are not decided.
+    pub uncertain: Vec<Uncertain>,
+}
+
+/// What a curve decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantity {
+    /// S-Size, in bytes.
+    SSize,
+    /// Threads of synchronous I/O.
+    IoThreads,
+    /// Depth of a queue of asynchronous I/O.
+    IoDepth,
+}
+
+/// A number that leaving out a part of the measurements would change by more than a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Uncertain {
+    /// Which.
+    pub quantity: Quantity,
+    /// The least it may be.
+    pub low: u64,
+    /// The most it may be.
+    pub high: u64,
 }
 
 /// Writes of one size, each made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Synced {
+    /// How.
+    pub method: SyncMethod,
     /// Size of the write.
     pub block_size_bytes: u64,
-    /// Write and `fdatasync` together.
+    /// The write and what makes it durable together.
     pub latency: Latency,
+    /// The shortest: what it costs when nobody interferes, in microseconds.
+    pub least_us: f64,
+    /// Writes that were measured.
+    pub writes: u64,
 }
 
 impl Probed {
-    /// The greatest write whose commit takes at most twice as long as the smallest one.
+    /// The greatest write whose commit takes at most twice as long as the smallest one, when nobody interferes.
     pub fn commit_batch_bytes(&self) -> Option<u64> {
-        let least = self.synced.first()?.latency.p50_us;
-        let cheap = |synced: &&Synced| synced.latency.p50_us <= least * COMMIT_LATENCY_RATIO;
-        self.synced
-            .iter()
-            .take_while(cheap)
-            .last()
-            .map(|synced| synced.block_size_bytes)
+        let least = self.fdatasynced().map(|synced| synced.least_us);
+        let most = least.min_by(f64::total_cmp)? * COMMIT_LATENCY_RATIO;
+        // A greater write that is cheap shows that the smaller ones are too.
+        let cheap = self.fdatasynced().filter(|synced| synced.least_us <= most);
+        cheap.map(|synced| synced.block_size_bytes).max()
+    }
+
+    /// The smallest write and its `fdatasync`, in microseconds: the median.
+    pub fn fdatasync_us(&self) -> Option<f64> {
+        self.fdatasynced()
+            .next()
+            .map(|synced| synced.latency.p50_us)
+    }
+
+    fn fdatasynced(&self) -> impl Iterator<Item = &Synced> {
+        let all = self.synced.iter();
+        all.filter(|synced| synced.method == SyncMethod::Fdatasync)
     }
 }
 
-/// Measures a device; `None` where the time ran out before every point had a measurement.
+/// Measures a device; `None` where the time ran out before there was enough to go by.
 ///
 /// # Errors
 /// Those of the device.
@@ -78,191 +160,192 @@ pub fn probe(device: &impl Device, budget: &Budget) -> Result<Option<Probed>, Pr
     // What was spent before, on filling the file, is part of the budget.
     let time = budget.duration.saturating_sub(started);
     let end = |percent: u32| started + time * percent / 100;
+    let schedule = Schedule::of(budget);
 
-    let mut axes = block_size_axes(budget);
-    let block_sizes = sweep(device, &mut axes, budget, end(BLOCK_SIZES_END_PERCENT))?;
-    let Some(s_size_bytes) = greatest_knee(&axes) else {
+    let by_block_size = settle(
+        device,
+        block_size_axes(device),
+        budget,
+        end(schedule.block_sizes),
+    )?;
+    let Some(s_size_bytes) = greatest_knee(&by_block_size.axes) else {
         return Ok(None);
     };
-    let mut by_threads = threads_axes(budget, s_size_bytes);
-    let threads = sweep(device, &mut by_threads, budget, end(THREADS_END_PERCENT))?;
-    let in_s_size: Vec<Axis> = by_threads
-        .iter()
-        .filter(|axis| axis.load.block_size_bytes == s_size_bytes)
-        .cloned()
-        .collect();
-    let Some(io_threads) = greatest_knee(&in_s_size) else {
+    let by_threads = in_flight_axes(device, Submission::Threads, s_size_bytes);
+    let by_threads = settle(device, by_threads, budget, end(schedule.threads))?;
+    let Some(io_threads) = greatest_knee(&by_threads.axes) else {
         return Ok(None);
     };
-    if [block_sizes, threads].contains(&Swept::Incomplete) {
-        return Ok(None);
-    }
-    // Each sweep by itself: points of one were not measured at the time of the other.
-    let unsteady = |axes: &[Axis]| drift(&axes.iter().map(|axis| &axis.curve).collect::<Vec<_>>());
-    let drift = unsteady(&axes).or_else(|| unsteady(&by_threads));
-    axes.extend(by_threads);
-    let mut synced = Vec::new();
-    for block_size_bytes in [4, 16, 64, 256, 1024].map(|kib| kib * 1024) {
-        if let Some(latency) = device
-            .run_synced(block_size_bytes, budget.window)?
-            .latency()
-        {
-            synced.push(Synced {
-                block_size_bytes,
-                latency,
-            });
-        }
-    }
+    let by_depth = if device.queues() {
+        in_flight_axes(device, Submission::Queue, s_size_bytes)
+    } else {
+        Vec::new()
+    };
+    let by_depth = settle(device, by_depth, budget, end(schedule.queue))?;
+    let io_depth = greatest_knee(&by_depth.axes);
+    let synced = if device.writes() {
+        synced(device, budget, end(schedule.synced))?
+    } else {
+        Vec::new()
+    };
+    let uncertain = [
+        uncertain(Quantity::SSize, &by_block_size.axes),
+        uncertain(Quantity::IoThreads, &by_threads.axes),
+        uncertain(Quantity::IoDepth, &by_depth.axes),
+    ];
+    let drift = by_block_size.drift.or(by_threads.drift).or(by_depth.drift);
+    let axes = [by_block_size.axes, by_threads.axes, by_depth.axes].concat();
+    let grid = if budget.whole_grid {
+        measure_grid(device, &axes, budget, end(100))?
+    } else {
+        Grid::default()
+    };
     Ok(Some(Probed {
-        drift,
+        axes,
+        grid,
         s_size_bytes,
         io_threads,
+        io_depth,
         synced,
-        out_of_time: [block_sizes, threads].contains(&Swept::OutOfTime),
-        axes,
+        drift,
+        uncertain: uncertain.into_iter().flatten().collect(),
     }))
 }
 
-fn block_size_axes(budget: &Budget) -> Vec<Axis> {
+/// Axes that were measured together.
+struct Settled {
+    axes: Vec<Axis>,
+    drift: Option<Drift>,
+}
+
+/// Sweeps the axes; where the device fell meanwhile, only what it sustained counts.
+fn settle(
+    device: &impl Device,
+    mut axes: Vec<Axis>,
+    budget: &Budget,
+    deadline: Duration,
+) -> Result<Settled, ProbeError> {
+    let begun = device.now();
+    sweep(device, &mut axes, budget, deadline)?;
+    let drift = drift(&axes);
+    if let Some(Drift::Throttled { after_s, .. }) = drift {
+        for axis in &mut axes {
+            axis.forget_before(begun + Duration::from_secs_f64(after_s), SUSTAINED_ROUNDS);
+        }
+    }
+    Ok(Settled { axes, drift })
+}
+
+/// What a device can be asked to do.
+pub(crate) fn operations(device: &impl Device) -> Vec<Operation> {
+    if device.writes() {
+        vec![Operation::Read, Operation::Write]
+    } else {
+        vec![Operation::Read]
+    }
+}
+
+fn block_size_axes(device: &impl Device) -> Vec<Axis> {
     let sizes = powers_of_two(BLOCK_SIZE_BYTES_MIN, BLOCK_SIZE_BYTES_MAX);
-    let mut axes = Vec::new();
-    for pattern in [Pattern::Random, Pattern::Sequential] {
-        if pattern == Pattern::Sequential && !budget.all_curves {
-            continue;
-        }
-        for operation in [Operation::Read, Operation::Write] {
-            let load = Load {
-                operation,
-                pattern,
-                block_size_bytes: 0,
-                threads: THREADS_FOR_BLOCK_SIZE,
-            };
-            axes.push(Axis::new(Varies::BlockSize, load, sizes.iter().copied()));
-        }
-    }
-    axes
+    let axis = |operation| {
+        let load = Load {
+            operation,
+            pattern: Pattern::Random,
+            block_size_bytes: 0,
+            submission: Submission::Threads,
+            in_flight: THREADS_FOR_BLOCK_SIZE,
+        };
+        Axis::new(Varies::BlockSize, load, sizes.iter().copied())
+    };
+    operations(device).into_iter().map(axis).collect()
 }
 
-fn threads_axes(budget: &Budget, s_size_bytes: u64) -> Vec<Axis> {
-    let mut axes = Vec::new();
-    for block_size_bytes in [s_size_bytes, BLOCK_SIZE_BYTES_MIN] {
-        let is_s_size = axes.is_empty();
-        if !is_s_size && (!budget.all_curves || block_size_bytes == s_size_bytes) {
-            continue;
-        }
-        let threads_max = THREADS_MAX.min(BUFFERS_BYTES_MAX / block_size_bytes.max(1));
-        for operation in [Operation::Read, Operation::Write] {
-            let load = Load {
-                operation,
-                pattern: Pattern::Random,
-                block_size_bytes,
-                threads: 0,
-            };
-            axes.push(Axis::new(
-                Varies::Threads,
-                load,
-                powers_of_two(1, threads_max),
-            ));
-        }
-    }
-    axes
+fn in_flight_axes(
+    device: &impl Device,
+    submission: Submission,
+    block_size_bytes: u64,
+) -> Vec<Axis> {
+    let most = IN_FLIGHT_MAX.min(BYTES_IN_FLIGHT_MAX / block_size_bytes.max(1));
+    let axis = |operation| {
+        let load = Load {
+            operation,
+            pattern: Pattern::Random,
+            block_size_bytes,
+            submission,
+            in_flight: 0,
+        };
+        Axis::new(Varies::InFlight, load, powers_of_two(1, most))
+    };
+    operations(device).into_iter().map(axis).collect()
 }
 
-/// The greatest knee of the axes at random places.
+/// The greatest knee of the axes; `None` where one has too few points to have any.
 fn greatest_knee(axes: &[Axis]) -> Option<u64> {
-    let random = axes
+    let enough = |axis: &&Axis| {
+        let points = axis.curve.points.iter();
+        points.filter(|point| !point.samples.is_empty()).count() >= POINTS_MIN
+    };
+    let knees: Option<Vec<Knee>> = axes
         .iter()
-        .filter(|axis| axis.load.pattern == Pattern::Random);
-    let knees: Option<Vec<Knee>> = random.map(|axis| axis.curve.knee()).collect();
+        .map(|axis| Some(axis).filter(enough)?.curve.knee())
+        .collect();
     knees?.iter().map(|knee| knee.setting).max()
 }
 
-fn powers_of_two(least: u64, most: u64) -> Vec<u64> {
+fn uncertain(quantity: Quantity, axes: &[Axis]) -> Option<Uncertain> {
+    let knees: Vec<Knee> = axes.iter().filter_map(|axis| axis.curve.knee()).collect();
+    let found = greatest_knee(axes)?;
+    // An undecided curve whose knee can't be the greatest changes nothing.
+    let undecided = |axis: &Axis| {
+        let high = axis.curve.knee().map_or(0, |knee| knee.setting_high);
+        !axis.curve.is_decided() && high >= found
+    };
+    axes.iter().any(undecided).then_some(Uncertain {
+        quantity,
+        low: knees.iter().map(|knee| knee.setting_low).max()?,
+        high: knees.iter().map(|knee| knee.setting_high).max()?,
+    })
+}
+
+/// Synced writes, smallest first; each size at least once.
+fn synced(
+    device: &impl Device,
+    budget: &Budget,
+    deadline: Duration,
+) -> Result<Vec<Synced>, ProbeError> {
+    let methods = [SyncMethod::Fdatasync, SyncMethod::ODsync];
+    let mut measured: Vec<(SyncMethod, u64, Histogram)> = methods
+        .into_iter()
+        .flat_map(|method| SYNCED_KIB.map(|kib| (method, kib * 1024, Histogram::default())))
+        .collect();
+    for round in 0..SYNCED_ROUNDS {
+        for (method, block_size_bytes, latencies) in &mut measured {
+            if round > 0 && device.now() >= deadline {
+                break;
+            }
+            latencies.add(&device.run_synced(*method, *block_size_bytes, budget.window)?);
+        }
+    }
+    let synced = measured
+        .into_iter()
+        .filter_map(|(method, block_size_bytes, latencies)| {
+            Some(Synced {
+                method,
+                block_size_bytes,
+                latency: latencies.latency()?,
+                least_us: latencies.moments().min_ns() as f64 / 1000.0,
+                writes: latencies.count(),
+            })
+        });
+    Ok(synced.collect())
+}
+
+pub(crate) fn powers_of_two(least: u64, most: u64) -> Vec<u64> {
     std::iter::successors(Some(least), |one| one.checked_mul(2))
         .take_while(|one| *one <= most)
         .collect()
 }
 
-/// Time of each measurement of the cores, so that all of them fit in a tenth of the budget.
-pub(crate) fn cpu_window(budget: &Budget) -> Duration {
-    budget.duration / 90
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::probe::simulated::SimulatedDevice;
-
-    fn budget() -> Budget {
-        // A simulated clock goes no further than the windows.
-        Budget {
-            duration: Duration::from_secs(3600),
-            ..Budget::full()
-        }
-    }
-
-    #[test]
-    fn the_two_numbers_are_those_of_the_device() {
-        let probed = probe(&SimulatedDevice::steady(), &budget())
-            .unwrap()
-            .unwrap();
-        assert_eq!((probed.s_size_bytes, probed.io_threads), (16 * 1024, 16));
-        assert_eq!(probed.drift, None);
-        assert!(!probed.out_of_time);
-        // 64 KiB take 133 µs and 256 KiB 231 µs, beside 102 µs for 4 KiB.
-        assert_eq!(probed.commit_batch_bytes(), Some(64 * 1024));
-        assert_eq!(probed.axes.len(), 8);
-    }
-
-    #[test]
-    fn noise_moves_the_numbers_by_more_than_a_step_in_one_run_of_ten_at_most() {
-        let within_a_step = |seed: u64| {
-            let device = SimulatedDevice {
-                noise_share: 0.15,
-                ..SimulatedDevice::steady()
-            };
-            device.seed.set(seed * 1_000_003);
-            let probed = probe(&device, &budget()).unwrap().unwrap();
-            (8 * 1024..=32 * 1024).contains(&probed.s_size_bytes)
-        };
-        let far = (1..=50).filter(|seed| !within_a_step(*seed)).count();
-        assert!(far <= 5, "{far} of 50");
-    }
-
-    #[test]
-    fn a_throttled_device_keeps_its_numbers_and_is_told() {
-        let device = SimulatedDevice {
-            throttled_from: Duration::from_secs(5),
-            ..SimulatedDevice::steady()
-        };
-        let probed = probe(&device, &budget()).unwrap().unwrap();
-        assert_eq!(probed.s_size_bytes, 16 * 1024);
-        assert!(
-            matches!(probed.drift, Some(Drift::Slower { .. })),
-            "{:?}",
-            probed.drift
-        );
-    }
-
-    #[test]
-    fn too_little_time_gives_no_numbers() {
-        let budget = Budget {
-            duration: Duration::from_secs(1),
-            ..Budget::full()
-        };
-        assert!(
-            probe(&SimulatedDevice::steady(), &budget)
-                .unwrap()
-                .is_none()
-        );
-    }
-
-    #[test]
-    fn buffers_of_many_threads_fit_in_memory() {
-        for axis in threads_axes(&budget(), BLOCK_SIZE_BYTES_MAX) {
-            for point in &axis.curve.points {
-                assert!(point.setting * axis.load.block_size_bytes <= BUFFERS_BYTES_MAX);
-            }
-        }
-    }
-}
+#[path = "derive_tests.rs"]
+mod tests;

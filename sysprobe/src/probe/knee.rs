@@ -1,54 +1,70 @@
 //! The knee of a curve: the smallest setting that already gives (nearly) the most.
 //!
-//! A [`Curve`] is a list of settings (block sizes, numbers of threads), each with repeated measurements. Medians stand
-//! for the settings, since a shared disk has outliers to one side only; their confidence intervals come from order
-//! statistics (a rank interval of the binomial distribution with p = ½; see Conover, *Practical Nonparametric
-//! Statistics*, §3.2), so they assume no shape of the noise.
+//! A [`Curve`] is a list of settings (block sizes, I/Os under way), each with repeated measurements. What else a machine
+//! does takes bandwidth away far more often than a cache or a burst adds some, so a setting's *level* is the 80th percentile
+//! of its measurements, not their median. How far the measurements can be trusted comes from order statistics (a rank interval of the
+//! binomial distribution with p = ½; see Conover, *Practical Nonparametric Statistics*, §3.2), so it assumes no shape of
+//! the noise.
+//!
+//! Near its maximum a curve is so flat that a few percent of noise move the first setting at 95 % by several steps. So the
+//! measurements only bound the knee: from the first setting that may reach the share to the first that does for certain.
+//! Within these bounds the law decides that all points together follow (`model.rs`).
 
 use serde::Serialize;
 
-/// Share of the greatest median from which a setting counts as "the most".
+use super::model;
+
+/// Share of the greatest level from which a setting counts as "the most".
 pub const KNEE_SHARE: f64 = 0.95;
-/// Share that is enough where the point's interval still holds [`KNEE_SHARE`]: noise must not push the knee up.
-const NOISY_KNEE_SHARE: f64 = 0.90;
+/// The level that stands for a point: this quantile of its measurements.
+const LEVEL_QUANTILE: f64 = 0.8;
+/// Levels are not believed beyond this share, however well they repeat: where the file and the buffers happen to lie
+/// stays the same during a run and differs from one to the next.
+const SYSTEMATIC_SHARE: f64 = 0.04;
+/// A point may exceed the law's maximum by this share and still be the maximum.
+const EXCESS_SHARE: f64 = 0.08;
 /// Probability that the median lies outside its interval, where there are enough samples to say so.
 const INTERVAL_RISK: f64 = 0.05;
-/// With fewer samples than this, the range of the samples misses the median too often to decide by it alone.
-const SAMPLES_FOR_INTERVAL: usize = 6;
+/// A knee is decided when leaving out any one of this many parts of the measurements moves it by less than a step.
+const PARTS: usize = 4;
+/// A setting is taken for the exact one up to this share below it: what rounding leaves of equality.
+const ROUNDING: f64 = 0.999;
 /// Beyond so many samples ½ to their number is no longer exact, and the normal approximation is.
 const BINOMIAL_COUNT_MAX: usize = 500;
 
 /// One setting and what was measured there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
-    /// The setting: a block size in bytes, or a number of threads.
+    /// The setting: a block size in bytes, or a number of I/Os under way.
     pub setting: u64,
     /// Repeated measurements in the order they were taken, greater is better. What is not finite or is negative is
     /// passed over.
     pub samples: Vec<f64>,
 }
 
-/// A median and the interval it is believed to lie in.
+/// What the measurements of a setting come to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// The median of the samples.
     pub median: f64,
-    /// Lower end of the confidence interval: 95 %, or the least sample where there are fewer than six.
+    /// Their 80th percentile: what the setting gives when nobody interferes. Knees are taken from it.
+    pub level: f64,
+    /// Lower end of the median's confidence interval: 95 %, or the least sample where there are fewer than six.
     pub low: f64,
-    /// Upper end of the confidence interval: 95 %, or the greatest sample where there are fewer than six.
+    /// Upper end of the median's confidence interval: 95 %, or the greatest sample where there are fewer than six.
     pub high: f64,
 }
 
 /// Where a curve reaches [`KNEE_SHARE`] of its maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Knee {
-    /// The smallest setting whose median reaches the share, or 90 % where its interval reaches the share.
+    /// The smallest setting that reaches the share, by the law that all points follow, within the bounds below.
     pub setting: u64,
-    /// The smallest setting that may be the knee, by the confidence intervals.
+    /// The smallest setting that may reach the share, by the measurements.
     pub setting_low: u64,
-    /// The smallest setting that reaches the share for certain; the setting of the maximum where none does before.
+    /// The smallest setting that reaches the share for certain; the greatest that may be the maximum where none does.
     pub setting_high: u64,
-    /// The maximum: the median over all points that noise alone may separate from the greatest one.
+    /// The maximum: the greatest level, unless it stands out from what all other points say.
     pub maximum: f64,
 }
 
@@ -60,7 +76,7 @@ pub struct Curve {
 }
 
 impl Point {
-    /// The median and its interval; `None` without a usable sample.
+    /// What the samples come to; `None` without a usable one.
     ///
     /// ```
     /// use moonshine_sysprobe::knee::Point;
@@ -72,10 +88,37 @@ impl Point {
         let (low, high) = interval_ranks(sorted.len())?;
         Some(Estimate {
             median: median_of_sorted(&sorted)?,
+            level: quantile_of_sorted(&sorted, LEVEL_QUANTILE)?,
             low: *sorted.get(low)?,
             high: *sorted.get(high)?,
         })
     }
+
+    /// The point without every [`PARTS`]th sample, beginning at `part`; whole where that would leave nothing.
+    fn without(&self, part: usize) -> Point {
+        let kept = self.samples.iter().enumerate();
+        let kept = kept.filter(|(index, _)| self.samples.len() < 2 || index % PARTS != part);
+        Point {
+            setting: self.setting,
+            samples: kept.map(|(_, sample)| *sample).collect(),
+        }
+    }
+}
+
+impl Estimate {
+    /// The least that the level may be, by the interval around the median.
+    fn level_low(&self) -> f64 {
+        self.level * share_of(self.low, self.median).min(1.0 - SYSTEMATIC_SHARE)
+    }
+
+    /// The most that it may be.
+    fn level_high(&self) -> f64 {
+        self.level * share_of(self.high, self.median).max(1.0 + SYSTEMATIC_SHARE)
+    }
+}
+
+fn share_of(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 1.0 }
 }
 
 impl Curve {
@@ -96,92 +139,72 @@ impl Curve {
     ///
     /// ```
     /// use moonshine_sysprobe::knee::{Curve, Point};
-    /// let points = [(4096, 10.0), (8192, 19.0), (16384, 19.6), (32768, 20.0)];
+    /// let points = [(4096, 10.0), (8192, 19.0), (16384, 19.8), (32768, 20.0)];
     /// let points = points.map(|(setting, value)| Point { setting, samples: vec![value] });
     /// let curve = Curve { points: points.to_vec() };
-    /// assert_eq!(curve.knee().unwrap().setting, 8192);
+    /// assert_eq!(curve.knee().unwrap().setting, 16384);
     /// ```
     pub fn knee(&self) -> Option<Knee> {
-        let mut estimates = self.estimates();
+        let mut estimates: Vec<(u64, Estimate)> = self
+            .points
+            .iter()
+            .filter_map(|point| Some((point.setting, point.estimate()?)))
+            .filter(|(_, estimate)| estimate.level > 0.0)
+            .collect();
         estimates.sort_by_key(|(setting, _)| *setting);
-        let (setting_of_maximum, top) = maximum(&estimates)?;
-        let maximum = self.plateau(&top);
+        let levels = estimates.iter().map(|(_, estimate)| estimate.level);
+        let greatest = levels.max_by(f64::total_cmp)?;
+        let points: Vec<(f64, f64)> = estimates
+            .iter()
+            .map(|(setting, one)| (*setting as f64, one.level / greatest))
+            .collect();
+        let law = model::fitted(&points, KNEE_SHARE);
+        // One point that stands out from all others is luck, and no bandwidth that the device has.
+        let believed = law.map_or(1.0, |law| law.maximum * (1.0 + EXCESS_SHARE));
+        let maximum = greatest * believed.min(1.0);
         let least = maximum * KNEE_SHARE;
+        let setting_of = |found: Option<&(u64, Estimate)>| found.map(|(setting, _)| *setting);
         let first = |reaches: &dyn Fn(&Estimate) -> bool| {
-            let found = estimates.iter().find(|(_, estimate)| reaches(estimate));
-            found.map_or(setting_of_maximum, |(setting, _)| *setting)
+            setting_of(estimates.iter().find(|(_, one)| reaches(one)))
         };
-        let reaches = |estimate: &Estimate| {
-            estimate.high >= least && estimate.median >= maximum * NOISY_KNEE_SHARE
+        let may_be_most = |one: &&(u64, Estimate)| one.1.level_high() >= maximum;
+        let setting_low = first(&|one| one.level_high() >= least)?;
+        let setting_high = first(&|one| one.level_low() >= least)
+            .or_else(|| setting_of(estimates.iter().rfind(may_be_most)))?
+            .max(setting_low);
+        let at_law = |law: model::Fitted| {
+            let reached = |one: &&(u64, Estimate)| one.0 as f64 >= law.setting * ROUNDING;
+            setting_of(estimates.iter().find(reached)).unwrap_or(setting_high)
+        };
+        let setting = match law {
+            Some(law) => at_law(law),
+            None => first(&|one| one.level >= least)?,
         };
         Some(Knee {
-            setting: first(&|estimate| estimate.median >= least || reaches(estimate)),
-            setting_low: first(&|estimate| estimate.high >= least),
-            setting_high: first(&|estimate| estimate.low >= least).min(setting_of_maximum),
+            setting: setting.clamp(setting_low, setting_high),
+            setting_low,
+            setting_high,
             maximum,
         })
     }
 
-    /// The height of the plateau that `top` is the highest point of. The greatest of many noisy medians is too great, the
-    /// more so the more there are; the median over all points that may be as high as `top` is not.
-    fn plateau(&self, top: &Estimate) -> f64 {
-        let least = top.low.max(top.median * NOISY_KNEE_SHARE);
-        let as_high = |point: &&Point| point.estimate().is_some_and(|one| one.median >= least);
-        let on_it = self.points.iter().filter(as_high);
-        let samples: Vec<f64> = on_it
-            .flat_map(|point| point.samples.iter().copied())
-            .collect();
-        let height = median_of_sorted(&usable(&samples)).unwrap_or(top.median);
-        if height > 0.0 {
-            height.min(top.median)
-        } else {
-            top.median
-        }
-    }
-
-    /// Whether more measurements of the point at `index` could still change the knee: its interval holds the limit that
-    /// separates "reaches the maximum" from "does not", or is that of the maximum itself and wider than what the limit
-    /// leaves. A point without a measurement always could.
-    pub fn undecided(&self, index: usize) -> bool {
-        let cautious = |point: &Point| {
-            let mut estimate = point.estimate()?;
-            if point.samples.len() < SAMPLES_FOR_INTERVAL {
-                let range = estimate.high - estimate.low;
-                estimate.low -= range;
-                estimate.high += range;
-            }
-            Some(estimate)
-        };
-        let Some(estimate) = self.points.get(index).and_then(cautious) else {
-            return self.points.get(index).is_some();
-        };
-        let top = self.estimates();
-        let top = maximum(&top).map(|(setting, _)| setting);
-        let top = self.points.iter().find(|point| Some(point.setting) == top);
-        let Some(top) = top.and_then(cautious) else {
+    /// Whether the knee stays within a step (factor two) of itself whichever quarter of the measurements is left out.
+    /// Measurements are taken in rounds, so leaving some out also leaves out what happened while they were taken.
+    pub fn is_decided(&self) -> bool {
+        let enough = |point: &Point| point.samples.len() >= PARTS;
+        let Some(knee) = self.knee().filter(|_| self.points.iter().all(enough)) else {
             return false;
         };
-        let (least, most) = (top.low * KNEE_SHARE, top.high * KNEE_SHARE);
-        estimate.low < most && estimate.high >= least
+        (0..PARTS).all(|part| {
+            let points = self
+                .points
+                .iter()
+                .map(|point| point.without(part))
+                .collect();
+            let left = Curve { points }.knee().map_or(0, |left| left.setting);
+            left <= knee.setting.saturating_mul(2) && knee.setting <= left.saturating_mul(2)
+        })
     }
-
-    fn estimates(&self) -> Vec<(u64, Estimate)> {
-        let points = self.points.iter();
-        points
-            .filter_map(|point| Some((point.setting, point.estimate()?)))
-            .collect()
-    }
-}
-
-/// The greatest median above zero; of equal ones the smallest setting.
-fn maximum(estimates: &[(u64, Estimate)]) -> Option<(u64, Estimate)> {
-    let above_zero = estimates.iter().filter(|(_, one)| one.median > 0.0);
-    let top = above_zero.max_by(|(left_setting, left), (right_setting, right)| {
-        left.median
-            .total_cmp(&right.median)
-            .then(right_setting.cmp(left_setting))
-    });
-    top.copied()
 }
 
 /// The samples that mean something, in ascending order.
@@ -204,6 +227,15 @@ pub(crate) fn median_of_sorted(sorted: &[f64]) -> Option<f64> {
     let lower = *sorted.get(sorted.len() / 2 - 1)?;
     // Halves first: the sum of two great numbers may not be one.
     Some(lower / 2.0 + upper / 2.0)
+}
+
+/// A quantile of ascending samples, between its two neighbours.
+fn quantile_of_sorted(sorted: &[f64], quantile: f64) -> Option<f64> {
+    let rank = quantile * sorted.len().checked_sub(1)? as f64;
+    let lower = *sorted.get(rank.floor() as usize)?;
+    let upper = *sorted.get(rank.ceil() as usize)?;
+    // Shares first: the difference of two great numbers may not be one.
+    Some(lower * (1.0 - rank.fract()) + upper * rank.fract())
 }
 
 /// The ranks, from 0, of the samples that enclose the median of `count` samples; all of them where they are too few.

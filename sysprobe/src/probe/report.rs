@@ -11,10 +11,11 @@ use crate::latency::{Histogram, Latency};
 use crate::machine::Machine;
 use crate::probe::budget::Budget;
 use crate::probe::cpu::{CpuSpeed, cores, cpu_speeds};
-use crate::probe::derive::{Probed, Synced, THREADS_FOR_BLOCK_SIZE, cpu_window, probe};
-use crate::probe::device::{Device, Load, Operation, Pattern};
-use crate::probe::disk::{Disk, IoMode, Medium};
-use crate::probe::drift::Drift;
+use crate::probe::derive::{Synced, THREADS_FOR_BLOCK_SIZE, probe};
+use crate::probe::device::{Device, Load};
+use crate::probe::disk::{Access, Disk, IoMode, Medium};
+use crate::probe::findings::{Finding, findings};
+use crate::probe::grid::GridPoint;
 use crate::probe::knee::{Estimate, Knee, Point};
 use crate::probe::sweep::{Axis, Varies};
 use crate::profile::Profile;
@@ -25,19 +26,27 @@ use crate::profile_file::ProfileFile;
 pub struct Report {
     /// The two numbers.
     pub profile: Profile,
-    /// Threads that the device needs for its greatest bandwidth.
+    /// Threads of synchronous I/O that the device needs for its greatest bandwidth.
     pub io_threads: u64,
-    /// Most bytes that may share a commit for little more than the smallest one costs.
+    /// Depth of a queue of asynchronous I/O that it needs; `None` where io_uring is refused.
+    pub io_depth: Option<u64>,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Most bytes that may share a commit for little more than the smallest one costs; `None` where nothing was written.
     pub commit_batch_bytes: Option<u64>,
+    /// The smallest write and its `fdatasync`, the median in microseconds; `None` where nothing was written.
+    pub fdatasync_us: Option<f64>,
     /// What to keep in mind about the numbers.
     pub findings: Vec<Finding>,
-    /// The folder that was measured.
+    /// The folder that was measured, or the file that was read.
     pub folder: PathBuf,
+    /// Whether it was written to.
+    pub access: Access,
     /// Whether the page cache stood between.
     pub io_mode: IoMode,
     /// What lies under the folder.
     pub medium: Medium,
-    /// Size of the temporary file.
+    /// Size of the file that was measured.
     pub file_size_bytes: u64,
     /// The machine.
     pub machine: Machine,
@@ -47,34 +56,14 @@ pub struct Report {
     pub method: String,
     /// How long it took.
     pub duration_s: f64,
-    /// Bandwidths and latencies along each axis.
+    /// Bandwidths and latencies along the axes that decide, each point measured many times.
     pub curves: Vec<CurveReport>,
+    /// All other points, each measured once.
+    pub grid: Vec<PointReport>,
     /// Synced writes.
     pub synced: Vec<Synced>,
     /// The cores.
     pub cpu: Vec<CpuSpeed>,
-}
-
-/// Something that limits what the numbers mean.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "finding", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Finding {
-    /// `O_DIRECT` was refused; the page cache was measured along with the device.
-    Buffered,
-    /// There is no device: the folder lies in memory.
-    InMemory,
-    /// The file system is a network's or FUSE; its server's state is part of the numbers.
-    Remote,
-    /// The device did not keep its speed.
-    Unsteady {
-        /// What it did.
-        drift: Drift,
-    },
-    /// The time ran out before every point was decided.
-    OutOfTime,
-    /// The temporary file is smaller than asked for, since writing it took too long.
-    SmallFile,
 }
 
 /// One axis.
@@ -82,17 +71,15 @@ pub enum Finding {
 pub struct CurveReport {
     /// What varies.
     pub varies: Varies,
-    /// Reading or writing.
-    pub operation: Operation,
-    /// Where the I/Os go.
-    pub pattern: Pattern,
+    /// The load; of what varies, the value here means nothing.
+    pub load: Load,
     /// The knee of the bandwidth.
     pub knee: Option<Knee>,
     /// Each setting.
     pub points: Vec<PointReport>,
 }
 
-/// One setting of an axis.
+/// One load and what it came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct PointReport {
     /// The load.
@@ -108,7 +95,8 @@ pub struct PointReport {
     pub measurements: usize,
 }
 
-/// Measures the device under `folder`, and the cores. Nothing is left in the folder, however the process ends.
+/// Measures the device under `folder`, and the cores. [`disk_use`](crate::disk::disk_use) says beforehand what that takes;
+/// nothing is left in the folder, however the process ends.
 ///
 /// # Errors
 /// [`ProbeError`], by what should be done.
@@ -121,35 +109,49 @@ pub struct PointReport {
 /// ```
 pub fn measure(folder: &Path, budget: &Budget) -> Result<Report, ProbeError> {
     let begun = Instant::now();
+    report(Disk::open(folder, budget)?, budget, begun)
+}
+
+/// Measures reading alone: of a file, a block device, or the largest file that lies directly in a folder. Nothing is
+/// written, so the report has no numbers of writing.
+///
+/// # Errors
+/// [`ProbeError`], by what should be done.
+pub fn measure_read_only(path: &Path, budget: &Budget) -> Result<Report, ProbeError> {
+    let begun = Instant::now();
+    report(Disk::open_read_only(path)?, budget, begun)
+}
+
+fn report(disk: Disk, budget: &Budget, begun: Instant) -> Result<Report, ProbeError> {
     let measured_at =
         DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Secs, true);
-    let cpu = cpu_speeds(cpu_window(budget));
-    let disk = Disk::open(folder, budget.file_size_bytes, budget.fill_time())?;
-    // The disk's clock began when its file was made.
-    let rest = Budget {
-        duration: budget
-            .duration
-            .saturating_sub(begun.elapsed().saturating_sub(disk.now())),
-        ..*budget
-    };
-    let probed = probe(&disk, &rest)?.ok_or_else(|| ProbeError::TooSlow {
-        folder: folder.to_owned(),
+    let cpu = cpu_speeds(budget.cpu_window());
+    // The disk's clock began when its file was made, so what filling it and the cores took is part of the budget.
+    let probed = probe(&disk, budget)?.ok_or_else(|| ProbeError::TooSlow {
+        path: disk.path().to_owned(),
         budget_s: budget.duration.as_secs(),
     })?;
+    let in_flight = probed.io_threads.max(probed.io_depth.unwrap_or(0));
+    let grid = probed.grid.points.iter().filter_map(grid_report);
     Ok(Report {
-        profile: Profile::measured(probed.s_size_bytes, probed.io_threads, cores()),
+        profile: Profile::measured(probed.s_size_bytes, in_flight, cores()),
         io_threads: probed.io_threads,
+        io_depth: probed.io_depth,
+        cores: cores(),
         commit_batch_bytes: probed.commit_batch_bytes(),
+        fdatasync_us: probed.fdatasync_us(),
         findings: findings(&disk, &probed, budget),
-        folder: folder.to_owned(),
+        folder: disk.path().to_owned(),
+        access: disk.access(),
         io_mode: disk.io_mode(),
         medium: disk.medium(),
-        file_size_bytes: disk.filled_bytes(),
+        file_size_bytes: disk.size_bytes(),
         machine: Machine::this(),
         measured_at,
         method: method(&disk, budget),
         duration_s: begun.elapsed().as_secs_f64(),
         curves: probed.axes.iter().map(curve_report).collect(),
+        grid: grid.collect(),
         synced: probed.synced,
         cpu,
     })
@@ -158,63 +160,68 @@ pub fn measure(folder: &Path, budget: &Budget) -> Result<Report, ProbeError> {
 impl Report {
     /// The profile as a file.
     pub fn profile_file(&self) -> ProfileFile {
-        ProfileFile::new(&self.profile, self.measured_at.clone(), self.method.clone())
+        ProfileFile::new(self)
     }
 }
 
 fn method(disk: &Disk, budget: &Budget) -> String {
-    let mode = match disk.io_mode() {
-        IoMode::Direct => "O_DIRECT",
-        IoMode::Buffered => "the page cache (O_DIRECT refused)",
+    let mode = match (disk.io_mode(), disk.medium()) {
+        (IoMode::Direct, _) => "with O_DIRECT",
+        (IoMode::Buffered, Medium::Memory) => "in memory",
+        (IoMode::Buffered, _) => "through the page cache, since O_DIRECT was refused",
+    };
+    let file = match disk.access() {
+        Access::ReadWrite => "temporary file",
+        Access::ReadOnly => "existing file, read only,",
+    };
+    let queue = if disk.queues() {
+        ", and by a queue of io_uring"
+    } else {
+        ""
     };
     format!(
-        "knee at 95 % of the greatest median bandwidth; random pread and pwrite by threads through {mode}; block size by \
-         {THREADS_FOR_BLOCK_SIZE} threads; windows of {} ms, {} to {} rounds; file of {} MiB",
+        "smallest setting at 95 % of the greatest bandwidth, by the saturation curve that fits the 80th percentiles; random I/O \
+         by threads{queue}, {mode}; block size by {THREADS_FOR_BLOCK_SIZE} threads; windows of {} ms, {} to {} rounds; {file} \
+         of {} MiB",
         budget.window.as_millis(),
         budget.rounds_min,
         budget.rounds_max,
-        disk.filled_bytes() >> 20
+        disk.size_bytes() >> 20
     )
-}
-
-fn findings(disk: &Disk, probed: &Probed, budget: &Budget) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    match disk.medium() {
-        Medium::Memory => findings.push(Finding::InMemory),
-        Medium::Remote => findings.push(Finding::Remote),
-        Medium::Local => {}
-    }
-    if disk.io_mode() == IoMode::Buffered {
-        findings.push(Finding::Buffered);
-    }
-    findings.extend(probed.drift.map(|drift| Finding::Unsteady { drift }));
-    if probed.out_of_time {
-        findings.push(Finding::OutOfTime);
-    }
-    if disk.filled_bytes() < budget.file_size_bytes {
-        findings.push(Finding::SmallFile);
-    }
-    findings
 }
 
 fn curve_report(axis: &Axis) -> CurveReport {
     let points = axis.curve.points.iter().zip(&axis.latencies);
-    let report = |(point, latencies): (&Point, &Histogram)| {
-        let load = axis.load_at(point.setting);
-        let bytes_per_second = point.estimate()?;
-        Some(PointReport {
-            load,
-            bytes_per_second,
-            iops: bytes_per_second.median / load.block_size_bytes as f64,
-            latency: latencies.latency(),
-            measurements: point.samples.len(),
-        })
-    };
+    let points = points.filter_map(|(point, latencies)| {
+        point_report(axis.load_at(point.setting), point, latencies)
+    });
     CurveReport {
         varies: axis.varies,
-        operation: axis.load.operation,
-        pattern: axis.load.pattern,
+        load: axis.load,
         knee: axis.curve.knee(),
-        points: points.filter_map(report).collect(),
+        points: points.collect(),
     }
 }
+
+fn grid_report(point: &GridPoint) -> Option<PointReport> {
+    let measured = Point {
+        setting: 0,
+        samples: vec![point.measurement.bytes_per_second],
+    };
+    point_report(point.load, &measured, &point.measurement.latencies)
+}
+
+fn point_report(load: Load, point: &Point, latencies: &Histogram) -> Option<PointReport> {
+    let bytes_per_second = point.estimate()?;
+    Some(PointReport {
+        load,
+        bytes_per_second,
+        iops: bytes_per_second.median / load.block_size_bytes as f64,
+        latency: latencies.latency(),
+        measurements: point.samples.len(),
+    })
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

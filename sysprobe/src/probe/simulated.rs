@@ -5,34 +5,38 @@ use std::time::Duration;
 
 use crate::error::ProbeError;
 use crate::latency::Histogram;
-use crate::probe::device::{Device, Load, Measurement};
+use crate::probe::device::{Device, Load, Measurement, SyncMethod};
 
 /// Latency and bandwidth of a device, noise, and what a provider takes away after a while.
 pub(crate) struct SimulatedDevice {
     pub(crate) latency: Duration,
     pub(crate) bytes_per_second_max: f64,
-    /// Each measurement is off by up to this share.
+    /// Others take up to this share of each measurement.
     pub(crate) noise_share: f64,
     /// From this time on, the device has only half of its bandwidth.
     pub(crate) throttled_from: Duration,
+    pub(crate) writes: bool,
+    pub(crate) queues: bool,
     pub(crate) seed: Cell<u64>,
     pub(crate) clock: Cell<Duration>,
 }
 
 impl SimulatedDevice {
-    /// 100 µs and 2 GB/s: by Little's law, 16 threads need blocks of 12.5 kB.
+    /// 100 µs and 2 GB/s: by Little's law, 16 I/Os under way need blocks of 12.5 kB.
     pub(crate) fn steady() -> Self {
         SimulatedDevice {
             latency: Duration::from_micros(100),
             bytes_per_second_max: 2e9,
             noise_share: 0.0,
             throttled_from: Duration::MAX,
+            writes: true,
+            queues: true,
             seed: Cell::new(1),
             clock: Cell::new(Duration::ZERO),
         }
     }
 
-    /// From -1 to 1.
+    /// From 0 to 1.
     fn noise(&self) -> f64 {
         let mixed = self
             .seed
@@ -40,13 +44,13 @@ impl SimulatedDevice {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         self.seed.set(mixed);
-        (mixed >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+        (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
 impl Device for SimulatedDevice {
     fn run(&self, load: &Load, window: Duration) -> Result<Measurement, ProbeError> {
-        let bytes_under_way = (load.block_size_bytes * load.threads) as f64;
+        let bytes_under_way = load.bytes_in_flight() as f64;
         let throttle = if self.clock.get() >= self.throttled_from {
             0.5
         } else {
@@ -58,17 +62,30 @@ impl Device for SimulatedDevice {
         let mut latencies = Histogram::default();
         latencies.record(Duration::from_secs_f64(bytes_under_way / bandwidth));
         Ok(Measurement {
-            bytes_per_second: bandwidth * throttle * (1.0 + self.noise_share * self.noise()),
+            bytes_per_second: bandwidth * throttle * (1.0 - self.noise_share * self.noise()),
             latencies,
         })
     }
 
-    fn run_synced(&self, block_size_bytes: u64, window: Duration) -> Result<Histogram, ProbeError> {
+    fn run_synced(
+        &self,
+        _method: SyncMethod,
+        block_size_bytes: u64,
+        window: Duration,
+    ) -> Result<Histogram, ProbeError> {
         self.clock.set(self.clock.get() + window);
         let mut latencies = Histogram::default();
         let transfer = block_size_bytes as f64 / self.bytes_per_second_max;
         latencies.record(self.latency + Duration::from_secs_f64(transfer));
         Ok(latencies)
+    }
+
+    fn writes(&self) -> bool {
+        self.writes
+    }
+
+    fn queues(&self) -> bool {
+        self.queues
     }
 
     fn now(&self) -> Duration {

@@ -1,8 +1,8 @@
 //! Measures a device along axes: one setting varies, the rest of the load stays.
 //!
-//! Rounds go over all points of all axes, forth and back in turn, so that the measurements of a point are spread over
-//! the whole time and over the state that the points before left the device in. After the least number of rounds, only
-//! points that could still move their knee are measured again.
+//! Rounds go over all points of all axes, in another order each time, so that the measurements of a point are spread over
+//! the whole time and over the states that other points left the device in. After the least number of rounds, only axes
+//! whose knee is not yet decided are measured again.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::probe::knee::Curve;
 pub enum Varies {
     /// [`Load::block_size_bytes`].
     BlockSize,
-    /// [`Load::threads`].
-    Threads,
+    /// [`Load::in_flight`].
+    InFlight,
 }
 
 /// One axis and what was measured along it.
@@ -35,6 +35,8 @@ pub struct Axis {
     pub curve: Curve,
     /// Latencies of all measurements of each point, in the order of the points.
     pub latencies: Vec<Histogram>,
+    /// When each measurement was taken, in the order of the points and of their samples.
+    pub taken_at: Vec<Vec<Duration>>,
 }
 
 impl Axis {
@@ -45,6 +47,7 @@ impl Axis {
             varies,
             load,
             latencies: vec![Histogram::default(); curve.points.len()],
+            taken_at: vec![Vec::new(); curve.points.len()],
             curve,
         }
     }
@@ -54,9 +57,22 @@ impl Axis {
         let mut load = self.load;
         match self.varies {
             Varies::BlockSize => load.block_size_bytes = setting,
-            Varies::Threads => load.threads = setting,
+            Varies::InFlight => load.in_flight = setting,
         }
         load
+    }
+
+    /// Drops the measurements from before a moment, unless a point would have fewer than `least` left.
+    pub(crate) fn forget_before(&mut self, moment: Duration, least: usize) {
+        let late = |times: &Vec<Duration>| times.iter().filter(|at| **at >= moment).count();
+        if self.taken_at.iter().any(|times| late(times) < least) {
+            return;
+        }
+        for (point, times) in self.curve.points.iter_mut().zip(&mut self.taken_at) {
+            let early = times.len() - late(times);
+            point.samples.drain(..early.min(point.samples.len()));
+            times.drain(..early);
+        }
     }
 
     fn measure(
@@ -68,30 +84,23 @@ impl Axis {
         let Some(setting) = self.curve.points.get(index).map(|point| point.setting) else {
             return Ok(());
         };
+        let at = device.now();
         let measured = device.run(&self.load_at(setting), window)?;
-        if let (Some(point), Some(latencies)) = (
+        if let (Some(point), Some(latencies), Some(taken_at)) = (
             self.curve.points.get_mut(index),
             self.latencies.get_mut(index),
+            self.taken_at.get_mut(index),
         ) {
             point.samples.push(measured.bytes_per_second);
             latencies.add(&measured.latencies);
+            taken_at.push(at);
         }
         Ok(())
     }
 }
 
-/// Whether a sweep came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Swept {
-    /// Every point is decided, or was measured as often as the budget allows.
-    Whole,
-    /// The time ran out; every point has at least one measurement.
-    OutOfTime,
-    /// The time ran out before every point had one.
-    Incomplete,
-}
-
-/// Measures all points of `axes` until they are decided or it is `deadline` by the device's clock.
+/// Measures all points of `axes` until their knees are decided or it is `deadline` by the device's clock. Points that the
+/// time did not reach stay without a measurement.
 ///
 /// # Errors
 /// Those of [`Device::run`].
@@ -100,7 +109,7 @@ pub fn sweep(
     axes: &mut [Axis],
     budget: &Budget,
     deadline: Duration,
-) -> Result<Swept, ProbeError> {
+) -> Result<(), ProbeError> {
     for round in 0..budget.rounds_max {
         let points = round_of(axes, round, budget.rounds_min);
         if points.is_empty() {
@@ -108,59 +117,53 @@ pub fn sweep(
         }
         for (axis, point) in points {
             if device.now() >= deadline {
-                let measured = |axis: &Axis| {
-                    axis.curve
-                        .points
-                        .iter()
-                        .all(|point| !point.samples.is_empty())
-                };
-                return Ok(if axes.iter().all(measured) {
-                    Swept::OutOfTime
-                } else {
-                    Swept::Incomplete
-                });
+                return Ok(());
             }
             if let Some(axis) = axes.get_mut(axis) {
                 axis.measure(point, device, budget.window)?;
             }
         }
     }
-    Ok(Swept::Whole)
+    Ok(())
 }
 
-/// The points (axis, index) of one round, in order.
+/// The points (axis, index) of one round, in an order of its own.
 fn round_of(axes: &[Axis], round: usize, rounds_min: usize) -> Vec<(usize, usize)> {
-    let points_max = axes
+    let open = |axis: &&(usize, &Axis)| round < rounds_min || !axis.1.curve.is_decided();
+    let axes: Vec<(usize, &Axis)> = axes.iter().enumerate().collect();
+    let points = axes
         .iter()
-        .map(|axis| axis.curve.points.len())
-        .max()
-        .unwrap_or(0);
-    let mut points = Vec::new();
-    for point in 0..points_max {
-        for (index, axis) in axes.iter().enumerate() {
-            let there = point < axis.curve.points.len();
-            if there && (round < rounds_min || axis.curve.undecided(point)) {
-                points.push((index, point));
-            }
-        }
-    }
-    if round % 2 == 1 {
-        points.reverse();
-    }
+        .filter(open)
+        .flat_map(|(index, axis)| (0..axis.curve.points.len()).map(move |point| (*index, point)));
+    let mut points: Vec<(usize, usize)> = points.collect();
+    shuffle(&mut points, round as u64);
     points
+}
+
+/// Fisher and Yates's shuffle, the same for the same seed.
+pub(crate) fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut state = seed;
+    for last in (1..items.len()).rev() {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let other = (state >> 33) as usize % (last + 1);
+        items.swap(last, other);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::device::{Operation, Pattern};
+    use crate::probe::device::{Operation, Pattern, Submission};
     use crate::probe::simulated::SimulatedDevice;
 
     const LOAD: Load = Load {
         operation: Operation::Write,
         pattern: Pattern::Random,
         block_size_bytes: 4096,
-        threads: 4,
+        submission: Submission::Threads,
+        in_flight: 4,
     };
 
     fn axes() -> Vec<Axis> {
@@ -175,50 +178,72 @@ mod tests {
         ]
     }
 
-    #[test]
-    fn decided_points_are_left_alone() {
-        let device = SimulatedDevice::steady();
-        let (mut axes, budget) = (axes(), Budget::full());
-        assert_eq!(
-            sweep(&device, &mut axes, &budget, Duration::MAX).unwrap(),
-            Swept::Whole
-        );
-        let counts: Vec<usize> = axes[0]
-            .curve
-            .points
-            .iter()
-            .map(|point| point.samples.len())
-            .collect();
-        assert_eq!(counts[0], budget.rounds_min, "{counts:?}");
-        assert!(
-            counts
-                .iter()
-                .all(|count| (budget.rounds_min..=budget.rounds_max).contains(count))
-        );
+    fn counts(axes: &[Axis]) -> Vec<usize> {
+        let points = axes.iter().flat_map(|axis| &axis.curve.points);
+        points.map(|point| point.samples.len()).collect()
     }
 
     #[test]
-    fn rounds_go_forth_and_back_over_all_axes() {
-        let forth = round_of(&axes(), 0, 3);
-        assert_eq!(forth.len(), 22);
-        assert_eq!(forth[..3], [(0, 0), (1, 0), (0, 1)]);
-        let mut back = round_of(&axes(), 1, 3);
-        back.reverse();
-        assert_eq!(back, forth);
+    fn a_decided_axis_is_left_alone() {
+        let device = SimulatedDevice::steady();
+        let (mut axes, budget) = (axes(), Budget::full());
+        sweep(&device, &mut axes, &budget, Duration::MAX).unwrap();
+        assert_eq!(counts(&axes), [budget.rounds_min; 22]);
+    }
+
+    #[test]
+    fn an_undecided_one_is_measured_until_the_end() {
+        let device = SimulatedDevice {
+            noise_share: 0.95,
+            ..SimulatedDevice::steady()
+        };
+        let budget = Budget {
+            rounds_min: 4,
+            rounds_max: 6,
+            ..Budget::full()
+        };
+        let mut axes = axes();
+        sweep(&device, &mut axes, &budget, Duration::MAX).unwrap();
+        let counts = counts(&axes);
+        assert!(
+            counts.iter().all(|count| (4..=6).contains(count)),
+            "{counts:?}"
+        );
+        assert!(counts.iter().any(|count| *count > 4), "{counts:?}");
+    }
+
+    #[test]
+    fn every_round_has_all_points_in_an_order_of_its_own() {
+        let (first, second) = (round_of(&axes(), 0, 3), round_of(&axes(), 1, 3));
+        assert_ne!(first, second);
+        let sorted = |mut points: Vec<(usize, usize)>| {
+            points.sort_unstable();
+            points
+        };
+        assert_eq!(sorted(first).len(), 22);
+        assert_eq!(sorted(round_of(&axes(), 0, 3)), sorted(second));
     }
 
     #[test]
     fn the_clock_ends_a_sweep() {
         let device = SimulatedDevice::steady();
         let budget = Budget::full();
-        let mut few = axes();
-        let swept = sweep(&device, &mut few, &budget, budget.window * 5).unwrap();
-        assert_eq!(swept, Swept::Incomplete);
-        let mut most = axes();
-        let deadline = device.now() + budget.window * 30;
-        assert_eq!(
-            sweep(&device, &mut most, &budget, deadline).unwrap(),
-            Swept::OutOfTime
-        );
+        let mut axes = axes();
+        sweep(&device, &mut axes, &budget, budget.window * 5).unwrap();
+        assert_eq!(counts(&axes).iter().sum::<usize>(), 5);
+    }
+
+    #[test]
+    fn what_came_before_a_moment_is_forgotten_unless_too_little_would_be_left() {
+        let device = SimulatedDevice::steady();
+        let mut axes = axes();
+        sweep(&device, &mut axes, &Budget::full(), Duration::MAX).unwrap();
+        let moment = device.now() / 2;
+        axes[0].forget_before(moment, 100);
+        assert_eq!(counts(&axes), [10; 22]);
+        axes[0].forget_before(moment, 2);
+        assert!(axes[0].taken_at.iter().flatten().all(|at| *at >= moment));
+        let left = counts(&axes[..1]);
+        assert!(left.iter().all(|count| (2..10).contains(count)), "{left:?}");
     }
 }

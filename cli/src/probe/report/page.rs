@@ -3,13 +3,12 @@
 use std::fmt::Write;
 
 use moonshine_sysprobe::Report;
-use moonshine_sysprobe::disk::IoMode;
 
 use super::chart::{Chart, STYLE};
 use super::{escaped, tables};
 use crate::probe::explain::explain;
-use crate::probe::text::finding_text;
-use crate::units::size;
+use crate::probe::text::{measured_file, s_paral_parts};
+use crate::units::{microseconds, size};
 
 const PAGE_STYLE: &str = include_str!("page.css");
 
@@ -52,22 +51,19 @@ fn write_page(page: &mut String, report: &Report, charts: &[Chart]) -> std::fmt:
 }
 
 fn write_facts(page: &mut String, report: &Report) -> std::fmt::Result {
-    let mode = match report.io_mode {
-        IoMode::Direct => "O_DIRECT",
-        IoMode::Buffered => "through the page cache",
-    };
     writeln!(
         page,
-        "<p class=\"facts\">{} · file of {} · {mode} · {} cores, {} · took {:.1} s</p>",
+        "<p class=\"facts\">{} · {} · {} cores, {} · took {:.1} s</p>",
         escaped(&report.measured_at),
-        size(report.file_size_bytes),
-        report.machine.cores,
+        escaped(&measured_file(report)),
+        report.cores,
         escaped(&report.machine.processor),
         report.duration_s
     )
 }
 
 fn write_tiles(page: &mut String, report: &Report) -> std::fmt::Result {
+    let none = || "–".to_owned();
     let tiles = [
         (
             "S-Size",
@@ -77,15 +73,17 @@ fn write_tiles(page: &mut String, report: &Report) -> std::fmt::Result {
         (
             "S-Paral",
             report.profile.s_paral.to_string(),
-            format!(
-                "device: {} threads; CPU: {} cores",
-                report.io_threads, report.machine.cores
-            ),
+            s_paral_parts(report),
+        ),
+        (
+            "Durable write",
+            report.fdatasync_us.map_or_else(none, microseconds),
+            "smallest write and fdatasync, median".to_owned(),
         ),
         (
             "Commit batch",
-            report.commit_batch_bytes.map_or_else(|| "–".into(), size),
-            "bytes that may share a sync at twice its cost".to_owned(),
+            report.commit_batch_bytes.map_or_else(none, size),
+            "may share a sync at twice its cost".to_owned(),
         ),
     ];
     writeln!(page, "<div class=\"tiles\">")?;
@@ -107,7 +105,7 @@ fn write_findings(page: &mut String, report: &Report) -> std::fmt::Result {
     }
     writeln!(page, "<ul class=\"findings\">")?;
     for finding in &report.findings {
-        writeln!(page, "<li>{}</li>", escaped(&finding_text(finding)))?;
+        writeln!(page, "<li>{}</li>", escaped(&finding.to_string()))?;
     }
     writeln!(page, "</ul>")
 }
@@ -116,7 +114,12 @@ fn write_findings(page: &mut String, report: &Report) -> std::fmt::Result {
 fn write_explanation(page: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(page, "<section>\n<h2>What it means</h2>")?;
     for paragraph in explain(report).trim().split("\n\n") {
-        writeln!(page, "<p>{}</p>", escaped(paragraph))?;
+        // Lines that are set in are a list.
+        let (words, list) = paragraph.split_once("\n  ").unwrap_or((paragraph, ""));
+        writeln!(page, "<p>{}</p>", escaped(words))?;
+        if !list.is_empty() {
+            writeln!(page, "<pre>  {}</pre>", escaped(list))?;
+        }
     }
     writeln!(
         page,
