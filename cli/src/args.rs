@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use moonshine_query::OutputFormat;
 
+use crate::config::ProfileSetting;
+
 /// Live change streams as Apache Iceberg tables.
 #[derive(Debug, Parser)]
 #[command(name = "moonshine", version, max_term_width = 100)]
@@ -24,6 +26,8 @@ pub(crate) enum Command {
     /// Measure I/O with jobs in fio's syntax, from job files and flags
     #[command(disable_help_flag = true)]
     Bench(BenchArguments),
+    /// Say what a database was laid out from, which number came from where, and what lies in it
+    Inspect(InspectArguments),
     /// Print the JSON Schema of the configuration file
     ConfigSchema,
 }
@@ -61,6 +65,10 @@ pub(crate) struct OneTableArguments {
     /// The engine's folder
     #[arg(long, requires = "from", default_value = "./data")]
     pub(crate) database: PathBuf,
+    /// What a new database is laid out from: measure, safe-defaults, or the path of a profile; by default PROFILE.toml in
+    /// its folder if it is there, else measure, which takes up to 10 s
+    #[arg(long, requires = "from", value_name = "measure|safe-defaults|FILE")]
+    pub(crate) profile: Option<ProfileSetting>,
     /// The folder of the Iceberg tables
     #[arg(long, requires = "from")]
     pub(crate) warehouse: Option<PathBuf>,
@@ -93,12 +101,18 @@ pub(crate) struct ProbeArguments {
     /// Only what a profile needs: at most 10 s and 256 MiB instead of 60 s and 1 GiB
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Write nothing, read alone: FILE, a block device, or without it the largest file in DIR
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub(crate) read_only: Option<Option<PathBuf>>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
     /// Say in words what was measured and what it is for
     #[arg(long, conflicts_with = "json")]
     pub(crate) explain: bool,
+    /// Write the curves there, as one page: .html with tables and explanation, or .svg
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// Write the profile there; a new database takes it from PROFILE.toml in its folder
     #[arg(long, value_name = "FILE")]
     pub(crate) profile: Option<PathBuf>,
@@ -114,6 +128,15 @@ pub(crate) struct BenchArguments {
         allow_hyphen_values = true
     )]
     pub(crate) flags: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    /// The database's folder. Nothing in it is changed, and a running sync is not disturbed
+    pub(crate) database: PathBuf,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -66,7 +66,12 @@ impl CliError {
             }
             | CliError::Export(ExportError::Config(_))
             | CliError::Query(QueryError::Sql(_))
-            | CliError::Probe(ProbeError::Folder { .. } | ProbeError::Space { .. })
+            | CliError::Probe(
+                ProbeError::Folder { .. }
+                | ProbeError::Space { .. }
+                | ProbeError::Unreadable { .. }
+                | ProbeError::TooSmall { .. },
+            )
             | CliError::Profile(
                 ProfileError::Damaged { .. }
                 | ProfileError::Newer { .. }

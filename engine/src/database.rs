@@ -3,20 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use moonshine_sysprobe::Profile;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::cache::record_store::LogSegment;
 use crate::cache::table::TableState;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::export::{Changes, Export, Exported, PendingExport};
 use crate::io::{Io, SyscallIo};
+use crate::layout::{Layout, ProfileChoice, StoredProfile, profile_for};
 use crate::log::committer::Committer;
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
 use crate::log::queue::CommitQueue;
-use crate::log::recovery::{LogEnd, replay_log};
+use crate::log::recovery::{LogEnd, LogFolder, replay_log};
 use crate::log::segment::{SegmentWriter, segment_number};
 use crate::manifest::Manifest;
 use crate::open::OpenDatabase;
@@ -30,12 +31,14 @@ use crate::transaction::Transaction;
 /// How to open a database.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The machine's S-Size and S-Paral; `None` for safe defaults. A database keeps the shards it was created with.
-    pub profile: Option<Profile>,
+    /// What a new database is laid out from. One that exists keeps the profile that it was created with, and is never
+    /// measured again.
+    pub profile: ProfileChoice,
     /// Most bytes of deltas held in memory. Keys and their index come on top.
     pub memory_budget_bytes: u64,
-    /// A segment of the log ends before it would grow beyond this, unless one block alone is larger.
-    pub segment_size_bytes_max: u64,
+    /// A segment of the log ends before it would grow beyond this, unless one block alone is larger. `None` for the size
+    /// that follows from the profile, see [`Layout`].
+    pub segment_size_bytes_max: Option<u64>,
     /// Files and randomness.
     pub io: Arc<dyn Io>,
 }
@@ -43,10 +46,21 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            profile: None,
+            profile: ProfileChoice::Measure,
             memory_budget_bytes: 256 * 1024 * 1024,
-            segment_size_bytes_max: 64 * 1024 * 1024,
+            segment_size_bytes_max: None,
             io: Arc::new(SyscallIo),
+        }
+    }
+}
+
+impl Options {
+    /// The default options, but a new database takes safe defaults instead of measuring its device: for tests, and for
+    /// databases that don't live long enough for ten seconds to pay off.
+    pub fn unmeasured() -> Self {
+        Options {
+            profile: ProfileChoice::SafeDefaults,
+            ..Options::default()
         }
     }
 }
@@ -61,6 +75,9 @@ pub struct Database {
 
 impl Database {
     /// Opens the database in a folder, creating it if there is none, and locks it.
+    ///
+    /// With the default options a database that is created measures its device first, for up to ten seconds; see
+    /// [`ProfileChoice`].
     ///
     /// # Errors
     /// [`Error::Locked`] if another process has it, [`Error::Corrupt`] naming file and byte if stored bytes are damaged,
@@ -86,8 +103,8 @@ impl Database {
         let mut writer = SegmentWriter::new(
             io,
             &log_folder,
-            manifest.database_id,
-            options.segment_size_bytes_max,
+            shared.database_id,
+            shared.layout.log_segment_size_bytes.value,
             end.last_segment_number,
             end.last_block_number,
         );
@@ -134,6 +151,14 @@ impl Database {
         })
     }
 
+    /// Whether there is a database in a folder.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its manifest is damaged, [`Error::Io`] if the system refuses it.
+    pub fn exists(folder: impl AsRef<Path>, options: &Options) -> Result<bool> {
+        Manifest::read(&*options.io, folder.as_ref()).map(|manifest| manifest.is_some())
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.open.shared
     }
@@ -145,6 +170,24 @@ impl Database {
     /// The database's identity, given at its creation.
     pub fn id(&self) -> Uuid {
         self.shared().database_id
+    }
+
+    /// What the database was laid out from, when it was created.
+    pub fn profile(&self) -> &StoredProfile {
+        &self.shared().profile
+    }
+
+    /// The numbers that follow from its profile.
+    pub fn layout(&self) -> &Layout {
+        &self.shared().layout
+    }
+
+    /// The segments of the log, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses one.
+    pub fn log_segments(&self) -> Result<Vec<LogSegment>> {
+        self.shared().records.log_segments()
     }
 
     /// Creates a table, durably. One that exists with the same schema is returned as it is.
@@ -284,21 +327,11 @@ fn create(options: &Options, folder: &Path) -> Result<Manifest> {
             reason: "a log without the manifest of its database".into(),
         });
     }
-    let profile = match options.profile {
-        Some(profile) => profile,
-        None => {
-            let profile = Profile::safe_defaults();
-            tracing::info!(
-                s_size_bytes = profile.s_size_bytes,
-                s_paral = profile.s_paral,
-                "created a database from safe defaults: the device was not measured"
-            );
-            profile
-        }
-    };
+    let profile = profile_for(&options.profile, io, folder);
     let manifest = Manifest {
         database_id: uuid::Builder::from_random_bytes(io.random_u128().to_be_bytes()).into_uuid(),
-        shard_bits: profile.s_paral.ilog2(),
+        shard_bits: profile.s_paral().ilog2(),
+        profile,
     };
     manifest.write(io, folder)?;
     Ok(manifest)
@@ -322,16 +355,22 @@ fn recover(
     log_folder: &Path,
     read_only: bool,
 ) -> Result<(Arc<Shared>, LogEnd)> {
-    let mut shared = Shared::new(manifest, options.memory_budget_bytes, read_only);
+    let database_id = manifest.database_id;
+    let layout = Layout::new(
+        &manifest.profile,
+        manifest.shard_bits,
+        options.segment_size_bytes_max,
+    );
+    let mut shared = Shared::new(manifest, layout, options.memory_budget_bytes, read_only);
     let mut replay = Replay::new(&shared);
-    let end = replay_log(
-        &*options.io,
-        log_folder,
-        manifest.database_id,
-        !read_only,
-        &mut replay,
-    )?;
+    let log = LogFolder {
+        io: &*options.io,
+        folder: log_folder,
+        database_id,
+        layout: &layout,
+    };
+    let end = replay_log(&log, !read_only, &mut replay)?;
     let last_seq = replay.finish();
-    shared.queue = CommitQueue::new(manifest.database_id, last_seq);
+    shared.queue = CommitQueue::new(database_id, last_seq, &layout);
     Ok((Arc::new(shared), end))
 }

@@ -3,13 +3,14 @@
 //! A [`Transaction`] gathers writes to any number of tables and becomes one delta. The `log` makes it durable, together
 //! with the deltas of concurrent commits; the `cache` finds its rows again, by key and at any commit sequence that a
 //! [`Snapshot`] holds; `codec` is the bytes of keys, rows and Arrow batches. [`Changes`] and [`Export`] tell an exporter
-//! what changed since it last came, and remember where it put each row. All access to files goes through [`io`].
+//! what changed since it last came, and remember where it put each row. What a new database is laid out from, and how, is the [`Layout`]. All access to files
+//! goes through [`io`].
 //!
 //! ```
 //! use moonshine_engine::{ColumnType, Database, Options, Scan, TableSchema, Value};
 //!
 //! # let folder = tempfile::tempdir()?;
-//! let database = Database::open(folder.path(), Options::default())?;
+//! let database = Database::open(folder.path(), Options::unmeasured())?;
 //! let schema = TableSchema::builder("shop.orders")
 //!     .column("id", ColumnType::Int64, false)
 //!     .column("note", ColumnType::Utf8, true)
@@ -36,6 +37,7 @@ mod database;
 mod error;
 mod export;
 pub mod io;
+mod layout;
 mod log;
 mod manifest;
 mod open;
@@ -47,9 +49,11 @@ mod snapshot;
 mod transaction;
 mod value;
 
+pub use cache::record_store::LogSegment;
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
+pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use origins::Origin;
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
 pub use shared::Table;

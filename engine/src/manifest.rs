@@ -8,19 +8,26 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::codec::{Malformed, Reader, put_u32, put_u64};
 use crate::error::{Error, Result};
 use crate::io::{Io, OpenMode};
-use crate::log::format::FORMAT_VERSION;
+use crate::layout::StoredProfile;
 
 const MAGIC: &[u8; 8] = b"MOONDB\r\n";
-const SIZE_BYTES: usize = 40;
+/// The version that is written. Version 1 had no profile.
+const VERSION: u32 = 2;
+/// The checksum, at the end in every version.
+const CHECKSUM_SIZE_BYTES: usize = 8;
+/// More than any manifest: what is longer is no manifest.
+const SIZE_BYTES_MAX: u64 = 64 * 1024;
 const FILE_NAME: &str = "MANIFEST";
 /// Bits of the shard number: S-Paral is at most 2^10.
 const SHARD_BITS_MAX: u32 = 10;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) database_id: Uuid,
     /// A table's rows lie in 2^shard_bits shards.
     pub(crate) shard_bits: u32,
+    /// What the database was laid out from.
+    pub(crate) profile: StoredProfile,
 }
 
 impl Manifest {
@@ -32,7 +39,6 @@ impl Manifest {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::io("open", &path, source)),
         };
-        let mut bytes = vec![0; SIZE_BYTES];
         let len_bytes = file
             .len_bytes()
             .map_err(|source| Error::io("read", &path, source))?;
@@ -41,9 +47,10 @@ impl Manifest {
             offset: 0,
             reason: reason.to_owned(),
         };
-        if len_bytes != SIZE_BYTES as u64 {
-            return Err(corrupt("a manifest of another length"));
+        if len_bytes > SIZE_BYTES_MAX {
+            return Err(corrupt("too long for a manifest"));
         }
+        let mut bytes = vec![0; usize::try_from(len_bytes).unwrap_or_default()];
         file.read_exact_at(&mut bytes, 0)
             .map_err(|source| Error::io("read", &path, source))?;
         Self::decode(&bytes)
@@ -52,7 +59,7 @@ impl Manifest {
     }
 
     /// Writes the manifest, atomically.
-    pub(crate) fn write(self, io: &dyn Io, folder: &Path) -> Result<()> {
+    pub(crate) fn write(&self, io: &dyn Io, folder: &Path) -> Result<()> {
         let (path, new_path) = (folder.join(FILE_NAME), folder.join("MANIFEST.new"));
         match io.remove(&new_path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -73,52 +80,70 @@ impl Manifest {
             .map_err(|source| Error::io("sync", folder, source))
     }
 
-    fn encode(self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        put_u32(&mut out, FORMAT_VERSION);
+        put_u32(&mut out, VERSION);
         put_u32(&mut out, self.shard_bits);
         out.extend_from_slice(self.database_id.as_bytes());
+        self.profile.encode(&mut out);
         let checksum = xxh3_64(&out);
         put_u64(&mut out, checksum);
         out
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
+        let (covered, checksum) = bytes
+            .split_last_chunk::<CHECKSUM_SIZE_BYTES>()
+            .ok_or(Malformed("ends early"))?;
+        let mut reader = Reader::new(covered);
         if &reader.array::<8>()? != MAGIC {
             return Err(Malformed("not the manifest of a Moonshine database"));
         }
-        let version = reader.u32()?;
-        let shard_bits = reader.u32()?;
-        let database_id = Uuid::from_bytes(reader.array()?);
-        if bytes.get(..SIZE_BYTES - 8).map(xxh3_64) != Some(reader.u64()?) {
+        if xxh3_64(covered) != u64::from_le_bytes(*checksum) {
             return Err(Malformed("the manifest fails its checksum"));
         }
-        if version != FORMAT_VERSION {
+        let version = reader.u32()?;
+        if !(1..=VERSION).contains(&version) {
             return Err(Malformed("a format version that this build does not read"));
         }
+        let shard_bits = reader.u32()?;
         if shard_bits > SHARD_BITS_MAX {
             return Err(Malformed("more shards than can be"));
         }
+        let database_id = Uuid::from_bytes(reader.array()?);
+        let profile = match version {
+            1 => StoredProfile::unrecorded(shard_bits),
+            _ => StoredProfile::decode(&mut reader)?,
+        };
+        reader.finish()?;
         Ok(Manifest {
             database_id,
             shard_bits,
+            profile,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use moonshine_sysprobe::Profile;
+
     use super::*;
+    use crate::layout::Provenance;
+
+    fn manifest() -> Manifest {
+        let profile = StoredProfile::from(Profile::measured(65_536, 7, 1));
+        Manifest {
+            database_id: Uuid::from_u128(5),
+            shard_bits: 3,
+            profile: profile.with_commit_batch_bytes(262_144),
+        }
+    }
 
     #[test]
     fn a_manifest_round_trips_and_every_flipped_bit_is_seen() {
-        let manifest = Manifest {
-            database_id: Uuid::from_u128(5),
-            shard_bits: 3,
-        };
+        let manifest = manifest();
         let bytes = manifest.encode();
-        assert_eq!(bytes.len(), SIZE_BYTES);
         assert_eq!(Manifest::decode(&bytes), Ok(manifest));
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
@@ -128,5 +153,41 @@ mod tests {
                 "bit {bit} flipped unseen"
             );
         }
+        for len in 0..bytes.len() {
+            assert!(
+                Manifest::decode(&bytes[..len]).is_err(),
+                "cut to {len} bytes unseen"
+            );
+        }
+    }
+
+    #[test]
+    fn version_1_opens_and_says_that_its_profile_was_not_recorded() {
+        let mut bytes = MAGIC.to_vec();
+        put_u32(&mut bytes, 1);
+        put_u32(&mut bytes, 3);
+        bytes.extend_from_slice(Uuid::from_u128(5).as_bytes());
+        let checksum = xxh3_64(&bytes);
+        put_u64(&mut bytes, checksum);
+        assert_eq!(bytes.len(), 40);
+        let manifest = Manifest::decode(&bytes).unwrap();
+        assert_eq!(manifest.database_id, Uuid::from_u128(5));
+        assert_eq!(manifest.shard_bits, 3);
+        assert_eq!(manifest.profile.s_paral(), 8);
+        assert_eq!(manifest.profile.provenance(), Provenance::Unrecorded);
+    }
+
+    #[test]
+    fn a_later_version_is_refused() {
+        let mut bytes = manifest().encode();
+        let covered = bytes.len() - CHECKSUM_SIZE_BYTES;
+        bytes.truncate(covered);
+        bytes[8] = 3;
+        let checksum = xxh3_64(&bytes);
+        put_u64(&mut bytes, checksum);
+        let Err(Malformed(reason)) = Manifest::decode(&bytes) else {
+            panic!("it was read")
+        };
+        assert!(reason.contains("version"), "{reason}");
     }
 }

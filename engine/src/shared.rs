@@ -11,6 +11,7 @@ use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::export::PendingRecord;
+use crate::layout::{Layout, StoredProfile};
 use crate::log::delta::decode_delta;
 use crate::log::format::RecordKind;
 use crate::log::queue::{CommitQueue, Ticket};
@@ -23,6 +24,8 @@ use crate::schema::TableSchema;
 pub(crate) struct Shared {
     pub(crate) database_id: Uuid,
     pub(crate) shard_bits: u32,
+    pub(crate) profile: StoredProfile,
+    pub(crate) layout: Layout,
     pub(crate) read_only: bool,
     pub(crate) tables: RwLock<Vec<Arc<TableState>>>,
     pub(crate) records: RecordStore,
@@ -34,16 +37,23 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The state of a database whose log was not read yet.
-    pub(crate) fn new(manifest: Manifest, memory_budget_bytes: u64, read_only: bool) -> Self {
+    pub(crate) fn new(
+        manifest: Manifest,
+        layout: Layout,
+        memory_budget_bytes: u64,
+        read_only: bool,
+    ) -> Self {
         Shared {
             database_id: manifest.database_id,
             shard_bits: manifest.shard_bits,
+            profile: manifest.profile,
+            layout,
             read_only,
             tables: RwLock::default(),
             records: RecordStore::new(manifest.database_id, memory_budget_bytes),
             pins: Pins::default(),
             origins: Origins::default(),
-            queue: CommitQueue::new(manifest.database_id, 0),
+            queue: CommitQueue::new(manifest.database_id, 0, &layout),
             pending: Mutex::default(),
         }
     }

@@ -28,7 +28,7 @@ const ROW_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// ```
 /// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
 /// # let folder = tempfile::tempdir()?;
-/// let database = Database::open(folder.path(), Options::default())?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
 /// let schema = TableSchema::builder("shop.orders")
 ///     .column("id", ColumnType::Int64, false)
 ///     .column("note", ColumnType::Utf8, true)

@@ -16,7 +16,7 @@
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
-//! let database = Database::open(folder.path().join("data"), Options::default())?;
+//! let database = Database::open(folder.path().join("data"), Options::unmeasured())?;
 //! let schema = TableSchema::builder("shop.orders").column("id", ColumnType::Int64, false).primary_key(["id"]).build()?;
 //! let orders = database.create_table(schema)?;
 //! let mut transaction = database.begin();

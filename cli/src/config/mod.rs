@@ -8,6 +8,7 @@
 mod de;
 mod env;
 mod error;
+mod profile;
 pub(crate) mod schema;
 mod sections;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use serde::Deserialize;
 
 pub(crate) use error::ConfigError;
 use error::NodeError;
+pub(crate) use profile::ProfileSetting;
 pub(crate) use sections::{Section, Sections};
 
 /// Everything a configuration file can say.
@@ -37,6 +39,11 @@ pub(crate) struct Config {
     /// The engine's folder; created if missing.
     #[serde(default = "default_database")]
     pub(crate) database: PathBuf,
+    /// What a new database is laid out from: `measure` (its device is measured once, for up to ten seconds),
+    /// `safe-defaults`, or the path of a profile that `moonshine probe --profile` wrote. Default: PROFILE.toml in the
+    /// database's folder if it is there, else `measure`. A database that exists keeps what it was created with.
+    #[serde(default)]
+    pub(crate) profile: Option<ProfileSetting>,
     /// Debezium change events as JSON lines, from a file, a folder or standard input. One section, or a list of them.
     #[serde(default)]
     pub(crate) file: Sections<FileConfig>,

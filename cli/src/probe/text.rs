@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use moonshine_sysprobe::cpu::Work;
-use moonshine_sysprobe::device::{Operation, Pattern};
-use moonshine_sysprobe::disk::IoMode;
-use moonshine_sysprobe::drift::Drift;
-use moonshine_sysprobe::probe::report::CurveReport;
+use moonshine_sysprobe::Report;
+use moonshine_sysprobe::cpu::{Unit, Work};
+use moonshine_sysprobe::device::{Load, Operation, Pattern, Submission, SyncMethod};
+use moonshine_sysprobe::disk::{Access, IoMode};
+use moonshine_sysprobe::probe::report::{CurveReport, PointReport};
 use moonshine_sysprobe::sweep::Varies;
-use moonshine_sysprobe::{Finding, Report};
+
+use crate::units::{bandwidth, size, size_rounded};
 
 /// Characters of the longest bar.
 const BAR_WIDTH: usize = 32;
@@ -23,28 +24,72 @@ pub(super) fn text(report: &Report) -> String {
 }
 
 fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
-    let mode = match report.io_mode {
-        IoMode::Direct => "O_DIRECT",
-        IoMode::Buffered => "page cache",
-    };
     writeln!(
         text,
-        "{}: {mode}, file of {}, {:.1} s; {} cores, {}",
+        "{}: {}, {:.1} s; {} cores, {}",
         report.folder.display(),
-        size(report.file_size_bytes),
+        measured_file(report),
         report.duration_s,
-        report.machine.cores,
+        report.cores,
         report.machine.processor,
     )?;
     for curve in &report.curves {
         writeln!(text)?;
         write_curve(text, curve)?;
     }
+    write_synced(text, report)?;
     writeln!(
         text,
-        "\nwrite + fdatasync       p50        p99      p99.9  µs"
+        "\ncores                    one core          all cores"
     )?;
+    for speed in &report.cpu {
+        let one = work_rate(speed.work, speed.one_core_per_second);
+        let all = work_rate(speed.work, speed.all_cores_per_second);
+        writeln!(text, "{:>14}  {one:>17}  {all:>17}", speed.work.name())?;
+    }
+    if !report.grid.is_empty() {
+        writeln!(
+            text,
+            "\n{} more points, of other block sizes, patterns and depths, are in --json and --report",
+            report.grid.len()
+        )?;
+    }
+    write_numbers(text, report)
+}
+
+fn write_numbers(text: &mut String, report: &Report) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\nS-Size        {}",
+        size(report.profile.s_size_bytes)
+    )?;
+    writeln!(
+        text,
+        "S-Paral       {} ({})",
+        report.profile.s_paral,
+        s_paral_parts(report)
+    )?;
+    if let (Some(bytes), Some(us)) = (report.commit_batch_bytes, report.fdatasync_us) {
+        writeln!(
+            text,
+            "commit        {us:.0} µs for the smallest; up to {} for at most twice that",
+            size(bytes)
+        )?;
+    }
+    for finding in &report.findings {
+        writeln!(text, "note: {finding}")?;
+    }
+    Ok(())
+}
+
+fn write_synced(text: &mut String, report: &Report) -> std::fmt::Result {
+    let mut method = None;
     for synced in &report.synced {
+        if method != Some(synced.method) {
+            method = Some(synced.method);
+            let title = sync_title(synced.method);
+            writeln!(text, "\n{title:<17}       p50        p99      p99.9  µs")?;
+        }
         let latency = synced.latency;
         writeln!(
             text,
@@ -55,88 +100,30 @@ fn write_text(text: &mut String, report: &Report) -> std::fmt::Result {
             latency.p999_us
         )?;
     }
-    writeln!(text, "\ncores                 one core    all cores")?;
-    for speed in &report.cpu {
-        let (name, unit, scale) = match speed.work {
-            Work::Hash => ("xxh3", "GB/s", 1e9),
-            Work::Sort => ("sort", "Mkeys/s", 1e6),
-            Work::Copy => ("memory copy", "GB/s", 1e9),
-        };
-        writeln!(
-            text,
-            "{name:>14}  {:>13.1}  {:>11.1}  {unit}",
-            speed.one_core_per_second / scale,
-            speed.all_cores_per_second / scale
-        )?;
-    }
-    writeln!(
-        text,
-        "\nS-Size        {}",
-        size(report.profile.s_size_bytes)
-    )?;
-    writeln!(
-        text,
-        "S-Paral       {} (device: {} threads; {} cores)",
-        report.profile.s_paral, report.io_threads, report.machine.cores
-    )?;
-    if let Some(bytes) = report.commit_batch_bytes {
-        writeln!(
-            text,
-            "commit batch  up to {} for at most twice the smallest commit's time",
-            size(bytes)
-        )?;
-    }
-    for finding in &report.findings {
-        writeln!(text, "note: {}", finding_text(finding))?;
-    }
     Ok(())
 }
 
 fn write_curve(text: &mut String, curve: &CurveReport) -> std::fmt::Result {
-    let pattern = match curve.pattern {
-        Pattern::Sequential => "sequential",
-        Pattern::Random => "random",
-    };
-    let operation = match curve.operation {
-        Operation::Read => "read",
-        Operation::Write => "write",
-    };
-    let load = curve.points.first().map(|point| point.load);
-    let (varies, fixed) = match curve.varies {
-        Varies::BlockSize => (
-            "block size",
-            load.map(|load| format!("{} threads", load.threads)),
-        ),
-        Varies::Threads => (
-            "threads",
-            load.map(|load| format!("blocks of {}", size(load.block_size_bytes))),
-        ),
-    };
-    let title = format!(
-        "{pattern} {operation} over {varies}, {}",
-        fixed.unwrap_or_default()
-    );
+    let title = curve_title(curve);
     writeln!(
         text,
         "{title:<62}MB/s      IOPS    p50 µs    p99 µs  p99.9 µs"
     )?;
     let maximum = curve.knee.map_or(0.0, |knee| knee.maximum);
     for point in &curve.points {
-        let (setting, knee_setting) = match curve.varies {
-            Varies::BlockSize => (
-                size(point.load.block_size_bytes),
-                point.load.block_size_bytes,
-            ),
-            Varies::Threads => (point.load.threads.to_string(), point.load.threads),
+        let number = point_number(curve, point);
+        let setting = match curve.varies {
+            Varies::BlockSize => size(number),
+            Varies::InFlight => number.to_string(),
         };
-        let is_knee = curve.knee.is_some_and(|knee| knee.setting == knee_setting);
-        let median = point.bytes_per_second.median;
+        let is_knee = curve.knee.is_some_and(|knee| knee.setting == number);
+        let speed = point.bytes_per_second;
         write!(
             text,
             "{setting:>9} {} {:<5}  {:>22.1} {:>9.0}",
-            bar(median / maximum),
+            bar(speed.level / maximum),
             if is_knee { "◄ 95%" } else { "" },
-            median / 1e6,
+            speed.median / 1e6,
             point.iops,
         )?;
         match point.latency {
@@ -149,6 +136,100 @@ fn write_curve(text: &mut String, curve: &CurveReport) -> std::fmt::Result {
         }
     }
     Ok(())
+}
+
+/// What file was measured, and through what.
+pub(super) fn measured_file(report: &Report) -> String {
+    let mode = match report.io_mode {
+        IoMode::Direct => "O_DIRECT",
+        IoMode::Buffered => "page cache",
+    };
+    let access = match report.access {
+        Access::ReadWrite => "",
+        Access::ReadOnly => ", read only",
+    };
+    format!(
+        "{mode}, file of {}{access}",
+        size_rounded(report.file_size_bytes)
+    )
+}
+
+/// What S-Paral is the greatest of.
+pub(super) fn s_paral_parts(report: &Report) -> String {
+    let queue = match report.io_depth {
+        Some(depth) => format!(" or a queue of {depth}"),
+        None => String::new(),
+    };
+    format!(
+        "device: {} threads{queue}; CPU: {} cores",
+        report.io_threads, report.cores
+    )
+}
+
+/// What a curve shows, and under what load.
+pub(super) fn curve_title(curve: &CurveReport) -> String {
+    let load = &curve.load;
+    let kind = format!("{} {}", pattern(load), operation(load.operation));
+    match (curve.varies, load.submission) {
+        (Varies::BlockSize, Submission::Threads) => {
+            format!("{kind} over block size, {} threads", load.in_flight)
+        }
+        (Varies::BlockSize, Submission::Queue) => {
+            format!("{kind} over block size, queue of {}", load.in_flight)
+        }
+        (Varies::InFlight, submission) => format!(
+            "{kind} over {}, blocks of {}",
+            in_flight_name(submission),
+            size(load.block_size_bytes)
+        ),
+    }
+}
+
+/// What the I/Os under way are counted in.
+pub(super) fn in_flight_name(submission: Submission) -> &'static str {
+    match submission {
+        Submission::Threads => "threads",
+        Submission::Queue => "queue depth",
+    }
+}
+
+pub(super) fn pattern(load: &Load) -> &'static str {
+    match load.pattern {
+        Pattern::Sequential => "sequential",
+        Pattern::Random => "random",
+    }
+}
+
+pub(super) fn operation(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Read => "read",
+        Operation::Write => "write",
+    }
+}
+
+/// How a write is made durable, as a title.
+pub(super) fn sync_title(method: SyncMethod) -> &'static str {
+    match method {
+        SyncMethod::Fdatasync => "write + fdatasync",
+        SyncMethod::ODsync => "O_DSYNC write",
+    }
+}
+
+/// A point's place on its curve.
+pub(super) fn point_number(curve: &CurveReport, point: &PointReport) -> u64 {
+    match curve.varies {
+        Varies::BlockSize => point.load.block_size_bytes,
+        Varies::InFlight => point.load.in_flight,
+    }
+}
+
+/// A rate of a kind of work.
+pub(super) fn work_rate(work: Work, per_second: f64) -> String {
+    match work.unit() {
+        Unit::Bytes => bandwidth(per_second),
+        Unit::Keys => format!("{:.1} Mkeys/s", per_second / 1e6),
+        Unit::Rows => format!("{:.1} Mrows/s", per_second / 1e6),
+    }
 }
 
 /// A bar of a share from 0 to 1, padded to its whole width.
@@ -164,46 +245,6 @@ fn bar(share: f64) -> String {
     bar + &" ".repeat(BAR_WIDTH.saturating_sub(width))
 }
 
-/// Bytes in the largest unit that divides them.
-pub(super) fn size(bytes: u64) -> String {
-    if bytes >= 1 << 30 && bytes.is_multiple_of(1 << 30) {
-        format!("{} GiB", bytes >> 30)
-    } else if bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) {
-        format!("{} MiB", bytes >> 20)
-    } else if bytes >= 1 << 10 && bytes.is_multiple_of(1 << 10) {
-        format!("{} KiB", bytes >> 10)
-    } else {
-        format!("{bytes} bytes")
-    }
-}
-
-fn finding_text(finding: &Finding) -> String {
-    match finding {
-        Finding::Buffered => {
-            "O_DIRECT was refused: the page cache was measured along with the device, so the numbers are a guess".into()
-        }
-        Finding::InMemory => "the folder lies in memory, there is no device below it".into(),
-        Finding::Remote => "the file system is a network's or FUSE: the state of its server is part of the numbers".into(),
-        Finding::Unsteady { drift } => match drift {
-            Drift::Slower { share } => format!(
-                "the device ended at {:.0} % of the speed it began with: throttled, or a burst used up; after a rest it \
-                 may be faster again",
-                share * 100.0
-            ),
-            Drift::Faster { share } => format!(
-                "the device ended at {:.0} % of the speed it began with: a cache filled, or somebody else stopped using it",
-                share * 100.0
-            ),
-            Drift::Scattered { ratio } => format!(
-                "equal measurements differed {ratio:.1}-fold: the device is shared, or busy with something else"
-            ),
-        },
-        Finding::OutOfTime => "the time ran out before every point was decided: the numbers may be a step or more off".into(),
-        Finding::SmallFile => "writing was slow, so the temporary file is smaller than planned and caches weigh more".into(),
-        _ => format!("{finding:?}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,18 +256,5 @@ mod tests {
         }
         assert_eq!(bar(0.5).trim_end().chars().count(), BAR_WIDTH / 2);
         assert_eq!(bar(1.0), "█".repeat(BAR_WIDTH));
-    }
-
-    #[test]
-    fn sizes_keep_every_byte() {
-        for (bytes, expected) in [
-            (4096, "4 KiB"),
-            (1 << 20, "1 MiB"),
-            (3 << 30, "3 GiB"),
-            (1025, "1025 bytes"),
-            (0, "0 bytes"),
-        ] {
-            assert_eq!(size(bytes), expected);
-        }
     }
 }

@@ -8,12 +8,11 @@ use moonshine_connectors::postgres::{PostgresConfig, PostgresSource};
 use moonshine_connectors::{Source, SourceError};
 use moonshine_engine::Options;
 use moonshine_export::IcebergConfig;
-use moonshine_sysprobe::ProfileFile;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::args::{OneTableArguments, SyncArguments};
-use crate::config::{Config, LogLevel, Section, Sections, source_name};
+use crate::config::{Config, LogLevel, ProfileSetting, Section, Sections, source_name};
 use crate::error::CliError;
 
 /// What a mirror is made of.
@@ -74,7 +73,7 @@ impl Setup {
         })?;
         iceberg.check()?;
         let mut options = Options {
-            profile: ProfileFile::of_database(&config.database)?,
+            profile: ProfileSetting::choice(config.profile.as_ref(), &config.database)?,
             ..Options::default()
         };
         if let Some(memory_budget_bytes) = config.buffer.memory_budget_bytes() {
@@ -150,6 +149,7 @@ fn one_table(from: &str, arguments: &OneTableArguments) -> Result<Config, CliErr
     }
     Ok(Config {
         database: arguments.database.clone(),
+        profile: arguments.profile.clone(),
         file,
         postgres,
         iceberg: Some(iceberg_config(warehouse)?),

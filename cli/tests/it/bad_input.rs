@@ -184,7 +184,7 @@ fn a_source_with_an_unfinished_first_copy_is_not_left_out() {
     let workplace = Workplace::new();
     workplace.write("orders.jsonl", good_events());
     workplace.write("sync.yaml", orders::config(""));
-    let database = Database::open(workplace.path("data"), Options::default()).unwrap();
+    let database = Database::open(workplace.path("data"), Options::unmeasured()).unwrap();
     let mut transaction = database.begin();
     transaction.set_origin(Origin {
         source: "postgres".into(),
@@ -248,6 +248,7 @@ fn a_postgres_server_that_does_not_answer_is_named() {
 fn postgres_config(url: &str, table: &str) -> String {
     format!(
         "database: ./data
+profile: safe-defaults
 postgres: {{ url: '{url}', tables: ['{table}'] }}
 iceberg: {{ warehouse_path: ./warehouse }}
 "

@@ -56,6 +56,7 @@ pub(crate) fn config(more: &str) -> String {
         .collect();
     format!(
         "database: ./data
+profile: safe-defaults
 file:
   path: orders.jsonl
   tables:
@@ -67,6 +68,11 @@ iceberg: {{ warehouse_path: ./warehouse }}
 ",
         columns.join(", ")
     )
+}
+
+/// The same, with nothing said of the profile.
+pub(crate) fn config_without_profile() -> String {
+    config("").replace("profile: safe-defaults\n", "")
 }
 
 /// The columns as the flag `--columns` takes them.

@@ -284,6 +284,7 @@ impl Mirror {
         let workplace = Workplace::new();
         let config = format!(
             "database: ./data
+profile: safe-defaults
 postgres:
   url: {}?application_name={name}
   tables: [\"public.*\"]

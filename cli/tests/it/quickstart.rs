@@ -134,7 +134,14 @@ fn one_table_from_standard_input_needs_no_configuration_file() {
         "--columns",
         &columns,
     ];
-    let folders = ["--database", "data", "--warehouse", "warehouse"];
+    let folders = [
+        "--database",
+        "data",
+        "--warehouse",
+        "warehouse",
+        "--profile",
+        "safe-defaults",
+    ];
     let arguments = [&["sync", "--once"], &flags[..], &folders[..]].concat();
     let input = fs::File::open(events).unwrap();
     let outcome = workplace.run_with_input(&arguments, input.into());

@@ -38,7 +38,8 @@ impl Bench {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("in")).unwrap();
-        let database = Database::open(folder.path().join("database"), Options::default()).unwrap();
+        let database =
+            Database::open(folder.path().join("database"), Options::unmeasured()).unwrap();
         Bench { folder, database }
     }
 
@@ -46,7 +47,8 @@ impl Bench {
     fn reopen(self) -> Self {
         let Bench { folder, database } = self;
         drop(database);
-        let database = Database::open(folder.path().join("database"), Options::default()).unwrap();
+        let database =
+            Database::open(folder.path().join("database"), Options::unmeasured()).unwrap();
         Bench { folder, database }
     }
 

@@ -42,7 +42,7 @@ impl Mirror {
         let server = PostgresServer::start()?;
         let config = json!({"url": server.url("postgres"), "tables": tables});
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(folder.path(), Options::default()).unwrap();
+        let database = Database::open(folder.path(), Options::unmeasured()).unwrap();
         Some(Self {
             server,
             database,
@@ -97,7 +97,7 @@ impl Mirror {
             config,
         } = self;
         drop(database);
-        let database = Database::open(folder.path(), Options::default()).unwrap();
+        let database = Database::open(folder.path(), Options::unmeasured()).unwrap();
         Self {
             server,
             database,

@@ -26,6 +26,15 @@ pub(crate) struct OpenSegment {
     pub(crate) file: Arc<dyn IoFile>,
 }
 
+/// A segment of the log, as it lies on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSegment {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
 /// All delta records of a database, numbered in log order.
 #[derive(Debug)]
 pub(crate) struct RecordStore {
@@ -65,6 +74,20 @@ impl RecordStore {
         let mut segments = self.segments.write();
         segments.push(segment);
         crate::codec::len_u32(segments.len() - 1)
+    }
+
+    /// All segments, in log order.
+    pub(crate) fn log_segments(&self) -> Result<Vec<LogSegment>> {
+        let segments = self.segments.read();
+        let size = |segment: &OpenSegment| {
+            let size_bytes = segment.file.len_bytes();
+            Ok(LogSegment {
+                path: segment.path.clone(),
+                size_bytes: size_bytes
+                    .map_err(|source| Error::io("read", &segment.path, source))?,
+            })
+        };
+        segments.iter().map(size).collect()
     }
 
     /// Adds a record; returns its number.

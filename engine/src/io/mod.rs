@@ -1,4 +1,4 @@
-//! The engine's only way to the outside: files and randomness, through one small trait.
+//! The engine's only way to the outside: files, their device's speed and randomness, through one small trait.
 //!
 //! [`SyscallIo`] is the operating system by plain system calls. [`SimulatedIo`] is a disk in memory that forgets what
 //! was not synced, tears writes and fails on a seeded schedule, for tests of recovery. Nothing else in the crate names
@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 pub use simulated::{CrashStyle, SimulatedIo};
 pub use syscall::SyscallIo;
+
+use crate::layout::StoredProfile;
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,11 @@ pub trait Io: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As the system answers.
     fn try_lock(&self, path: &Path) -> Result<Option<Box<dyn FileLock>>>;
+    /// Measures the device under a folder, for a database that is created there. It may take ten seconds.
+    ///
+    /// # Errors
+    /// In words, why it can't be measured; the database then takes safe defaults.
+    fn measure_profile(&self, folder: &Path) -> Result<StoredProfile>;
     /// 128 random bits.
     fn random_u128(&self) -> u128;
 }

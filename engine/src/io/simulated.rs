@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{FileLock, Io, IoFile, OpenMode};
+use crate::layout::StoredProfile;
 
 /// The unit that a torn write is torn in, in bytes: a device writes a sector whole or not at all.
 const SECTOR_SIZE_BYTES: usize = 512;
@@ -237,6 +238,11 @@ impl Io for SimulatedIo {
         let holder = Arc::new(());
         disk.locks.push((path.to_owned(), holder.clone()));
         Ok(Some(Box::new(SimulatedLock(holder))))
+    }
+
+    fn measure_profile(&self, _folder: &Path) -> Result<StoredProfile> {
+        let reason = "a simulated disk has no speed to measure";
+        Err(Error::new(ErrorKind::Unsupported, reason))
     }
 
     fn random_u128(&self) -> u128 {

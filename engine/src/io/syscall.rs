@@ -6,14 +6,17 @@
 )]
 
 use std::fs::{File, OpenOptions};
-use std::io::Result;
+use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use moonshine_sysprobe::disk::Medium;
+use moonshine_sysprobe::{Budget, measure};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{FileLock, Io, IoFile, OpenMode};
+use crate::layout::StoredProfile;
 
 /// The operating system's files through the page cache, and its random numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,6 +72,29 @@ impl Io for SyscallIo {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    fn measure_profile(&self, folder: &Path) -> Result<StoredProfile> {
+        if Medium::of(folder)? == Medium::Memory {
+            let reason = "the folder lies in memory, there is no device below it";
+            return Err(Error::new(ErrorKind::Unsupported, reason));
+        }
+        let budget = Budget::quick();
+        tracing::info!(
+            folder = %folder.display(),
+            seconds_max = budget.duration.as_secs() + 1,
+            file_size_mib_max = budget.file_size_bytes >> 20,
+            "measuring the device of a new database, once"
+        );
+        let report = measure(folder, &budget).map_err(Error::other)?;
+        tracing::info!(
+            folder = %folder.display(),
+            seconds = report.duration_s,
+            s_size_bytes = report.profile.s_size_bytes,
+            s_paral = report.profile.s_paral,
+            "measured"
+        );
+        Ok(StoredProfile::from(&report))
     }
 
     fn random_u128(&self) -> u128 {

@@ -5,8 +5,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::codec::{Malformed, Reader, put_u32, put_u64};
 
-/// The version of everything that the engine writes to disk.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The version of segments, and of all that is in them.
+const SEGMENT_VERSION: u32 = 1;
 
 pub(crate) const SEGMENT_HEADER_SIZE_BYTES: usize = 48;
 pub(crate) const BLOCK_HEADER_SIZE_BYTES: usize = 48;
@@ -64,7 +64,7 @@ impl SegmentHeader {
     pub(crate) fn encode(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(SEGMENT_HEADER_SIZE_BYTES);
         out.extend_from_slice(SEGMENT_MAGIC);
-        put_u32(&mut out, FORMAT_VERSION);
+        put_u32(&mut out, SEGMENT_VERSION);
         put_u32(&mut out, 0);
         out.extend_from_slice(self.database_id.as_bytes());
         put_u64(&mut out, self.segment_number);
@@ -78,7 +78,7 @@ impl SegmentHeader {
         if &reader.array::<8>()? != SEGMENT_MAGIC {
             return Err(Malformed("not a segment of a DeltaLog"));
         }
-        if reader.u32()? != FORMAT_VERSION {
+        if reader.u32()? != SEGMENT_VERSION {
             return Err(Malformed("a format version that this build does not read"));
         }
         reader.u32()?;

@@ -2,13 +2,14 @@
 //!
 //! A segment is a header and then blocks; a block is what one group commit wrote at once, and holds records; a record
 //! is a delta (rows, [`delta`]) or a fact about tables and exports ([`fact`]), with one checksum each. [`queue`] gathers
-//! the records of concurrent commits, [`committer`] has [`segment`] write them, [`recovery`] reads them all after a start. The bytes are
-//! described in docs/format.md and defined in [`format`].
+//! the records of concurrent commits, [`committer`] has [`segment`] write them, [`recovery`] reads them all after a start,
+//! in pieces side by side ([`read_whole`]). The bytes are described in docs/format.md and defined in [`format`].
 
 pub(crate) mod committer;
 pub(crate) mod delta;
 pub(crate) mod fact;
 pub(crate) mod format;
 pub(crate) mod queue;
+mod read_whole;
 pub(crate) mod recovery;
 pub(crate) mod segment;

@@ -11,11 +11,7 @@ use uuid::Uuid;
 
 use super::format::{RecordHeader, RecordKind, hash_body};
 use crate::error::{Error, Result};
-
-/// Most bytes that wait to be written; past it, submitting waits.
-const QUEUE_SIZE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Most bytes of records in one block, unless one record alone is larger.
-const BLOCK_SIZE_BYTES_MAX: usize = 16 * 1024 * 1024;
+use crate::layout::Layout;
 
 /// What a submitted record is waited for by.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +25,10 @@ pub(crate) struct Ticket {
 #[derive(Debug)]
 pub(crate) struct CommitQueue {
     database_id: Uuid,
+    /// Most bytes that wait to be written; past it, submitting waits.
+    queue_size_bytes_max: usize,
+    /// Most bytes of records in one block, unless one record alone is larger.
+    block_size_bytes_max: usize,
     state: Mutex<State>,
     submitted: Condvar,
     taken: Condvar,
@@ -55,7 +55,7 @@ pub(crate) struct Queued {
 }
 
 impl CommitQueue {
-    pub(crate) fn new(database_id: Uuid, last_seq: u64) -> Self {
+    pub(crate) fn new(database_id: Uuid, last_seq: u64, layout: &Layout) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -67,6 +67,8 @@ impl CommitQueue {
         };
         CommitQueue {
             database_id,
+            queue_size_bytes_max: layout.commit_queue_size_bytes.as_usize(),
+            block_size_bytes_max: layout.commit_block_size_bytes.as_usize(),
             state: Mutex::new(state),
             submitted: Condvar::new(),
             taken: Condvar::new(),
@@ -85,7 +87,7 @@ impl CommitQueue {
         let body_hash = hash_body(&body, self.database_id);
         let body: Arc<[u8]> = body.into();
         let mut state = self.state.lock();
-        while state.failed.is_none() && state.waiting_bytes > QUEUE_SIZE_BYTES_MAX {
+        while state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max {
             self.taken.wait(&mut state);
         }
         if let Some(reason) = &state.failed {
@@ -149,7 +151,7 @@ impl CommitQueue {
         let mut taken = Vec::new();
         let mut size_bytes = 0;
         while let Some(record) = state.waiting.front()
-            && (taken.is_empty() || size_bytes + record.body.len() <= BLOCK_SIZE_BYTES_MAX)
+            && (taken.is_empty() || size_bytes + record.body.len() <= self.block_size_bytes_max)
         {
             size_bytes += record.body.len();
             taken.extend(state.waiting.pop_front());

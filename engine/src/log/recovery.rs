@@ -12,11 +12,13 @@ use super::format::{
     BLOCK_HEADER_SIZE_BYTES, BLOCK_MAGIC, BlockHeader, RECORD_HEADER_SIZE_BYTES, RecordHeader,
     SEGMENT_HEADER_SIZE_BYTES, SegmentHeader,
 };
+use super::read_whole::read_whole;
 use super::segment::segment_number;
 use crate::cache::record_store::{OpenSegment, RecordEntry};
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::io::{Io, OpenMode};
+use crate::layout::Layout;
 
 /// What the log was found to end with.
 #[derive(Debug)]
@@ -27,6 +29,15 @@ pub(crate) struct LogEnd {
     pub(crate) segment_count: usize,
     /// The newest segment and its length in bytes up to its last whole block; `None` if there is none to go on in.
     pub(crate) tail: Option<(OpenSegment, u64)>,
+}
+
+/// The log of a database, and how it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogFolder<'a> {
+    pub(crate) io: &'a dyn Io,
+    pub(crate) folder: &'a Path,
+    pub(crate) database_id: Uuid,
+    pub(crate) layout: &'a Layout,
 }
 
 /// Who takes what the log holds, in its order.
@@ -44,12 +55,16 @@ pub(crate) trait LogReplay {
 
 /// Reads all segments of a folder. With `repair`, what a crash tore is cut off, so that writing can go on.
 pub(crate) fn replay_log(
-    io: &dyn Io,
-    folder: &Path,
-    database_id: Uuid,
+    log: &LogFolder<'_>,
     repair: bool,
     replay: &mut dyn LogReplay,
 ) -> Result<LogEnd> {
+    let LogFolder {
+        io,
+        folder,
+        database_id,
+        layout,
+    } = *log;
     let files = io
         .list(folder)
         .map_err(|source| Error::io("list", folder, source))?;
@@ -66,7 +81,7 @@ pub(crate) fn replay_log(
     };
     let count = segments.len();
     for (i, (number, path)) in segments.into_iter().enumerate() {
-        let segment = SegmentBytes::read(io, &path, number, repair)?;
+        let segment = SegmentBytes::read(io, &path, number, repair, layout)?;
         let last = i + 1 == count;
         if number != end.last_segment_number + 1 {
             let missing = end.last_segment_number + 1;
@@ -123,7 +138,7 @@ struct SegmentBytes {
 }
 
 impl SegmentBytes {
-    fn read(io: &dyn Io, path: &Path, number: u64, repair: bool) -> Result<Self> {
+    fn read(io: &dyn Io, path: &Path, number: u64, repair: bool, layout: &Layout) -> Result<Self> {
         let mode = if repair {
             OpenMode::Write
         } else {
@@ -135,8 +150,7 @@ impl SegmentBytes {
         let unreadable = |source| Error::io("read", path, source);
         let len = usize::try_from(file.len_bytes().map_err(unreadable)?)
             .map_err(|_| unreadable(std::io::ErrorKind::FileTooLarge.into()))?;
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
+        let bytes = read_whole(&*file, len, layout).map_err(unreadable)?;
         let path = path.to_owned();
         Ok(SegmentBytes {
             open: OpenSegment { path, file },

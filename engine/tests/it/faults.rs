@@ -9,8 +9,8 @@ use moonshine_engine::{ColumnType, Database, Error, Options, Table, TableSchema,
 fn options(io: &SimulatedIo) -> Options {
     Options {
         io: Arc::new(io.clone()),
-        segment_size_bytes_max: 4096,
-        ..Options::default()
+        segment_size_bytes_max: Some(4096),
+        ..Options::unmeasured()
     }
 }
 
@@ -214,22 +214,22 @@ fn rows_are_read_back_from_the_log_when_memory_is_short() {
 fn a_second_opener_is_refused_and_a_reader_is_not() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(
-        Database::open_read_only(folder.path(), Options::default()),
+        Database::open_read_only(folder.path(), Options::unmeasured()),
         Err(Error::Usage(_))
     ));
-    let database = Database::open(folder.path(), Options::default()).unwrap();
+    let database = Database::open(folder.path(), Options::unmeasured()).unwrap();
     let counts = table(&database);
     write(&database, &counts, 1).wait().unwrap();
     assert!(matches!(
-        Database::open(folder.path(), Options::default()),
+        Database::open(folder.path(), Options::unmeasured()),
         Err(Error::Locked(_))
     ));
-    let reader = Database::open_read_only(folder.path(), Options::default()).unwrap();
+    let reader = Database::open_read_only(folder.path(), Options::unmeasured()).unwrap();
     assert_eq!(read(&reader), 1);
     write(&database, &counts, 2).wait().unwrap();
     assert_eq!(read(&reader), 1);
     assert_eq!(
-        read(&Database::open_read_only(folder.path(), Options::default()).unwrap()),
+        read(&Database::open_read_only(folder.path(), Options::unmeasured()).unwrap()),
         2
     );
     let reader_counts = reader.table("counts").unwrap();
@@ -244,7 +244,7 @@ fn a_second_opener_is_refused_and_a_reader_is_not() {
             .is_err()
     );
     drop(database);
-    Database::open(folder.path(), Options::default()).unwrap();
+    Database::open(folder.path(), Options::unmeasured()).unwrap();
 }
 
 #[test]

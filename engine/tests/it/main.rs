@@ -10,6 +10,7 @@
 )]
 
 mod faults;
+mod layout;
 mod model;
 mod outcomes;
 mod reading;

@@ -201,9 +201,9 @@ impl Harness {
     fn open(&mut self) {
         let options = Options {
             io: Arc::new(self.io.clone()),
-            segment_size_bytes_max: 2000,
+            segment_size_bytes_max: Some(2000),
             memory_budget_bytes: 4000,
-            profile: Some(moonshine_sysprobe::Profile::given(4096, 4)),
+            profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
         };
         self.held.clear();
         self.database = None;

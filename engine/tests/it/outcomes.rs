@@ -13,7 +13,7 @@ fn open(io: &SimulatedIo) -> Result<Database, Error> {
         Path::new("/db"),
         Options {
             io: Arc::new(io.clone()),
-            ..Options::default()
+            ..Options::unmeasured()
         },
     )
 }

@@ -142,14 +142,14 @@ fn every_type_comes_back_at_its_extremes_after_a_reopen() {
     let folder = tempfile::tempdir().unwrap();
     let (schema, rows) = extremes();
     {
-        let database = Database::open(folder.path(), Options::default()).unwrap();
+        let database = Database::open(folder.path(), Options::unmeasured()).unwrap();
         let table = database.create_table(schema.clone()).unwrap();
         let mut transaction = database.begin();
         rows.iter()
             .for_each(|row| transaction.upsert(&table, row.clone()).unwrap());
         transaction.commit().unwrap();
     }
-    let database = Database::open(folder.path(), Options::default()).unwrap();
+    let database = Database::open(folder.path(), Options::unmeasured()).unwrap();
     let table = database.table("extremes").unwrap();
     assert_eq!(**table.schema(), schema);
     let snapshot = database.snapshot();
@@ -171,7 +171,7 @@ fn every_type_comes_back_at_its_extremes_after_a_reopen() {
 #[test]
 fn ranges_and_projections_return_what_they_name() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), Options::default()).unwrap();
+    let database = Database::open(folder.path(), Options::unmeasured()).unwrap();
     let schema = TableSchema::builder("lines")
         .column("order", ColumnType::Utf8, false)
         .column("line", ColumnType::Int32, false)

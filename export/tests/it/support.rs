@@ -55,7 +55,7 @@ impl World {
     }
 
     pub(crate) fn database_in(&self, name: &str) -> Database {
-        Database::open(self.path(name), Options::default()).unwrap()
+        Database::open(self.path(name), Options::unmeasured()).unwrap()
     }
 
     pub(crate) async fn exporter(&self, database: &Database) -> Result<Exporter, ExportError> {

@@ -15,7 +15,7 @@ pub(crate) struct Shop {
 impl Shop {
     pub(crate) fn new(format_version: u8) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(folder.path().join("data"), Options::default()).unwrap();
+        let database = Database::open(folder.path().join("data"), Options::unmeasured()).unwrap();
         let lines = TableSchema::builder("shop.lines")
             .column("note", ColumnType::Utf8, true)
             .column("order_id", ColumnType::Int64, false)
