@@ -36,6 +36,7 @@ mod codec;
 mod database;
 mod error;
 mod export;
+mod generation;
 pub mod io;
 mod layout;
 mod log;
