@@ -55,6 +55,7 @@ pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
+pub use log::queue::Durability;
 pub use origins::Origin;
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
 pub use shared::Table;

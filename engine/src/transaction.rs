@@ -11,7 +11,7 @@ use crate::codec::row::{encode_row, join_row};
 use crate::error::{Error, Result};
 use crate::log::delta::{PendingRow, PendingTable, encode_delta, shard_of};
 use crate::log::format::RecordKind;
-use crate::log::queue::Ticket;
+use crate::log::queue::{Durability, Ticket};
 use crate::open::OpenDatabase;
 use crate::shared::Table;
 use crate::snapshot::Snapshot;
@@ -45,6 +45,7 @@ const ROW_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub struct Transaction {
     database: Arc<OpenDatabase>,
     origin: Option<Origin>,
+    durability: Durability,
     tables: Vec<TableWrites>,
 }
 
@@ -171,6 +172,7 @@ impl Transaction {
         Transaction {
             database,
             origin: None,
+            durability: Durability::default(),
             tables: Vec::new(),
         }
     }
@@ -299,30 +301,54 @@ impl Transaction {
             .sum()
     }
 
-    /// Commits and waits until the transaction is durable and visible; returns its commit sequence, or the newest one
-    /// if there was nothing to commit.
+    /// Says when the commit counts as done; [`Durability::Synced`] unless this is called.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+    }
+
+    /// Commits and waits until the transaction is as durable as asked for, and visible; returns its commit sequence, or
+    /// the newest one if there was nothing to commit.
     ///
     /// # Errors
     /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written.
     pub fn commit(self) -> Result<u64> {
-        self.submit()?.wait()
+        let shared = &self.database.shared;
+        let Some(body) = self.body()? else {
+            return Ok(shared.pins.visible_seq());
+        };
+        let ticket = shared.write(RecordKind::Delta, body, self.durability)?;
+        Ok(ticket.seq)
     }
 
     /// Commits without waiting: transactions take effect in the order of their submits. Waits only while too much is
     /// already waiting to be written.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the database is read-only or the transaction exceeds 4 GiB; [`Error::Poisoned`] if an earlier
+    /// [`Error::Usage`] if the database is read-only or the transaction exceeds 2 GiB; [`Error::Poisoned`] if an earlier
     /// write failed.
     pub fn submit(self) -> Result<CommitHandle> {
         let shared = &self.database.shared;
-        shared.check_writable()?;
-        if self.is_empty() {
+        let Some(body) = self.body()? else {
             return Ok(CommitHandle {
                 seq: shared.pins.visible_seq(),
                 ticket: None,
                 database: self.database,
             });
+        };
+        let ticket = shared.submit(RecordKind::Delta, body, self.durability)?;
+        Ok(CommitHandle {
+            seq: ticket.seq,
+            ticket: Some(ticket),
+            database: self.database,
+        })
+    }
+
+    /// The body of the delta's record; `None` if there is nothing to commit.
+    fn body(&self) -> Result<Option<Vec<u8>>> {
+        let shared = &self.database.shared;
+        shared.check_writable()?;
+        if self.is_empty() {
+            return Ok(None);
         }
         let size_bytes = self.size_bytes();
         if size_bytes > u64::from(u32::MAX) / 2 {
@@ -338,12 +364,7 @@ impl Transaction {
             .map(|writes| writes.sorted(shard_bits))
             .collect();
         let body = encode_delta(self.origin.as_ref(), &tables, shard_bits);
-        let ticket = shared.submit(RecordKind::Delta, body)?;
-        Ok(CommitHandle {
-            seq: ticket.seq,
-            ticket: Some(ticket),
-            database: self.database,
-        })
+        Ok(Some(body))
     }
 }
 
@@ -361,13 +382,13 @@ impl CommitHandle {
         self.seq
     }
 
-    /// Waits until it is durable and visible; returns its commit sequence.
+    /// Waits until it is as durable as was asked for, and visible; returns its commit sequence.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the log can't be written: the transaction may or may not be there after a reopen.
     pub fn wait(self) -> Result<u64> {
         if let Some(ticket) = self.ticket {
-            self.database.shared.queue.wait(ticket)?;
+            self.database.shared.wait(ticket)?;
         }
         Ok(self.seq)
     }
