@@ -229,6 +229,24 @@ impl Transaction {
         writes.push(key_start, key_end, true)
     }
 
+    /// Writes a row of key bytes and what `encode_value` appends, or deletes it: `None`.
+    pub(crate) fn write_encoded(
+        &mut self,
+        table: &Table,
+        key: &[u8],
+        encode_value: Option<impl FnOnce(&mut Vec<u8>)>,
+    ) -> Result<()> {
+        let writes = self.writes(table)?;
+        let key_start = writes.arena.len();
+        writes.arena.extend_from_slice(key);
+        let key_end = writes.arena.len();
+        let tombstone = encode_value.is_none();
+        if let Some(encode_value) = encode_value {
+            encode_value(&mut writes.arena);
+        }
+        writes.push(key_start, key_end, tombstone)
+    }
+
     /// Deletes every row that the table holds up to here, this transaction's own included.
     ///
     /// # Errors

@@ -41,11 +41,16 @@ pub(crate) fn encode_key_prefix<'a>(
         value.check(schema.name(), column)?;
         encode_key_value(value, i == last, out);
     }
-    if out.len() - start > KEY_SIZE_BYTES_MAX {
+    check_key_size(schema, out.get(start..).unwrap_or_default())
+}
+
+/// Checks that key bytes are not too long.
+pub(crate) fn check_key_size(schema: &TableSchema, key: &[u8]) -> Result<()> {
+    if key.len() > KEY_SIZE_BYTES_MAX {
         return Err(Error::Row(format!(
             "table '{}': a key of {} bytes, at most {KEY_SIZE_BYTES_MAX} are supported",
             schema.name(),
-            out.len() - start
+            key.len()
         )));
     }
     Ok(())

@@ -11,6 +11,7 @@
 
 mod commits;
 mod faults;
+mod keyspace;
 mod layout;
 mod model;
 mod outcomes;
