@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use hashbrown::HashTable;
 
 use crate::Origin;
 use crate::cache::table::hash_key;
+use crate::codec::columns::BatchColumns;
 use crate::codec::key::encode_key;
 use crate::codec::row::{encode_row, join_row};
 use crate::error::{Error, Result};
@@ -227,6 +229,56 @@ impl Transaction {
             .inspect_err(|_| writes.arena.truncate(key_start))?;
         let key_end = writes.arena.len();
         writes.push(key_start, key_end, true)
+    }
+
+    /// Writes all rows of a batch, as [`upsert`](Self::upsert) does one. Columns go by name and must have the table's
+    /// Arrow types; one that the batch lacks is null.
+    ///
+    /// # Errors
+    /// [`Error::Row`] if the batch does not fit the table, naming table and column; nothing of it is written then.
+    pub fn upsert_batch(&mut self, table: &Table, batch: &RecordBatch) -> Result<()> {
+        let columns = BatchColumns::of_rows(table.schema(), batch)?;
+        self.write_batch(table, batch.num_rows(), |row, arena| {
+            columns.encode_key(table.schema(), row, arena)?;
+            let key_end = arena.len();
+            columns.encode_row(row, arena);
+            Ok((key_end, false))
+        })
+    }
+
+    /// Deletes the rows with the keys of a batch, whose columns are those of the primary key.
+    ///
+    /// # Errors
+    /// As [`upsert_batch`](Self::upsert_batch).
+    pub fn delete_batch(&mut self, table: &Table, keys: &RecordBatch) -> Result<()> {
+        let columns = BatchColumns::of_keys(table.schema(), keys)?;
+        self.write_batch(table, keys.num_rows(), |row, arena| {
+            columns.encode_key(table.schema(), row, arena)?;
+            Ok((arena.len(), true))
+        })
+    }
+
+    /// Writes rows that `encode` appends to the arena; it returns where the key ends, and whether the row is deleted.
+    fn write_batch(
+        &mut self,
+        table: &Table,
+        row_count: usize,
+        encode: impl Fn(usize, &mut Vec<u8>) -> Result<(usize, bool)>,
+    ) -> Result<()> {
+        let writes = self.writes(table)?;
+        let (arena_start, row_start) = (writes.arena.len(), writes.rows.len());
+        for row in 0..row_count {
+            let key_start = writes.arena.len();
+            let written = encode(row, &mut writes.arena)
+                .and_then(|(key_end, tombstone)| writes.push(key_start, key_end, tombstone));
+            if let Err(error) = written {
+                writes.arena.truncate(arena_start);
+                writes.rows.truncate(row_start);
+                writes.index = None;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Writes a row of key bytes and what `encode_value` appends, or deletes it: `None`.
