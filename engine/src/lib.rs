@@ -49,6 +49,7 @@ mod schema;
 mod shared;
 mod snapshot;
 mod transaction;
+mod tree;
 mod value;
 
 pub use cache::record_store::LogSegment;
