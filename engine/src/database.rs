@@ -262,7 +262,7 @@ impl Database {
     }
 
     /// Waits until a submitted commit sequence is durable and visible. What was committed as
-    /// [`Durability::Buffered`] is synced.
+    /// [`Durability::Buffered`](crate::Durability::Buffered) is synced.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the log can't be written.

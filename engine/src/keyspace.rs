@@ -8,7 +8,7 @@ use crate::cache::shard::RowPointer;
 use crate::codec::key::check_key_size;
 use crate::codec::{Malformed, Reader, put_varint};
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::log::queue::Durability;
 use crate::schema::{ColumnType, TableSchema};
 use crate::shared::Table;
@@ -69,7 +69,7 @@ impl Database {
     /// The keyspace of that name, which is created if there is none.
     ///
     /// # Errors
-    /// [`Error::Schema`] if there is a table of that name that is no keyspace; else as
+    /// [`Error::Schema`](crate::Error::Schema) if there is a table of that name that is no keyspace; else as
     /// [`create_table`](Self::create_table).
     pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
         let schema = TableSchema::builder(name)
@@ -101,7 +101,7 @@ impl Keyspace {
     /// Writes a key, whether or not it exists.
     ///
     /// # Errors
-    /// [`Error::Row`] if key or value is too long; else as [`Transaction::commit`].
+    /// [`Error::Row`](crate::Error::Row) if key or value is too long; else as [`Transaction::commit`].
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let mut batch = self.batch();
         batch.insert(key, value)?;
@@ -131,7 +131,7 @@ impl Keyspace {
     /// The newest value of a key.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] or [`Error::Io`] if it can't be read.
+    /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         self.get_at(&self.database.snapshot(), key)
     }
@@ -139,7 +139,7 @@ impl Keyspace {
     /// The value of a key as of a snapshot.
     ///
     /// # Errors
-    /// As [`get`](Self::get); [`Error::Usage`] if the snapshot is of another database.
+    /// As [`get`](Self::get); [`Error::Usage`](crate::Error::Usage) if the snapshot is of another database.
     pub fn get_at(&self, snapshot: &Snapshot, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         snapshot.check_table(&self.table)?;
         let pointer = self.table.state.get(key.as_ref(), snapshot.seq());
@@ -176,7 +176,7 @@ impl Keyspace {
     /// The pairs of a range of keys in key order, as of a snapshot.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the snapshot is of another database.
+    /// [`Error::Usage`](crate::Error::Usage) if the snapshot is of another database.
     pub fn range_at<K: AsRef<[u8]>>(
         &self,
         snapshot: &Snapshot,
@@ -200,7 +200,7 @@ impl Batch {
     /// Writes a key, whether or not it exists.
     ///
     /// # Errors
-    /// [`Error::Row`] if key or value is too long.
+    /// [`Error::Row`](crate::Error::Row) if key or value is too long.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
         check_key_size(self.table.schema(), key)?;
@@ -216,7 +216,7 @@ impl Batch {
     /// Removes a key, if it exists.
     ///
     /// # Errors
-    /// [`Error::Row`] if the key is too long.
+    /// [`Error::Row`](crate::Error::Row) if the key is too long.
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         check_key_size(self.table.schema(), key.as_ref())?;
         self.transaction

@@ -36,6 +36,7 @@ mod codec;
 mod database;
 mod error;
 mod export;
+#[allow(dead_code, reason = "the levels below level 0 are being built on it")]
 mod generation;
 pub mod io;
 mod keyspace;
@@ -49,6 +50,7 @@ mod schema;
 mod shared;
 mod snapshot;
 mod transaction;
+#[allow(dead_code, reason = "the levels below level 0 are being built on it")]
 mod tree;
 mod value;
 

@@ -20,8 +20,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::RwLock;
 
 use append::AppendVec;
-pub(crate) use sorted::SortedRows;
-pub(crate) use table::{Found, TableGeneration};
+use table::TableGeneration;
 
 use crate::codec::Malformed;
 use crate::log::delta::TablePart;

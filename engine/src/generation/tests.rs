@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::table::Found;
 use super::*;
 use crate::log::delta::{PendingRow, PendingTable, decode_delta, encode_delta, shard_of};
 
