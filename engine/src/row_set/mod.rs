@@ -6,6 +6,21 @@
 //! every page it reads goes through one [`page_cache`] under a memory budget. [`merge`] turns the cursors of several
 //! RowSets into one stream of the newest rows, which is what compactions and scans read.
 
+pub mod budget;
+mod clock;
+pub mod cursor;
+pub(crate) mod directory;
+pub mod file;
 pub(crate) mod index;
+pub mod location;
+pub mod meta;
+pub mod multi_get;
 pub mod page;
+pub mod page_cache;
+pub mod reader;
 pub mod rows_page;
+pub mod stats;
+pub mod writer;
+
+#[cfg(test)]
+mod row_set_tests;

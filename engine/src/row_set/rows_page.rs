@@ -8,6 +8,9 @@ use crate::codec::{Malformed, Reader, len_u32, put_u32};
 const HEADER_SIZE_BYTES: usize = 16;
 const FLAG_TOMBSTONES: u8 = 1;
 
+/// A page holds at most 2^9 rows.
+pub(crate) const ROWS_PER_PAGE_LOG2_MAX: u8 = 9;
+
 /// A row, borrowed from its page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowRef<'a> {
@@ -302,6 +305,14 @@ impl RowsPageBuilder {
     /// Bytes of keys and values.
     pub(crate) fn size_bytes(&self) -> usize {
         self.keys.len() + self.values.len()
+    }
+
+    /// The key that was pushed last.
+    #[inline]
+    pub(crate) fn last_key(&self) -> Option<&[u8]> {
+        let (_, before) = self.key_ends.split_last()?;
+        let start = before.last().copied().unwrap_or(0) as usize;
+        self.keys.get(start..)
     }
 
     pub(crate) fn clear(&mut self) {
