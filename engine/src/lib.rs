@@ -46,6 +46,8 @@ mod manifest;
 mod open;
 mod origins;
 mod replay;
+#[doc(hidden)]
+pub mod row_set;
 mod schema;
 mod shared;
 mod snapshot;
