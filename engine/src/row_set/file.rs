@@ -10,10 +10,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::codec::{Malformed, Reader, put_u32, put_u64};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
-use crate::log::format::FORMAT_VERSION;
 
 use super::page::{PAGE_HEADER_SIZE_BYTES, PAGE_SIZE_BYTES_MAX, PagePlace, PageSeed, decode_page};
 
+/// The version of delta files, and of all that is in them.
+const DELTA_FILE_VERSION: u32 = 1;
 pub(crate) const FILE_HEADER_SIZE_BYTES: usize = 48;
 const MAGIC: &[u8; 8] = b"MOONDLT\n";
 
@@ -28,7 +29,7 @@ pub fn delta_file_path(folder: &Path, file_number: u64) -> PathBuf {
 /// The first bytes of a delta file.
 pub(crate) fn encode_file_header(database_id: Uuid, file_number: u64) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    put_u32(&mut out, FORMAT_VERSION);
+    put_u32(&mut out, DELTA_FILE_VERSION);
     put_u32(&mut out, 0);
     out.extend_from_slice(database_id.as_bytes());
     put_u64(&mut out, file_number);
@@ -42,7 +43,7 @@ fn check_file_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Resul
     if &reader.array::<8>()? != MAGIC {
         return Err(Malformed("not a delta file"));
     }
-    if reader.u32()? != FORMAT_VERSION {
+    if reader.u32()? != DELTA_FILE_VERSION {
         return Err(Malformed("a format version that this build does not read"));
     }
     if bytes != encode_file_header(database_id, file_number) {
