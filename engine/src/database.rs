@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::export::{Changes, Export, Exported, PendingExport};
 use crate::io::{Io, SyscallIo};
 use crate::layout::{Layout, ProfileChoice, StoredProfile, profile_for};
-use crate::log::committer::Committer;
+use crate::log::committer::{self, Committer};
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
 use crate::log::queue::CommitQueue;
@@ -115,10 +115,11 @@ impl Database {
                 len_bytes,
             );
         }
-        let committer = Committer::new(shared.clone(), writer);
+        *shared.committer.lock() = Some(Committer::new(writer));
+        let attended = shared.clone();
         let committer = std::thread::Builder::new()
             .name("moonshine-commit".into())
-            .spawn(move || committer.run())
+            .spawn(move || committer::attend(&attended))
             .map_err(|source| Error::io("start a thread for", folder, source))?;
         let open = OpenDatabase {
             shared,
@@ -257,18 +258,29 @@ impl Database {
 
     /// The newest commit sequence that is durable and visible; all before it are.
     pub fn durable_seq(&self) -> u64 {
-        self.shared().pins.visible_seq()
+        self.shared().pins.durable_seq()
     }
 
-    /// Waits until a submitted commit sequence is durable and visible.
+    /// Waits until a submitted commit sequence is durable and visible. What was committed as
+    /// [`Durability::Buffered`](crate::Durability::Buffered) is synced.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the log can't be written.
     pub fn wait_durable(&self, seq: u64) -> Result<()> {
-        self.shared()
-            .pins
-            .wait_visible(seq)
-            .map_err(Error::Poisoned)
+        let shared = self.shared();
+        shared.pins.wait_visible(seq).map_err(Error::Poisoned)?;
+        if shared.pins.durable_seq() < seq {
+            committer::sync(shared)?;
+        }
+        Ok(())
+    }
+
+    /// Makes every commit durable that is visible.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if the log can't be written, [`Error::Usage`] if the database is read-only.
+    pub fn sync(&self) -> Result<()> {
+        committer::sync(self.shared())
     }
 
     /// The net change of a table from its last committed export to a snapshot.

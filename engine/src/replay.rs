@@ -52,7 +52,7 @@ impl<'a> Replay<'a> {
             return Err(Malformed("a commit sequence is missing before this delta"));
         }
         self.shared.apply_delta(seq, entry, body.into())?;
-        self.shared.pins.publish(seq);
+        self.shared.pins.publish(seq, true);
         self.last_seq = seq;
         Ok(())
     }

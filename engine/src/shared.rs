@@ -12,9 +12,10 @@ use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::export::PendingRecord;
 use crate::layout::{Layout, StoredProfile};
+use crate::log::committer::{self, Committer};
 use crate::log::delta::decode_delta;
 use crate::log::format::RecordKind;
-use crate::log::queue::{CommitQueue, Ticket};
+use crate::log::queue::{CommitQueue, Durability, Ticket};
 use crate::manifest::Manifest;
 use crate::origins::Origins;
 use crate::schema::TableSchema;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) pins: Pins,
     pub(crate) origins: Origins,
     pub(crate) queue: CommitQueue,
+    /// `None` in a database that is read-only or closed.
+    pub(crate) committer: Mutex<Option<Committer>>,
     pub(crate) pending: Mutex<Vec<PendingRecord>>,
 }
 
@@ -54,6 +57,7 @@ impl Shared {
             pins: Pins::default(),
             origins: Origins::default(),
             queue: CommitQueue::new(manifest.database_id, 0, &layout),
+            committer: Mutex::default(),
             pending: Mutex::default(),
         }
     }
@@ -77,16 +81,41 @@ impl Shared {
         )))
     }
 
-    pub(crate) fn submit(&self, kind: RecordKind, body: Vec<u8>) -> Result<Ticket> {
-        self.queue.submit(kind, body)
+    /// Queues a record that nobody waits for.
+    pub(crate) fn submit(
+        &self,
+        kind: RecordKind,
+        body: Vec<u8>,
+        durability: Durability,
+    ) -> Result<Ticket> {
+        let ticket = self.queue.submit(kind, body, durability)?;
+        self.queue.leave();
+        Ok(ticket)
+    }
+
+    /// Writes a record as durably as asked for.
+    pub(crate) fn write(
+        &self,
+        kind: RecordKind,
+        body: Vec<u8>,
+        durability: Durability,
+    ) -> Result<Ticket> {
+        let ticket = self.queue.submit(kind, body, durability)?;
+        self.wait(ticket)?;
+        Ok(ticket)
     }
 
     /// Writes a record durably.
     pub(crate) fn log(&self, kind: RecordKind, body: Vec<u8>) -> Result<()> {
-        self.queue.wait(self.submit(kind, body)?)
+        self.write(kind, body, Durability::Synced).map(|_| ())
     }
 
-    /// Takes a delta that is durable into the DeltaCache. It is not yet visible.
+    /// Waits until a submitted record is written.
+    pub(crate) fn wait(&self, ticket: Ticket) -> Result<()> {
+        committer::wait(self, ticket)
+    }
+
+    /// Takes a delta that is logged into the DeltaCache. It is not yet visible.
     pub(crate) fn apply_delta(
         &self,
         seq: u64,

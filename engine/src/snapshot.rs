@@ -9,6 +9,7 @@ use arrow_schema::SchemaRef;
 
 use crate::Origin;
 use crate::cache::shard::RowPointer;
+use crate::codec::Malformed;
 use crate::codec::batch::BatchBuilder;
 use crate::codec::key::{encode_key, encode_key_prefix};
 use crate::codec::row::join_row;
@@ -102,7 +103,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Row`] if the key does not fit the table, [`Error::Corrupt`] or [`Error::Io`] if it can't be read.
     pub fn get(&self, table: &Table, key: &[Value]) -> Result<Option<Row>> {
-        self.shared.check_table(table)?;
+        self.check_table(table)?;
         let mut key_bytes = Vec::new();
         encode_key(table.schema(), key.iter(), &mut key_bytes)?;
         let Some(pointer) = table.state.get(&key_bytes, self.seq) else {
@@ -122,7 +123,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Usage`] if the table belongs to another database.
     pub fn row_count(&self, table: &Table) -> Result<u64> {
-        self.shared.check_table(table)?;
+        self.check_table(table)?;
         let mut count = 0;
         for shard in table.state.shards() {
             let mut start = 0;
@@ -147,7 +148,7 @@ impl Snapshot {
     /// [`Error::Usage`] for a column that does not exist or a table of another database, [`Error::Row`] for a bound that
     /// does not fit the key.
     pub fn scan(&self, table: &Table, scan: Scan) -> Result<Batches> {
-        self.shared.check_table(table)?;
+        self.check_table(table)?;
         let range = KeyRange::new(table, &scan.range)?;
         if scan.order == ScanOrder::Unordered {
             return Batches::of_table(
@@ -158,16 +159,7 @@ impl Snapshot {
                 scan.batch_rows,
             );
         }
-        let mut rows = Vec::new();
-        for shard in 0..table.state.shards().len() {
-            let mut slot = 0;
-            while let Some(next) = self.collect(table, &range, shard, slot, |key, pointer| {
-                rows.push((key.into(), pointer));
-            }) {
-                slot = next;
-            }
-        }
-        rows.sort_by(|(a, _): &(Box<[u8]>, _), (b, _)| a.cmp(b));
+        let rows = self.sorted_rows(table, &range);
         let descending = scan.order == ScanOrder::Descending;
         Batches::of_rows(
             table,
@@ -177,6 +169,42 @@ impl Snapshot {
             scan.projection.as_deref(),
             scan.batch_rows,
         )
+    }
+
+    /// The rows of a range in key order.
+    pub(crate) fn sorted_rows(
+        &self,
+        table: &Table,
+        range: &KeyRange,
+    ) -> Vec<(Box<[u8]>, RowPointer)> {
+        let mut rows = Vec::new();
+        for shard in 0..table.state.shards().len() {
+            let mut slot = 0;
+            while let Some(next) = self.collect(table, range, shard, slot, |key, pointer| {
+                rows.push((key.into(), pointer));
+            }) {
+                slot = next;
+            }
+        }
+        rows.sort_by(|(a, _): &(Box<[u8]>, _), (b, _)| a.cmp(b));
+        rows
+    }
+
+    /// Checks that the snapshot is of the table's database.
+    pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
+        self.shared.check_table(table)
+    }
+
+    /// The body of the record that a row lies in.
+    pub(crate) fn body(&self, pointer: RowPointer) -> Result<Arc<[u8]>> {
+        self.shared.records.body(pointer.record)
+    }
+
+    /// The error for a row that is not what its place says.
+    pub(crate) fn corrupt_row(&self, pointer: RowPointer, malformed: Malformed) -> Error {
+        self.shared
+            .records
+            .corrupt_record(pointer.record, malformed.0)
     }
 
     /// Gives the rows of some slots to `each`; returns the slot to go on from, `None` after the shard's last.
@@ -201,12 +229,17 @@ impl Snapshot {
 
 /// Encoded bounds of a scan.
 #[derive(Debug)]
-struct KeyRange {
+pub(crate) struct KeyRange {
     start: Bound<Vec<u8>>,
     end: Bound<Vec<u8>>,
 }
 
 impl KeyRange {
+    /// The range between bounds that are encoded already.
+    pub(crate) fn of_bytes(start: Bound<Vec<u8>>, end: Bound<Vec<u8>>) -> Self {
+        KeyRange { start, end }
+    }
+
     fn new(table: &Table, range: &(Bound<Vec<Value>>, Bound<Vec<Value>>)) -> Result<Self> {
         let encode = |values: &Vec<Value>| {
             let count = table.schema().primary_key().len();
@@ -257,7 +290,7 @@ impl KeyRange {
 }
 
 /// The smallest key above all that start with a prefix; `None` if there is none.
-fn after_prefix(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
+pub(crate) fn after_prefix(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
     while let Some(last) = prefix.pop() {
         if last < u8::MAX {
             prefix.push(last + 1);

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use hashbrown::HashTable;
 
 use crate::Origin;
 use crate::cache::table::hash_key;
+use crate::codec::columns::BatchColumns;
 use crate::codec::key::encode_key;
 use crate::codec::row::{encode_row, join_row};
 use crate::error::{Error, Result};
 use crate::log::delta::{PendingRow, PendingTable, encode_delta, shard_of};
 use crate::log::format::RecordKind;
-use crate::log::queue::Ticket;
+use crate::log::queue::{Durability, Ticket};
 use crate::open::OpenDatabase;
 use crate::shared::Table;
 use crate::snapshot::Snapshot;
@@ -45,6 +47,7 @@ const ROW_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub struct Transaction {
     database: Arc<OpenDatabase>,
     origin: Option<Origin>,
+    durability: Durability,
     tables: Vec<TableWrites>,
 }
 
@@ -171,6 +174,7 @@ impl Transaction {
         Transaction {
             database,
             origin: None,
+            durability: Durability::default(),
             tables: Vec::new(),
         }
     }
@@ -225,6 +229,74 @@ impl Transaction {
             .inspect_err(|_| writes.arena.truncate(key_start))?;
         let key_end = writes.arena.len();
         writes.push(key_start, key_end, true)
+    }
+
+    /// Writes all rows of a batch, as [`upsert`](Self::upsert) does one. Columns go by name and must have the table's
+    /// Arrow types; one that the batch lacks is null.
+    ///
+    /// # Errors
+    /// [`Error::Row`] if the batch does not fit the table, naming table and column; nothing of it is written then.
+    pub fn upsert_batch(&mut self, table: &Table, batch: &RecordBatch) -> Result<()> {
+        let columns = BatchColumns::of_rows(table.schema(), batch)?;
+        self.write_batch(table, batch.num_rows(), |row, arena| {
+            columns.encode_key(table.schema(), row, arena)?;
+            let key_end = arena.len();
+            columns.encode_row(row, arena);
+            Ok((key_end, false))
+        })
+    }
+
+    /// Deletes the rows with the keys of a batch, whose columns are those of the primary key.
+    ///
+    /// # Errors
+    /// As [`upsert_batch`](Self::upsert_batch).
+    pub fn delete_batch(&mut self, table: &Table, keys: &RecordBatch) -> Result<()> {
+        let columns = BatchColumns::of_keys(table.schema(), keys)?;
+        self.write_batch(table, keys.num_rows(), |row, arena| {
+            columns.encode_key(table.schema(), row, arena)?;
+            Ok((arena.len(), true))
+        })
+    }
+
+    /// Writes rows that `encode` appends to the arena; it returns where the key ends, and whether the row is deleted.
+    fn write_batch(
+        &mut self,
+        table: &Table,
+        row_count: usize,
+        encode: impl Fn(usize, &mut Vec<u8>) -> Result<(usize, bool)>,
+    ) -> Result<()> {
+        let writes = self.writes(table)?;
+        let (arena_start, row_start) = (writes.arena.len(), writes.rows.len());
+        for row in 0..row_count {
+            let key_start = writes.arena.len();
+            let written = encode(row, &mut writes.arena)
+                .and_then(|(key_end, tombstone)| writes.push(key_start, key_end, tombstone));
+            if let Err(error) = written {
+                writes.arena.truncate(arena_start);
+                writes.rows.truncate(row_start);
+                writes.index = None;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a row of key bytes and what `encode_value` appends, or deletes it: `None`.
+    pub(crate) fn write_encoded(
+        &mut self,
+        table: &Table,
+        key: &[u8],
+        encode_value: Option<impl FnOnce(&mut Vec<u8>)>,
+    ) -> Result<()> {
+        let writes = self.writes(table)?;
+        let key_start = writes.arena.len();
+        writes.arena.extend_from_slice(key);
+        let key_end = writes.arena.len();
+        let tombstone = encode_value.is_none();
+        if let Some(encode_value) = encode_value {
+            encode_value(&mut writes.arena);
+        }
+        writes.push(key_start, key_end, tombstone)
     }
 
     /// Deletes every row that the table holds up to here, this transaction's own included.
@@ -299,30 +371,54 @@ impl Transaction {
             .sum()
     }
 
-    /// Commits and waits until the transaction is durable and visible; returns its commit sequence, or the newest one
-    /// if there was nothing to commit.
+    /// Says when the commit counts as done; [`Durability::Synced`] unless this is called.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+    }
+
+    /// Commits and waits until the transaction is as durable as asked for, and visible; returns its commit sequence, or
+    /// the newest one if there was nothing to commit.
     ///
     /// # Errors
     /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written.
     pub fn commit(self) -> Result<u64> {
-        self.submit()?.wait()
+        let shared = &self.database.shared;
+        let Some(body) = self.body()? else {
+            return Ok(shared.pins.visible_seq());
+        };
+        let ticket = shared.write(RecordKind::Delta, body, self.durability)?;
+        Ok(ticket.seq)
     }
 
     /// Commits without waiting: transactions take effect in the order of their submits. Waits only while too much is
     /// already waiting to be written.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the database is read-only or the transaction exceeds 4 GiB; [`Error::Poisoned`] if an earlier
+    /// [`Error::Usage`] if the database is read-only or the transaction exceeds 2 GiB; [`Error::Poisoned`] if an earlier
     /// write failed.
     pub fn submit(self) -> Result<CommitHandle> {
         let shared = &self.database.shared;
-        shared.check_writable()?;
-        if self.is_empty() {
+        let Some(body) = self.body()? else {
             return Ok(CommitHandle {
                 seq: shared.pins.visible_seq(),
                 ticket: None,
                 database: self.database,
             });
+        };
+        let ticket = shared.submit(RecordKind::Delta, body, self.durability)?;
+        Ok(CommitHandle {
+            seq: ticket.seq,
+            ticket: Some(ticket),
+            database: self.database,
+        })
+    }
+
+    /// The body of the delta's record; `None` if there is nothing to commit.
+    fn body(&self) -> Result<Option<Vec<u8>>> {
+        let shared = &self.database.shared;
+        shared.check_writable()?;
+        if self.is_empty() {
+            return Ok(None);
         }
         let size_bytes = self.size_bytes();
         if size_bytes > u64::from(u32::MAX) / 2 {
@@ -338,12 +434,7 @@ impl Transaction {
             .map(|writes| writes.sorted(shard_bits))
             .collect();
         let body = encode_delta(self.origin.as_ref(), &tables, shard_bits);
-        let ticket = shared.submit(RecordKind::Delta, body)?;
-        Ok(CommitHandle {
-            seq: ticket.seq,
-            ticket: Some(ticket),
-            database: self.database,
-        })
+        Ok(Some(body))
     }
 }
 
@@ -361,13 +452,13 @@ impl CommitHandle {
         self.seq
     }
 
-    /// Waits until it is durable and visible; returns its commit sequence.
+    /// Waits until it is as durable as was asked for, and visible; returns its commit sequence.
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the log can't be written: the transaction may or may not be there after a reopen.
     pub fn wait(self) -> Result<u64> {
         if let Some(ticket) = self.ticket {
-            self.database.shared.queue.wait(ticket)?;
+            self.database.shared.wait(ticket)?;
         }
         Ok(self.seq)
     }

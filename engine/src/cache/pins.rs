@@ -14,18 +14,24 @@ pub(crate) struct Pins {
 #[derive(Debug, Default)]
 struct State {
     visible_seq: u64,
+    durable_seq: u64,
     pinned: BTreeMap<u64, usize>,
     stopped: Option<String>,
 }
 
 impl Pins {
-    /// The newest commit sequence that readers see; everything up to it is durable.
+    /// The newest commit sequence that readers see.
     pub(crate) fn visible_seq(&self) -> u64 {
         self.state.lock().visible_seq
     }
 
-    /// Makes everything up to that sequence visible.
-    pub(crate) fn publish(&self, seq: u64) {
+    /// The newest commit sequence that is durable; it is visible too.
+    pub(crate) fn durable_seq(&self) -> u64 {
+        self.state.lock().durable_seq
+    }
+
+    /// Makes everything up to that sequence visible, and says whether all of it is durable.
+    pub(crate) fn publish(&self, seq: u64, is_durable: bool) {
         let mut state = self.state.lock();
         assert!(
             seq >= state.visible_seq,
@@ -33,6 +39,9 @@ impl Pins {
             state.visible_seq
         );
         state.visible_seq = seq;
+        if is_durable {
+            state.durable_seq = seq;
+        }
         self.visible_changed.notify_all();
     }
 
@@ -83,13 +92,10 @@ impl Pins {
         }
     }
 
-    /// No reader, now or later, asks for a sequence below this.
+    /// No reader, now or later, asks for a sequence below this. The durable one is asked for by sources.
     pub(crate) fn horizon_seq(&self) -> u64 {
         let state = self.state.lock();
-        state
-            .pinned
-            .keys()
-            .next()
-            .map_or(state.visible_seq, |&pinned| pinned.min(state.visible_seq))
+        let oldest = state.pinned.keys().next();
+        oldest.map_or(state.durable_seq, |&pinned| pinned.min(state.durable_seq))
     }
 }

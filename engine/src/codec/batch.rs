@@ -15,7 +15,6 @@ use super::key::decode_key;
 use super::row::{ValueRef, decode_row};
 use crate::error::{Error, Result};
 use crate::schema::{ColumnType, TableSchema};
-use crate::value::Value;
 
 #[derive(Debug)]
 enum ColumnBuilder {
@@ -201,7 +200,7 @@ impl BatchBuilder {
             let key_values = decode_key(&self.table_schema, key)?;
             for (value, builder) in key_values.iter().zip(&self.key_builder_of) {
                 if let Some(builder) = builder.and_then(|i| self.builders.get_mut(i)) {
-                    builder.push(value_ref(value))?;
+                    builder.push(value.into())?;
                 }
             }
         }
@@ -236,22 +235,5 @@ impl BatchBuilder {
         self.row_count = 0;
         RecordBatch::try_new_with_options(self.batch_schema.clone(), columns, &options)
             .map_err(|error| Error::Row(format!("table '{}': {error}", self.table_schema.name())))
-    }
-}
-
-fn value_ref(value: &Value) -> ValueRef<'_> {
-    match value {
-        Value::Null => ValueRef::Null,
-        Value::Boolean(v) => ValueRef::Boolean(*v),
-        Value::Int32(v) | Value::Date(v) => ValueRef::Int32(*v),
-        Value::Int64(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
-            ValueRef::Int64(*v)
-        }
-        Value::Float32(v) => ValueRef::Float32(*v),
-        Value::Float64(v) => ValueRef::Float64(*v),
-        Value::Decimal(v) => ValueRef::Decimal(*v),
-        Value::Utf8(v) => ValueRef::Bytes(v.as_bytes()),
-        Value::Binary(v) => ValueRef::Bytes(v),
-        Value::Uuid(v) => ValueRef::Uuid(*v),
     }
 }

@@ -4,6 +4,7 @@
 //! column follows are escaped (00 → 00 FF) and end in 00 00, so that a prefix sorts first; in last place they stand as
 //! they are, which makes the key of a key-value table the key itself.
 
+use super::row::ValueRef;
 use super::{Malformed, Reader};
 use crate::error::{Error, Result};
 use crate::schema::{ColumnType, TableSchema};
@@ -39,28 +40,32 @@ pub(crate) fn encode_key_prefix<'a>(
     let last = schema.primary_key().len() - 1;
     for (i, (value, column)) in values.zip(schema.key_columns()).enumerate() {
         value.check(schema.name(), column)?;
-        encode_key_value(value, i == last, out);
+        encode_key_value(value.into(), i == last, out);
     }
-    if out.len() - start > KEY_SIZE_BYTES_MAX {
+    check_key_size(schema, out.get(start..).unwrap_or_default())
+}
+
+/// Checks that key bytes are not too long.
+pub(crate) fn check_key_size(schema: &TableSchema, key: &[u8]) -> Result<()> {
+    if key.len() > KEY_SIZE_BYTES_MAX {
         return Err(Error::Row(format!(
             "table '{}': a key of {} bytes, at most {KEY_SIZE_BYTES_MAX} are supported",
             schema.name(),
-            out.len() - start
+            key.len()
         )));
     }
     Ok(())
 }
 
-fn encode_key_value(value: &Value, last: bool, out: &mut Vec<u8>) {
+/// Encodes one column of a key; `last` if none follows.
+pub(crate) fn encode_key_value(value: ValueRef<'_>, last: bool, out: &mut Vec<u8>) {
     match value {
-        // A key column is not null; `check` has seen to it.
-        Value::Null => {}
-        Value::Boolean(v) => out.push(u8::from(*v)),
-        Value::Int32(v) | Value::Date(v) => out.extend_from_slice(&(v ^ i32::MIN).to_be_bytes()),
-        Value::Int64(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
-            out.extend_from_slice(&(v ^ i64::MIN).to_be_bytes());
-        }
-        Value::Float32(v) => {
+        // A key column is not null; who calls has seen to it.
+        ValueRef::Null => {}
+        ValueRef::Boolean(v) => out.push(u8::from(v)),
+        ValueRef::Int32(v) => out.extend_from_slice(&(v ^ i32::MIN).to_be_bytes()),
+        ValueRef::Int64(v) => out.extend_from_slice(&(v ^ i64::MIN).to_be_bytes()),
+        ValueRef::Float32(v) => {
             let bits = v.to_bits();
             let ordered = if bits >> 31 == 0 {
                 bits ^ (1 << 31)
@@ -69,7 +74,7 @@ fn encode_key_value(value: &Value, last: bool, out: &mut Vec<u8>) {
             };
             out.extend_from_slice(&ordered.to_be_bytes());
         }
-        Value::Float64(v) => {
+        ValueRef::Float64(v) => {
             let bits = v.to_bits();
             let ordered = if bits >> 63 == 0 {
                 bits ^ (1 << 63)
@@ -78,10 +83,9 @@ fn encode_key_value(value: &Value, last: bool, out: &mut Vec<u8>) {
             };
             out.extend_from_slice(&ordered.to_be_bytes());
         }
-        Value::Decimal(v) => out.extend_from_slice(&(v ^ i128::MIN).to_be_bytes()),
-        Value::Uuid(v) => out.extend_from_slice(v),
-        Value::Utf8(v) => encode_key_bytes(v.as_bytes(), last, out),
-        Value::Binary(v) => encode_key_bytes(v, last, out),
+        ValueRef::Decimal(v) => out.extend_from_slice(&(v ^ i128::MIN).to_be_bytes()),
+        ValueRef::Uuid(v) => out.extend_from_slice(&v),
+        ValueRef::Bytes(v) => encode_key_bytes(v, last, out),
     }
 }
 

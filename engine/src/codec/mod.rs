@@ -1,10 +1,11 @@
 //! Bytes from values and back: the primary key ([`key`]), the rest of a row ([`row`]), Arrow batches of both
-//! ([`batch`]), and the reader and writer of plain fields that the log's records are made of.
+//! ([`batch`] makes them, [`columns`] reads them), and the reader and writer of plain fields that the log's records are made of.
 //!
 //! Decoding never trusts its input: what does not decode is [`Malformed`], which the caller turns into an error that
 //! names file and offset.
 
 pub(crate) mod batch;
+pub(crate) mod columns;
 pub(crate) mod key;
 pub(crate) mod row;
 

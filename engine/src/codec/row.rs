@@ -8,15 +8,21 @@ use crate::value::{Row, Value};
 
 /// Encodes the values outside the key. The row has been checked against the schema.
 pub(crate) fn encode_row(schema: &TableSchema, row: &[Value], out: &mut Vec<u8>) {
-    let values = || {
-        row.iter()
-            .enumerate()
-            .filter(|(position, _)| !schema.is_key(*position))
-            .map(|(_, value)| value)
-    };
+    let outside = row
+        .iter()
+        .enumerate()
+        .filter(|(position, _)| !schema.is_key(*position));
+    encode_values(outside.map(|(_, value)| ValueRef::from(value)), out);
+}
+
+/// Encodes values that are those outside the key, in column order.
+pub(crate) fn encode_values<'v>(
+    values: impl Iterator<Item = ValueRef<'v>> + Clone,
+    out: &mut Vec<u8>,
+) {
     let mut bitmap = 0u8;
     let mut bits = 0;
-    for value in values() {
+    for value in values.clone() {
         bitmap |= u8::from(value.is_null()) << bits;
         bits += 1;
         if bits == 8 {
@@ -27,35 +33,29 @@ pub(crate) fn encode_row(schema: &TableSchema, row: &[Value], out: &mut Vec<u8>)
     if bits > 0 {
         out.push(bitmap);
     }
-    for value in values() {
+    for value in values {
         encode_value(value, out);
     }
 }
 
-fn encode_value(value: &Value, out: &mut Vec<u8>) {
+fn encode_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
     match value {
-        Value::Null => {}
-        Value::Boolean(v) => out.push(u8::from(*v)),
-        Value::Int32(v) | Value::Date(v) => out.extend_from_slice(&v.to_le_bytes()),
-        Value::Int64(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
-            out.extend_from_slice(&v.to_le_bytes());
-        }
-        Value::Float32(v) => out.extend_from_slice(&v.to_le_bytes()),
-        Value::Float64(v) => out.extend_from_slice(&v.to_le_bytes()),
-        Value::Decimal(v) => out.extend_from_slice(&v.to_le_bytes()),
-        Value::Uuid(v) => out.extend_from_slice(v),
-        Value::Utf8(v) => {
-            put_varint(out, v.len() as u64);
-            out.extend_from_slice(v.as_bytes());
-        }
-        Value::Binary(v) => {
+        ValueRef::Null => {}
+        ValueRef::Boolean(v) => out.push(u8::from(v)),
+        ValueRef::Int32(v) => out.extend_from_slice(&v.to_le_bytes()),
+        ValueRef::Int64(v) => out.extend_from_slice(&v.to_le_bytes()),
+        ValueRef::Float32(v) => out.extend_from_slice(&v.to_le_bytes()),
+        ValueRef::Float64(v) => out.extend_from_slice(&v.to_le_bytes()),
+        ValueRef::Decimal(v) => out.extend_from_slice(&v.to_le_bytes()),
+        ValueRef::Uuid(v) => out.extend_from_slice(&v),
+        ValueRef::Bytes(v) => {
             put_varint(out, v.len() as u64);
             out.extend_from_slice(v);
         }
     }
 }
 
-/// A value of an encoded row, borrowed from it.
+/// A value, borrowed from where it stands: as it is encoded, without the difference between types of one encoding.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ValueRef<'a> {
     Null,
@@ -67,6 +67,31 @@ pub(crate) enum ValueRef<'a> {
     Decimal(i128),
     Uuid([u8; 16]),
     Bytes(&'a [u8]),
+}
+
+impl ValueRef<'_> {
+    pub(crate) fn is_null(self) -> bool {
+        matches!(self, ValueRef::Null)
+    }
+}
+
+impl<'v> From<&'v Value> for ValueRef<'v> {
+    fn from(value: &'v Value) -> Self {
+        match value {
+            Value::Null => ValueRef::Null,
+            Value::Boolean(v) => ValueRef::Boolean(*v),
+            Value::Int32(v) | Value::Date(v) => ValueRef::Int32(*v),
+            Value::Int64(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
+                ValueRef::Int64(*v)
+            }
+            Value::Float32(v) => ValueRef::Float32(*v),
+            Value::Float64(v) => ValueRef::Float64(*v),
+            Value::Decimal(v) => ValueRef::Decimal(*v),
+            Value::Utf8(v) => ValueRef::Bytes(v.as_bytes()),
+            Value::Binary(v) => ValueRef::Bytes(v),
+            Value::Uuid(v) => ValueRef::Uuid(*v),
+        }
+    }
 }
 
 /// Calls `each` with the values outside the key, in column order: one for each such column of the schema.

@@ -8,8 +8,10 @@ use uuid::Uuid;
 use super::{Changes, ExportFile};
 use crate::cache::table::ExportEffect;
 use crate::error::{Error, Result};
+use crate::log::committer;
 use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved};
 use crate::log::format::RecordKind;
+use crate::log::queue::Durability;
 use crate::shared::{Shared, Table};
 use crate::snapshot::Snapshot;
 
@@ -50,6 +52,10 @@ impl Export {
                 "table '{}' has a pending export; commit or abort that first",
                 table.name()
             )));
+        }
+        if snapshot.seq() > shared.pins.durable_seq() {
+            // The catalog must not get ahead of what a crash leaves here.
+            committer::sync(shared)?;
         }
         let changes = Changes::gather(table, snapshot)?;
         *exporting = true;
@@ -126,14 +132,14 @@ impl Export {
             size_bytes += key.len() + 4;
             if size_bytes >= KEYS_SIZE_BYTES_MAX {
                 self.shared
-                    .submit(RecordKind::ExportKeys, record.encode())?;
+                    .submit(RecordKind::ExportKeys, record.encode(), Durability::Synced)?;
                 record.keys.clear();
                 size_bytes = 0;
             }
         }
         if !record.keys.is_empty() {
             self.shared
-                .submit(RecordKind::ExportKeys, record.encode())?;
+                .submit(RecordKind::ExportKeys, record.encode(), Durability::Synced)?;
         }
         Ok(())
     }

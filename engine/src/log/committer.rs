@@ -1,62 +1,116 @@
-//! The one writer of the log, on a thread of its own.
+//! Writing what is queued, by whoever leads the commit queue.
 //!
-//! It takes the records that wait, writes them as one block, applies the deltas to the DeltaCache in order, and makes
-//! them visible. A write that fails ends it: whoever waits gets the reason.
+//! The leader takes the records that wait, writes them as one block, syncs it if any of them asks for that, applies the
+//! deltas to the DeltaCache in order, and makes them visible. A write that fails ends it: whoever waits gets the reason.
 
 use std::sync::Arc;
 
 use super::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
-use super::queue::Queued;
+use super::queue::{Durability, Queued, Ticket, Turn};
 use super::segment::SegmentWriter;
 use crate::cache::record_store::RecordEntry;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
 
-/// The one writer of the log.
+/// Writes for one database. Its lock is held by who leads.
 #[derive(Debug)]
 pub(crate) struct Committer {
-    shared: Arc<Shared>,
     writer: SegmentWriter,
 }
 
-/// Tells whoever waits that nothing more is written, even where the thread ends in a panic.
-struct Ending(Arc<Shared>);
+/// Ends leading, however it ends; tells whoever waits that nothing more is written if it ends in a panic.
+struct Leading<'a>(&'a Shared);
 
-impl Drop for Ending {
+impl Drop for Leading<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let reason = "the thread that writes the log ended in a panic";
+            let reason = "a thread that wrote the log ended in a panic";
             self.0.queue.fail(reason);
             self.0.pins.stop(reason);
+        }
+        self.0.queue.resign();
+    }
+}
+
+/// Waits until a record is written, and writes it if nobody else does.
+pub(crate) fn wait(shared: &Shared, ticket: Ticket) -> Result<()> {
+    while shared.queue.turn(ticket)? == Turn::Lead {
+        lead(shared, ticket.number)?;
+    }
+    Ok(())
+}
+
+/// Makes everything durable that is visible.
+pub(crate) fn sync(shared: &Shared) -> Result<()> {
+    shared.check_writable()?;
+    let mut committer = shared.committer.lock();
+    let Some(committer) = committer.as_mut() else {
+        return Err(Error::Usage("the database is closed".into()));
+    };
+    // Nobody writes while this is held, so nothing becomes visible.
+    let visible_seq = shared.pins.visible_seq();
+    if let Err(error) = committer.writer.sync() {
+        stop(shared, &error);
+        return Err(Error::Poisoned(error.to_string()));
+    }
+    shared.pins.publish(visible_seq, true);
+    Ok(())
+}
+
+/// Writes what nobody waits for, until the queue is closed or a write fails; then seals the log.
+pub(crate) fn attend(shared: &Arc<Shared>) {
+    while shared.queue.attend() {
+        // Whoever waits hears of a failure; here nobody does.
+        let _reported = lead(shared, u64::MAX);
+    }
+    if let Some(mut committer) = shared.committer.lock().take()
+        && shared.queue.failure().is_none()
+    {
+        match committer.writer.seal(&shared.records) {
+            Ok(()) => shared.pins.publish(shared.pins.visible_seq(), true),
+            Err(error) => tracing::warn!(%error, "the log could not be sealed"),
+        }
+    }
+    shared.pins.stop("the database was closed");
+}
+
+/// Writes blocks until a record is written or nothing is queued.
+fn lead(shared: &Shared, until_number: u64) -> Result<()> {
+    let _leading = Leading(shared);
+    let mut committer = shared.committer.lock();
+    let Some(committer) = committer.as_mut() else {
+        return Err(Error::Usage("the database is closed".into()));
+    };
+    loop {
+        let records = shared.queue.take();
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
+        if let Err(error) = committer.commit(shared, &records) {
+            stop(shared, &error);
+            return Err(Error::Poisoned(error.to_string()));
+        }
+        shared.queue.finish(last.ticket.number);
+        if last.ticket.number >= until_number {
+            return Ok(());
         }
     }
 }
 
+fn stop(shared: &Shared, error: &Error) {
+    let reason = error.to_string();
+    tracing::error!(%reason, "the database stops taking writes");
+    shared.queue.fail(&reason);
+    shared.pins.stop(&reason);
+}
+
 impl Committer {
-    pub(crate) fn new(shared: Arc<Shared>, writer: SegmentWriter) -> Self {
-        Committer { shared, writer }
+    pub(crate) fn new(writer: SegmentWriter) -> Self {
+        Committer { writer }
     }
 
-    /// Commits until the queue is closed or a write fails.
-    pub(crate) fn run(mut self) {
-        let _ending = Ending(self.shared.clone());
-        while let Some(records) = self.shared.queue.take() {
-            if let Err(error) = self.commit(&records) {
-                let reason = error.to_string();
-                tracing::error!(%reason, "the database stops taking writes");
-                self.shared.queue.fail(&reason);
-                self.shared.pins.stop(&reason);
-                return;
-            }
-        }
-        if let Err(error) = self.writer.seal(&self.shared.records) {
-            tracing::warn!(%error, "the log could not be sealed");
-        }
-        self.shared.pins.stop("the database was closed");
-    }
-
-    fn commit(&mut self, records: &[Queued]) -> Result<()> {
+    fn commit(&mut self, shared: &Shared, records: &[Queued]) -> Result<()> {
         let size_bytes = records
             .iter()
             .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
@@ -68,7 +122,13 @@ impl Committer {
         }
         let place = self
             .writer
-            .append(&body, len_u32(records.len()), &self.shared.records)?;
+            .append(&body, len_u32(records.len()), &shared.records)?;
+        let is_synced = records
+            .iter()
+            .any(|record| record.durability == Durability::Synced);
+        if is_synced {
+            self.writer.sync()?;
+        }
         let mut offset = place.body_offset;
         for record in records {
             if record.header.kind == RecordKind::Delta {
@@ -77,18 +137,17 @@ impl Committer {
                     offset,
                     body_size_bytes: record.header.body_size_bytes,
                 };
-                let applied =
-                    self.shared
-                        .apply_delta(record.ticket.seq, entry, record.body.clone());
+                let applied = shared.apply_delta(record.ticket.seq, entry, record.body.clone());
                 applied.map_err(|malformed| {
                     Error::Usage(format!("a delta of our own is malformed: {}", malformed.0))
                 })?;
-                self.shared.pins.publish(record.ticket.seq);
+                shared.pins.publish(record.ticket.seq, is_synced);
             }
             offset += (RECORD_HEADER_SIZE_BYTES + record.body.len()) as u64;
         }
-        if let Some(last) = records.last() {
-            self.shared.queue.finish(last.ticket.number);
+        if is_synced {
+            // Also where there was no delta among the records: those before are synced now.
+            shared.pins.publish(shared.pins.visible_seq(), true);
         }
         Ok(())
     }

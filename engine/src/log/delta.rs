@@ -154,6 +154,8 @@ pub(crate) struct RowSet {
 pub(crate) struct DeltaRow<'a> {
     pub(crate) hash: u64,
     pub(crate) key: &'a [u8],
+    /// Where the key starts in the record's body.
+    pub(crate) key_offset: u32,
     /// Where the value starts in the record's body.
     pub(crate) value_offset: u32,
     /// The value's length in bytes; `None` for a tombstone.
@@ -268,12 +270,15 @@ impl<'a> TablePart<'a> {
             == 1;
         let value_offset =
             u32::try_from(self.values_offset).map_err(|_| Malformed("delta too large"))?;
+        // The values follow the keys; the offset of the first key fits since that of the first value does.
+        let keys_offset = value_offset - len_u32(self.keys.len());
         Ok(DeltaRow {
             hash: u64::from_le_bytes(*hash.ok_or(Malformed("row out of range"))?),
             key: self
                 .keys
                 .get(key_start as usize..key_end as usize)
                 .ok_or(Malformed("key out of range"))?,
+            key_offset: keys_offset + key_start,
             value_offset: value_offset
                 .checked_add(value_start)
                 .ok_or(Malformed("delta too large"))?,

@@ -1,7 +1,9 @@
-//! Group commit: the records of concurrent commits become one block, one durable write.
+//! Group commit: the records of concurrent commits become one block, one write and at most one sync.
 //!
-//! Submitting assigns the commit sequence and queues the record. The committer takes all that is queued for one block;
-//! while it writes that, the next block gathers.
+//! Submitting assigns the commit sequence and queues the record. Whoever waits for a record when nobody is writing leads:
+//! it takes all that is queued for one block and writes it, on its own thread, while the next block gathers. So a single
+//! writer never waits for another thread, and many writers share a sync. Records that nobody waits for are written by a
+//! thread of the database.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +14,26 @@ use uuid::Uuid;
 use super::format::{RecordHeader, RecordKind, hash_body};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+
+/// When a commit counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is synced to the device: it survives any crash.
+    #[default]
+    Synced,
+    /// When the operating system has it: it survives the end of the process, and a crash of the machine only if a later
+    /// commit or [`Database::sync`](crate::Database::sync) was synced. What survives is always all commits up to one.
+    Buffered,
+}
+
+/// What whoever waits for a record is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing: the record is written.
+    Done,
+    /// Write what is queued, and then [`CommitQueue::resign`]: nobody else does.
+    Lead,
+}
 
 /// What a submitted record is waited for by.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +52,8 @@ pub(crate) struct CommitQueue {
     /// Most bytes of records in one block, unless one record alone is larger.
     block_size_bytes_max: usize,
     state: Mutex<State>,
-    submitted: Condvar,
+    /// Records are queued that nobody waits for, or the queue is closing.
+    unattended: Condvar,
     taken: Condvar,
     done: Condvar,
 }
@@ -42,6 +65,10 @@ struct State {
     last_seq: u64,
     last_number: u64,
     done_number: u64,
+    /// Whether somebody is writing.
+    leading: bool,
+    /// How many wait for a record, each ready to lead.
+    waiter_count: usize,
     closing: bool,
     failed: Option<String>,
 }
@@ -52,6 +79,7 @@ pub(crate) struct Queued {
     pub(crate) ticket: Ticket,
     pub(crate) header: RecordHeader,
     pub(crate) body: Arc<[u8]>,
+    pub(crate) durability: Durability,
 }
 
 impl CommitQueue {
@@ -62,6 +90,8 @@ impl CommitQueue {
             last_seq,
             last_number: 0,
             done_number: 0,
+            leading: false,
+            waiter_count: 0,
             closing: false,
             failed: None,
         };
@@ -70,14 +100,20 @@ impl CommitQueue {
             queue_size_bytes_max: layout.commit_queue_size_bytes.as_usize(),
             block_size_bytes_max: layout.commit_block_size_bytes.as_usize(),
             state: Mutex::new(state),
-            submitted: Condvar::new(),
+            unattended: Condvar::new(),
             taken: Condvar::new(),
             done: Condvar::new(),
         }
     }
 
-    /// Queues a record; waits only while the queue is full.
-    pub(crate) fn submit(&self, kind: RecordKind, body: Vec<u8>) -> Result<Ticket> {
+    /// Queues a record; waits only while the queue is full. To be followed by [`turn`](Self::turn) or
+    /// [`leave`](Self::leave).
+    pub(crate) fn submit(
+        &self,
+        kind: RecordKind,
+        body: Vec<u8>,
+        durability: Durability,
+    ) -> Result<Ticket> {
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
             Error::Usage(format!(
                 "a transaction of {} bytes, at most 4 GiB are supported; split it",
@@ -111,21 +147,71 @@ impl CommitQueue {
             ticket,
             header,
             body,
+            durability,
         });
-        self.submitted.notify_one();
         Ok(ticket)
     }
 
-    /// Waits until a submitted record is durable and, if it is a delta, visible.
-    pub(crate) fn wait(&self, ticket: Ticket) -> Result<()> {
+    /// Waits until a submitted record is written, or nobody writes it.
+    pub(crate) fn turn(&self, ticket: Ticket) -> Result<Turn> {
         let mut state = self.state.lock();
-        while state.done_number < ticket.number {
+        loop {
+            if state.done_number >= ticket.number {
+                self.hand_over(&state);
+                return Ok(Turn::Done);
+            }
             if let Some(reason) = &state.failed {
                 return Err(Error::Poisoned(reason.clone()));
             }
+            if !state.leading {
+                state.leading = true;
+                return Ok(Turn::Lead);
+            }
+            state.waiter_count += 1;
             self.done.wait(&mut state);
+            state.waiter_count -= 1;
         }
-        Ok(())
+    }
+
+    /// Leaves what is queued to the database's thread.
+    pub(crate) fn leave(&self) {
+        self.hand_over(&self.state.lock());
+    }
+
+    /// Waits until records are queued that nobody waits for, to lead; false once the queue is closed and empty.
+    pub(crate) fn attend(&self) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if state.failed.is_some() {
+                return false;
+            }
+            let is_idle = !state.leading && !state.waiting.is_empty();
+            if is_idle && (state.waiter_count == 0 || state.closing) {
+                state.leading = true;
+                return true;
+            }
+            if state.closing && !state.leading && state.waiting.is_empty() {
+                return false;
+            }
+            self.unattended.wait(&mut state);
+        }
+    }
+
+    /// Ends leading. What was queued meanwhile is for whoever waits for it, or for the database's thread.
+    pub(crate) fn resign(&self) {
+        let mut state = self.state.lock();
+        state.leading = false;
+        self.done.notify_all();
+        self.hand_over(&state);
+        if state.closing {
+            self.unattended.notify_all();
+        }
+    }
+
+    fn hand_over(&self, state: &State) {
+        if !state.leading && !state.waiting.is_empty() && state.waiter_count == 0 {
+            self.unattended.notify_all();
+        }
     }
 
     /// Why writing stopped, if it did.
@@ -133,21 +219,15 @@ impl CommitQueue {
         self.state.lock().failed.clone()
     }
 
-    /// Lets the committer end once the queue is empty.
+    /// Lets the database's thread end once the queue is empty.
     pub(crate) fn close(&self) {
         self.state.lock().closing = true;
-        self.submitted.notify_one();
+        self.unattended.notify_all();
     }
 
-    /// Waits for records and takes as many as fit a block; `None` once the queue is closed and empty.
-    pub(crate) fn take(&self) -> Option<Vec<Queued>> {
+    /// Takes as many records as fit a block; none if none are queued. For whoever leads.
+    pub(crate) fn take(&self) -> Vec<Queued> {
         let mut state = self.state.lock();
-        while state.waiting.is_empty() {
-            if state.closing {
-                return None;
-            }
-            self.submitted.wait(&mut state);
-        }
         let mut taken = Vec::new();
         let mut size_bytes = 0;
         while let Some(record) = state.waiting.front()
@@ -158,10 +238,10 @@ impl CommitQueue {
         }
         state.waiting_bytes -= size_bytes;
         self.taken.notify_all();
-        Some(taken)
+        taken
     }
 
-    /// Says that everything up to that record is durable and applied.
+    /// Says that everything up to that record is written, as durably as asked for, and applied.
     pub(crate) fn finish(&self, number: u64) {
         self.state.lock().done_number = number;
         self.done.notify_all();
@@ -174,5 +254,6 @@ impl CommitQueue {
         state.waiting.clear();
         self.done.notify_all();
         self.taken.notify_all();
+        self.unattended.notify_all();
     }
 }

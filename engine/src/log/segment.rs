@@ -27,7 +27,7 @@ pub(crate) fn segment_number(path: &Path) -> Option<u64> {
         .ok()
 }
 
-/// Appends blocks to the log, one durable write each.
+/// Appends blocks to the log, one write each, and makes them durable.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
     io: Arc<dyn Io>,
@@ -37,6 +37,8 @@ pub(crate) struct SegmentWriter {
     current: Option<CurrentSegment>,
     next_segment_number: u64,
     next_block_number: u64,
+    /// All blocks up to it are durable.
+    durable_block_number: u64,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl SegmentWriter {
             current: None,
             next_segment_number: last_segment_number + 1,
             next_block_number: last_block_number + 1,
+            durable_block_number: last_block_number,
         }
     }
 
@@ -85,7 +88,7 @@ impl SegmentWriter {
         });
     }
 
-    /// Writes a block of encoded records and makes it durable.
+    /// Writes a block of encoded records. It is durable after [`sync`](Self::sync).
     pub(crate) fn append(
         &mut self,
         records: &[u8],
@@ -102,7 +105,7 @@ impl SegmentWriter {
         }
         let header = BlockHeader {
             block_number: self.next_block_number,
-            durable_block_number: self.next_block_number - 1,
+            durable_block_number: self.durable_block_number,
             body_size_bytes: records.len() as u64,
             record_count,
         };
@@ -117,10 +120,6 @@ impl SegmentWriter {
             .file
             .write_all_at(&block, offset)
             .map_err(|source| Error::io("write", &current.path, source))?;
-        current
-            .file
-            .sync_data()
-            .map_err(|source| Error::io("sync", &current.path, source))?;
         current.len_bytes += size_bytes;
         self.next_block_number += 1;
         Ok(BlockPlace {
@@ -129,18 +128,34 @@ impl SegmentWriter {
         })
     }
 
+    /// Makes all blocks durable.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        if self.durable_block_number + 1 < self.next_block_number
+            && let Some(current) = &self.current
+        {
+            let synced = current.file.sync_data();
+            synced.map_err(|source| Error::io("sync", &current.path, source))?;
+            self.durable_block_number = self.next_block_number - 1;
+        }
+        Ok(())
+    }
+
     /// Writes an empty block, which says that all before it was durable, so that later damage to the last rows is not
     /// taken for a torn write.
     pub(crate) fn seal(&mut self, store: &RecordStore) -> Result<()> {
+        self.sync()?;
         match &self.current {
             Some(segment) if segment.len_bytes > SEGMENT_HEADER_SIZE_BYTES as u64 => {
-                self.append(&[], 0, store).map(|_| ())
+                self.append(&[], 0, store)?;
+                self.sync()
             }
             _ => Ok(()),
         }
     }
 
     fn start_segment(&mut self, store: &RecordStore) -> Result<()> {
+        // Only the last segment may end in blocks that a crash takes.
+        self.sync()?;
         let path = segment_path(&self.folder, self.next_segment_number);
         let file = self
             .io

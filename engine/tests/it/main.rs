@@ -9,7 +9,10 @@
     reason = "a test fails by a panic"
 )]
 
+mod batches;
+mod commits;
 mod faults;
+mod keyspace;
 mod layout;
 mod model;
 mod outcomes;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    ColumnType, Database, ExportFile, Options, Origin, Placement, Row, Scan, ScanOrder, Snapshot,
-    Table, TableSchema, Value,
+    ColumnType, Database, Durability, ExportFile, Options, Origin, Placement, Row, Scan, ScanOrder,
+    Snapshot, Table, TableSchema, Transaction, Value,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -41,6 +41,9 @@ enum Outcome {
 #[derive(Clone, Debug)]
 enum Step {
     Commit(Vec<Write>),
+    /// Visible, and not yet durable.
+    CommitBuffered(Vec<Write>),
+    Sync,
     /// Many submits, waited for together: one group commit or several.
     Pipeline(Vec<Vec<Write>>),
     Hold,
@@ -70,6 +73,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         8 => writes().prop_map(Step::Commit),
+        4 => writes().prop_map(Step::CommitBuffered),
+        1 => Just(Step::Sync),
         2 => prop::collection::vec(writes(), 1..6).prop_map(Step::Pipeline),
         2 => Just(Step::Hold),
         1 => any::<usize>().prop_map(Step::Release),
@@ -175,6 +180,8 @@ struct Harness {
     tables: Vec<Table>,
     state: State,
     seq: u64,
+    /// The states at each commit sequence: after a crash, one of those from the last durable one on is there.
+    history: Vec<State>,
     held: Vec<(Snapshot, State)>,
     external: [ExternalTable; TABLE_COUNT],
     exported: [u64; TABLE_COUNT],
@@ -189,16 +196,17 @@ impl Harness {
             tables: Vec::new(),
             state: State::default(),
             seq: 0,
+            history: vec![State::default()],
             held: Vec::new(),
             external: Default::default(),
             exported: [0; TABLE_COUNT],
             export_count: 0,
         };
-        harness.open();
+        harness.open(0);
         harness
     }
 
-    fn open(&mut self) {
+    fn open(&mut self, durable_seq: u64) {
         let options = Options {
             io: Arc::new(self.io.clone()),
             segment_size_bytes_max: Some(2000),
@@ -212,7 +220,15 @@ impl Harness {
             .into_iter()
             .map(|schema| database.create_table(schema).unwrap())
             .collect();
-        assert_eq!(database.durable_seq(), self.seq);
+        let seq = database.durable_seq();
+        assert!(
+            (durable_seq..=self.seq).contains(&seq),
+            "{seq} of {}",
+            self.seq
+        );
+        self.seq = seq;
+        self.history.truncate(seq as usize + 1);
+        self.state = self.history[seq as usize].clone();
         self.database = Some(database);
     }
 
@@ -221,6 +237,13 @@ impl Harness {
     }
 
     fn submit(&mut self, writes: &[Write]) -> moonshine_engine::CommitHandle {
+        let transaction = self.transaction(writes);
+        let handle = transaction.submit().unwrap();
+        assert_eq!(handle.seq(), self.seq);
+        handle
+    }
+
+    fn transaction(&mut self, writes: &[Write]) -> Transaction {
         let mut transaction = self.database().begin();
         for write in writes {
             match *write {
@@ -256,15 +279,25 @@ impl Harness {
                 );
             }
         }
-        let handle = transaction.submit().unwrap();
-        assert_eq!(handle.seq(), self.seq);
-        handle
+        self.history.push(self.state.clone());
+        transaction
     }
 
     fn step(&mut self, step: &Step) {
         match step {
             Step::Commit(writes) => {
-                self.submit(writes).wait().unwrap();
+                let committed = self.transaction(writes).commit();
+                assert_eq!(committed.unwrap(), self.seq);
+                assert_eq!(self.database().durable_seq(), self.seq);
+            }
+            Step::CommitBuffered(writes) => {
+                let mut transaction = self.transaction(writes);
+                transaction.set_durability(Durability::Buffered);
+                assert_eq!(transaction.commit().unwrap(), self.seq);
+            }
+            Step::Sync => {
+                self.database().sync().unwrap();
+                assert_eq!(self.database().durable_seq(), self.seq);
             }
             Step::Pipeline(transactions) => {
                 let handles: Vec<_> = transactions
@@ -282,7 +315,7 @@ impl Harness {
                 drop(self.held.swap_remove(i % self.held.len()))
             }
             Step::Release(_) => {}
-            Step::Reopen => self.open(),
+            Step::Reopen => self.open(self.seq),
             Step::Crash(seed) => self.crash(*seed),
             Step::Export(t, outcome, old) => self.export(*t, *outcome, *old),
         }
@@ -295,8 +328,13 @@ impl Harness {
             1 => CrashStyle::KeepUnsynced,
             _ => CrashStyle::TearUnsynced(seed),
         };
+        // A process that dies loses nothing that the system has.
+        let durable_seq = match style {
+            CrashStyle::KeepUnsynced => self.seq,
+            _ => self.database().durable_seq(),
+        };
         self.io = self.io.crash(style);
-        self.open();
+        self.open(durable_seq);
     }
 
     fn export(&mut self, t: usize, outcome: Outcome, old: bool) {
@@ -358,7 +396,8 @@ impl Harness {
             Outcome::Crash(committed) => {
                 self.io = self.io.crash(CrashStyle::LoseUnsynced);
                 drop(export);
-                self.open();
+                // What was prepared is synced, and so is all before it.
+                self.open(self.seq);
                 self.settle(commit_id, committed);
                 committed
             }
@@ -411,7 +450,8 @@ impl Harness {
             .database()
             .origin("model")
             .map(|origin| origin.position);
-        assert_eq!(origin, (self.seq > 0).then(|| self.seq.to_string()));
+        let durable_seq = self.database().durable_seq();
+        assert_eq!(origin, (durable_seq > 0).then(|| durable_seq.to_string()));
         self.check_snapshot(&newest, &self.state);
         for (snapshot, state) in &self.held {
             self.check_snapshot(snapshot, state);

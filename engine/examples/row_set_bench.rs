@@ -1,0 +1,168 @@
+//! Times the RowSets below level 0 on one core: `cargo run --release --example row_set_bench [rows]`.
+//!
+//! Rows of 16-byte keys and 100-byte values, everything in memory. The figures are of one run; compare them with others
+//! of the same run only.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use moonshine_engine::io::{Io, SyscallIo};
+use moonshine_engine::row_set::budget::MemoryBudget;
+use moonshine_engine::row_set::file::{DeltaFile, delta_file_path};
+use moonshine_engine::row_set::meta::RowSetHead;
+use moonshine_engine::row_set::multi_get::HashedKey;
+use moonshine_engine::row_set::page_cache::PageCache;
+use moonshine_engine::row_set::reader::RowSet;
+use moonshine_engine::row_set::rows_page::RowRef;
+use moonshine_engine::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
+use uuid::Uuid;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+type Key = [u8; 16];
+
+const DATABASE_ID: Uuid = Uuid::from_u128(1 << 70);
+const PROBES: usize = 2_000_000;
+
+fn key(i: u64) -> Key {
+    xxh3_128(&i.to_le_bytes()).to_be_bytes()
+}
+
+fn main() -> Outcome<()> {
+    let rows: u64 = match std::env::args().nth(1) {
+        Some(rows) => rows.parse()?,
+        None => 1_000_000,
+    };
+    let folder = tempfile::tempdir()?;
+    println!("{rows} rows of 16 + 100 bytes");
+    let mut keys: Vec<Key> = (0..rows).map(key).collect();
+    keys.sort_unstable();
+    let cache = PageCache::new(MemoryBudget::new(64 << 30));
+    let row_set = time("build", "rows", rows, || {
+        build(folder.path(), 1, &cache, &keys)
+    })?;
+    let meta = row_set.meta();
+    println!(
+        "  {:.1} bytes a row, {} rows a page",
+        meta.size_bytes as f64 / rows as f64,
+        1u32 << meta.rows_per_page_log2
+    );
+    scans(&row_set, rows)?;
+    gets(&row_set, &keys, rows)?;
+    println!("  {:?}", cache.stats());
+    Ok(())
+}
+
+fn build(folder: &Path, number: u64, cache: &Arc<PageCache>, keys: &[Key]) -> Outcome<RowSet> {
+    let io: Arc<dyn Io> = Arc::new(SyscallIo);
+    let path = delta_file_path(folder, number);
+    let options = DeltaFileOptions::default();
+    let mut writer = DeltaFileWriter::create(io, &path, DATABASE_ID, number, options)?;
+    writer.begin(RowSetHead::default())?;
+    let value = [7; 100];
+    for key in keys {
+        let row = RowRef {
+            key,
+            value: Some(&value),
+        };
+        writer.push(row, xxh3_64(key), None)?;
+    }
+    let meta = writer.finish_row_set()?.ok_or("no rows")?;
+    let file: Arc<DeltaFile> = writer.finish()?;
+    Ok(RowSet::open(meta, file, cache)?)
+}
+
+fn scans(row_set: &RowSet, rows: u64) -> Outcome<()> {
+    for what in [
+        "scan past the cache",
+        "scan into the cache",
+        "scan in the cache",
+        "scan backwards",
+    ] {
+        let sum = time(what, "rows", rows, || {
+            let mut cursor = match what {
+                "scan past the cache" => row_set.stream(1 << 20),
+                _ => row_set.cursor(),
+            };
+            let backwards = what == "scan backwards";
+            if backwards {
+                cursor.seek_last()?;
+            } else {
+                cursor.seek_first()?;
+            }
+            let mut sum = 0u64;
+            while let Some(row) = cursor.row() {
+                sum += u64::from(row.key[15]) + row.value.map_or(0, |value| u64::from(value[99]));
+                if backwards {
+                    cursor.retreat()?;
+                } else {
+                    cursor.advance()?;
+                }
+            }
+            Ok(sum)
+        })?;
+        assert!(sum > 0);
+    }
+    Ok(())
+}
+
+fn gets(row_set: &RowSet, keys: &[Key], rows: u64) -> Outcome<()> {
+    let pick = |i: u64| {
+        let at = (u128::from(xxh3_64(&i.to_le_bytes())) * u128::from(rows)) >> 64;
+        keys[at as usize]
+    };
+    let hits: Vec<(u64, Key)> = (0..PROBES as u64)
+        .map(pick)
+        .map(|key| (xxh3_64(&key), key))
+        .collect();
+    let misses: Vec<(u64, Key)> = (rows..rows + PROBES as u64)
+        .map(key)
+        .map(|key| (xxh3_64(&key), key))
+        .collect();
+    // Everything into the cache, the index too.
+    for (hash, _) in &misses {
+        row_set.may_contain(*hash)?;
+    }
+    for (what, probes, expected) in [("get, hit", &hits, PROBES), ("get, miss", &misses, 0)] {
+        let found = time(what, "gets", PROBES as u64, || {
+            let mut found = 0;
+            for (hash, key) in probes {
+                if let Some(row) = row_set.get(*hash, key)? {
+                    found += usize::from(row.value().is_some_and(|value| value[50] == 7));
+                }
+            }
+            Ok(found)
+        })?;
+        assert_eq!(found, expected);
+        let what = what.replace("get", "multi_get of 64");
+        let hashed: Vec<_> = probes
+            .iter()
+            .map(|(hash, key)| HashedKey { hash: *hash, key })
+            .collect();
+        let found = time(&what, "gets", PROBES as u64, || {
+            let mut found = 0;
+            for keys in hashed.chunks(64) {
+                row_set.multi_get(keys, |_, row| {
+                    found += usize::from(row.value.is_some_and(|value| value[50] == 7));
+                })?;
+            }
+            Ok(found)
+        })?;
+        assert_eq!(found, expected);
+    }
+    Ok(())
+}
+
+fn time<T>(what: &str, unit: &str, count: u64, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    #[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
+    let start = Instant::now();
+    let done = work()?;
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{what:>24}: {:8.2} M {unit}/s, {:7.1} ns each",
+        count as f64 / seconds / 1e6,
+        seconds / count as f64 * 1e9
+    );
+    Ok(done)
+}

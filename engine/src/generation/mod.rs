@@ -1,0 +1,117 @@
+//! A generation of the DeltaCache: the deltas of a range of commit sequences, in memory.
+//!
+//! [`Generation`] holds the bodies of the deltas' records as they were logged, and for each table a [`table`] index over
+//! their rows: [`versions`] in commit order, found by hash. One thread, the committer, writes; readers take no lock:
+//! everything is [`append`]ed and published by its number, and what a reader may see is decided by the commit sequence
+//! that it asks for. [`sorted`] brings versions into key order when somebody asks for them in order, and not before.
+//!
+//! A generation only grows. When it is full it is frozen, flushed below level 0 as RowSets, and dropped whole.
+
+mod append;
+mod sorted;
+mod table;
+#[cfg(test)]
+mod tests;
+mod versions;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
+
+use append::AppendVec;
+use table::TableGeneration;
+
+use crate::codec::Malformed;
+use crate::log::delta::TablePart;
+
+/// The deltas after one commit sequence, up to where the next generation begins.
+#[derive(Debug, Default)]
+pub(crate) struct Generation {
+    bodies: Bodies,
+    tables: RwLock<Vec<Option<Arc<TableGeneration>>>>,
+    /// Bytes of bodies, versions and indexes.
+    size_bytes: AtomicU64,
+}
+
+/// The bodies of records, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Bodies {
+    bodies: AppendVec<OnceLock<Arc<[u8]>>>,
+    len: AtomicU32,
+}
+
+impl Generation {
+    /// Takes the body of a delta's record; returns the number that its rows are written under. `None` if there are 2^32.
+    pub(crate) fn add_body(&self, body: Arc<[u8]>) -> Option<u32> {
+        self.grow(body.len());
+        self.bodies.push(body)
+    }
+
+    /// Takes a delta's rows of one table; the body is there already. Nobody sees them before their sequence is visible.
+    pub(crate) fn write(&self, seq: u64, body: u32, part: &TablePart<'_>) -> Result<(), Malformed> {
+        let table = self.table_or_new(part.table_id);
+        let taken = table.write(&self.bodies, seq, body, part)?;
+        self.grow(taken);
+        Ok(())
+    }
+
+    /// What is here of a table, if anything.
+    pub(crate) fn table(&self, table_id: u32) -> Option<Arc<TableGeneration>> {
+        self.tables.read().get(table_id as usize)?.clone()
+    }
+
+    /// The bodies that the tables' versions point into.
+    pub(crate) fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Relaxed)
+    }
+
+    fn grow(&self, bytes: usize) {
+        self.size_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn table_or_new(&self, table_id: u32) -> Arc<TableGeneration> {
+        if let Some(table) = self.table(table_id) {
+            return table;
+        }
+        let mut tables = self.tables.write();
+        let i = table_id as usize;
+        if tables.len() <= i {
+            tables.resize(i + 1, None);
+        }
+        match tables.get_mut(i) {
+            Some(table) => table.get_or_insert_default().clone(),
+            None => Arc::default(),
+        }
+    }
+}
+
+impl Bodies {
+    fn push(&self, body: Arc<[u8]>) -> Option<u32> {
+        let number = self.len.load(Ordering::Relaxed);
+        let (slot, _) = self.bodies.reserve(number);
+        let stored = slot?.set(body);
+        debug_assert!(stored.is_ok(), "body {number} is written twice");
+        self.len.store(number.checked_add(1)?, Ordering::Release);
+        Some(number)
+    }
+
+    /// The body of a record.
+    pub(crate) fn get(&self, number: u32) -> Option<&Arc<[u8]>> {
+        self.bodies.get(number)?.get()
+    }
+
+    /// Bytes of a body; nothing where it ends before.
+    pub(crate) fn slice(&self, number: u32, start: u32, len: u32) -> &[u8] {
+        let bytes = self.get(number).and_then(|body| {
+            body.get(start as usize..)
+                .and_then(|rest| rest.get(..len as usize))
+        });
+        bytes.unwrap_or_default()
+    }
+}

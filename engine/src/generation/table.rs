@@ -1,0 +1,301 @@
+//! One table's rows of a generation: a hash index of keys over versions.
+//!
+//! The index is an array of words, each (32 bits of the hash, number of the key's newest version), open addressing with
+//! linear probing at half load. A write appends the version, links the older one to it and stores its number; when the
+//! array is too full a larger one takes its place. A reader that knows a visible commit sequence sees an array that holds
+//! everything up to it, since it was put in place before the sequence was published.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+
+use super::Bodies;
+use super::sorted::{SortedRows, SortedRuns};
+use super::versions::{NONE, Version, Versions};
+use crate::codec::Malformed;
+use crate::log::delta::{DeltaRow, TablePart};
+
+/// Slots of a table's first array.
+const SLOTS_MIN_LOG2: u32 = 6;
+
+/// What a generation knows of a key at a commit sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing: ask what is older.
+    Nothing,
+    /// There is no row, whatever is older.
+    Deleted,
+    /// The row's value: the record's number, start and length in its body.
+    Row {
+        body: u32,
+        value_start: u32,
+        value_len: u32,
+    },
+}
+
+/// One table's rows of a generation.
+#[derive(Debug)]
+pub(crate) struct TableGeneration {
+    slots: ArcSwap<Slots>,
+    versions: Versions,
+    /// Commit sequences of deltas that emptied the table, ascending, and the newest of them; 0 for none.
+    truncates: RwLock<Vec<u64>>,
+    newest_truncate_seq: AtomicU64,
+    sorted: SortedRuns,
+    /// Keys there are. The one writer holds this while it writes.
+    writer: Mutex<u32>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    /// The slot of a hash is its first bits, so many of them shifted out.
+    shift: u32,
+    slots: Box<[AtomicU64]>,
+}
+
+/// Where a key is in the index, or would be.
+struct Place {
+    slot: usize,
+    newest: Option<u32>,
+}
+
+impl Default for TableGeneration {
+    fn default() -> Self {
+        TableGeneration {
+            slots: ArcSwap::from_pointee(Slots::new(SLOTS_MIN_LOG2)),
+            versions: Versions::default(),
+            truncates: RwLock::default(),
+            newest_truncate_seq: AtomicU64::new(0),
+            sorted: SortedRuns::default(),
+            writer: Mutex::new(0),
+        }
+    }
+}
+
+impl TableGeneration {
+    /// Takes a delta's rows; returns the bytes of memory that took.
+    pub(super) fn write(
+        &self,
+        bodies: &Bodies,
+        seq: u64,
+        body: u32,
+        part: &TablePart<'_>,
+    ) -> Result<usize, Malformed> {
+        let mut key_count = self.writer.lock();
+        if part.truncate {
+            self.truncates.write().push(seq);
+            self.newest_truncate_seq.store(seq, Ordering::Release);
+        }
+        let mut taken = 0;
+        let mut slots = self.slots.load_full();
+        for row_set in &part.row_sets {
+            for row in part.rows(*row_set) {
+                if slots.is_full(*key_count) {
+                    slots = Arc::new(slots.doubled(&self.versions));
+                    self.slots.store(slots.clone());
+                    taken += slots.slots.len() * size_of::<AtomicU64>() / 2;
+                }
+                let (is_new, bytes) = self.write_row(&slots, bodies, seq, body, &row?)?;
+                *key_count += u32::from(is_new);
+                taken += bytes;
+            }
+        }
+        Ok(taken)
+    }
+
+    fn write_row(
+        &self,
+        slots: &Slots,
+        bodies: &Bodies,
+        seq: u64,
+        body: u32,
+        row: &DeltaRow<'_>,
+    ) -> Result<(bool, usize), Malformed> {
+        let place = self
+            .find(slots, bodies, row.hash, row.key)
+            .ok_or(Malformed("a table's index has no place"))?;
+        let version = Version {
+            seq,
+            hash: row.hash,
+            record: body,
+            key_start: row.key_offset,
+            key_len: crate::codec::len_u32(row.key.len()),
+            older: place.newest.unwrap_or(NONE),
+            value: row.value_size_bytes.map(|len| (row.value_offset, len)),
+        };
+        let (number, taken) = self
+            .versions
+            .push(&version)
+            .ok_or(Malformed("a generation holds at most 2^32 - 1 versions"))?;
+        if let Some(slot) = slots.slots.get(place.slot) {
+            slot.store(entry(row.hash, number), Ordering::Release);
+        }
+        Ok((place.newest.is_none(), taken))
+    }
+
+    /// What is known of a key at a commit sequence.
+    pub(crate) fn get(&self, bodies: &Bodies, hash: u64, key: &[u8], seq: u64) -> Found {
+        let slots = self.slots.load();
+        let newest = self
+            .find(&slots, bodies, hash, key)
+            .and_then(|place| place.newest);
+        let version = newest.and_then(|newest| self.version_at(newest, seq));
+        let truncate_seq = self.truncate_seq(seq);
+        match version {
+            Some(version) if version.seq >= truncate_seq => version.found(),
+            _ if truncate_seq > 0 => Found::Deleted,
+            _ => Found::Nothing,
+        }
+    }
+
+    /// The newest version of a key at a commit sequence, from its newest one of all.
+    fn version_at(&self, newest: u32, seq: u64) -> Option<Version> {
+        let mut version = self.versions.get(newest)?;
+        while version.seq > seq {
+            if version.older == NONE {
+                return None;
+            }
+            version = self.versions.get(version.older)?;
+        }
+        Some(version)
+    }
+
+    /// The newest delta up to a commit sequence that emptied the table; 0 if there is none here.
+    pub(crate) fn truncate_seq(&self, seq: u64) -> u64 {
+        let newest = self.newest_truncate_seq.load(Ordering::Acquire);
+        if newest <= seq {
+            return newest;
+        }
+        let truncates = self.truncates.read();
+        let older = truncates.partition_point(|&truncate| truncate <= seq);
+        older
+            .checked_sub(1)
+            .and_then(|i| truncates.get(i).copied())
+            .unwrap_or(0)
+    }
+
+    /// The rows and tombstones at a commit sequence, each key once, in no order.
+    pub(crate) fn rows_at(&self, seq: u64) -> impl Iterator<Item = Version> + '_ {
+        let slots = self.slots.load_full();
+        let truncate_seq = self.truncate_seq(seq);
+        (0..slots.slots.len()).filter_map(move |i| {
+            let newest = number_of(slots.slots.get(i)?.load(Ordering::Acquire))?;
+            self.version_at(newest, seq)
+                .filter(|version| version.seq >= truncate_seq)
+        })
+    }
+
+    /// The rows and tombstones at a commit sequence, each key once, in key order.
+    pub(crate) fn sorted_at<'g>(&'g self, bodies: &'g Bodies, seq: u64) -> SortedRows<'g> {
+        let runs = self.sorted.runs(&self.versions, bodies);
+        SortedRows::new(&self.versions, bodies, runs, seq, self.truncate_seq(seq))
+    }
+
+    /// The versions written after a commit sequence, oldest first.
+    pub(crate) fn written_after(&self, seq: u64) -> impl Iterator<Item = Version> + '_ {
+        let len = self.versions.len();
+        let (mut low, mut high) = (0, len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.versions.get(middle) {
+                Some(version) if version.seq <= seq => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        (low..len).filter_map(|number| self.versions.get(number))
+    }
+
+    /// `None` only if no slot is free, which the load factor rules out.
+    fn find(&self, slots: &Slots, bodies: &Bodies, hash: u64, key: &[u8]) -> Option<Place> {
+        let mask = slots.slots.len() - 1;
+        let mut slot = slots.home(hash);
+        for _ in 0..=mask {
+            let word = slots.slots.get(slot)?.load(Ordering::Acquire);
+            let Some(number) = number_of(word) else {
+                return Some(Place { slot, newest: None });
+            };
+            if word >> 32 == tag_of(hash)
+                && let Some(version) = self.versions.get(number)
+                && version.hash == hash
+                && bodies.slice(version.record, version.key_start, version.key_len) == key
+            {
+                return Some(Place {
+                    slot,
+                    newest: Some(number),
+                });
+            }
+            slot = (slot + 1) & mask;
+        }
+        None
+    }
+}
+
+impl Version {
+    fn found(&self) -> Found {
+        match self.value {
+            None => Found::Deleted,
+            Some((value_start, value_len)) => Found::Row {
+                body: self.record,
+                value_start,
+                value_len,
+            },
+        }
+    }
+}
+
+impl Slots {
+    fn new(len_log2: u32) -> Self {
+        Slots {
+            shift: 64 - len_log2,
+            slots: (0..1_usize << len_log2)
+                .map(|_| AtomicU64::new(0))
+                .collect(),
+        }
+    }
+
+    fn home(&self, hash: u64) -> usize {
+        (hash >> self.shift) as usize
+    }
+
+    fn is_full(&self, key_count: u32) -> bool {
+        key_count as usize >= self.slots.len() / 2
+    }
+
+    /// Twice as many slots with the same content. Words go in the order of their hashes, so the new array is filled from
+    /// its start to its end.
+    fn doubled(&self, versions: &Versions) -> Slots {
+        let doubled = Slots::new(64 - self.shift + 1);
+        let mask = doubled.slots.len() - 1;
+        for word in &self.slots {
+            let word = word.load(Ordering::Relaxed);
+            let Some(version) = number_of(word).and_then(|number| versions.get(number)) else {
+                continue;
+            };
+            let mut slot = doubled.home(version.hash);
+            while let Some(place) = doubled.slots.get(slot) {
+                if place.load(Ordering::Relaxed) == 0 {
+                    place.store(word, Ordering::Relaxed);
+                    break;
+                }
+                slot = (slot + 1) & mask;
+            }
+        }
+        doubled
+    }
+}
+
+/// The bits of a hash that a word keeps: not those that choose the slot of all but huge tables.
+fn tag_of(hash: u64) -> u64 {
+    hash & 0xffff_ffff
+}
+
+fn entry(hash: u64, number: u32) -> u64 {
+    // Numbers count from 0, and 0 stands for an empty slot.
+    tag_of(hash) << 32 | u64::from(number + 1)
+}
+
+fn number_of(word: u64) -> Option<u32> {
+    (word as u32).checked_sub(1)
+}

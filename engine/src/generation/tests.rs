@@ -1,0 +1,221 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::table::Found;
+use super::*;
+use crate::log::delta::{PendingRow, PendingTable, decode_delta, encode_delta, shard_of};
+
+const SHARD_BITS: u32 = 2;
+
+/// One transaction's writes; `None` deletes.
+#[derive(Clone, Debug)]
+struct Writes {
+    truncate: bool,
+    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+/// What a table holds below: nothing known, known to be gone, or a value.
+type Known = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+fn body_of(writes: &Writes) -> Arc<[u8]> {
+    let mut arena = Vec::new();
+    let mut rows: Vec<PendingRow> = Vec::new();
+    for (key, value) in &writes.rows {
+        let key_start = arena.len();
+        arena.extend_from_slice(key);
+        let key_end = arena.len();
+        arena.extend_from_slice(value.as_deref().unwrap_or_default());
+        rows.push(PendingRow {
+            hash: xxh3_64(key),
+            key_start,
+            key_end,
+            value_end: arena.len(),
+            tombstone: value.is_none(),
+        });
+    }
+    rows.sort_by_key(|row| shard_of(row.hash, SHARD_BITS));
+    let table = PendingTable {
+        table_id: 1,
+        truncate: writes.truncate,
+        arena: &arena,
+        rows,
+    };
+    encode_delta(None, &[table], SHARD_BITS).into()
+}
+
+fn write(generation: &Generation, seq: u64, writes: &Writes) {
+    let body = body_of(writes);
+    let number = generation.add_body(body.clone()).unwrap();
+    for part in &decode_delta(&body).unwrap().tables {
+        generation.write(seq, number, part).unwrap();
+    }
+}
+
+fn value_of(generation: &Generation, found: Found) -> Option<Option<Vec<u8>>> {
+    match found {
+        Found::Nothing => None,
+        Found::Deleted => Some(None),
+        Found::Row {
+            body,
+            value_start,
+            value_len,
+        } => Some(Some(
+            generation
+                .bodies()
+                .slice(body, value_start, value_len)
+                .to_vec(),
+        )),
+    }
+}
+
+fn get(generation: &Generation, key: &[u8], seq: u64) -> Option<Option<Vec<u8>>> {
+    let table = generation.table(1)?;
+    value_of(
+        generation,
+        table.get(generation.bodies(), xxh3_64(key), key, seq),
+    )
+}
+
+/// A version as a map holds it.
+fn entry(generation: &Generation, version: &versions::Version) -> (Vec<u8>, Option<Vec<u8>>) {
+    let bodies = generation.bodies();
+    let value = version
+        .value
+        .map(|(start, len)| bodies.slice(version.record, start, len).to_vec());
+    (version.key(bodies).to_vec(), value)
+}
+
+fn any_writes() -> impl Strategy<Value = Writes> {
+    // Few keys, some of them beginning alike beyond eight bytes, some empty.
+    let key = (0..12_u8, any::<bool>()).prop_map(|(k, long)| match (k, long) {
+        (0, _) => Vec::new(),
+        (k, true) => [b"0123456789".as_slice(), &[k]].concat(),
+        (k, false) => vec![k],
+    });
+    let value = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..4));
+    let rows = prop::collection::btree_map(key, value, 0..8);
+    (prop::bool::weighted(0.1), rows).prop_map(|(truncate, rows)| Writes { truncate, rows })
+}
+
+proptest! {
+    /// *Ordered*: at every commit sequence a generation knows what the replay of the deltas up to it says.
+    #[test]
+    fn every_sequence_is_the_replay_of_its_deltas(
+        history in prop::collection::vec(any_writes(), 0..40),
+        sort_at in prop::collection::vec(any::<bool>(), 40),
+    ) {
+        let generation = Generation::default();
+        let mut states = vec![(0, Known::new())];
+        for (i, writes) in history.iter().enumerate() {
+            let seq = i as u64 + 10;
+            write(&generation, seq, writes);
+            let (mut truncate_seq, mut known) = states.last().unwrap().clone();
+            if writes.truncate {
+                truncate_seq = seq;
+                known.clear();
+            }
+            known.extend(writes.rows.clone());
+            states.push((truncate_seq, known));
+            // Runs that were sorted early are merged later.
+            if let (true, Some(table)) = (sort_at[i], generation.table(1)) {
+                table.sorted_at(generation.bodies(), seq).for_each(drop);
+            }
+        }
+        let Some(table) = generation.table(1) else { return Ok(()) };
+        let all_keys: Vec<Vec<u8>> = history.iter().flat_map(|writes| writes.rows.keys().cloned()).collect();
+        for (i, (truncate_seq, known)) in states.iter().enumerate() {
+            let seq = i as u64 + 9;
+            prop_assert_eq!(table.truncate_seq(seq), *truncate_seq);
+            for key in &all_keys {
+                let expected = match known.get(key) {
+                    None if *truncate_seq > 0 => Some(None),
+                    found => found.cloned(),
+                };
+                prop_assert_eq!(get(&generation, key, seq), expected);
+            }
+            let unordered: Known = table.rows_at(seq).map(|version| entry(&generation, &version)).collect();
+            prop_assert_eq!(&unordered, known);
+            let sorted: Vec<_> =
+                table.sorted_at(generation.bodies(), seq).map(|(_, version)| entry(&generation, &version)).collect();
+            prop_assert_eq!(&sorted, &known.clone().into_iter().collect::<Vec<_>>());
+            if let Some(from) = all_keys.get(i) {
+                let mut rows = table.sorted_at(generation.bodies(), seq);
+                rows.seek(from);
+                let tail: Known = rows.map(|(_, version)| entry(&generation, &version)).collect();
+                prop_assert_eq!(tail, known.range(from.clone()..).map(|(k, v)| (k.clone(), v.clone())).collect::<Known>());
+            }
+        }
+    }
+}
+
+#[test]
+fn versions_after_a_sequence_are_found_without_the_rest() {
+    let generation = Generation::default();
+    for seq in 1..=100_u64 {
+        let rows = BTreeMap::from([(vec![(seq % 7) as u8], Some(vec![seq as u8]))]);
+        write(
+            &generation,
+            seq,
+            &Writes {
+                truncate: false,
+                rows,
+            },
+        );
+    }
+    let table = generation.table(1).unwrap();
+    for seq in [0, 1, 50, 99, 100, 1000] {
+        let after: Vec<u64> = table
+            .written_after(seq)
+            .map(|version| version.seq)
+            .collect();
+        assert_eq!(after, (seq + 1..=100).collect::<Vec<_>>());
+    }
+    assert!(generation.size_bytes() > 100 * 40);
+    assert!(generation.table(0).is_none() && generation.table(7).is_none());
+}
+
+/// *Ordered* under concurrency: a reader that knows a published sequence sees everything up to it, while the index grows.
+#[test]
+fn readers_see_what_is_published() {
+    let generation = Generation::default();
+    let visible = AtomicU64::new(0);
+    let key_of = |seq: u64| (seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16).to_be_bytes();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut probe = 1_u64;
+                loop {
+                    let seq = visible.load(Ordering::Acquire);
+                    probe = probe
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    if seq > 0 {
+                        let written = probe % seq + 1;
+                        let expected = Some(Some(written.to_le_bytes().to_vec()));
+                        assert_eq!(get(&generation, &key_of(written), seq), expected);
+                        assert_eq!(get(&generation, &key_of(written), written - 1), None);
+                    }
+                    if seq == 20_000 {
+                        return;
+                    }
+                }
+            });
+        }
+        for seq in 1..=20_000_u64 {
+            let rows = BTreeMap::from([(key_of(seq).to_vec(), Some(seq.to_le_bytes().to_vec()))]);
+            write(
+                &generation,
+                seq,
+                &Writes {
+                    truncate: false,
+                    rows,
+                },
+            );
+            visible.store(seq, Ordering::Release);
+        }
+    });
+}

@@ -1,0 +1,103 @@
+//! Memory that parts of the engine share: who takes some holds a [`Charge`] for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A limit in bytes, and how much of it is in use.
+#[derive(Debug)]
+pub struct MemoryBudget {
+    limit_bytes: AtomicU64,
+    used_bytes: AtomicU64,
+}
+
+impl MemoryBudget {
+    /// A budget of which nothing is used.
+    pub fn new(limit_bytes: u64) -> Arc<Self> {
+        Arc::new(MemoryBudget {
+            limit_bytes: limit_bytes.into(),
+            used_bytes: 0.into(),
+        })
+    }
+
+    /// The limit, in bytes.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets another limit. What is above it goes as caches are asked for room.
+    pub fn set_limit_bytes(&self, limit_bytes: u64) {
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes in use.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes bytes if there is room for them.
+    pub fn try_charge(self: &Arc<Self>, size_bytes: u64) -> Option<Charge> {
+        let limit_bytes = self.limit_bytes();
+        self.used_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(size_bytes)
+                    .filter(|used| *used <= limit_bytes)
+            })
+            .is_ok()
+            .then(|| Charge {
+                budget: self.clone(),
+                size_bytes,
+            })
+    }
+
+    /// Takes bytes that are needed whether there is room for them or not.
+    pub fn charge(self: &Arc<Self>, size_bytes: u64) -> Charge {
+        self.used_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+        Charge {
+            budget: self.clone(),
+            size_bytes,
+        }
+    }
+}
+
+/// Bytes taken from a budget; dropping this gives them back.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<MemoryBudget>,
+    size_bytes: u64,
+}
+
+impl Charge {
+    /// How many bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget
+            .used_bytes
+            .fetch_sub(self.size_bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_charged_is_given_back_and_the_limit_holds() {
+        let budget = MemoryBudget::new(100);
+        let first = budget.try_charge(60).unwrap();
+        assert!(budget.try_charge(41).is_none());
+        let second = budget.try_charge(40).unwrap();
+        let needed = budget.charge(50);
+        assert_eq!((budget.used_bytes(), needed.size_bytes()), (150, 50));
+        drop((first, needed));
+        assert_eq!(budget.used_bytes(), 40);
+        budget.set_limit_bytes(39);
+        assert!(budget.try_charge(0).is_none());
+        drop(second);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+}

@@ -1,0 +1,229 @@
+//! Going through a RowSet in key order, from any key, both ways.
+
+use crate::error::Result;
+
+use super::page_cache::PageGuard;
+use super::reader::RowSet;
+use super::rows_page::RowRef;
+
+/// How a cursor comes by pages.
+#[derive(Debug)]
+pub(crate) enum Fetch {
+    /// From the cache, and into it.
+    Cached,
+    /// From the cache where they are there; else by reads of many pages, past the cache.
+    Streaming(ReadAhead),
+}
+
+impl Fetch {
+    pub(crate) fn streaming(read_size_bytes: usize) -> Self {
+        Fetch::Streaming(ReadAhead {
+            read_size_bytes,
+            ..ReadAhead::default()
+        })
+    }
+}
+
+/// Stored pages that were read ahead.
+#[derive(Debug, Default)]
+pub(crate) struct ReadAhead {
+    read_size_bytes: usize,
+    buffer: Vec<u8>,
+    buffer_offset: u64,
+    /// Where a page is decompressed.
+    scratch: Vec<u8>,
+}
+
+/// A position in a RowSet: at a row, before the first or behind the last.
+///
+/// It holds one page, and one only, in memory.
+#[derive(Debug)]
+pub struct Cursor {
+    row_set: RowSet,
+    fetch: Fetch,
+    page: Option<PageGuard>,
+    page_number: u32,
+    slot: usize,
+    row_count: usize,
+}
+
+impl Cursor {
+    /// A cursor before the first row; nothing is read yet.
+    pub(crate) fn new(row_set: RowSet, fetch: Fetch) -> Self {
+        Cursor {
+            row_set,
+            fetch,
+            page: None,
+            page_number: 0,
+            slot: 0,
+            row_count: 0,
+        }
+    }
+
+    /// The RowSet it goes through.
+    pub fn row_set(&self) -> &RowSet {
+        &self.row_set
+    }
+
+    /// The row it is at.
+    #[inline]
+    pub fn row(&self) -> Option<RowRef<'_>> {
+        self.page.as_ref()?.rows().get(self.slot)
+    }
+
+    /// The ordinal of the row it is at.
+    pub fn ordinal(&self) -> Option<u32> {
+        let bits = self.row_set.meta().rows_per_page_log2;
+        (self.page.is_some() && self.slot < self.row_count)
+            .then_some(self.page_number << bits | self.slot as u32)
+    }
+
+    /// Goes to the first row.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) as the system answers, [`Error::Corrupt`](crate::Error::Corrupt) for a damaged
+    /// page. The cursor is then at no row.
+    pub fn seek_first(&mut self) -> Result<()> {
+        self.enter(0)?;
+        self.slot = 0;
+        Ok(())
+    }
+
+    /// Goes to the last row.
+    ///
+    /// # Errors
+    /// As [`seek_first`](Self::seek_first).
+    pub fn seek_last(&mut self) -> Result<()> {
+        self.enter(self.row_set.meta().rows_page_count.saturating_sub(1))?;
+        self.slot = self.row_count.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Goes to the first row whose key is not below the given one, or behind the last row.
+    ///
+    /// # Errors
+    /// As [`seek_first`](Self::seek_first).
+    pub fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.page = None;
+        let number = self.row_set.find_rows_page(key)?;
+        self.enter(number)?;
+        self.slot = self
+            .page
+            .as_ref()
+            .map_or(0, |page| page.rows().lower_bound(key));
+        if self.slot == self.row_count {
+            self.next_page()?;
+        }
+        Ok(())
+    }
+
+    /// Goes to the last row whose key is below the given one, or before the first row.
+    ///
+    /// # Errors
+    /// As [`seek_first`](Self::seek_first).
+    pub fn seek_below(&mut self, key: &[u8]) -> Result<()> {
+        self.seek(key)?;
+        if self.page.is_some() {
+            self.retreat()
+        } else {
+            self.seek_last()
+        }
+    }
+
+    /// Goes one row on; from no row it stays there.
+    ///
+    /// # Errors
+    /// As [`seek_first`](Self::seek_first).
+    #[inline]
+    pub fn advance(&mut self) -> Result<()> {
+        self.slot += 1;
+        if self.slot < self.row_count {
+            return Ok(());
+        }
+        self.next_page()
+    }
+
+    /// Goes one row back; from no row it stays there.
+    ///
+    /// # Errors
+    /// As [`seek_first`](Self::seek_first).
+    #[inline]
+    pub fn retreat(&mut self) -> Result<()> {
+        if let Some(slot) = self.slot.checked_sub(1)
+            && self.page.is_some()
+        {
+            self.slot = slot;
+            return Ok(());
+        }
+        match self.page_number.checked_sub(1) {
+            Some(number) if self.page.is_some() => {
+                self.enter(number)?;
+                self.slot = self.row_count.saturating_sub(1);
+            }
+            _ => self.leave(),
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn next_page(&mut self) -> Result<()> {
+        let number = self.page_number.saturating_add(1);
+        if self.page.is_none() || number >= self.row_set.meta().rows_page_count {
+            self.leave();
+            return Ok(());
+        }
+        self.enter(number)?;
+        self.slot = 0;
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.page = None;
+        self.slot = 0;
+        self.row_count = 0;
+    }
+
+    fn enter(&mut self, number: u32) -> Result<()> {
+        self.leave();
+        let page = match &mut self.fetch {
+            Fetch::Cached => self.row_set.rows_page(number)?.into_pinned(),
+            Fetch::Streaming(ahead) => match self.row_set.cached_rows_page(number) {
+                Some(page) => page.into_pinned(),
+                None => ahead.read(&self.row_set, number)?,
+            },
+        };
+        self.row_count = page.rows().row_count();
+        self.page_number = number;
+        self.page = Some(page);
+        Ok(())
+    }
+}
+
+impl ReadAhead {
+    fn read(&mut self, row_set: &RowSet, number: u32) -> Result<PageGuard> {
+        let (offset, size_bytes) = row_set.rows_page_span(number)?;
+        let size_bytes = row_set.file().check_size(offset, size_bytes)?;
+        if self.part(offset, size_bytes).is_none() {
+            let rows_end = row_set.meta().locations_offset;
+            let left = usize::try_from(rows_end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let read_size_bytes = left.min(self.read_size_bytes).max(size_bytes);
+            self.buffer.resize(read_size_bytes, 0);
+            self.buffer_offset = offset;
+            if let Err(error) = row_set.file().read(&mut self.buffer, offset) {
+                self.buffer.clear();
+                return Err(error);
+            }
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let stored = self.part(offset, size_bytes).unwrap_or_default();
+        let page = row_set.take_rows_page(number, offset, stored, &mut scratch);
+        self.scratch = scratch;
+        page
+    }
+
+    /// A stored page, if it was read ahead.
+    fn part(&self, offset: u64, size_bytes: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset.checked_sub(self.buffer_offset)?).ok()?;
+        self.buffer.get(start..start.checked_add(size_bytes)?)
+    }
+}

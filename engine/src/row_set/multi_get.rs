@@ -1,0 +1,145 @@
+//! Many keys at once.
+//!
+//! A single get waits for memory four times: for the slot, the line of the index, the page, the row. Here a group of keys
+//! takes each step together, and the loads of a step don't depend on each other, so that the processor has them under way
+//! at the same time. No step both loads and locks: a locked instruction (a guard takes one) waits for earlier loads.
+
+use std::hint::black_box;
+
+use crate::error::Result;
+
+use super::index::{LINES_PER_PAGE, Probe};
+use super::page_cache::PageGuard;
+use super::reader::RowSet;
+use super::rows_page::RowRef;
+
+/// Keys that take each step together: as many as a thread can hold guards without counting references.
+const GROUP_SIZE: usize = 8;
+
+/// A key to look up, with its hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HashedKey<'a> {
+    /// The hash of the key.
+    pub hash: u64,
+    /// The encoded primary key.
+    pub key: &'a [u8],
+}
+
+/// What a group of keys knows after a step.
+#[derive(Default)]
+struct Step {
+    probe: Probe,
+    index_page: Option<PageGuard>,
+    ordinal: Option<u32>,
+    rows_page: Option<(PageGuard, u32)>,
+    /// Whether the first candidate does not settle it.
+    undecided: bool,
+}
+
+impl RowSet {
+    /// Looks up many keys and calls `found` for each that is here, with its place in `keys` and its row, in no order.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). Some keys may have been found before.
+    pub fn multi_get(
+        &self,
+        keys: &[HashedKey<'_>],
+        mut found: impl FnMut(usize, RowRef<'_>),
+    ) -> Result<()> {
+        let mut start = 0;
+        for group in keys.chunks(GROUP_SIZE) {
+            self.get_group(group, |i, row| found(start + i, row))?;
+            start += group.len();
+        }
+        Ok(())
+    }
+
+    fn get_group(
+        &self,
+        keys: &[HashedKey<'_>],
+        mut found: impl FnMut(usize, RowRef<'_>),
+    ) -> Result<()> {
+        let parts = self.parts();
+        let mut steps: [Step; GROUP_SIZE] = Default::default();
+        for (step, key) in steps.iter_mut().zip(keys) {
+            step.probe = parts.probe(key.hash);
+            step.index_page = Some(parts.index_page(step.probe)?);
+        }
+        touch(steps.iter().map(Step::touch_line));
+        for step in &mut steps {
+            step.look_up();
+        }
+        for step in &mut steps {
+            if let Some(ordinal) = step.ordinal {
+                step.rows_page = Some(parts.rows_page_unchecked(ordinal)?);
+            }
+        }
+        touch(steps.iter().map(Step::touch_layout));
+        touch(steps.iter().map(Step::touch_row));
+        let mut hits = 0;
+        for (i, (step, key)) in steps.iter().zip(keys).enumerate() {
+            hits += 1 + u64::from(step.rows_page.is_some());
+            let row = step
+                .rows_page
+                .as_ref()
+                .and_then(|(page, slot)| page.rows().get(*slot as usize));
+            match row {
+                Some(row) if row.key == key.key => found(i, row),
+                _ if step.undecided => {
+                    if let Some(row) = self.get(key.hash, key.key)? {
+                        found(i, row.row());
+                    }
+                }
+                _ => {}
+            }
+        }
+        parts.count_hits(hits);
+        Ok(())
+    }
+}
+
+impl Step {
+    fn line(&self) -> Option<&super::index::Line> {
+        self.index_page
+            .as_ref()?
+            .line(self.probe.line as usize % LINES_PER_PAGE)
+    }
+
+    fn touch_line(&self) -> u8 {
+        self.line().map_or(0, |line| line[0])
+    }
+
+    /// Takes the first candidate, and lets the page of the index go.
+    fn look_up(&mut self) {
+        if let Some(line) = self.line() {
+            let mut matches = self.probe.matches(line);
+            let ordinal = matches.next_ordinal(line);
+            self.undecided = !matches.is_empty() || matches.go_on;
+            self.ordinal = ordinal;
+        }
+        self.index_page = None;
+    }
+
+    fn touch_layout(&self) -> u8 {
+        self.rows_page
+            .as_ref()
+            .map_or(0, |(page, _)| page.rows().row_count() as u8)
+    }
+
+    fn touch_row(&self) -> u8 {
+        let row = self
+            .rows_page
+            .as_ref()
+            .and_then(|(page, slot)| page.rows().get(*slot as usize));
+        let first = |bytes: &[u8]| bytes.first().copied().unwrap_or(0);
+        row.map_or(0, |row| {
+            first(row.key) ^ row.value.map_or(0, |value| first(value))
+        })
+    }
+}
+
+/// Has memory loaded by using a byte of each place.
+#[inline]
+fn touch(bytes: impl Iterator<Item = u8>) {
+    black_box(bytes.fold(0, |sum, byte| sum ^ byte));
+}

@@ -1,0 +1,363 @@
+//! The page cache: one for all RowSets, under the memory budget.
+//!
+//! A RowSet has a slot for each of its pages. A page that is in memory hangs in its slot, so a hit is one load: no
+//! lookup, no lock. The [`clock`](super::clock) decides which pages go when the budget is used up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwapAny, Guard};
+use triomphe::ThinArc;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::budget::{Charge, MemoryBudget};
+use super::clock::Clock;
+use super::index::{LINE_SIZE_BYTES, Line};
+use super::page::PageKind;
+use super::rows_page::{RowsLayout, RowsView};
+use super::stats::{HitCounters, PageCacheStats};
+
+/// Clocks, so that misses of different pages seldom wait for each other.
+const CLOCK_COUNT: usize = 16;
+
+/// Neighbouring slots that share a clock.
+const SLOTS_PER_CLOCK_RUN: u32 = 64;
+
+/// 64 bytes of a page, aligned so that a line of the index takes one load of memory.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub(crate) struct CacheLine(Line);
+
+/// What is known of a page in memory besides its content.
+#[derive(Debug)]
+pub(crate) struct PageHeader {
+    /// How often the clock still passes the page over.
+    lives: AtomicU8,
+    kind: PageKind,
+    content_size_bytes: u32,
+    rows: RowsLayout,
+    _charge: PageCharge,
+}
+
+/// A page in memory: one allocation for header and content.
+pub(crate) type Page = ThinArc<PageHeader, CacheLine>;
+
+/// The place of a page that may be in memory.
+pub(crate) type Slot = ArcSwapAny<Option<Page>>;
+
+/// Bytes of memory that a page with that content takes: reference count and header, the content in whole lines, and its
+/// entry in a clock.
+fn page_memory_bytes(content_size_bytes: usize) -> u64 {
+    let header = (8 + size_of::<PageHeader>() + 8).next_multiple_of(LINE_SIZE_BYTES);
+    let align = LINE_SIZE_BYTES;
+    (align + header + content_size_bytes.next_multiple_of(align) + Clock::ENTRY_SIZE_BYTES) as u64
+}
+
+/// A page's share of the budget.
+#[derive(Debug)]
+struct PageCharge {
+    cache: Arc<PageCache>,
+    kind: PageKind,
+    charge: Charge,
+}
+
+impl Drop for PageCharge {
+    fn drop(&mut self) {
+        self.cache
+            .bytes_of(self.kind)
+            .fetch_sub(self.charge.size_bytes(), Ordering::Relaxed);
+    }
+}
+
+/// How often the clock passes a page over that was used since.
+fn lives_max(kind: PageKind) -> u8 {
+    match kind {
+        PageKind::Rows | PageKind::Locations => 1,
+        PageKind::Index | PageKind::Directory => 4,
+        PageKind::Footer => LIVES_MAX,
+    }
+}
+
+/// The most lives that a page has.
+pub(crate) const LIVES_MAX: u8 = 8;
+
+/// The pages in memory of all RowSets.
+#[derive(Debug)]
+pub struct PageCache {
+    budget: Arc<MemoryBudget>,
+    clocks: [Clock; CLOCK_COUNT],
+    bytes_by_kind: [AtomicU64; PageKind::ALL.len()],
+    slot_bytes: AtomicU64,
+    hits: HitCounters,
+    misses: AtomicU64,
+    evicted: AtomicU64,
+}
+
+impl PageCache {
+    /// An empty cache that takes its memory from that budget.
+    pub fn new(budget: Arc<MemoryBudget>) -> Arc<Self> {
+        Arc::new(PageCache {
+            budget,
+            clocks: Default::default(),
+            bytes_by_kind: Default::default(),
+            slot_bytes: AtomicU64::new(0),
+            hits: HitCounters::default(),
+            misses: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+        })
+    }
+
+    /// The budget it lives under.
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.budget
+    }
+
+    /// How it fared since it was made.
+    pub fn stats(&self) -> PageCacheStats {
+        PageCacheStats {
+            hits: self.hits.total(),
+            misses: self.misses.load(Ordering::Relaxed),
+            evicted: self.evicted.load(Ordering::Relaxed),
+            bytes_by_kind: PageKind::ALL
+                .map(|kind| (kind, self.bytes_of(kind).load(Ordering::Relaxed))),
+            slot_bytes: self.slot_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Lets pages go until that many bytes of the budget are free, or nothing is left that may go. For those who share
+    /// the budget, when their own [`try_charge`](MemoryBudget::try_charge) is refused.
+    pub fn make_room(&self, size_bytes: u64) -> bool {
+        self.make_room_from(0, size_bytes)
+    }
+
+    fn make_room_from(&self, first_clock: usize, size_bytes: u64) -> bool {
+        let fits =
+            || self.budget.used_bytes().saturating_add(size_bytes) <= self.budget.limit_bytes();
+        let (before, from) = self.clocks.split_at(first_clock.min(CLOCK_COUNT));
+        for clock in from.iter().chain(before) {
+            if fits() {
+                return true;
+            }
+            let evicted = clock.evict_until(fits);
+            self.evicted.fetch_add(evicted, Ordering::Relaxed);
+        }
+        fits()
+    }
+
+    fn bytes_of(&self, kind: PageKind) -> &AtomicU64 {
+        let [rows, locations, index, directory, footer] = &self.bytes_by_kind;
+        match kind {
+            PageKind::Rows => rows,
+            PageKind::Locations => locations,
+            PageKind::Index => index,
+            PageKind::Directory => directory,
+            PageKind::Footer => footer,
+        }
+    }
+
+    /// A page with its own memory, and whether there was room for it.
+    fn build(
+        self: &Arc<Self>,
+        clock: usize,
+        kind: PageKind,
+        content: &[u8],
+        rows: RowsLayout,
+    ) -> (Page, bool) {
+        let size_bytes = page_memory_bytes(content.len());
+        let room = self.budget.try_charge(size_bytes).or_else(|| {
+            self.make_room_from(clock, size_bytes);
+            self.budget.try_charge(size_bytes)
+        });
+        let fits = room.is_some();
+        let charge = room.unwrap_or_else(|| self.budget.charge(size_bytes));
+        self.bytes_of(kind).fetch_add(size_bytes, Ordering::Relaxed);
+        let header = PageHeader {
+            // Rows that are read once, as by a scan, go first.
+            lives: AtomicU8::new(lives_max(kind) - 1),
+            kind,
+            content_size_bytes: crate::codec::len_u32(content.len()),
+            rows,
+            _charge: PageCharge {
+                cache: self.clone(),
+                kind,
+                charge,
+            },
+        };
+        let lines = content.chunks(LINE_SIZE_BYTES).map(|chunk| {
+            let mut line = [0; LINE_SIZE_BYTES];
+            match chunk.first_chunk::<LINE_SIZE_BYTES>() {
+                Some(whole) => line = *whole,
+                None => {
+                    for (to, from) in line.iter_mut().zip(chunk) {
+                        *to = *from;
+                    }
+                }
+            }
+            CacheLine(line)
+        });
+        (ThinArc::from_header_and_iter(header, lines), fits)
+    }
+
+    /// Counts hits of this thread.
+    #[inline]
+    pub(crate) fn count_hits(&self, hits: u64) {
+        self.hits.add(hits);
+    }
+}
+
+/// The slots of one RowSet.
+#[derive(Debug)]
+pub(crate) struct PageSlots {
+    slots: Box<[Slot]>,
+    cache: Arc<PageCache>,
+    charge: Charge,
+}
+
+impl PageSlots {
+    /// That many empty slots.
+    pub(crate) fn new(cache: &Arc<PageCache>, slot_count: usize) -> Arc<Self> {
+        let size_bytes = (slot_count * size_of::<Slot>() + size_of::<Self>()) as u64;
+        cache.make_room(size_bytes);
+        cache.slot_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+        Arc::new(PageSlots {
+            slots: (0..slot_count).map(|_| Slot::default()).collect(),
+            cache: cache.clone(),
+            charge: cache.budget.charge(size_bytes),
+        })
+    }
+
+    pub(crate) fn cache(&self) -> &Arc<PageCache> {
+        &self.cache
+    }
+
+    /// The page in a slot, if it is in memory; counts as a use of it.
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> Option<PageGuard> {
+        let guard = self.slots.get(slot as usize)?.load();
+        let header = &guard.as_ref()?.header.header;
+        let lives = lives_max(header.kind);
+        // Written only when it changes, so that a page that all threads use stays in all their caches.
+        if header.lives.load(Ordering::Relaxed) != lives {
+            header.lives.store(lives, Ordering::Relaxed);
+        }
+        Some(PageGuard(guard))
+    }
+
+    /// The page in a slot, if it is in memory; does not count as a use.
+    pub(crate) fn peek(&self, slot: u32) -> Option<PageGuard> {
+        let guard = self.slots.get(slot as usize)?.load();
+        guard.is_some().then_some(PageGuard(guard))
+    }
+
+    /// Puts a page that was read into its slot, unless memory is used up by what can't go. Of two threads that read the
+    /// same page, the first one's stays.
+    pub(crate) fn insert(
+        self: &Arc<Self>,
+        slot: u32,
+        kind: PageKind,
+        content: &[u8],
+        rows: RowsLayout,
+    ) -> PageGuard {
+        self.cache.misses.fetch_add(1, Ordering::Relaxed);
+        let clock = self.clock_of(slot);
+        let (page, fits) = self.cache.build(clock, kind, content, rows);
+        let (Some(place), true) = (self.slots.get(slot as usize), fits) else {
+            return PageGuard(Guard::from_inner(Some(page)));
+        };
+        let before = place.compare_and_swap(&None::<Page>, Some(page.clone()));
+        if before.is_some() {
+            return PageGuard(before);
+        }
+        if let Some(clock) = self.cache.clocks.get(clock) {
+            clock.insert(Arc::downgrade(self), slot);
+        }
+        PageGuard(Guard::from_inner(Some(page)))
+    }
+
+    /// A page that was read to be used once; it goes with the guard.
+    pub(crate) fn build_uncached(
+        &self,
+        kind: PageKind,
+        content: &[u8],
+        rows: RowsLayout,
+    ) -> PageGuard {
+        let (page, _) = self.cache.build(0, kind, content, rows);
+        PageGuard(Guard::from_inner(Some(page)))
+    }
+
+    /// Which clock knows the page in a slot. RowSets start at different ones.
+    fn clock_of(&self, slot: u32) -> usize {
+        let start = std::ptr::from_ref(self).addr() / 64;
+        (start + (slot / SLOTS_PER_CLOCK_RUN) as usize) % CLOCK_COUNT
+    }
+}
+
+impl Drop for PageSlots {
+    fn drop(&mut self) {
+        let size_bytes = self.charge.size_bytes();
+        self.cache
+            .slot_bytes
+            .fetch_sub(size_bytes, Ordering::Relaxed);
+        for (slot, page) in (0..).zip(&self.slots) {
+            if page.load().is_some()
+                && let Some(clock) = self.cache.clocks.get(self.clock_of(slot))
+            {
+                clock.note_dead();
+            }
+        }
+    }
+}
+
+/// A page that stays while this lives, whether the cache lets it go or not.
+#[derive(Debug)]
+pub(crate) struct PageGuard(Guard<Option<Page>>);
+
+impl PageGuard {
+    /// The page's content.
+    #[inline]
+    pub(crate) fn content(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |page| {
+            let size_bytes = page.header.header.content_size_bytes as usize;
+            let bytes = page.slice.as_bytes();
+            bytes.get(..size_bytes).unwrap_or(bytes)
+        })
+    }
+
+    /// The rows of a page of rows.
+    #[inline]
+    pub(crate) fn rows(&self) -> RowsView<'_> {
+        let layout = self
+            .0
+            .as_ref()
+            .map_or_else(RowsLayout::default, |page| page.header.header.rows);
+        RowsView::new(self.content(), layout)
+    }
+
+    /// A line of a page of the index.
+    #[inline]
+    pub(crate) fn line(&self, line: usize) -> Option<&Line> {
+        self.0.as_ref()?.slice.get(line).map(|CacheLine(line)| line)
+    }
+
+    /// The same, held by a count instead of by this thread: for what lives long.
+    pub(crate) fn into_pinned(self) -> PageGuard {
+        PageGuard(Guard::from_inner(Guard::into_inner(self.0)))
+    }
+}
+
+/// Lets the page in a slot go, unless it was used since the clock came by; then it stays and `false` is returned.
+pub(crate) fn evict(slots: &PageSlots, slot: u32) -> bool {
+    let Some(place) = slots.slots.get(slot as usize) else {
+        return true;
+    };
+    if let Some(page) = &*place.load() {
+        let lives = &page.header.header.lives;
+        let left = lives.load(Ordering::Relaxed);
+        if left > 0 {
+            lives.store(left - 1, Ordering::Relaxed);
+            return false;
+        }
+    }
+    place.store(None);
+    true
+}

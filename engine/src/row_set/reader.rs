@@ -1,0 +1,417 @@
+//! A RowSet that is open to read.
+
+use std::sync::Arc;
+
+use crate::codec::{Malformed, Reader};
+use crate::error::{Error, Result};
+
+use super::cursor::{Cursor, Fetch};
+use super::directory::{Node, PAGES_PER_LEAF};
+use super::file::DeltaFile;
+use super::index::{LINE_SIZE_BYTES, LINES_PER_PAGE, Probe};
+use super::location::{LOCATIONS_PER_PAGE, Location};
+use super::meta::RowSetMeta;
+use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace};
+use super::page_cache::{PageCache, PageGuard, PageSlots};
+use super::rows_page::{RowRef, RowsLayout};
+
+/// A RowSet, read through the page cache. Clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct RowSet {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    meta: RowSetMeta,
+    file: Arc<DeltaFile>,
+    slots: Arc<PageSlots>,
+    /// The first slot and the number of slots of rows, index, directory, locations and footer.
+    slot_ranges: [(u32, u32); PageKind::ALL.len()],
+}
+
+/// A row that [`RowSet::get`] found. It holds the page that the row lies in.
+#[derive(Debug)]
+pub struct FoundRow {
+    page: PageGuard,
+    slot: u32,
+    ordinal: u32,
+}
+
+impl FoundRow {
+    /// The row.
+    #[inline]
+    pub fn row(&self) -> RowRef<'_> {
+        let rows = self.page.rows();
+        RowRef {
+            key: rows.key(self.slot as usize),
+            value: rows.value(self.slot as usize),
+        }
+    }
+
+    /// The encoded value; `None` for a tombstone.
+    #[inline]
+    pub fn value(&self) -> Option<&[u8]> {
+        self.page.rows().value(self.slot as usize)
+    }
+
+    /// The row's ordinal in its RowSet.
+    pub fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
+    /// The same, for keeping: a thread reads fastest while it holds few rows that are not pinned.
+    pub fn pin(self) -> FoundRow {
+        FoundRow {
+            page: self.page.into_pinned(),
+            ..self
+        }
+    }
+}
+
+impl RowSet {
+    /// A handle to a RowSet of that file. Reads nothing.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the RowSet lies in another file.
+    pub fn open(meta: RowSetMeta, file: Arc<DeltaFile>, cache: &Arc<PageCache>) -> Result<Self> {
+        if meta.file_number != file.file_number() {
+            return Err(Error::Usage(format!(
+                "{} is not delta file {}",
+                file.path().display(),
+                meta.file_number
+            )));
+        }
+        let counts = [
+            meta.rows_page_count,
+            meta.index_page_count(),
+            meta.directory_page_count,
+            meta.locations_page_count,
+            1,
+        ];
+        let slot_count: u64 = counts.iter().map(|count| u64::from(*count)).sum();
+        if slot_count > meta.size_bytes / PAGE_HEADER_SIZE_BYTES as u64 {
+            return Err(file.corrupt(meta.offset, "more pages than the RowSet has bytes for"));
+        }
+        let slot_count = u32::try_from(slot_count)
+            .map_err(|_| file.corrupt(meta.offset, "more pages than can be"))?;
+        let mut start = 0;
+        let slot_ranges = counts.map(|count| {
+            let range = (start, count);
+            start += count;
+            range
+        });
+        let slots = PageSlots::new(cache, slot_count as usize);
+        Ok(RowSet {
+            inner: Arc::new(Inner {
+                meta,
+                file,
+                slots,
+                slot_ranges,
+            }),
+        })
+    }
+
+    /// What is known of it without reading.
+    pub fn meta(&self) -> &RowSetMeta {
+        &self.inner.meta
+    }
+
+    /// The row of a key; the hash is that of the key.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as the system answers, [`Error::Corrupt`] for a damaged page.
+    pub fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
+        self.inner.get(hash, key)
+    }
+
+    /// Whether a key of that hash may be here; reads at most pages of the index. Wrong about once in 8,000.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn may_contain(&self, hash: u64) -> Result<bool> {
+        let mut found = false;
+        self.inner.candidates(hash, |_| {
+            found = true;
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// Where an exported row lies; `None` if it was not exported.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn location(&self, ordinal: u32) -> Result<Option<Location>> {
+        let page_number = ordinal / LOCATIONS_PER_PAGE;
+        if page_number >= self.inner.meta.locations_page_count {
+            return Ok(None);
+        }
+        let page = self.inner.page(PageKind::Locations, page_number)?;
+        Ok(Location::at(
+            page.content(),
+            (ordinal % LOCATIONS_PER_PAGE) as usize,
+        ))
+    }
+
+    /// A cursor whose pages come from and go into the cache: for short ranges.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::new(self.clone(), Fetch::Cached)
+    }
+
+    /// A cursor that reads ahead by about that many bytes and leaves the cache as it is: for scans and compactions.
+    pub fn stream(&self, read_size_bytes: usize) -> Cursor {
+        Cursor::new(self.clone(), Fetch::streaming(read_size_bytes))
+    }
+
+    pub(crate) fn file(&self) -> &DeltaFile {
+        &self.inner.file
+    }
+
+    /// A page of rows.
+    pub(crate) fn rows_page(&self, number: u32) -> Result<PageGuard> {
+        self.inner.page(PageKind::Rows, number)
+    }
+
+    /// A page of rows if it is in memory.
+    pub(crate) fn cached_rows_page(&self, number: u32) -> Option<PageGuard> {
+        self.inner.slots.peek(number)
+    }
+
+    /// Checks a page of rows that was read past the cache.
+    pub(crate) fn take_rows_page(
+        &self,
+        number: u32,
+        offset: u64,
+        stored: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<PageGuard> {
+        let place = PagePlace {
+            offset,
+            kind: PageKind::Rows,
+            number,
+        };
+        self.inner.file.decode(place, stored, scratch, |content| {
+            let layout = decode_content(PageKind::Rows, content)?;
+            Ok(self
+                .inner
+                .slots
+                .build_uncached(PageKind::Rows, content, layout))
+        })
+    }
+
+    /// Where a page of rows lies: offset and stored length.
+    pub(crate) fn rows_page_span(&self, number: u32) -> Result<(u64, u64)> {
+        self.inner.rows_page_span(number)
+    }
+
+    /// The page that holds the first key that is not below the given one, or that is the last before it.
+    pub(crate) fn find_rows_page(&self, key: &[u8]) -> Result<u32> {
+        let leaf_number = {
+            let top = self.inner.page(PageKind::Footer, 0)?;
+            let node = self.inner.top(&top)?;
+            node.find(key) as u32
+        };
+        let leaf = self.inner.page(PageKind::Directory, leaf_number)?;
+        let found = self.inner.node(PageKind::Directory, &leaf)?.find(key) as u32;
+        Ok(leaf_number * PAGES_PER_LEAF + found)
+    }
+
+    pub(crate) fn parts(&self) -> ReadParts<'_> {
+        ReadParts(&self.inner)
+    }
+}
+
+/// The steps of a lookup, for those that take many keys at once.
+#[derive(Clone, Copy)]
+pub(crate) struct ReadParts<'a>(&'a Inner);
+
+impl ReadParts<'_> {
+    #[inline]
+    pub(crate) fn probe(self, hash: u64) -> Probe {
+        Probe::new(hash, self.0.meta.index_shape.home_line_count)
+    }
+
+    /// The page of the index that holds the line of a probe.
+    #[inline]
+    pub(crate) fn index_page(self, probe: Probe) -> Result<PageGuard> {
+        self.0
+            .page(PageKind::Index, probe.line / LINES_PER_PAGE as u32)
+    }
+
+    /// The page of rows that holds an ordinal, and the slot in it, which may be beyond the page's rows.
+    #[inline]
+    pub(crate) fn rows_page_unchecked(self, ordinal: u32) -> Result<(PageGuard, u32)> {
+        self.0.page_and_slot(ordinal)
+    }
+
+    pub(crate) fn count_hits(self, hits: u64) {
+        self.0.slots.cache().count_hits(hits);
+    }
+}
+
+impl Inner {
+    fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
+        let mut found = None;
+        self.candidates(hash, |ordinal| {
+            let (page, slot) = self.rows_page_of(ordinal)?;
+            if page.rows().key(slot as usize) == key {
+                found = Some(FoundRow {
+                    page,
+                    slot,
+                    ordinal,
+                });
+            }
+            Ok(found.is_some())
+        })?;
+        self.slots
+            .cache()
+            .count_hits(1 + u64::from(found.is_some()));
+        Ok(found)
+    }
+
+    /// Calls `each` with the ordinals that a hash may have until it says that it has found what it wants.
+    #[inline]
+    fn candidates(&self, hash: u64, mut each: impl FnMut(u32) -> Result<bool>) -> Result<()> {
+        let shape = self.meta.index_shape;
+        let probe = Probe::new(hash, shape.home_line_count);
+        let mut page_number = probe.line / LINES_PER_PAGE as u32;
+        let mut page = self.page(PageKind::Index, page_number)?;
+        for line_number in probe.line..shape.line_count {
+            let number = line_number / LINES_PER_PAGE as u32;
+            if number != page_number {
+                page_number = number;
+                page = self.page(PageKind::Index, number)?;
+            }
+            let Some(line) = page.line(line_number as usize % LINES_PER_PAGE) else {
+                break;
+            };
+            let mut matches = probe.matches(line);
+            while let Some(ordinal) = matches.next_ordinal(line) {
+                if each(ordinal)? {
+                    return Ok(());
+                }
+            }
+            if !matches.go_on {
+                return Ok(());
+            }
+        }
+        Err(self.corrupt_index("the index ends early"))
+    }
+
+    #[inline]
+    fn page_and_slot(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
+        let bits = self.meta.rows_per_page_log2;
+        let (number, slot) = (ordinal >> bits, ordinal & ((1 << bits) - 1));
+        Ok((self.page(PageKind::Rows, number)?, slot))
+    }
+
+    #[inline]
+    fn rows_page_of(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
+        let (page, slot) = self.page_and_slot(ordinal)?;
+        if slot as usize >= page.rows().row_count() {
+            return Err(self.corrupt_index("the index names a row that does not exist"));
+        }
+        Ok((page, slot))
+    }
+
+    fn corrupt_index(&self, reason: &str) -> Error {
+        self.file.corrupt(self.meta.index_offset, reason)
+    }
+
+    /// A page, from the cache or from the file.
+    #[inline]
+    fn page(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
+        let slot = self.slot_of(kind, number);
+        match slot.and_then(|slot| self.slots.get(slot)) {
+            Some(page) => Ok(page),
+            None => self.load(kind, number),
+        }
+    }
+
+    /// The slot of a page: first those of rows, so that a page's number is its slot.
+    #[inline]
+    fn slot_of(&self, kind: PageKind, number: u32) -> Option<u32> {
+        let [rows, index, directory, locations, footer] = self.slot_ranges;
+        let (start, count) = match kind {
+            PageKind::Rows => rows,
+            PageKind::Index => index,
+            PageKind::Directory => directory,
+            PageKind::Locations => locations,
+            PageKind::Footer => footer,
+        };
+        (number < count).then(|| start + number)
+    }
+
+    #[cold]
+    fn load(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
+        let Some(slot) = self.slot_of(kind, number) else {
+            return Err(self.corrupt_index("a page is named that does not exist"));
+        };
+        let (offset, stored_size_bytes) = match kind {
+            PageKind::Rows => self.rows_page_span(number)?,
+            PageKind::Directory => {
+                let top = self.page(PageKind::Footer, 0)?;
+                self.span(self.top(&top)?, number as usize)?
+            }
+            PageKind::Index => self.meta.index_page_span(number),
+            PageKind::Locations => self.meta.locations_page_span(number),
+            PageKind::Footer => (self.meta.footer_offset, self.meta.footer_size_bytes()),
+        };
+        let place = PagePlace {
+            offset,
+            kind,
+            number,
+        };
+        self.file.read_page(place, stored_size_bytes, |content| {
+            let layout = decode_content(kind, content)?;
+            Ok(self.slots.insert(slot, kind, content, layout))
+        })
+    }
+
+    fn rows_page_span(&self, number: u32) -> Result<(u64, u64)> {
+        let leaf = self.page(PageKind::Directory, number / PAGES_PER_LEAF)?;
+        let node = self.node(PageKind::Directory, &leaf)?;
+        self.span(node, (number % PAGES_PER_LEAF) as usize)
+    }
+
+    fn span(&self, node: Node<'_>, child: usize) -> Result<(u64, u64)> {
+        node.span(child)
+            .map(|(start, end)| (self.meta.offset.saturating_add(start), end - start))
+            .map_err(|malformed| self.file.corrupt(self.meta.footer_offset, malformed.0))
+    }
+
+    fn node<'a>(&self, kind: PageKind, page: &'a PageGuard) -> Result<Node<'a>> {
+        let content = page.content();
+        match kind {
+            PageKind::Footer => footer_node(content),
+            _ => Node::decode(content),
+        }
+        .map_err(|malformed| self.file.corrupt(self.meta.footer_offset, malformed.0))
+    }
+
+    fn top<'a>(&self, footer: &'a PageGuard) -> Result<Node<'a>> {
+        self.node(PageKind::Footer, footer)
+    }
+}
+
+/// The directory's top, which lies behind the entry in the footer.
+fn footer_node(content: &[u8]) -> Result<Node<'_>, Malformed> {
+    let mut reader = Reader::new(content);
+    reader.blob()?;
+    Node::decode(reader.remaining())
+}
+
+/// Checks what can be checked once, when a page is loaded.
+fn decode_content(kind: PageKind, content: &[u8]) -> Result<RowsLayout, Malformed> {
+    match kind {
+        PageKind::Rows => return RowsLayout::decode(content),
+        PageKind::Index if content.len() % LINE_SIZE_BYTES != 0 => {
+            return Err(Malformed("a page of the index holds part of a line"));
+        }
+        PageKind::Directory => drop(Node::decode(content)?),
+        PageKind::Footer => drop(footer_node(content)?),
+        _ => {}
+    }
+    Ok(RowsLayout::default())
+}

@@ -1,0 +1,131 @@
+//! Commits of many threads in every way there is: none is lost or left waiting, whoever writes it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use moonshine_engine::io::{CrashStyle, SimulatedIo};
+use moonshine_engine::{
+    ColumnType, Database, Durability, Options, Table, TableSchema, Transaction, Value,
+};
+
+const THREADS: i64 = 8;
+const COMMITS: i64 = 400;
+
+fn open(io: &SimulatedIo) -> (Database, Table) {
+    let options = Options {
+        io: Arc::new(io.clone()),
+        ..Options::unmeasured()
+    };
+    let database = Database::open(Path::new("/db"), options).unwrap();
+    let schema = TableSchema::builder("rows")
+        .column("id", ColumnType::Int64, false)
+        .primary_key(["id"])
+        .build()
+        .unwrap();
+    let table = database.create_table(schema).unwrap();
+    (database, table)
+}
+
+fn insert(database: &Database, table: &Table, id: i64) -> Transaction {
+    let mut transaction = database.begin();
+    transaction.upsert(table, vec![Value::Int64(id)]).unwrap();
+    transaction
+}
+
+/// Commits by one thread: waited for, buffered, submitted and waited for later, or never waited for.
+fn commit_in_turn(database: &Database, table: &Table, thread: i64) {
+    let mut later = Vec::new();
+    for i in 0..COMMITS {
+        let mut transaction = insert(database, table, thread * COMMITS + i);
+        match (i + thread) % 5 {
+            0 => {
+                let seq = transaction.commit().unwrap();
+                assert!(database.durable_seq() >= seq);
+            }
+            1 | 2 => {
+                transaction.set_durability(Durability::Buffered);
+                let seq = transaction.commit().unwrap();
+                let key = [Value::Int64(thread * COMMITS + i)];
+                let row = database.snapshot().get(table, &key).unwrap();
+                assert!(row.is_some(), "commit {seq} is not seen by who made it");
+            }
+            3 => later.push(transaction.submit().unwrap()),
+            _ => drop(transaction.submit().unwrap()),
+        }
+        if later.len() == 7 {
+            for handle in later.drain(..) {
+                handle.wait().unwrap();
+            }
+        }
+    }
+}
+
+/// *Durable*, *ordered*: also where threads come and go while one of them writes for the others.
+#[test]
+fn commits_of_many_threads_all_arrive() {
+    let io = SimulatedIo::new(3);
+    let (database, table) = open(&io);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (database, table) = (&database, &table);
+            scope.spawn(move || commit_in_turn(database, table, thread));
+        }
+    });
+    let total = (THREADS * COMMITS) as u64;
+    database.wait_durable(total).unwrap();
+    assert_eq!(database.durable_seq(), total);
+    assert_eq!(database.snapshot().row_count(&table).unwrap(), total);
+    let (recovered, table) = open(&io.crash(CrashStyle::LoseUnsynced));
+    assert_eq!(recovered.snapshot().row_count(&table).unwrap(), total);
+}
+
+/// *Durable*: what only the system had is lost with the machine, and nothing before the last sync is.
+#[test]
+fn buffered_commits_last_from_the_next_sync_on() {
+    let io = SimulatedIo::new(4);
+    let (database, table) = open(&io);
+    let buffered = |id| {
+        let mut transaction = insert(&database, &table, id);
+        transaction.set_durability(Durability::Buffered);
+        transaction.commit().unwrap()
+    };
+    let after_power_loss = || rows_after(&io, CrashStyle::LoseUnsynced);
+    let first = buffered(1);
+    assert!(database.durable_seq() < first);
+    assert_eq!(after_power_loss(), 0);
+    database.sync().unwrap();
+    assert_eq!(database.durable_seq(), first);
+    assert_eq!(after_power_loss(), 1);
+    let second = buffered(2);
+    database.wait_durable(second).unwrap();
+    assert_eq!(after_power_loss(), 2);
+    buffered(3);
+    insert(&database, &table, 4).commit().unwrap();
+    assert_eq!(after_power_loss(), 4);
+    buffered(5);
+    assert_eq!(rows_after(&io, CrashStyle::KeepUnsynced), 5);
+    assert_eq!(after_power_loss(), 4);
+    drop(database);
+    assert_eq!(after_power_loss(), 5, "closing syncs");
+}
+
+fn rows_after(io: &SimulatedIo, style: CrashStyle) -> u64 {
+    let (recovered, table) = open(&io.crash(style));
+    recovered.snapshot().row_count(&table).unwrap()
+}
+
+/// A failed sync ends writing, and says so to everybody who waits.
+#[test]
+fn a_failed_sync_stops_every_way_to_commit() {
+    let io = SimulatedIo::new(5);
+    let (database, table) = open(&io);
+    insert(&database, &table, 1).commit().unwrap();
+    io.fail_syncs(true);
+    let mut buffered = insert(&database, &table, 2);
+    buffered.set_durability(Durability::Buffered);
+    buffered.commit().unwrap();
+    assert!(database.sync().is_err());
+    assert!(insert(&database, &table, 3).commit().is_err());
+    assert!(insert(&database, &table, 4).submit().is_err());
+    assert_eq!(database.snapshot().row_count(&table).unwrap(), 2);
+}
