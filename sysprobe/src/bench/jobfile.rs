@@ -164,7 +164,7 @@ fn cores() -> u64 {
 
 fn memory_mib() -> u64 {
     let information = rustix::system::sysinfo();
-    #[expect(
+    #[allow(
         clippy::useless_conversion,
         reason = "the field's type differs between architectures"
     )]
