@@ -58,10 +58,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         match arguments.command {
             Command::Sync(arguments) => sync::run(arguments).await,
             Command::Query(arguments) => query::run(arguments).await,
-            Command::Probe(_)
-            | Command::Bench(_)
-            | Command::Inspect(_)
-            | Command::ConfigSchema => Ok(()),
+            Command::Probe(_) | Command::Bench(_) | Command::Inspect(_) | Command::ConfigSchema => {
+                Ok(())
+            }
         }
     })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use moonshine_engine::StoredProfile;
 use moonshine_engine::io::{FileLock, Io, IoFile, OpenMode, SyscallIo};
 
 /// What went through, since the database was opened.
@@ -80,6 +81,10 @@ impl Io for CountingIo {
 
     fn try_lock(&self, path: &Path) -> Result<Option<Box<dyn FileLock>>> {
         self.system.try_lock(path)
+    }
+
+    fn measure_profile(&self, folder: &Path) -> Result<StoredProfile> {
+        self.system.measure_profile(folder)
     }
 
     fn random_u128(&self) -> u128 {

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
-use moonshine_engine::{ColumnType, Database, Options, Scan, Table, TableSchema, Value};
+use moonshine_engine::{
+    ColumnType, Database, Options, ProfileChoice, Scan, Table, TableSchema, Value,
+};
 use moonshine_sysprobe::bench::RunControl;
 use moonshine_sysprobe::{PROFILE_FILE_NAME, ProfileFile};
 
@@ -60,7 +62,12 @@ impl Dataset {
         check_folder(folder)?;
         let io = Arc::new(CountingIo::default());
         let mut options = Options {
-            profile: ProfileFile::of_database(folder).map_err(|error| error.to_string())?,
+            // A job is no place to wait for a probe.
+            profile: ProfileFile::of_database(folder)
+                .map_err(|error| error.to_string())?
+                .map_or(ProfileChoice::SafeDefaults, |file| {
+                    ProfileChoice::from(&file)
+                }),
             io: io.clone(),
             ..Options::default()
         };
