@@ -8,7 +8,8 @@
 At each point of the grid (engine, operation, block size, iodepth or numjobs) and in each round fio and the harness run one
 after the other, in turning order, so that a device that changes its speed changes it for both. A ratio is that of the
 harness to fio in one round; what is reported is the median over the rounds. Beside it stands fio's own scatter: how far
-the runs of fio alone lie apart at this point. A ratio can be no surer than that.
+the runs of fio alone lie apart at this point. A ratio can be no surer than that; `--control` shows how far fio then is
+from itself.
 
 `--rounds 5 --runtime 1` takes about 20 minutes for the whole grid; `--runtime 0.5`, or fewer engines, operations,
 block sizes or depths, take less. `--markdown FILE` writes the tables with the facts of the machine.
@@ -47,6 +48,7 @@ def parse_arguments():
     parser.add_argument("--operations", default="randread,randwrite")
     parser.add_argument("--block-sizes", default="4k,16k,64k,256k")
     parser.add_argument("--depths", default="1,4,16,64", help="iodepth of io_uring, numjobs of psync")
+    parser.add_argument("--control", action="store_true", help="also runs fio a second time, as if it were the harness")
     parser.add_argument("--markdown", type=pathlib.Path)
     parser.add_argument("--raw", type=pathlib.Path, help="writes what each run measured, as JSON")
     return parser.parse_args()
@@ -102,7 +104,10 @@ def measure(command, path):
 
 def run_grid(arguments, points):
     programs = {"fio": [arguments.fio], "harness": arguments.program.split()}
-    runs = {point: {"fio": [], "harness": []} for point in points}
+    if arguments.control:
+        programs["control"] = [arguments.fio]
+    names = list(programs)
+    runs = {point: {name: [] for name in names} for point in points}
     rng = random.Random(1)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -112,8 +117,8 @@ def run_grid(arguments, points):
             for done, point in enumerate(order):
                 path = os.path.join(folder, "job.fio")
                 pathlib.Path(path).write_text(job_file(arguments, point), encoding="utf-8")
-                names = ("fio", "harness") if (turn + done) % 2 == 0 else ("harness", "fio")
-                for name in names:
+                first = (turn + done) % len(names)
+                for name in names[first:] + names[:first]:
                     runs[point][name].append(measure(programs[name], path))
                 share = (turn * len(points) + done + 1) / (arguments.rounds * len(points))
                 left = (time.monotonic() - begun) * (1 / share - 1)
@@ -123,8 +128,8 @@ def run_grid(arguments, points):
     return runs
 
 
-def ratios(run, metric):
-    pairs = zip(run["harness"], run["fio"], strict=True)
+def ratios(run, metric, name="harness"):
+    pairs = zip(run[name], run["fio"], strict=True)
     return [ours[metric] / theirs[metric] for ours, theirs in pairs if theirs[metric]]
 
 
@@ -159,15 +164,15 @@ def table(runs):
     return "\n".join(lines)
 
 
-def summary(runs):
+def summary(runs, name):
     lines = []
     for metric in METRICS:
-        medians = [statistics.median(ratios(run, metric)) for run in runs.values()]
+        all_ratios = [ratios(run, metric, name) for run in runs.values()]
+        medians = [statistics.median(one) for one in all_ratios]
         mean = math.exp(statistics.fmean(map(math.log, medians)))
         outside = sum(is_outside(metric, ratio) for ratio in medians)
         sure = sum(
-            is_outside(metric, statistics.median(all_ratios)) and (min(all_ratios) > 1 or max(all_ratios) < 1)
-            for all_ratios in (ratios(run, metric) for run in runs.values())
+            is_outside(metric, statistics.median(one)) and (min(one) > 1 or max(one) < 1) for one in all_ratios
         )
         bound = "above 1" if metric == "CPU per I/O" else f"more than {BOUND:.0%} from 1"
         lines.append(
@@ -214,7 +219,10 @@ def main():
     ]
     before = os.getloadavg()[0]
     runs = run_grid(arguments, points)
-    text = f"{facts(arguments, (before, os.getloadavg()[0]))}\n\n{summary(runs)}\n\n{table(runs)}\n"
+    text = f"{facts(arguments, (before, os.getloadavg()[0]))}\n\n{summary(runs, 'harness')}\n\n"
+    if arguments.control:
+        text += f"fio beside itself, a second time in each round:\n\n{summary(runs, 'control')}\n\n"
+    text += f"{table(runs)}\n"
     print(text)
     if arguments.raw:
         raw = {"-".join(map(str, point)): run for point, run in runs.items()}
