@@ -13,6 +13,7 @@ pub(crate) mod directory;
 pub mod file;
 pub(crate) mod index;
 pub mod location;
+pub mod merge;
 pub mod meta;
 pub mod multi_get;
 pub mod page;
@@ -22,5 +23,7 @@ pub mod rows_page;
 pub mod stats;
 pub mod writer;
 
+#[cfg(test)]
+mod merge_tests;
 #[cfg(test)]
 mod row_set_tests;

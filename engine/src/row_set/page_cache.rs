@@ -333,6 +333,27 @@ impl PageGuard {
         RowsView::new(self.content(), layout)
     }
 
+    /// The rows of a page of rows whose layout is probably the expected one.
+    ///
+    /// Pages of one RowSet mostly have one layout. Where the processor predicts that, it asks memory for the row while
+    /// the page's own layout, which proves it, is still on its way.
+    #[inline]
+    pub(crate) fn rows_like(&self, expected: &RowsLayout) -> RowsView<'_> {
+        match self.0.as_ref() {
+            Some(page) if page.header.header.rows == *expected => {
+                RowsView::new(self.content(), *expected)
+            }
+            _ => self.rows_unlike(),
+        }
+    }
+
+    /// Apart, so that no compiler makes a choice between two addresses of the prediction.
+    #[cold]
+    #[inline(never)]
+    fn rows_unlike(&self) -> RowsView<'_> {
+        self.rows()
+    }
+
     /// A line of a page of the index.
     #[inline]
     pub(crate) fn line(&self, line: usize) -> Option<&Line> {

@@ -1,6 +1,6 @@
 //! A RowSet that is open to read.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::codec::{Malformed, Reader};
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::RowSetMeta;
 use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace};
 use super::page_cache::{PageCache, PageGuard, PageSlots};
-use super::rows_page::{RowRef, RowsLayout};
+use super::rows_page::{RowRef, RowsLayout, RowsView};
 
 /// A RowSet, read through the page cache. Clones are handles to the same one.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ struct Inner {
     slots: Arc<PageSlots>,
     /// The first slot and the number of slots of rows, index, directory, locations and footer.
     slot_ranges: [(u32, u32); PageKind::ALL.len()],
+    /// The layout of the page of rows that was loaded first, and of most others.
+    usual_layout: OnceLock<RowsLayout>,
 }
 
 /// A row that [`RowSet::get`] found. It holds the page that the row lies in.
@@ -108,6 +110,7 @@ impl RowSet {
                 file,
                 slots,
                 slot_ranges,
+                usual_layout: OnceLock::new(),
             }),
         })
     }
@@ -245,6 +248,12 @@ impl ReadParts<'_> {
         self.0.page_and_slot(ordinal)
     }
 
+    /// The rows of a page of rows.
+    #[inline]
+    pub(crate) fn rows_of(self, page: &PageGuard) -> RowsView<'_> {
+        self.0.rows_of(page)
+    }
+
     pub(crate) fn count_hits(self, hits: u64) {
         self.0.slots.cache().count_hits(hits);
     }
@@ -255,7 +264,7 @@ impl Inner {
         let mut found = None;
         self.candidates(hash, |ordinal| {
             let (page, slot) = self.rows_page_of(ordinal)?;
-            if page.rows().key(slot as usize) == key {
+            if self.rows_of(&page).key(slot as usize) == key {
                 found = Some(FoundRow {
                     page,
                     slot,
@@ -309,10 +318,18 @@ impl Inner {
     #[inline]
     fn rows_page_of(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
         let (page, slot) = self.page_and_slot(ordinal)?;
-        if slot as usize >= page.rows().row_count() {
+        if slot as usize >= self.rows_of(&page).row_count() {
             return Err(self.corrupt_index("the index names a row that does not exist"));
         }
         Ok((page, slot))
+    }
+
+    #[inline]
+    fn rows_of<'a>(&self, page: &'a PageGuard) -> RowsView<'a> {
+        match self.usual_layout.get() {
+            Some(layout) => page.rows_like(layout),
+            None => page.rows(),
+        }
     }
 
     fn corrupt_index(&self, reason: &str) -> Error {
@@ -365,6 +382,9 @@ impl Inner {
         };
         self.file.read_page(place, stored_size_bytes, |content| {
             let layout = decode_content(kind, content)?;
+            if kind == PageKind::Rows {
+                self.usual_layout.get_or_init(|| layout);
+            }
             Ok(self.slots.insert(slot, kind, content, layout))
         })
     }

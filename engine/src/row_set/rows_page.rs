@@ -59,7 +59,7 @@ impl Bounds {
 }
 
 /// Where things lie in a page of rows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RowsLayout {
     row_count: u16,
     tombstones: bool,
