@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 use crate::log::format::FORMAT_VERSION;
 
-use super::page::{PAGE_HEADER_SIZE_BYTES, PAGE_SIZE_BYTES_MAX, PagePlace, PageSeed, decode_page};
+use super::page::{
+    PAGE_HEADER_SIZE_BYTES, PAGE_SIZE_BYTES_MAX, PagePlace, PageScratch, PageSeed, decode_page,
+};
 
 pub(crate) const FILE_HEADER_SIZE_BYTES: usize = 48;
 const MAGIC: &[u8; 8] = b"MOONDLT\n";
@@ -128,15 +130,15 @@ impl DeltaFile {
     ) -> Result<T> {
         let size_bytes = self.check_size(place.offset, stored_size_bytes)?;
         let mut scratch = SCRATCH.take();
-        let Scratch { stored, content } = &mut scratch;
+        let Scratch { stored, page } = &mut scratch;
         if stored.len() < size_bytes {
             stored.resize(size_bytes, 0);
         }
         let stored = stored.get_mut(..size_bytes).unwrap_or_default();
         let taken = self
             .read(stored, place.offset)
-            .and_then(|()| self.decode(place, stored, content, take));
-        if scratch.stored.len().max(scratch.content.len()) <= SCRATCH_SIZE_BYTES_MAX {
+            .and_then(|()| self.decode(place, stored, page, take));
+        if scratch.stored.capacity().max(scratch.page.size_bytes()) <= SCRATCH_SIZE_BYTES_MAX {
             SCRATCH.set(scratch);
         }
         taken
@@ -147,7 +149,7 @@ impl DeltaFile {
         &self,
         place: PagePlace,
         stored: &[u8],
-        scratch: &mut Vec<u8>,
+        scratch: &mut PageScratch,
         take: impl FnOnce(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T> {
         decode_page(stored, place, self.seed, scratch)
@@ -177,7 +179,7 @@ impl DeltaFile {
 #[derive(Default)]
 struct Scratch {
     stored: Vec<u8>,
-    content: Vec<u8>,
+    page: PageScratch,
 }
 
 thread_local! {

@@ -125,9 +125,7 @@ impl Step {
             .as_ref()
             .and_then(|(page, slot)| parts.rows_of(page).get(*slot as usize));
         let first = |bytes: &[u8]| bytes.first().copied().unwrap_or(0);
-        row.map_or(0, |row| {
-            first(row.key) ^ row.value.map_or(0, |value| first(value))
-        })
+        row.map_or(0, |row| first(row.key) ^ row.value.map_or(0, first))
     }
 }
 

@@ -11,7 +11,7 @@ use super::file::DeltaFile;
 use super::index::{LINE_SIZE_BYTES, LINES_PER_PAGE, Probe};
 use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::RowSetMeta;
-use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace};
+use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace, PageScratch};
 use super::page_cache::{PageCache, PageGuard, PageSlots};
 use super::rows_page::{RowRef, RowsLayout, RowsView};
 
@@ -187,7 +187,7 @@ impl RowSet {
         number: u32,
         offset: u64,
         stored: &[u8],
-        scratch: &mut Vec<u8>,
+        scratch: &mut PageScratch,
     ) -> Result<PageGuard> {
         let place = PagePlace {
             offset,
@@ -382,11 +382,31 @@ impl Inner {
         };
         self.file.read_page(place, stored_size_bytes, |content| {
             let layout = decode_content(kind, content)?;
-            if kind == PageKind::Rows {
-                self.usual_layout.get_or_init(|| layout);
+            match kind {
+                PageKind::Rows => drop(self.usual_layout.get_or_init(|| layout)),
+                PageKind::Footer => self.check_footer(content)?,
+                _ => {}
             }
             Ok(self.slots.insert(slot, kind, content, layout))
         })
+    }
+
+    /// Checks that the footer is that of this RowSet.
+    fn check_footer(&self, content: &[u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(content);
+        let mut entry = Reader::new(reader.blob()?);
+        let written = RowSetMeta::decode(&mut entry)?;
+        entry.finish()?;
+        // The entry was written before its own length was known.
+        let size_bytes = self.meta.size_bytes;
+        if (RowSetMeta {
+            size_bytes,
+            ..written
+        }) != self.meta
+        {
+            return Err(Malformed("the footer is that of another RowSet"));
+        }
+        Ok(())
     }
 
     fn rows_page_span(&self, number: u32) -> Result<(u64, u64)> {
@@ -426,7 +446,7 @@ fn footer_node(content: &[u8]) -> Result<Node<'_>, Malformed> {
 fn decode_content(kind: PageKind, content: &[u8]) -> Result<RowsLayout, Malformed> {
     match kind {
         PageKind::Rows => return RowsLayout::decode(content),
-        PageKind::Index if content.len() % LINE_SIZE_BYTES != 0 => {
+        PageKind::Index if !content.len().is_multiple_of(LINE_SIZE_BYTES) => {
             return Err(Malformed("a page of the index holds part of a line"));
         }
         PageKind::Directory => drop(Node::decode(content)?),
