@@ -10,7 +10,7 @@ use crate::error::Result;
 
 use super::index::{LINES_PER_PAGE, Probe};
 use super::page_cache::PageGuard;
-use super::reader::RowSet;
+use super::reader::{ReadParts, RowSet};
 use super::rows_page::RowRef;
 
 /// Keys that take each step together: as many as a thread can hold guards without counting references.
@@ -74,8 +74,7 @@ impl RowSet {
                 step.rows_page = Some(parts.rows_page_unchecked(ordinal)?);
             }
         }
-        touch(steps.iter().map(Step::touch_layout));
-        touch(steps.iter().map(Step::touch_row));
+        touch(steps.iter().map(|step| step.touch_row(parts)));
         let mut hits = 0;
         for (i, (step, key)) in steps.iter().zip(keys).enumerate() {
             hits += 1 + u64::from(step.rows_page.is_some());
@@ -120,21 +119,13 @@ impl Step {
         self.index_page = None;
     }
 
-    fn touch_layout(&self) -> u8 {
-        self.rows_page
-            .as_ref()
-            .map_or(0, |(page, _)| page.rows().row_count() as u8)
-    }
-
-    fn touch_row(&self) -> u8 {
+    fn touch_row(&self, parts: ReadParts<'_>) -> u8 {
         let row = self
             .rows_page
             .as_ref()
-            .and_then(|(page, slot)| page.rows().get(*slot as usize));
+            .and_then(|(page, slot)| parts.rows_of(page).get(*slot as usize));
         let first = |bytes: &[u8]| bytes.first().copied().unwrap_or(0);
-        row.map_or(0, |row| {
-            first(row.key) ^ row.value.map_or(0, |value| first(value))
-        })
+        row.map_or(0, |row| first(row.key) ^ row.value.map_or(0, first))
     }
 }
 

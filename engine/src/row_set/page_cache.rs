@@ -1,7 +1,7 @@
 //! The page cache: one for all RowSets, under the memory budget.
 //!
 //! A RowSet has a slot for each of its pages. A page that is in memory hangs in its slot, so a hit is one load: no
-//! lookup, no lock. The [`clock`](super::clock) decides which pages go when the budget is used up.
+//! lookup, no lock. The `clock` decides which pages go when the budget is used up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -17,11 +17,15 @@ use super::page::PageKind;
 use super::rows_page::{RowsLayout, RowsView};
 use super::stats::{HitCounters, PageCacheStats};
 
-/// Clocks, so that misses of different pages seldom wait for each other.
-const CLOCK_COUNT: usize = 16;
+/// Clocks, so that misses of different pages seldom wait for each other: 2^n.
+const CLOCK_COUNT_LOG2: u32 = 3;
+const CLOCK_COUNT: usize = 1 << CLOCK_COUNT_LOG2;
 
-/// Neighbouring slots that share a clock.
-const SLOTS_PER_CLOCK_RUN: u32 = 64;
+/// Rounds of the hands after which every page that was not used meanwhile has gone.
+const ROUNDS_MAX: usize = 1 + LIVES_MAX as usize;
+
+/// How often a page tries to get into the cache.
+const ROOM_TRIES: usize = 4;
 
 /// 64 bytes of a page, aligned so that a line of the index takes one load of memory.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -73,8 +77,7 @@ impl Drop for PageCharge {
 fn lives_max(kind: PageKind) -> u8 {
     match kind {
         PageKind::Rows | PageKind::Locations => 1,
-        PageKind::Index | PageKind::Directory => 4,
-        PageKind::Footer => LIVES_MAX,
+        PageKind::Index | PageKind::Directory | PageKind::Footer => LIVES_MAX,
     }
 }
 
@@ -130,16 +133,24 @@ impl PageCache {
         self.make_room_from(0, size_bytes)
     }
 
+    /// Pages that the clocks know, with those that went with their RowSet.
+    #[cfg(test)]
+    pub(crate) fn clock_entry_count(&self) -> usize {
+        self.clocks.iter().map(Clock::entry_count).sum()
+    }
+
     fn make_room_from(&self, first_clock: usize, size_bytes: u64) -> bool {
         let fits =
             || self.budget.used_bytes().saturating_add(size_bytes) <= self.budget.limit_bytes();
         let (before, from) = self.clocks.split_at(first_clock.min(CLOCK_COUNT));
-        for clock in from.iter().chain(before) {
-            if fits() {
-                return true;
+        for _ in 0..ROUNDS_MAX {
+            for clock in from.iter().chain(before) {
+                if fits() {
+                    return true;
+                }
+                let evicted = clock.evict_round(fits);
+                self.evicted.fetch_add(evicted, Ordering::Relaxed);
             }
-            let evicted = clock.evict_until(fits);
-            self.evicted.fetch_add(evicted, Ordering::Relaxed);
         }
         fits()
     }
@@ -164,9 +175,11 @@ impl PageCache {
         rows: RowsLayout,
     ) -> (Page, bool) {
         let size_bytes = page_memory_bytes(content.len());
+        // Room that was made may be taken by another thread.
         let room = self.budget.try_charge(size_bytes).or_else(|| {
-            self.make_room_from(clock, size_bytes);
-            self.budget.try_charge(size_bytes)
+            (0..ROOM_TRIES)
+                .take_while(|_| self.make_room_from(clock, size_bytes))
+                .find_map(|_| self.budget.try_charge(size_bytes))
         });
         let fits = room.is_some();
         let charge = room.unwrap_or_else(|| self.budget.charge(size_bytes));
@@ -285,10 +298,11 @@ impl PageSlots {
         PageGuard(Guard::from_inner(Some(page)))
     }
 
-    /// Which clock knows the page in a slot. RowSets start at different ones.
+    /// Which clock knows the page in a slot. Each gets the same mixture (Fibonacci hashing, Knuth 6.4).
     fn clock_of(&self, slot: u32) -> usize {
-        let start = std::ptr::from_ref(self).addr() / 64;
-        (start + (slot / SLOTS_PER_CLOCK_RUN) as usize) % CLOCK_COUNT
+        let start = std::ptr::from_ref(self).addr() as u32 / 64;
+        let mixed = start.wrapping_add(slot).wrapping_mul(0x9e37_79b9);
+        (mixed >> (u32::BITS - CLOCK_COUNT_LOG2)) as usize
     }
 }
 
@@ -331,6 +345,27 @@ impl PageGuard {
             .as_ref()
             .map_or_else(RowsLayout::default, |page| page.header.header.rows);
         RowsView::new(self.content(), layout)
+    }
+
+    /// The rows of a page of rows whose layout is probably the expected one.
+    ///
+    /// Pages of one RowSet mostly have one layout. Where the processor predicts that, it asks memory for the row while
+    /// the page's own layout, which proves it, is still on its way.
+    #[inline]
+    pub(crate) fn rows_like(&self, expected: &RowsLayout) -> RowsView<'_> {
+        match self.0.as_ref() {
+            Some(page) if page.header.header.rows == *expected => {
+                RowsView::new(self.content(), *expected)
+            }
+            _ => self.rows_unlike(),
+        }
+    }
+
+    /// Apart, so that no compiler makes a choice between two addresses of the prediction.
+    #[cold]
+    #[inline(never)]
+    fn rows_unlike(&self) -> RowsView<'_> {
+        self.rows()
     }
 
     /// A line of a page of the index.

@@ -1,6 +1,6 @@
 //! A RowSet that is open to read.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::codec::{Malformed, Reader};
 use crate::error::{Error, Result};
@@ -11,9 +11,9 @@ use super::file::DeltaFile;
 use super::index::{LINE_SIZE_BYTES, LINES_PER_PAGE, Probe};
 use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::RowSetMeta;
-use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace};
+use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace, PageScratch};
 use super::page_cache::{PageCache, PageGuard, PageSlots};
-use super::rows_page::{RowRef, RowsLayout};
+use super::rows_page::{RowRef, RowsLayout, RowsView};
 
 /// A RowSet, read through the page cache. Clones are handles to the same one.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ struct Inner {
     slots: Arc<PageSlots>,
     /// The first slot and the number of slots of rows, index, directory, locations and footer.
     slot_ranges: [(u32, u32); PageKind::ALL.len()],
+    /// The layout of the page of rows that was loaded first, and of most others.
+    usual_layout: OnceLock<RowsLayout>,
 }
 
 /// A row that [`RowSet::get`] found. It holds the page that the row lies in.
@@ -108,6 +110,7 @@ impl RowSet {
                 file,
                 slots,
                 slot_ranges,
+                usual_layout: OnceLock::new(),
             }),
         })
     }
@@ -184,7 +187,7 @@ impl RowSet {
         number: u32,
         offset: u64,
         stored: &[u8],
-        scratch: &mut Vec<u8>,
+        scratch: &mut PageScratch,
     ) -> Result<PageGuard> {
         let place = PagePlace {
             offset,
@@ -245,6 +248,12 @@ impl ReadParts<'_> {
         self.0.page_and_slot(ordinal)
     }
 
+    /// The rows of a page of rows.
+    #[inline]
+    pub(crate) fn rows_of(self, page: &PageGuard) -> RowsView<'_> {
+        self.0.rows_of(page)
+    }
+
     pub(crate) fn count_hits(self, hits: u64) {
         self.0.slots.cache().count_hits(hits);
     }
@@ -255,7 +264,7 @@ impl Inner {
         let mut found = None;
         self.candidates(hash, |ordinal| {
             let (page, slot) = self.rows_page_of(ordinal)?;
-            if page.rows().key(slot as usize) == key {
+            if self.rows_of(&page).key(slot as usize) == key {
                 found = Some(FoundRow {
                     page,
                     slot,
@@ -309,10 +318,18 @@ impl Inner {
     #[inline]
     fn rows_page_of(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
         let (page, slot) = self.page_and_slot(ordinal)?;
-        if slot as usize >= page.rows().row_count() {
+        if slot as usize >= self.rows_of(&page).row_count() {
             return Err(self.corrupt_index("the index names a row that does not exist"));
         }
         Ok((page, slot))
+    }
+
+    #[inline]
+    fn rows_of<'a>(&self, page: &'a PageGuard) -> RowsView<'a> {
+        match self.usual_layout.get() {
+            Some(layout) => page.rows_like(layout),
+            None => page.rows(),
+        }
     }
 
     fn corrupt_index(&self, reason: &str) -> Error {
@@ -365,8 +382,31 @@ impl Inner {
         };
         self.file.read_page(place, stored_size_bytes, |content| {
             let layout = decode_content(kind, content)?;
+            match kind {
+                PageKind::Rows => drop(self.usual_layout.get_or_init(|| layout)),
+                PageKind::Footer => self.check_footer(content)?,
+                _ => {}
+            }
             Ok(self.slots.insert(slot, kind, content, layout))
         })
+    }
+
+    /// Checks that the footer is that of this RowSet.
+    fn check_footer(&self, content: &[u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(content);
+        let mut entry = Reader::new(reader.blob()?);
+        let written = RowSetMeta::decode(&mut entry)?;
+        entry.finish()?;
+        // The entry was written before its own length was known.
+        let size_bytes = self.meta.size_bytes;
+        if (RowSetMeta {
+            size_bytes,
+            ..written
+        }) != self.meta
+        {
+            return Err(Malformed("the footer is that of another RowSet"));
+        }
+        Ok(())
     }
 
     fn rows_page_span(&self, number: u32) -> Result<(u64, u64)> {
@@ -406,7 +446,7 @@ fn footer_node(content: &[u8]) -> Result<Node<'_>, Malformed> {
 fn decode_content(kind: PageKind, content: &[u8]) -> Result<RowsLayout, Malformed> {
     match kind {
         PageKind::Rows => return RowsLayout::decode(content),
-        PageKind::Index if content.len() % LINE_SIZE_BYTES != 0 => {
+        PageKind::Index if !content.len().is_multiple_of(LINE_SIZE_BYTES) => {
             return Err(Malformed("a page of the index holds part of a line"));
         }
         PageKind::Directory => drop(Node::decode(content)?),

@@ -33,7 +33,7 @@ pub(super) fn path() -> PathBuf {
 
 fn location_of(key: &[u8]) -> Option<Location> {
     let hash = xxh3_64(key);
-    (hash % 3 > 0).then_some(Location {
+    (!hash.is_multiple_of(3)).then_some(Location {
         file: hash as u32 % 100,
         position: (hash >> 32) as u32,
     })

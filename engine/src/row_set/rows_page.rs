@@ -59,7 +59,7 @@ impl Bounds {
 }
 
 /// Where things lie in a page of rows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RowsLayout {
     row_count: u16,
     tombstones: bool,
@@ -149,9 +149,9 @@ fn ascends(mut bounds: impl Iterator<Item = u32>, total: u32) -> bool {
     good && last == total
 }
 
-/// The rows of a page whose layout is known.
+/// The rows of one page, as they lie there. Slots count from 0.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RowsView<'a> {
+pub struct RowsView<'a> {
     content: &'a [u8],
     layout: RowsLayout,
 }
@@ -161,41 +161,47 @@ impl<'a> RowsView<'a> {
         RowsView { content, layout }
     }
 
-    pub(crate) fn row_count(&self) -> usize {
+    /// How many there are.
+    pub fn row_count(&self) -> usize {
         self.layout.row_count.into()
     }
 
     /// All key bytes, one key after the other.
-    pub(crate) fn key_bytes(&self) -> &'a [u8] {
+    pub fn key_bytes(&self) -> &'a [u8] {
         self.content
             .get(self.layout.keys_at as usize..self.layout.values_at as usize)
             .unwrap_or_default()
     }
 
     /// All value bytes, one value after the other; a tombstone has none.
-    pub(crate) fn value_bytes(&self) -> &'a [u8] {
+    pub fn value_bytes(&self) -> &'a [u8] {
         self.content
             .get(self.layout.values_at as usize..)
             .unwrap_or_default()
     }
 
+    /// Where in [`key_bytes`](Self::key_bytes) the key of that slot starts and ends.
+    pub fn key_span(&self, slot: usize) -> (usize, usize) {
+        self.span(self.layout.key_bounds, HEADER_SIZE_BYTES, slot)
+    }
+
     /// Where in [`value_bytes`](Self::value_bytes) the value of that slot starts and ends.
-    pub(crate) fn value_span(&self, slot: usize) -> (usize, usize) {
+    pub fn value_span(&self, slot: usize) -> (usize, usize) {
         let at = self.layout.value_bounds_at as usize;
         self.span(self.layout.value_bounds, at, slot)
     }
 
     /// The key in a slot; empty beyond the last.
     #[inline]
-    pub(crate) fn key(&self, slot: usize) -> &'a [u8] {
-        let (start, end) = self.span(self.layout.key_bounds, HEADER_SIZE_BYTES, slot);
+    pub fn key(&self, slot: usize) -> &'a [u8] {
+        let (start, end) = self.key_span(slot);
         let at = self.layout.keys_at as usize;
         self.content.get(at + start..at + end).unwrap_or_default()
     }
 
     /// The value in a slot; `None` for a tombstone.
     #[inline]
-    pub(crate) fn value(&self, slot: usize) -> Option<&'a [u8]> {
+    pub fn value(&self, slot: usize) -> Option<&'a [u8]> {
         if self.is_tombstone(slot) {
             return None;
         }
@@ -206,7 +212,7 @@ impl<'a> RowsView<'a> {
 
     /// The row in a slot; `None` beyond the last.
     #[inline]
-    pub(crate) fn get(&self, slot: usize) -> Option<RowRef<'a>> {
+    pub fn get(&self, slot: usize) -> Option<RowRef<'a>> {
         (slot < self.row_count()).then(|| RowRef {
             key: self.key(slot),
             value: self.value(slot),
@@ -214,7 +220,7 @@ impl<'a> RowsView<'a> {
     }
 
     /// The first slot whose key is not below the given one; the number of rows if there is none.
-    pub(crate) fn lower_bound(&self, key: &[u8]) -> usize {
+    pub fn lower_bound(&self, key: &[u8]) -> usize {
         let (mut low, mut high) = (0, self.row_count());
         while low < high {
             let middle = low.midpoint(high);
@@ -228,9 +234,7 @@ impl<'a> RowsView<'a> {
     }
 
     /// The rows in key order, from either end.
-    pub(crate) fn iter(
-        self,
-    ) -> impl DoubleEndedIterator<Item = RowRef<'a>> + ExactSizeIterator + use<'a> {
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = RowRef<'a>> + ExactSizeIterator + use<'a> {
         (0..self.row_count()).map(move |slot| RowRef {
             key: self.key(slot),
             value: self.value(slot),
@@ -476,6 +480,8 @@ mod tests {
                 prop_assert_eq!(view.lower_bound(row.key), slot);
                 let (start, end) = view.value_span(slot);
                 prop_assert_eq!(&view.value_bytes()[start..end], row.value.unwrap_or_default());
+                let (start, end) = view.key_span(slot);
+                prop_assert_eq!(&view.key_bytes()[start..end], row.key);
             }
             let keys: Vec<u8> = rows.keys().flatten().copied().collect();
             prop_assert_eq!(view.key_bytes(), &keys[..]);
