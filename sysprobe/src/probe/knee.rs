@@ -1,7 +1,7 @@
 //! The knee of a curve: the smallest setting that already gives (nearly) the most.
 //!
 //! A [`Curve`] is a list of settings (block sizes, I/Os under way), each with repeated measurements. What else a machine
-//! does takes bandwidth away far more often than a cache or a burst adds some, so a setting's *level* is the 80th percentile
+//! does takes bandwidth away far more often than a cache or a burst adds some, so a setting's *level* is the 90th percentile
 //! of its measurements, not their median. How far the measurements can be trusted comes from order statistics (a rank interval of the
 //! binomial distribution with p = ½; see Conover, *Practical Nonparametric Statistics*, §3.2), so it assumes no shape of
 //! the noise.
@@ -17,7 +17,7 @@ use super::model;
 /// Share of the greatest level from which a setting counts as "the most".
 pub const KNEE_SHARE: f64 = 0.95;
 /// The level that stands for a point: this quantile of its measurements.
-const LEVEL_QUANTILE: f64 = 0.8;
+const LEVEL_QUANTILE: f64 = 0.9;
 /// Levels are not believed beyond this share, however well they repeat: where the file and the buffers happen to lie
 /// stays the same during a run and differs from one to the next.
 const SYSTEMATIC_SHARE: f64 = 0.04;
@@ -25,7 +25,7 @@ const SYSTEMATIC_SHARE: f64 = 0.04;
 const EXCESS_SHARE: f64 = 0.08;
 /// Probability that the median lies outside its interval, where there are enough samples to say so.
 const INTERVAL_RISK: f64 = 0.05;
-/// A knee is decided when leaving out any one of this many parts of the measurements moves it by less than a step.
+/// How far a knee is decided shows when any one of this many parts of the measurements is left out.
 const PARTS: usize = 4;
 /// A setting is taken for the exact one up to this share below it: what rounding leaves of equality.
 const ROUNDING: f64 = 0.999;
@@ -47,7 +47,7 @@ pub struct Point {
 pub struct Estimate {
     /// The median of the samples.
     pub median: f64,
-    /// Their 80th percentile: what the setting gives when nobody interferes. Knees are taken from it.
+    /// Their 90th percentile: what the setting gives when nobody interferes. Knees are taken from it.
     pub level: f64,
     /// Lower end of the median's confidence interval: 95 %, or the least sample where there are fewer than six.
     pub low: f64,
@@ -188,22 +188,32 @@ impl Curve {
         })
     }
 
-    /// Whether the knee stays within a step (factor two) of itself whichever quarter of the measurements is left out.
-    /// Measurements are taken in rounds, so leaving some out also leaves out what happened while they were taken.
-    pub fn is_decided(&self) -> bool {
+    /// By which factor the knee moves at most when a quarter of the measurements is left out, whichever it is; `None` where
+    /// they are too few to say so. Measurements are taken in rounds, so leaving some out also leaves out what happened
+    /// while they were taken.
+    pub fn uncertainty(&self) -> Option<f64> {
         let enough = |point: &Point| point.samples.len() >= PARTS;
-        let Some(knee) = self.knee().filter(|_| self.points.iter().all(enough)) else {
-            return false;
-        };
-        (0..PARTS).all(|part| {
-            let points = self
-                .points
-                .iter()
-                .map(|point| point.without(part))
-                .collect();
-            let left = Curve { points }.knee().map_or(0, |left| left.setting);
-            left <= knee.setting.saturating_mul(2) && knee.setting <= left.saturating_mul(2)
-        })
+        let knee = self.knee().filter(|_| self.points.iter().all(enough))?;
+        let factors = (0..PARTS).map(|part| {
+            let points = self.points.iter().map(|point| point.without(part));
+            let left = Curve {
+                points: points.collect(),
+            };
+            let left = left.knee().map_or(0.0, |left| left.setting as f64);
+            let knee = knee.setting as f64;
+            (knee / left).max(left / knee)
+        });
+        factors.max_by(f64::total_cmp)
+    }
+
+    /// Whether no quarter of the measurements moves the knee: more of them would hardly change it.
+    pub fn is_settled(&self) -> bool {
+        self.uncertainty().is_some_and(|factor| factor <= 1.0)
+    }
+
+    /// Whether no quarter of the measurements moves the knee by more than a step (factor two).
+    pub fn is_decided(&self) -> bool {
+        self.uncertainty().is_some_and(|factor| factor <= 2.0)
     }
 }
 
