@@ -13,7 +13,7 @@ pub struct Budget {
     pub window: Duration,
     /// Measurements of each point that decides S-Size or S-Paral, unless the time runs out.
     pub rounds_min: usize,
-    /// Measurements of such a point while the knee of its curve is undecided.
+    /// Measurements of such a point while the knee of its curve is unsettled.
     pub rounds_max: usize,
     /// Whether the time that is left goes to all other block sizes, depths and patterns. The profile does not need them.
     pub whole_grid: bool,
@@ -47,6 +47,15 @@ impl Budget {
     /// Time for filling the temporary file, unless even its least part takes longer.
     pub fn fill_time(&self) -> Duration {
         self.duration / 6
+    }
+
+    /// The same with half of the measurements, for what is measured twice.
+    pub(crate) fn halved(&self) -> Self {
+        Budget {
+            rounds_min: self.rounds_min.div_ceil(2),
+            rounds_max: self.rounds_max.div_ceil(2),
+            ..*self
+        }
     }
 
     /// Time of one measurement of the cores, so that all of them fit in a fortieth of the budget.

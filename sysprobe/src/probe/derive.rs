@@ -20,9 +20,9 @@ use crate::probe::device::{
     Submission, SyncMethod,
 };
 use crate::probe::drift::{Drift, drift};
-use crate::probe::grid::{Grid, measure_grid};
+use crate::probe::grid::Grid;
 use crate::probe::knee::Knee;
-use crate::probe::sweep::{Axis, Varies, sweep};
+use crate::probe::sweep::{Axis, Deadline, Varies, sweep};
 
 /// Enough to hide the latency of most devices, so that block size alone is what varies.
 pub const THREADS_FOR_BLOCK_SIZE: u64 = 16;
@@ -38,8 +38,6 @@ const SYNCED_KIB: [u64; 5] = [4, 16, 64, 256, 1024];
 const SYNCED_ROUNDS: usize = 6;
 /// Samples of a point that must be left when those from before a throttle are dropped.
 const SUSTAINED_ROUNDS: usize = 2;
-/// Fewer points of a curve than this say nothing of its knee.
-const POINTS_MIN: usize = 4;
 
 /// Shares of the time, in percent, after which each part has to end.
 struct Schedule {
@@ -47,23 +45,29 @@ struct Schedule {
     threads: u32,
     queue: u32,
     synced: u32,
+    grid: u32,
+    block_sizes_again: u32,
 }
 
 impl Schedule {
     fn of(budget: &Budget) -> Self {
         if budget.whole_grid {
             Schedule {
-                block_sizes: 35,
-                threads: 51,
-                queue: 67,
-                synced: 71,
+                block_sizes: 18,
+                threads: 32,
+                queue: 46,
+                synced: 50,
+                grid: 78,
+                block_sizes_again: 93,
             }
         } else {
             Schedule {
-                block_sizes: 52,
-                threads: 70,
-                queue: 91,
-                synced: 100,
+                block_sizes: 30,
+                threads: 50,
+                queue: 70,
+                synced: 75,
+                grid: 75,
+                block_sizes_again: 100,
             }
         }
     }
@@ -156,84 +160,173 @@ impl Probed {
 /// # Errors
 /// Those of the device.
 pub fn probe(device: &impl Device, budget: &Budget) -> Result<Option<Probed>, ProbeError> {
-    let started = device.now();
-    // What was spent before, on filling the file, is part of the budget.
-    let time = budget.duration.saturating_sub(started);
-    let end = |percent: u32| started + time * percent / 100;
-    let schedule = Schedule::of(budget);
-
-    let by_block_size = settle(
+    let clock = Clock::new(device, budget);
+    let mut by_block_size = block_size_axes(device);
+    // Block sizes are measured at the beginning and at the end, so that whatever else the machine does in between has to
+    // last longer than the probe to be all they saw.
+    let half = budget.halved();
+    sweep(
         device,
-        block_size_axes(device),
-        budget,
-        end(schedule.block_sizes),
+        &mut by_block_size,
+        &half,
+        clock.until(clock.schedule.block_sizes),
     )?;
-    let Some(s_size_bytes) = greatest_knee(&by_block_size.axes) else {
+    let Some(first) = greatest_knee(&by_block_size) else {
         return Ok(None);
     };
-    let by_threads = in_flight_axes(device, Submission::Threads, s_size_bytes);
-    let by_threads = settle(device, by_threads, budget, end(schedule.threads))?;
-    let Some(io_threads) = greatest_knee(&by_threads.axes) else {
+    let Some(mut in_flight) = InFlight::measure(device, first, budget, &clock)? else {
         return Ok(None);
     };
-    let by_depth = if device.queues() {
-        in_flight_axes(device, Submission::Queue, s_size_bytes)
-    } else {
-        Vec::new()
-    };
-    let by_depth = settle(device, by_depth, budget, end(schedule.queue))?;
-    let io_depth = greatest_knee(&by_depth.axes);
     let synced = if device.writes() {
-        synced(device, budget, end(schedule.synced))?
+        synced(device, budget, clock.end(clock.schedule.synced))?
     } else {
         Vec::new()
     };
-    let uncertain = [
-        uncertain(Quantity::SSize, &by_block_size.axes),
-        uncertain(Quantity::IoThreads, &by_threads.axes),
-        uncertain(Quantity::IoDepth, &by_depth.axes),
-    ];
-    let drift = by_block_size.drift.or(by_threads.drift).or(by_depth.drift);
-    let axes = [by_block_size.axes, by_threads.axes, by_depth.axes].concat();
-    let grid = if budget.whole_grid {
-        measure_grid(device, &axes, budget, end(100))?
-    } else {
-        Grid::default()
+    let mut grid = Grid::default();
+    if budget.whole_grid {
+        grid = Grid::plan(
+            device,
+            &[by_block_size.as_slice(), &in_flight.axes].concat(),
+        );
+        grid.measure(device, budget, clock.until(clock.schedule.grid))?;
+    }
+    sweep(
+        device,
+        &mut by_block_size,
+        &half,
+        clock.until(clock.schedule.block_sizes_again),
+    )?;
+    let drift = sustained(&mut by_block_size);
+    let Some(s_size_bytes) = greatest_knee(&by_block_size) else {
+        return Ok(None);
     };
+    if s_size_bytes > first.saturating_mul(2) || first > s_size_bytes.saturating_mul(2) {
+        // Where there is no time, what other blocks need is the best there is.
+        in_flight = InFlight::measure(device, s_size_bytes, &half, &clock)?.unwrap_or(in_flight);
+    }
+    grid.measure(device, budget, clock.until(100))?;
+    let uncertain = [
+        uncertain(Quantity::SSize, &by_block_size),
+        uncertain(Quantity::IoThreads, in_flight.of(Submission::Threads)),
+        uncertain(Quantity::IoDepth, in_flight.of(Submission::Queue)),
+    ];
+    by_block_size.extend(in_flight.axes);
     Ok(Some(Probed {
-        axes,
+        axes: by_block_size,
         grid,
         s_size_bytes,
-        io_threads,
-        io_depth,
+        io_threads: in_flight.threads,
+        io_depth: in_flight.depth,
         synced,
-        drift,
+        drift: drift.or(in_flight.drift),
         uncertain: uncertain.into_iter().flatten().collect(),
     }))
 }
 
-/// Axes that were measured together.
-struct Settled {
+/// When each part has to end.
+struct Clock {
+    started: Duration,
+    time: Duration,
+    schedule: Schedule,
+}
+
+impl Clock {
+    /// What was spent before, on filling the file, is part of the budget.
+    fn new(device: &impl Device, budget: &Budget) -> Self {
+        Clock {
+            started: device.now(),
+            time: budget.duration.saturating_sub(device.now()),
+            schedule: Schedule::of(budget),
+        }
+    }
+
+    fn end(&self, percent: u32) -> Duration {
+        self.started + self.time * percent / 100
+    }
+
+    fn until(&self, percent: u32) -> Deadline {
+        Deadline {
+            usual: self.end(percent),
+            latest: self.end(100),
+        }
+    }
+}
+
+/// The axes of I/Os under way, and what they come to.
+struct InFlight {
+    /// Those of threads first.
     axes: Vec<Axis>,
+    threads: u64,
+    depth: Option<u64>,
     drift: Option<Drift>,
 }
 
-/// Sweeps the axes; where the device fell meanwhile, only what it sustained counts.
-fn settle(
-    device: &impl Device,
-    mut axes: Vec<Axis>,
-    budget: &Budget,
-    deadline: Duration,
-) -> Result<Settled, ProbeError> {
-    let begun = device.now();
-    sweep(device, &mut axes, budget, deadline)?;
-    let drift = drift(&axes);
-    if let Some(Drift::Throttled { after_s, .. }) = drift {
-        for axis in &mut axes {
-            axis.forget_before(begun + Duration::from_secs_f64(after_s), SUSTAINED_ROUNDS);
+impl InFlight {
+    /// `None` where the time ran out before there was enough to go by.
+    fn measure(
+        device: &impl Device,
+        block_size_bytes: u64,
+        budget: &Budget,
+        clock: &Clock,
+    ) -> Result<Option<Self>, ProbeError> {
+        let mut axes = in_flight_axes(device, Submission::Threads, block_size_bytes);
+        sweep(
+            device,
+            &mut axes,
+            budget,
+            clock.until(clock.schedule.threads),
+        )?;
+        let mut drift = sustained(&mut axes);
+        let Some(threads) = greatest_knee(&axes) else {
+            return Ok(None);
+        };
+        let mut depth = None;
+        if device.queues() {
+            let mut by_depth = in_flight_axes(device, Submission::Queue, block_size_bytes);
+            sweep(
+                device,
+                &mut by_depth,
+                budget,
+                clock.until(clock.schedule.queue),
+            )?;
+            drift = drift.or(sustained(&mut by_depth));
+            depth = greatest_knee(&by_depth);
+            axes.extend(by_depth);
+        }
+        Ok(Some(InFlight {
+            axes,
+            threads,
+            depth,
+            drift,
+        }))
+    }
+
+    fn of(&self, submission: Submission) -> &[Axis] {
+        let threads = self
+            .axes
+            .partition_point(|axis| axis.load.submission == Submission::Threads);
+        let (threads, queue) = self.axes.split_at_checked(threads).unwrap_or_default();
+        match submission {
+            Submission::Threads => threads,
+            Submission::Queue => queue,
         }
     }
-    Ok(Settled { axes, drift })
+}
+
+/// Tells what the device did; where it fell meanwhile, only what it sustained counts.
+fn sustained(axes: &mut [Axis]) -> Option<Drift> {
+    let drift = drift(axes);
+    if let Some(Drift::Throttled { after_s, .. }) = drift {
+        let first = axes
+            .iter()
+            .flat_map(|axis| axis.taken_at.iter().flatten())
+            .min();
+        let moment = *first? + Duration::from_secs_f64(after_s);
+        for axis in axes {
+            axis.forget_before(moment, SUSTAINED_ROUNDS);
+        }
+    }
+    drift
 }
 
 /// What a device can be asked to do.
@@ -281,14 +374,8 @@ fn in_flight_axes(
 
 /// The greatest knee of the axes; `None` where one has too few points to have any.
 fn greatest_knee(axes: &[Axis]) -> Option<u64> {
-    let enough = |axis: &&Axis| {
-        let points = axis.curve.points.iter();
-        points.filter(|point| !point.samples.is_empty()).count() >= POINTS_MIN
-    };
-    let knees: Option<Vec<Knee>> = axes
-        .iter()
-        .map(|axis| Some(axis).filter(enough)?.curve.knee())
-        .collect();
+    let knee = |axis: &Axis| Some(axis).filter(|axis| axis.has_shape())?.curve.knee();
+    let knees: Option<Vec<Knee>> = axes.iter().map(knee).collect();
     knees?.iter().map(|knee| knee.setting).max()
 }
 

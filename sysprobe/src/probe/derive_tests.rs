@@ -22,10 +22,10 @@ fn the_numbers_are_those_of_the_device() {
     assert_eq!(probed.commit_batch_bytes(), Some(64 * 1024));
     assert!((100.0..103.0).contains(&probed.fdatasync_us().unwrap()));
     assert_eq!((probed.axes.len(), probed.synced.len()), (6, 10));
-    assert_eq!(probed.grid.points.len(), probed.grid.planned);
+    assert!(probed.grid.left.is_empty());
     // The grid holds what the axes don't: each of them has points of its own, but one that two of them share.
     let on_axes: usize = probed.axes.iter().map(|axis| axis.curve.points.len()).sum();
-    assert_eq!(probed.grid.planned + on_axes, (11 * 8 - 1) * 8 + 2);
+    assert_eq!(probed.grid.planned() + on_axes, (11 * 8 - 1) * 8 + 2);
 }
 
 #[test]
@@ -93,9 +93,22 @@ fn a_throttled_device_keeps_its_numbers_and_is_told() {
 }
 
 #[test]
+fn a_hard_disk_is_measured_in_time() {
+    for budget in [Budget::quick(), Budget::full()] {
+        let device = SimulatedDevice::hard_disk();
+        let probed = probe(&device, &budget).unwrap().unwrap();
+        assert_eq!(probed.s_size_bytes, BLOCK_SIZE_BYTES_MAX);
+        assert_eq!((probed.io_threads, probed.io_depth), (1, Some(1)));
+        // The last load may take as long as the most bytes under way do.
+        let most = budget.duration + Duration::from_secs(1);
+        assert!(device.now() <= most, "{:?} of {most:?}", device.now());
+    }
+}
+
+#[test]
 fn too_little_time_gives_no_numbers() {
     let budget = Budget {
-        duration: Duration::from_secs(1),
+        duration: Duration::from_millis(200),
         ..Budget::full()
     };
     assert!(

@@ -160,10 +160,10 @@ pub(crate) fn findings(disk: &Disk, probed: &Probed, budget: &Budget) -> Vec<Fin
     }
     findings.extend(probed.drift.map(|drift| Finding::Unsteady { drift }));
     findings.extend(probed.uncertain.iter().copied().map(Finding::Undecided));
-    if probed.grid.points.len() < probed.grid.planned {
+    if !probed.grid.left.is_empty() {
         findings.push(Finding::PartialGrid {
             measured: probed.grid.points.len(),
-            planned: probed.grid.planned,
+            planned: probed.grid.planned(),
         });
     }
     findings

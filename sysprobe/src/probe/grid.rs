@@ -14,7 +14,7 @@ use crate::probe::device::{
     BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, Device, IN_FLIGHT_MAX, Load, Measurement, Pattern,
     Submission,
 };
-use crate::probe::sweep::{Axis, shuffle};
+use crate::probe::sweep::{Axis, Deadline, shuffle};
 
 /// Loads with more bytes under way come last: they take long, and hardly anybody has them.
 const BYTES_IN_FLIGHT_USUAL: u64 = 32 << 20;
@@ -35,53 +35,71 @@ pub struct GridPoint {
     pub measurement: Measurement,
 }
 
-/// What was measured of the grid.
+/// What was measured of the grid, and what is yet to be.
 #[derive(Clone, Debug, Default)]
 pub struct Grid {
     /// The points that were reached.
     pub points: Vec<GridPoint>,
-    /// How many there are.
-    pub planned: usize,
+    /// Those that were not.
+    pub left: Vec<Load>,
+    /// What the slowest axis gives at most, in bytes a second.
+    bandwidth: f64,
 }
 
-/// Measures all points that no axis holds, until it is `deadline` by the device's clock.
-///
-/// # Errors
-/// Those of [`Device::run`].
-pub fn measure_grid(
-    device: &impl Device,
-    axes: &[Axis],
-    budget: &Budget,
-    deadline: Duration,
-) -> Result<Grid, ProbeError> {
-    let mut loads = loads(device);
-    loads.retain(|load| !axes.iter().any(|axis| holds(axis, load)));
-    shuffle(&mut loads, GRID_SEED);
-    loads.sort_by_key(|load| load.bytes_in_flight() > BYTES_IN_FLIGHT_USUAL);
-    let mut grid = Grid {
-        points: Vec::new(),
-        planned: loads.len(),
-    };
-    let bandwidth = least_maximum(axes);
-    let drain_s = |load: &Load| load.bytes_in_flight() as f64 / bandwidth;
-    let mut drains_s: f64 = loads.iter().map(drain_s).sum();
-    for (load, left) in loads.iter().zip((1..=loads.len()).rev()) {
-        let rest = deadline.saturating_sub(device.now());
-        if rest.is_zero() {
-            break;
+impl Grid {
+    /// All points that no axis holds.
+    pub fn plan(device: &impl Device, axes: &[Axis]) -> Self {
+        let mut left = loads(device);
+        left.retain(|load| !axes.iter().any(|axis| holds(axis, load)));
+        shuffle(&mut left, GRID_SEED);
+        left.sort_by_key(|load| load.bytes_in_flight() > BYTES_IN_FLIGHT_USUAL);
+        Grid {
+            points: Vec::new(),
+            left,
+            bandwidth: least_maximum(axes),
         }
-        let window = window(rest, drains_s, left).min(budget.window);
-        drains_s -= drain_s(load);
-        if drain_s(load) > rest.as_secs_f64() {
-            continue;
-        }
-        let measurement = device.run(load, window)?;
-        grid.points.push(GridPoint {
-            load: *load,
-            measurement,
-        });
     }
-    Ok(grid)
+
+    /// How many points there are.
+    pub fn planned(&self) -> usize {
+        self.points.len() + self.left.len()
+    }
+
+    /// Measures the points that are left until it is `deadline` by the device's clock.
+    ///
+    /// # Errors
+    /// Those of [`Device::run`].
+    pub fn measure(
+        &mut self,
+        device: &impl Device,
+        budget: &Budget,
+        deadline: Deadline,
+    ) -> Result<(), ProbeError> {
+        let drain_s = |load: &Load| load.bytes_in_flight() as f64 / self.bandwidth;
+        let mut drains_s: f64 = self.left.iter().map(drain_s).sum();
+        let mut passed_over = Vec::new();
+        for (index, load) in self.left.iter().enumerate() {
+            let rest = deadline.latest.saturating_sub(device.now());
+            // Part of the points now, the rest later.
+            if device.now() >= deadline.usual || rest.is_zero() {
+                passed_over.extend(self.left.get(index..).unwrap_or_default());
+                break;
+            }
+            let window = window(rest, drains_s, self.left.len() - index).min(budget.window);
+            drains_s -= drain_s(load);
+            if drain_s(load) > rest.as_secs_f64() {
+                passed_over.push(*load);
+                continue;
+            }
+            let measurement = device.run(load, window)?;
+            self.points.push(GridPoint {
+                load: *load,
+                measurement,
+            });
+        }
+        self.left = passed_over;
+        Ok(())
+    }
 }
 
 /// What is left of the time is shared out evenly, less what it takes to begin and end with so many bytes under way.
@@ -142,30 +160,39 @@ mod tests {
     use super::*;
     use crate::probe::simulated::SimulatedDevice;
 
+    fn at(usual: Duration, latest: Duration) -> Deadline {
+        Deadline { usual, latest }
+    }
+
     #[test]
-    fn all_points_are_measured_where_there_is_time() {
+    fn all_points_are_measured_where_there_is_time_if_need_be_in_parts() {
         let device = SimulatedDevice::steady();
-        let grid = measure_grid(&device, &[], &Budget::full(), Duration::from_secs(3600)).unwrap();
-        assert_eq!(grid.points.len(), grid.planned);
+        let mut grid = Grid::plan(&device, &[]);
         // 11 sizes × 8 depths, less 4 MiB × 128, × 2 patterns × 2 operations × 2 submissions.
-        assert_eq!(grid.planned, (11 * 8 - 1) * 8);
+        assert_eq!(grid.planned(), (11 * 8 - 1) * 8);
+        let hour = Duration::from_secs(3600);
+        let first = at(Duration::from_secs(5), hour);
+        grid.measure(&device, &Budget::full(), first).unwrap();
+        assert!(!grid.points.is_empty() && !grid.left.is_empty());
+        grid.measure(&device, &Budget::full(), at(hour, hour))
+            .unwrap();
+        assert_eq!((grid.points.len(), grid.left.len()), (grid.planned(), 0));
+        assert_eq!(grid.planned(), (11 * 8 - 1) * 8);
     }
 
     #[test]
     fn the_deadline_cuts_windows_short_and_then_points_off() {
         let device = SimulatedDevice::steady();
         let deadline = Duration::from_secs(7);
-        let grid = measure_grid(&device, &[], &Budget::full(), deadline).unwrap();
+        let mut grid = Grid::plan(&device, &[]);
+        grid.measure(&device, &Budget::full(), at(deadline, deadline))
+            .unwrap();
         assert!(
-            device.now() <= deadline + Budget::full().window,
+            device.now() <= deadline + Duration::from_millis(200),
             "{:?}",
             device.now()
         );
-        assert!(
-            grid.points.len() > grid.planned / 2,
-            "{}",
-            grid.points.len()
-        );
+        assert!(grid.points.len() > grid.left.len(), "{}", grid.left.len());
     }
 
     #[test]

@@ -25,7 +25,7 @@ const SYSTEMATIC_SHARE: f64 = 0.04;
 const EXCESS_SHARE: f64 = 0.08;
 /// Probability that the median lies outside its interval, where there are enough samples to say so.
 const INTERVAL_RISK: f64 = 0.05;
-/// A knee is decided when leaving out any one of this many parts of the measurements moves it by less than a step.
+/// How far a knee is decided shows when any one of this many parts of the measurements is left out.
 const PARTS: usize = 4;
 /// A setting is taken for the exact one up to this share below it: what rounding leaves of equality.
 const ROUNDING: f64 = 0.999;
@@ -188,22 +188,32 @@ impl Curve {
         })
     }
 
-    /// Whether the knee stays within a step (factor two) of itself whichever quarter of the measurements is left out.
-    /// Measurements are taken in rounds, so leaving some out also leaves out what happened while they were taken.
-    pub fn is_decided(&self) -> bool {
+    /// By which factor the knee moves at most when a quarter of the measurements is left out, whichever it is; `None` where
+    /// they are too few to say so. Measurements are taken in rounds, so leaving some out also leaves out what happened
+    /// while they were taken.
+    pub fn uncertainty(&self) -> Option<f64> {
         let enough = |point: &Point| point.samples.len() >= PARTS;
-        let Some(knee) = self.knee().filter(|_| self.points.iter().all(enough)) else {
-            return false;
-        };
-        (0..PARTS).all(|part| {
-            let points = self
-                .points
-                .iter()
-                .map(|point| point.without(part))
-                .collect();
-            let left = Curve { points }.knee().map_or(0, |left| left.setting);
-            left <= knee.setting.saturating_mul(2) && knee.setting <= left.saturating_mul(2)
-        })
+        let knee = self.knee().filter(|_| self.points.iter().all(enough))?;
+        let factors = (0..PARTS).map(|part| {
+            let points = self.points.iter().map(|point| point.without(part));
+            let left = Curve {
+                points: points.collect(),
+            };
+            let left = left.knee().map_or(0.0, |left| left.setting as f64);
+            let knee = knee.setting as f64;
+            (knee / left).max(left / knee)
+        });
+        factors.max_by(f64::total_cmp)
+    }
+
+    /// Whether no quarter of the measurements moves the knee: more of them would hardly change it.
+    pub fn is_settled(&self) -> bool {
+        self.uncertainty().is_some_and(|factor| factor <= 1.0)
+    }
+
+    /// Whether no quarter of the measurements moves the knee by more than a step (factor two).
+    pub fn is_decided(&self) -> bool {
+        self.uncertainty().is_some_and(|factor| factor <= 2.0)
     }
 }
 

@@ -11,6 +11,8 @@ use crate::probe::device::{Device, Load, Measurement, SyncMethod};
 pub(crate) struct SimulatedDevice {
     pub(crate) latency: Duration,
     pub(crate) bytes_per_second_max: f64,
+    /// Whether it has one arm: I/Os wait for each other.
+    pub(crate) one_arm: bool,
     /// Others take up to this share of each measurement.
     pub(crate) noise_share: f64,
     /// From this time on, the device has only half of its bandwidth.
@@ -22,11 +24,22 @@ pub(crate) struct SimulatedDevice {
 }
 
 impl SimulatedDevice {
+    /// A disk with an arm: 8 ms and 150 MB/s.
+    pub(crate) fn hard_disk() -> Self {
+        SimulatedDevice {
+            latency: Duration::from_millis(8),
+            bytes_per_second_max: 150e6,
+            one_arm: true,
+            ..SimulatedDevice::steady()
+        }
+    }
+
     /// 100 µs and 2 GB/s: by Little's law, 16 I/Os under way need blocks of 12.5 kB.
     pub(crate) fn steady() -> Self {
         SimulatedDevice {
             latency: Duration::from_micros(100),
             bytes_per_second_max: 2e9,
+            one_arm: false,
             noise_share: 0.0,
             throttled_from: Duration::MAX,
             writes: true,
@@ -56,11 +69,18 @@ impl Device for SimulatedDevice {
         } else {
             1.0
         };
-        let bandwidth =
-            (bytes_under_way / self.latency.as_secs_f64()).min(self.bytes_per_second_max);
-        self.clock.set(self.clock.get() + window);
+        let latency_s = self.latency.as_secs_f64();
+        let bandwidth = if self.one_arm {
+            let bytes = load.block_size_bytes as f64;
+            bytes / (latency_s + bytes / self.bytes_per_second_max)
+        } else {
+            (bytes_under_way / latency_s).min(self.bytes_per_second_max)
+        };
+        // At least one I/O for each that may be under way.
+        let spent = Duration::from_secs_f64(bytes_under_way / bandwidth);
+        self.clock.set(self.clock.get() + window.max(spent));
         let mut latencies = Histogram::default();
-        latencies.record(Duration::from_secs_f64(bytes_under_way / bandwidth));
+        latencies.record(spent);
         Ok(Measurement {
             bytes_per_second: bandwidth * throttle * (1.0 - self.noise_share * self.noise()),
             latencies,

@@ -2,7 +2,7 @@
 //!
 //! Rounds go over all points of all axes, in another order each time, so that the measurements of a point are spread over
 //! the whole time and over the states that other points left the device in. After the least number of rounds, only axes
-//! whose knee is not yet decided are measured again.
+//! whose knee is not yet settled are measured again.
 
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use crate::latency::Histogram;
 use crate::probe::budget::Budget;
 use crate::probe::device::{Device, Load};
 use crate::probe::knee::Curve;
+
+/// Fewer points of a curve than this say nothing of its knee.
+pub const POINTS_MIN: usize = 4;
 
 /// What varies along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,6 +65,13 @@ impl Axis {
         load
     }
 
+    /// Whether enough points were measured for the curve to have a shape.
+    pub(crate) fn has_shape(&self) -> bool {
+        let points = self.curve.points.iter();
+        let measured = points.filter(|point| !point.samples.is_empty()).count();
+        measured >= POINTS_MIN.min(self.curve.points.len())
+    }
+
     /// Drops the measurements from before a moment, unless a point would have fewer than `least` left.
     pub(crate) fn forget_before(&mut self, moment: Duration, least: usize) {
         let late = |times: &Vec<Duration>| times.iter().filter(|at| **at >= moment).count();
@@ -99,8 +109,17 @@ impl Axis {
     }
 }
 
-/// Measures all points of `axes` until their knees are decided or it is `deadline` by the device's clock. Points that the
-/// time did not reach stay without a measurement.
+/// When a sweep has to end, by the device's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// Where all axes have [`POINTS_MIN`] points.
+    pub usual: Duration,
+    /// In any case.
+    pub latest: Duration,
+}
+
+/// Measures all points of `axes` until their knees are settled or the time is over. Points that the time did not reach
+/// stay without a measurement.
 ///
 /// # Errors
 /// Those of [`Device::run`].
@@ -108,7 +127,7 @@ pub fn sweep(
     device: &impl Device,
     axes: &mut [Axis],
     budget: &Budget,
-    deadline: Duration,
+    deadline: Deadline,
 ) -> Result<(), ProbeError> {
     for round in 0..budget.rounds_max {
         let points = round_of(axes, round, budget.rounds_min);
@@ -116,7 +135,8 @@ pub fn sweep(
             break;
         }
         for (axis, point) in points {
-            if device.now() >= deadline {
+            let now = device.now();
+            if now >= deadline.latest || now >= deadline.usual && axes.iter().all(Axis::has_shape) {
                 return Ok(());
             }
             if let Some(axis) = axes.get_mut(axis) {
@@ -129,7 +149,7 @@ pub fn sweep(
 
 /// The points (axis, index) of one round, in an order of its own.
 fn round_of(axes: &[Axis], round: usize, rounds_min: usize) -> Vec<(usize, usize)> {
-    let open = |axis: &&(usize, &Axis)| round < rounds_min || !axis.1.curve.is_decided();
+    let open = |axis: &&(usize, &Axis)| round < rounds_min || !axis.1.curve.is_settled();
     let axes: Vec<(usize, &Axis)> = axes.iter().enumerate().collect();
     let points = axes
         .iter()
@@ -158,6 +178,10 @@ mod tests {
     use crate::probe::device::{Operation, Pattern, Submission};
     use crate::probe::simulated::SimulatedDevice;
 
+    const FOREVER: Deadline = Deadline {
+        usual: Duration::MAX,
+        latest: Duration::MAX,
+    };
     const LOAD: Load = Load {
         operation: Operation::Write,
         pattern: Pattern::Random,
@@ -184,15 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn a_decided_axis_is_left_alone() {
+    fn a_settled_axis_is_left_alone() {
         let device = SimulatedDevice::steady();
         let (mut axes, budget) = (axes(), Budget::full());
-        sweep(&device, &mut axes, &budget, Duration::MAX).unwrap();
+        sweep(&device, &mut axes, &budget, FOREVER).unwrap();
         assert_eq!(counts(&axes), [budget.rounds_min; 22]);
     }
 
     #[test]
-    fn an_undecided_one_is_measured_until_the_end() {
+    fn an_unsettled_one_is_measured_until_the_end() {
         let device = SimulatedDevice {
             noise_share: 0.95,
             ..SimulatedDevice::steady()
@@ -203,7 +227,7 @@ mod tests {
             ..Budget::full()
         };
         let mut axes = axes();
-        sweep(&device, &mut axes, &budget, Duration::MAX).unwrap();
+        sweep(&device, &mut axes, &budget, FOREVER).unwrap();
         let counts = counts(&axes);
         assert!(
             counts.iter().all(|count| (4..=6).contains(count)),
@@ -225,19 +249,32 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_ends_a_sweep() {
+    fn the_clock_ends_a_sweep_once_every_axis_has_a_shape() {
         let device = SimulatedDevice::steady();
         let budget = Budget::full();
-        let mut axes = axes();
-        sweep(&device, &mut axes, &budget, budget.window * 5).unwrap();
-        assert_eq!(counts(&axes).iter().sum::<usize>(), 5);
+        let mut few = axes();
+        let deadline = Deadline {
+            usual: Duration::ZERO,
+            latest: budget.window * 3,
+        };
+        sweep(&device, &mut few, &budget, deadline).unwrap();
+        assert_eq!(counts(&few).iter().sum::<usize>(), 3);
+        let mut enough = axes();
+        let deadline = Deadline {
+            usual: Duration::ZERO,
+            ..FOREVER
+        };
+        sweep(&device, &mut enough, &budget, deadline).unwrap();
+        assert!(enough.iter().all(Axis::has_shape));
+        let counts = counts(&enough);
+        assert!(counts.iter().sum::<usize>() < 22, "{counts:?}");
     }
 
     #[test]
     fn what_came_before_a_moment_is_forgotten_unless_too_little_would_be_left() {
         let device = SimulatedDevice::steady();
         let mut axes = axes();
-        sweep(&device, &mut axes, &Budget::full(), Duration::MAX).unwrap();
+        sweep(&device, &mut axes, &Budget::full(), FOREVER).unwrap();
         let moment = device.now() / 2;
         axes[0].forget_before(moment, 100);
         assert_eq!(counts(&axes), [10; 22]);
