@@ -17,7 +17,8 @@ pub(crate) fn size(bytes: u64) -> String {
 pub(crate) fn size_rounded(bytes: u64) -> String {
     for (unit, name) in [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= unit {
-            return format!("{:.1} {name}", bytes as f64 / unit as f64);
+            let number = format!("{:.1}", bytes as f64 / unit as f64);
+            return format!("{} {name}", number.trim_end_matches(".0"));
         }
     }
     format!("{bytes} bytes")
@@ -98,12 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn rounded_sizes_have_one_digit_after_the_point() {
+    fn rounded_sizes_have_at_most_one_digit_after_the_point() {
         for (bytes, expected) in [
             (1023, "1023 bytes"),
-            (1024, "1.0 KiB"),
+            (1024, "1 KiB"),
             (1_600_000, "1.5 MiB"),
-            (5 << 30, "5.0 GiB"),
+            (5 << 30, "5 GiB"),
+            (10 << 20, "10 MiB"),
         ] {
             assert_eq!(size_rounded(bytes), expected);
         }

@@ -50,7 +50,7 @@ fn what_was_measured(report: &Report) -> String {
     };
     format!(
         "What was measured. {file} at random places: in blocks from 4 KiB to 4 MiB, and in blocks
-of S-Size with 1 to 128 I/Os under way. Measurements of each point are spread over the whole run, so that a device that
+of about S-Size with up to 128 I/Os under way. Measurements of each point are spread over the whole run, so that a device that
 is busy or throttled for a while does not make one point look worse than the next. Bandwidths are of the file as it lay:
 a file this small may fit in a cache of the device or of the host of a virtual machine, and then that cache was measured."
     )

@@ -6,6 +6,9 @@ use moonshine_sysprobe::{Profile, ProfileFile, ProfileSource, Report};
 
 use crate::codec::{Malformed, Reader, put_blob, put_u32, put_u64};
 
+/// Most bytes of each of a profile's texts.
+const TEXT_SIZE_BYTES_MAX: usize = 8 * 1024;
+
 /// Where a number came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,7 +58,7 @@ impl StoredProfile {
     /// Safe defaults, and why they are taken.
     pub fn safe_defaults(reason: &str) -> Self {
         let mut profile = StoredProfile::from(Profile::safe_defaults());
-        profile.method = format!("safe defaults: {reason}");
+        profile.method = bounded(&format!("safe defaults: {reason}"));
         profile
     }
 
@@ -104,7 +107,7 @@ impl StoredProfile {
         self.measured_at.as_deref()
     }
 
-    /// How they were measured, or why they were not, in words.
+    /// How they were measured and what limits them, or why they were not, in words.
     pub fn method(&self) -> &str {
         &self.method
     }
@@ -185,11 +188,16 @@ impl From<Profile> for StoredProfile {
 
 impl From<&ProfileFile> for StoredProfile {
     fn from(file: &ProfileFile) -> Self {
+        let mut method = file.method.clone();
+        for finding in &file.findings {
+            method.push_str("; note: ");
+            method.push_str(finding);
+        }
         StoredProfile {
             commit_batch_bytes: file.commit_batch_bytes,
-            measured_at: Some(file.measured_at.clone()),
-            method: file.method.clone(),
-            machine: Some(file.machine.to_string()),
+            measured_at: Some(bounded(&file.measured_at)),
+            method: bounded(&method),
+            machine: Some(bounded(&file.machine.to_string())),
             ..file.profile().into()
         }
     }
@@ -198,5 +206,25 @@ impl From<&ProfileFile> for StoredProfile {
 impl From<&Report> for StoredProfile {
     fn from(report: &Report) -> Self {
         StoredProfile::from(&report.profile_file())
+    }
+}
+
+/// The start of a text, so that no file, however long its words, makes a MANIFEST that is too long.
+fn bounded(text: &str) -> String {
+    let end = text.floor_char_boundary(TEXT_SIZE_BYTES_MAX);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_words_are_cut_and_come_back() {
+        let profile = StoredProfile::safe_defaults(&"ä".repeat(100_000));
+        let mut bytes = Vec::new();
+        profile.encode(&mut bytes);
+        assert!(bytes.len() < 2 * TEXT_SIZE_BYTES_MAX, "{}", bytes.len());
+        assert_eq!(StoredProfile::decode(&mut Reader::new(&bytes)), Ok(profile));
     }
 }

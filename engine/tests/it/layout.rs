@@ -16,6 +16,7 @@ use moonshine_engine::{
     Value,
 };
 use moonshine_sysprobe::Profile;
+use moonshine_sysprobe::disk::Medium;
 use xxhash_rust::xxh3::xxh3_64;
 
 fn table(database: &Database) -> Table {
@@ -180,4 +181,18 @@ fn a_new_database_measures_its_own_folder_and_leaves_nothing_of_it() {
         .collect();
     names.sort();
     assert_eq!(names, ["LOCK", "MANIFEST", "log"]);
+}
+
+#[test]
+fn a_database_in_memory_takes_safe_defaults_at_once() {
+    let memory = Path::new("/dev/shm");
+    if !matches!(Medium::of(memory), Ok(Medium::Memory)) {
+        eprintln!("SKIPPED: there is no file system in memory at /dev/shm");
+        return;
+    }
+    let folder = tempfile::tempdir_in(memory).unwrap();
+    let database = Database::open(folder.path(), Options::default()).unwrap();
+    let profile = database.profile();
+    assert_eq!(profile.provenance(), Provenance::SafeDefault);
+    assert!(profile.method().contains("in memory"), "{profile:?}");
 }

@@ -98,6 +98,10 @@ impl Chart {
         self.draw_mark_span(svg, &x)?;
         self.draw_axes(svg, (&x, low, high), (&y, y_range))?;
         self.draw_mark(svg, &x)?;
+        // Bands first: a curve is not to lie under the band of another one.
+        for series in &self.series {
+            series.draw_band(svg, &x, &y)?;
+        }
         for series in &self.series {
             series.draw(svg, &x, &y, self)?;
         }
@@ -237,6 +241,20 @@ impl Series {
         }
     }
 
+    fn draw_band(&self, svg: &mut String, x: &LogScale, y: &LogScale) -> std::fmt::Result {
+        if self.dots.iter().all(|dot| dot.low >= dot.high) {
+            return Ok(());
+        }
+        let lows = self.dots.iter().map(|dot| (dot.x, dot.low));
+        let highs = self.dots.iter().rev().map(|dot| (dot.x, dot.high));
+        let outline = path(lows.chain(highs), x, y);
+        write!(
+            svg,
+            "<path class=\"band {}\" d=\"M{outline}Z\"/>",
+            self.class
+        )
+    }
+
     fn draw(
         &self,
         svg: &mut String,
@@ -244,32 +262,10 @@ impl Series {
         y: &LogScale,
         chart: &Chart,
     ) -> std::fmt::Result {
-        let path = |dots: &mut dyn Iterator<Item = (f64, f64)>| {
-            let points: Vec<String> = dots
-                .map(|(at, value)| format!("{:.1} {:.1}", x.place(at), y.place(value)))
-                .collect();
-            points.join("L")
-        };
         let class = self.class;
-        if self.dots.iter().any(|dot| dot.low < dot.high) {
-            let mut outline = self
-                .dots
-                .iter()
-                .map(|dot| (dot.x, dot.low))
-                .chain(self.dots.iter().rev().map(|dot| (dot.x, dot.high)));
-            write!(
-                svg,
-                "<path class=\"band {class}\" d=\"M{}Z\"/>",
-                path(&mut outline)
-            )?;
-        }
         let dashed = if self.dashed { " dashed" } else { "" };
-        let mut line = self.dots.iter().map(|dot| (dot.x, dot.y));
-        write!(
-            svg,
-            "<path class=\"line {class}{dashed}\" d=\"M{}\"/>",
-            path(&mut line)
-        )?;
+        let line = path(self.dots.iter().map(|dot| (dot.x, dot.y)), x, y);
+        write!(svg, "<path class=\"line {class}{dashed}\" d=\"M{line}\"/>")?;
         for dot in &self.dots {
             let is_knee = self.knee == Some(dot.x);
             let (radius, kind) = if is_knee { (6.0, "knee") } else { (3.0, "dot") };
@@ -299,6 +295,14 @@ impl Series {
         }
         Ok(())
     }
+}
+
+/// Points of a path, apart by lines.
+fn path(points: impl Iterator<Item = (f64, f64)>, x: &LogScale, y: &LogScale) -> String {
+    let points: Vec<String> = points
+        .map(|(at, value)| format!("{:.1} {:.1}", x.place(at), y.place(value)))
+        .collect();
+    points.join("L")
 }
 
 /// Places in order, each at least [`NAME_DISTANCE`] after the one before, none beyond the end, all near where they were

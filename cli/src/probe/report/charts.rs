@@ -66,9 +66,9 @@ fn in_flight_chart(report: &Report, submission: Submission, number: Option<u64>)
     };
     Chart {
         title: format!(
-            "Bandwidth over {}, blocks of {}",
+            "Bandwidth over {}{}",
             in_flight_name(submission),
-            size(report.profile.s_size_bytes)
+            blocks_of(&curves)
         ),
         note: format!(
             "{note} S-Paral is the greatest of threads, depth and cores, as a power of two."
@@ -104,9 +104,9 @@ fn latency_chart(report: &Report, submission: Submission) -> Chart {
     });
     Chart {
         title: format!(
-            "Latency over {}, blocks of {}",
+            "Latency over {}{}",
             in_flight_name(submission),
-            size(report.profile.s_size_bytes)
+            blocks_of(&curves)
         ),
         note: "How long one I/O takes while so many are under way: beyond the knee they only wait for each other.".into(),
         x_label: in_flight_name(submission).into(),
@@ -167,13 +167,20 @@ fn along(report: &Report, varies: Varies) -> Vec<&CurveReport> {
     curves.filter(|curve| curve.varies == varies).collect()
 }
 
-/// The curves over threads, or over the depth of a queue, in blocks of S-Size.
+/// The curves over threads, or over the depth of a queue.
 fn over_in_flight(report: &Report, submission: Submission) -> Vec<&CurveReport> {
     let curves = along(report, Varies::InFlight).into_iter();
     curves
         .filter(|curve| curve.load.submission == submission)
-        .filter(|curve| curve.load.block_size_bytes == report.profile.s_size_bytes)
         .collect()
+}
+
+/// The block size of curves, as the end of a title: what S-Size was taken for when they were measured.
+fn blocks_of(curves: &[&CurveReport]) -> String {
+    let first = curves.first();
+    first.map_or_else(String::new, |curve| {
+        format!(", blocks of {}", size(curve.load.block_size_bytes))
+    })
 }
 
 fn bandwidth_series(curve: &CurveReport) -> Series {
