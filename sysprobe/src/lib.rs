@@ -6,7 +6,8 @@
 //! measures them lies in [`probe`]. [`mod@bench`] runs jobs that the user describes. Both hand their I/O to an engine of
 //! [`io`], and count in [`latency`] how long it took.
 //!
-//! This crate depends on nothing else of the workspace; the engine depends on it for the profile type alone.
+//! This crate depends on nothing else of the workspace; the engine depends on it for the profile, and for measuring one
+//! where it creates a database.
 
 pub mod bench;
 mod error;
