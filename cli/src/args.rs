@@ -25,6 +25,9 @@ pub(crate) enum Command {
     Probe(ProbeArguments),
     /// Say what a database was laid out from, which number came from where, and what lies in it
     Inspect(InspectArguments),
+    /// Measure I/O with jobs in fio's syntax, from job files and flags
+    #[command(disable_help_flag = true)]
+    Bench(BenchArguments),
     /// Print the JSON Schema of the configuration file
     ConfigSchema,
 }
@@ -124,6 +127,18 @@ pub(crate) struct InspectArguments {
     pub(crate) json: bool,
 }
 
+/// Taken apart by the harness itself, which reads its options by one table for flags and job files.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// fio's flags and job files; --help lists them
+    #[arg(
+        value_name = "FLAG|JOBFILE",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) flags: Vec<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// A table for people
@@ -164,6 +179,18 @@ mod tests {
         assert!(Arguments::try_parse_from(["moonshine", "query"]).is_err());
         assert!(Arguments::try_parse_from(["moonshine", "probe", "--json", "--explain"]).is_err());
         Arguments::try_parse_from(["moonshine", "probe", "--quick"]).unwrap();
+        let bench = [
+            "moonshine",
+            "bench",
+            "--name=a",
+            "-rw=read",
+            "--help",
+            "a.fio",
+        ];
+        let Command::Bench(bench) = Arguments::try_parse_from(bench).unwrap().command else {
+            panic!("another command");
+        };
+        assert_eq!(bench.flags, ["--name=a", "-rw=read", "--help", "a.fio"]);
         Arguments::try_parse_from([
             "moonshine",
             "query",

@@ -3,9 +3,14 @@
 use moonshine_connectors::SourceError;
 use moonshine_export::ExportError;
 use moonshine_query::QueryError;
+use moonshine_sysprobe::bench::BenchError;
+use moonshine_sysprobe::bench::settings::SettingsError;
 use moonshine_sysprobe::{ProbeError, ProfileError};
 
 use crate::config::ConfigError;
+
+/// The exit status of a run of jobs that a signal ended, as fio has it.
+pub(crate) const EXIT_CODE_STOPPED: u8 = 128;
 
 /// Why a command failed; its text is what the user sees.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,16 @@ pub(crate) enum CliError {
     Probe(#[from] ProbeError),
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// An I/O of a job failed; the report was printed all the same.
+    #[error("job '{job}': {reason}")]
+    Job { job: String, reason: String },
+    /// A signal ended a run of jobs; the report was printed all the same.
+    #[error("stopped by a signal")]
+    Stopped,
     /// The program can't write its answer or start its threads.
     #[error("{0}")]
     Output(String),
@@ -41,6 +56,10 @@ impl CliError {
         match self {
             CliError::Arguments(_)
             | CliError::Config(_)
+            | CliError::Settings(_)
+            | CliError::Bench(
+                BenchError::Options { .. } | BenchError::File { .. } | BenchError::Engine { .. },
+            )
             | CliError::Source {
                 error: SourceError::Config(_),
                 ..
@@ -58,6 +77,7 @@ impl CliError {
                 | ProfileError::Newer { .. }
                 | ProfileError::Foreign { .. },
             ) => 2,
+            CliError::Stopped => EXIT_CODE_STOPPED,
             _ => 1,
         }
     }

@@ -1,11 +1,12 @@
 //! The `moonshine` program.
 //!
 //! [`args`] says which commands and flags there are; [`config`] reads the configuration file that most of them name;
-//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`probe`] measures the machine, [`inspect`] says what a
-//! database was laid out from. Whatever stops a command is one line on standard error and an exit status: 2 for what the
-//! user has to mend (arguments, configuration, SQL), 1 for the rest.
+//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`inspect`] says what a database was laid out
+//! from, [`probe`] measures the machine, [`bench`] runs jobs of I/O. Whatever stops a command is one line on standard error
+//! and an exit status: 2 for what the user has to mend (arguments, configuration, SQL), 1 for the rest.
 
 mod args;
+mod bench;
 mod config;
 mod error;
 mod inspect;
@@ -45,6 +46,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
     if let Command::Inspect(arguments) = &arguments.command {
         return inspect::run(arguments);
     }
+    if let Command::Bench(arguments) = &arguments.command {
+        return bench::run(&arguments.flags);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -54,7 +58,9 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         match arguments.command {
             Command::Sync(arguments) => sync::run(arguments).await,
             Command::Query(arguments) => query::run(arguments).await,
-            Command::Probe(_) | Command::Inspect(_) | Command::ConfigSchema => Ok(()),
+            Command::Probe(_) | Command::Bench(_) | Command::Inspect(_) | Command::ConfigSchema => {
+                Ok(())
+            }
         }
     })
 }

@@ -232,6 +232,45 @@ fn bucket_width_ns(index: u64) -> u64 {
 }
 
 #[cfg(test)]
+impl Moments {
+    /// Those of latencies that are known only by these numbers.
+    pub(crate) fn from_parts(
+        count: u64,
+        (min_ns, max_ns): (u64, u64),
+        mean: f64,
+        stddev: f64,
+    ) -> Self {
+        let sum = mean * count as f64;
+        let squares = stddev * stddev * count.saturating_sub(1) as f64 + mean * sum;
+        Moments {
+            count,
+            min_ns,
+            max_ns,
+            sum_ns: sum.round() as u128,
+            squares_ns: squares.round() as u128,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Histogram {
+    /// Buckets as [`Self::buckets`] gives them, with moments that are known otherwise.
+    pub(crate) fn from_buckets(
+        buckets: impl Iterator<Item = (u64, u64)>,
+        moments: Moments,
+    ) -> Self {
+        let mut histogram = Histogram::default();
+        for (nanoseconds, count) in buckets {
+            for _ in 0..count {
+                histogram.record_ns(nanoseconds);
+            }
+        }
+        histogram.moments = moments;
+        histogram
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -38,6 +38,9 @@ pub struct JobOptions {
     pub filenames: Vec<PathBuf>,
     /// `nrfiles`: how many files named after the job each thread has.
     pub nrfiles: usize,
+    /// `filename_format`: names of files where no `filename` is given; `$jobname`, `$jobnum` (the thread's number within
+    /// the job) and `$filenum` are replaced.
+    pub filename_format: String,
     /// `filesize`: size of each file; `size` over the files where `None`.
     pub filesize_bytes: Option<u64>,
     /// `size`: bytes of all files of a thread, and how much is read or written once over. The size of the files that are
@@ -87,7 +90,8 @@ pub struct JobOptions {
     pub iodepth_batch_submit: usize,
     /// `iodepth_batch_complete_min`: completions that are waited for together.
     pub iodepth_batch_complete_min: usize,
-    /// `iodepth_batch_complete_max`: most completions that are taken together; all there are where `None`.
+    /// `iodepth_batch_complete_max`: most completions that are taken together; as many as
+    /// `iodepth_batch_complete_min` where `None`.
     pub iodepth_batch_complete_max: Option<usize>,
     /// `iodepth_low`: a full queue drains to this before it is filled again; `iodepth` where `None`.
     pub iodepth_low: Option<usize>,
@@ -171,6 +175,7 @@ impl Default for JobOptions {
             directory: None,
             filenames: Vec::new(),
             nrfiles: 1,
+            filename_format: "$jobname.$jobnum.$filenum".into(),
             filesize_bytes: None,
             size: None,
             io_size: None,

@@ -7,16 +7,41 @@
 //! [`RunControl::snapshot`] reads for a progress line. A job whose engine is not made of blocks is a [`Workload`], which
 //! runs under the same limits and is counted the same way.
 
+pub mod arguments;
+mod block_loop;
+mod content;
+mod disk_util;
+mod distribution;
 mod error;
+mod failure;
 mod job;
+pub mod jobfile;
+mod layout;
+mod limits;
+mod offsets;
+pub mod options;
+pub mod output;
+mod plan;
+pub mod progress;
 mod progress_counters;
+mod queue;
+mod random;
+mod random_map;
+mod rate;
+mod recorder;
 mod run;
+mod schedule;
+pub mod settings;
 mod stats;
+mod thread;
+pub mod units;
 mod values;
 mod workload;
+mod workload_loop;
 
 pub use error::BenchError;
 pub use job::{JobOptions, PERCENTILES_DEFAULT};
+pub use plan::{Plan, Planner};
 pub use progress_counters::{RunControl, Snapshot, ThreadSnapshot, ThreadState};
 pub use run::{RunObserver, run_jobs};
 pub use stats::{
@@ -28,3 +53,6 @@ pub use values::{
     FadviseHint, Fallocate, JobEngine, PerDirection, Rw, StartDelay, SyncMode,
 };
 pub use workload::{OperationDone, Workload, WorkloadFactory};
+
+#[cfg(test)]
+mod run_tests;

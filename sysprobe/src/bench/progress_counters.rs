@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::values::{Direction, PerDirection};
 
+/// Stands for no goal in bytes.
+const NO_GOAL: u64 = u64::MAX;
+
 /// Stops a run and lets others see how far it is. Shared by the run, a signal handler's thread and a progress line.
 #[derive(Debug, Default)]
 pub struct RunControl {
@@ -145,6 +148,8 @@ pub(super) struct ThreadCounters {
     state: AtomicU8,
     /// Nanoseconds from `origin` to its beginning; 0 before.
     began_ns: AtomicU64,
+    /// Bytes after which it ends; [`NO_GOAL`] where none are known.
+    bytes_goal: AtomicU64,
     origin: Instant,
     plan: ThreadPlan,
 }
@@ -155,7 +160,6 @@ pub(super) struct ThreadPlan {
     pub(super) job: usize,
     pub(super) directions: PerDirection<bool>,
     pub(super) is_random: bool,
-    pub(super) bytes_goal: Option<u64>,
     /// Ramp and runtime.
     pub(super) time_goal: Option<Duration>,
 }
@@ -167,9 +171,20 @@ impl ThreadCounters {
             ios: Default::default(),
             state: AtomicU8::new(0),
             began_ns: AtomicU64::new(0),
+            bytes_goal: AtomicU64::new(NO_GOAL),
             origin: Instant::now(),
             plan,
         }
+    }
+
+    /// Says after how many bytes the thread ends, where bytes end it.
+    pub(super) fn set_bytes_goal(&self, bytes: Option<u64>) {
+        self.bytes_goal
+            .store(bytes.unwrap_or(NO_GOAL), Ordering::Relaxed);
+    }
+
+    fn bytes_goal(&self) -> Option<u64> {
+        Some(self.bytes_goal.load(Ordering::Relaxed)).filter(|goal| *goal != NO_GOAL)
     }
 
     pub(super) fn set_state(&self, state: ThreadState) {
@@ -211,7 +226,7 @@ impl ThreadCounters {
             is_random: self.plan.is_random,
             bytes,
             ios: both(&self.ios),
-            bytes_goal: self.plan.bytes_goal,
+            bytes_goal: self.bytes_goal(),
             elapsed,
             time_left: self.time_left(state, bytes.read + bytes.write, elapsed),
         }
@@ -230,7 +245,7 @@ impl ThreadCounters {
             .plan
             .time_goal
             .map(|goal| goal.saturating_sub(elapsed.unwrap_or_default()));
-        let by_bytes = match (self.plan.bytes_goal, elapsed) {
+        let by_bytes = match (self.bytes_goal(), elapsed) {
             (Some(goal), Some(elapsed)) if done > 0 => {
                 let left = goal.saturating_sub(done) as f64 / done as f64;
                 Duration::try_from_secs_f64(elapsed.as_secs_f64() * left).ok()

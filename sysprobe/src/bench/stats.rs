@@ -17,6 +17,9 @@ pub const LATENCY_CLASSES_US: [u64; 10] = [2, 4, 10, 20, 50, 100, 250, 500, 750,
 /// Upper bounds of the latency classes from 1 ms, in milliseconds; one more class, `>=2000`, has none.
 pub const LATENCY_CLASSES_MS: [u64; 11] = [2, 4, 10, 20, 50, 100, 250, 500, 750, 1000, 2000];
 
+/// Least share of a class of latency that holds anything, in percent.
+const LATENCY_SHARE_MIN: f64 = 0.01;
+
 /// Shares of seven classes of depth, in percent. As in fio, what is there but below 0.1 % is 0.1.
 pub type DepthShares = [f64; 7];
 
@@ -91,7 +94,7 @@ pub struct JobStats {
     pub elapsed_s: u64,
     /// Reads and writes.
     pub directions: PerDirection<DirectionStats>,
-    /// `fsync`, `fdatasync` and the last `fsync`.
+    /// `fsync` and `fdatasync`, without those at the end.
     pub sync: SyncStats,
     /// Measured time in milliseconds, summed over the threads.
     pub job_runtime_ms: u64,
@@ -105,7 +108,7 @@ pub struct JobStats {
     pub major_faults: u64,
     /// Page faults that did not.
     pub minor_faults: u64,
-    /// I/Os by how many were under way when they were begun; classes as in [`DEPTH_CLASSES`].
+    /// I/Os and syncs by how many were under way when they were submitted; classes as in [`DEPTH_CLASSES`].
     pub depth_level: [u64; 7],
     /// Submits by how many I/Os they submitted.
     pub depth_submit: [u64; 7],
@@ -292,15 +295,21 @@ impl JobStats {
         shares(&self.depth_complete, self.depth_complete.iter().sum())
     }
 
-    /// Shares of the classes of the whole latency among all I/Os; the borders between classes are as exact as the
-    /// [`Histogram`].
+    /// Shares of the classes of the completion latency among all I/Os; the borders between classes are as exact as the
+    /// [`Histogram`]. As in fio, what is there but below 0.01 % is 0.01.
     pub fn latency_shares(&self) -> LatencyShares {
         let mut shares = LatencyShares::default();
         let (read, write) = (&self.directions.read, &self.directions.write);
         let total = (read.total_ios + write.total_ios).max(1) as f64;
-        for (nanoseconds, count) in read.lat.buckets().chain(write.lat.buckets()) {
+        for (nanoseconds, count) in read.clat.buckets().chain(write.clat.buckets()) {
             if let Some(share) = shares.class_of(nanoseconds) {
                 *share += count as f64 * 100.0 / total;
+            }
+        }
+        let LatencyShares { ns, us, ms } = &mut shares;
+        for share in ns.iter_mut().chain(us).chain(ms) {
+            if *share > 0.0 {
+                *share = share.max(LATENCY_SHARE_MIN);
             }
         }
         shares
@@ -386,7 +395,7 @@ mod tests {
         let mut stats = JobStats::default();
         let read = &mut stats.directions.read;
         for nanoseconds in [3, 999, 1_900, 110_000, 1_500_000, 5_000_000_000] {
-            read.lat.record_ns(nanoseconds);
+            read.clat.record_ns(nanoseconds);
             read.total_ios += 1;
         }
         let shares = stats.latency_shares();

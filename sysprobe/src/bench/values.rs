@@ -140,8 +140,8 @@ impl Extent {
     }
 }
 
-/// Block sizes of a direction, drawn evenly from multiples of the smallest (`bsrange`); one size where both are the
-/// same (`bs`).
+/// Block sizes of a direction: multiples of the smallest, up to the greatest (`bsrange`); one size where both are the
+/// same (`bs`). As in fio, the greatest is drawn somewhat more often than the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct BlockRange {
     /// Smallest, in bytes.

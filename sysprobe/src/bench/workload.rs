@@ -41,6 +41,13 @@ pub trait WorkloadFactory: Sync {
     /// Says what went wrong; no job of the run then goes on.
     fn prepare(&self, job: &JobOptions) -> Result<(), String>;
 
+    /// What `size` is where the job does not give it, and what its `io_size` in percent is a share of: bytes that one
+    /// thread does in all. Asked when the job is prepared; `None` where only a limit that the job gives ends it.
+    fn size_bytes(&self, job: &JobOptions) -> Option<u64> {
+        let _ = job;
+        None
+    }
+
     /// The work of one thread of a prepared job; `thread` counts from 0 to `numjobs`.
     ///
     /// # Errors

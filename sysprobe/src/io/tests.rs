@@ -201,12 +201,3 @@ fn options_of_a_ring_are_refused_elsewhere() {
     let refused = open_engine(EngineName::Psync, &files, &options);
     assert!(matches!(refused, Err(EngineError::Setup { .. })));
 }
-
-#[test]
-fn a_kernel_that_forbids_rings_is_told_apart() {
-    use rustix::io::Errno;
-    for errno in [Errno::PERM, Errno::NOSYS, Errno::NOMEM] {
-        assert!(is_forbidding(&errno.into()), "{errno:?}");
-    }
-    assert!(!is_forbidding(&Errno::INVAL.into()));
-}

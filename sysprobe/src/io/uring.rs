@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 
 use super::{Completion, EngineError, EngineName, EngineOptions, IoEngine, Request};
-use crate::raw::Ring;
+use crate::raw::{Ring, RingError};
 
 /// A ring; all of its work is in `raw`.
 pub(super) struct UringEngine {
@@ -13,21 +13,26 @@ pub(super) struct UringEngine {
 
 impl UringEngine {
     pub(super) fn open(files: &[File], options: &EngineOptions) -> Result<Self, EngineError> {
-        let engine = EngineName::IoUring;
-        let ring = Ring::open(files, options).map_err(|error| {
-            if error.is_forbidden && super::is_forbidding(&error.source) {
-                return EngineError::Forbidden {
-                    engine,
-                    source: error.source,
-                };
-            }
-            EngineError::Setup {
-                engine,
-                operation: error.operation,
-                source: error.source,
-            }
-        })?;
+        let ring = Ring::open(files, options).map_err(refusal)?;
         Ok(UringEngine { ring })
+    }
+}
+
+/// Tells a ring that is forbidden from one whose options don't fit.
+fn refusal(error: RingError) -> EngineError {
+    let engine = EngineName::IoUring;
+    let RingError {
+        operation,
+        is_forbidden,
+        source,
+    } = error;
+    match is_forbidden && super::is_forbidding(&source) {
+        true => EngineError::Forbidden { engine, source },
+        false => EngineError::Setup {
+            engine,
+            operation,
+            source,
+        },
     }
 }
 
@@ -46,5 +51,32 @@ impl IoEngine for UringEngine {
 
     fn buffer_mut(&mut self, slot: usize) -> &mut [u8] {
         self.ring.buffer_mut(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_forbids_rings_is_told_apart() {
+        let refused = |is_forbidden, errno: Errno| {
+            refusal(RingError {
+                operation: "io_uring_setup",
+                is_forbidden,
+                source: errno.into(),
+            })
+        };
+        for errno in [Errno::PERM, Errno::NOSYS, Errno::NOMEM] {
+            let error = refused(true, errno);
+            assert!(matches!(error, EngineError::Forbidden { .. }), "{error}");
+            assert!(error.to_string().contains("use io_uring"), "{error}");
+        }
+        for (is_forbidden, errno) in [(true, Errno::INVAL), (false, Errno::NOMEM)] {
+            let error = refused(is_forbidden, errno);
+            assert!(matches!(error, EngineError::Setup { .. }), "{error}");
+        }
     }
 }

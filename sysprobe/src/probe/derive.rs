@@ -6,7 +6,8 @@
 //!    device needs of synchronous and of asynchronous I/O. S-Paral is the greatest of the two and the number of cores,
 //!    rounded up to a power of two.
 //! 3. Synced writes of growing size: what a commit costs, and how much may share one for little more.
-//! 4. What is left of the time goes to all other points of the grid.
+//! 4. What is left of the time goes to all other points of the grid; before its end the block sizes are measured again,
+//!    and S-Size is taken from both times together.
 
 use std::time::Duration;
 

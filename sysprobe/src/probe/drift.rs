@@ -15,6 +15,11 @@ use crate::probe::sweep::Axis;
 const CHANGE_SHARE: f64 = 0.15;
 /// A fall leaves at most this share of the speed: less is a trend.
 const FALL_SHARE: f64 = 0.75;
+/// What a provider allows is steady: the quartiles of the speeds after a fall are at most this far apart. Where they are
+/// further, somebody else has come, who may go again.
+const STEADY_RATIO: f64 = 1.3;
+/// A fall shows in settings that give at least this share of the greatest: a limit does not slow down what lies below it.
+const LIMITED_SHARE: f64 = 0.5;
 /// Ratio of the samples' ninth to their first decile that is worth telling.
 const SCATTER_RATIO: f64 = 2.0;
 /// Fewer measurements than this say nothing.
@@ -52,23 +57,32 @@ pub enum Drift {
 
 /// Looks for a fall, a trend, then scatter, over axes that were measured together.
 pub fn drift(axes: &[Axis]) -> Option<Drift> {
-    let mut relative = relative_speeds(axes);
+    let in_time = |least_share: f64| {
+        let mut relative = relative_speeds(axes, least_share);
+        relative.sort_by_key(|(at, _)| *at);
+        relative
+    };
+    let relative = in_time(0.0);
     if relative.len() < SAMPLES_MIN {
         return None;
     }
-    relative.sort_by_key(|(at, _)| *at);
-    fall(&relative)
+    fall(&in_time(LIMITED_SHARE))
         .or_else(|| trend(&relative))
         .or_else(|| scatter(&relative))
 }
 
-/// When each measurement was taken, and its share of its setting's median.
-fn relative_speeds(axes: &[Axis]) -> Vec<(Duration, f64)> {
+/// When each measurement was taken, and its share of its setting's median; of settings whose median is at least that share
+/// of their axis's greatest.
+fn relative_speeds(axes: &[Axis], least_share: f64) -> Vec<(Duration, f64)> {
     let mut relative = Vec::new();
     for axis in axes {
+        let medians = axis.curve.points.iter();
+        let medians = medians.filter_map(|point| median_of_sorted(&usable(&point.samples)));
+        let least = medians.max_by(f64::total_cmp).unwrap_or(0.0) * least_share;
         for (point, times) in axis.curve.points.iter().zip(&axis.taken_at) {
             let median = median_of_sorted(&usable(&point.samples));
-            let Some(median) = median.filter(|median| *median > 0.0 && point.samples.len() > 1)
+            let Some(median) = median
+                .filter(|median| *median > 0.0 && *median >= least && point.samples.len() > 1)
             else {
                 continue;
             };
@@ -107,8 +121,13 @@ fn fall(relative: &[(Duration, f64)]) -> Option<Drift> {
     let (first, (moment, _)) = (before.first()?.0, after.first()?);
     let (before, after) = (sorted_shares(before), sorted_shares(after));
     let share = median_of_sorted(&after)? / median_of_sorted(&before)?;
-    let apart = after.get(after.len() * 3 / 4)? < before.get(before.len() / 4)?;
-    (apart && share < FALL_SHARE).then_some(Drift::Throttled {
+    let (low, high) = (
+        *after.get(after.len() / 4)?,
+        *after.get(after.len() * 3 / 4)?,
+    );
+    let apart = high < *before.get(before.len() / 4)?;
+    let steady = high <= low * STEADY_RATIO;
+    (apart && steady && share < FALL_SHARE).then_some(Drift::Throttled {
         after_s: (*moment - first).as_secs_f64(),
         share,
     })
@@ -183,8 +202,35 @@ mod tests {
         let Some(Drift::Throttled { after_s, share }) = drift(&axes) else {
             panic!("{:?}", drift(&axes));
         };
-        assert!((after_s - 3.4).abs() < 0.15, "{after_s} s");
+        // Among the settings that a limit would slow down, to a round.
+        assert!((after_s - 3.4).abs() < 0.7, "{after_s} s");
         assert!((share - 0.5).abs() < 0.05, "{share}");
+    }
+
+    #[test]
+    fn a_limit_is_told_that_slows_only_what_is_above_it() {
+        let axes = measured(|round, setting| if round < 4 || setting < 4 { 1.0 } else { 0.5 });
+        assert!(
+            matches!(drift(&axes), Some(Drift::Throttled { .. })),
+            "{:?}",
+            drift(&axes)
+        );
+    }
+
+    #[test]
+    fn somebody_who_comes_is_no_limit() {
+        let axes = measured(|round, setting| {
+            if round < 4 {
+                1.0
+            } else {
+                0.2 + 0.1 * ((round * 3 + setting * 7) % 5) as f64
+            }
+        });
+        assert!(
+            matches!(drift(&axes), Some(Drift::Slower { .. })),
+            "{:?}",
+            drift(&axes)
+        );
     }
 
     #[test]

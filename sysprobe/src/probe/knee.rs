@@ -1,7 +1,7 @@
 //! The knee of a curve: the smallest setting that already gives (nearly) the most.
 //!
 //! A [`Curve`] is a list of settings (block sizes, I/Os under way), each with repeated measurements. What else a machine
-//! does takes bandwidth away far more often than a cache or a burst adds some, so a setting's *level* is the 80th percentile
+//! does takes bandwidth away far more often than a cache or a burst adds some, so a setting's *level* is the 90th percentile
 //! of its measurements, not their median. How far the measurements can be trusted comes from order statistics (a rank interval of the
 //! binomial distribution with p = ½; see Conover, *Practical Nonparametric Statistics*, §3.2), so it assumes no shape of
 //! the noise.
@@ -17,7 +17,7 @@ use super::model;
 /// Share of the greatest level from which a setting counts as "the most".
 pub const KNEE_SHARE: f64 = 0.95;
 /// The level that stands for a point: this quantile of its measurements.
-const LEVEL_QUANTILE: f64 = 0.8;
+const LEVEL_QUANTILE: f64 = 0.9;
 /// Levels are not believed beyond this share, however well they repeat: where the file and the buffers happen to lie
 /// stays the same during a run and differs from one to the next.
 const SYSTEMATIC_SHARE: f64 = 0.04;
@@ -47,7 +47,7 @@ pub struct Point {
 pub struct Estimate {
     /// The median of the samples.
     pub median: f64,
-    /// Their 80th percentile: what the setting gives when nobody interferes. Knees are taken from it.
+    /// Their 90th percentile: what the setting gives when nobody interferes. Knees are taken from it.
     pub level: f64,
     /// Lower end of the median's confidence interval: 95 %, or the least sample where there are fewer than six.
     pub low: f64,

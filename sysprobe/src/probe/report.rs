@@ -180,7 +180,7 @@ fn method(disk: &Disk, budget: &Budget) -> String {
         ""
     };
     format!(
-        "smallest setting at 95 % of the greatest bandwidth, by the saturation curve that fits the 80th percentiles; random I/O \
+        "smallest setting at 95 % of the greatest bandwidth, by the saturation curve that fits the 90th percentiles; random I/O \
          by threads{queue}, {mode}; block size by {THREADS_FOR_BLOCK_SIZE} threads; windows of {} ms, {} to {} rounds; {file} \
          of {} MiB",
         budget.window.as_millis(),

@@ -5,6 +5,7 @@
 //! - [`Ring`]: an io_uring that owns the buffers and files which the kernel uses, until the kernel is done with them.
 //! - [`FileMap`]: a file as memory, read and written by copying.
 //! - [`PageBuffer`]: a page-aligned buffer that the crate `tokio-uring` can own while the kernel uses it.
+//! - [`ThreadUsage`]: CPU time, context switches and page faults of a thread.
 
 #![allow(
     unsafe_code,
@@ -15,8 +16,10 @@ mod buffers;
 mod map;
 mod page_buffer;
 mod ring;
+mod usage;
 
 pub(crate) use buffers::Buffers;
 pub(crate) use map::FileMap;
 pub(crate) use page_buffer::PageBuffer;
-pub(crate) use ring::Ring;
+pub(crate) use ring::{Ring, RingError};
+pub(crate) use usage::ThreadUsage;
