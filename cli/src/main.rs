@@ -2,7 +2,7 @@
 //!
 //! [`args`] says which commands and flags there are; [`config`] reads the configuration file that most of them name;
 //! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`inspect`] says what a database was laid out
-//! from, [`probe`] measures the machine, [`bench`] runs jobs of I/O. Whatever stops a command is one line on standard error
+//! from, [`probe`] measures the machine, [`mod@bench`] runs jobs of I/O. Whatever stops a command is one line on standard error
 //! and an exit status: 2 for what the user has to mend (arguments, configuration, SQL), 1 for the rest.
 
 mod args;
