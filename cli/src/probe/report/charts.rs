@@ -54,15 +54,13 @@ fn block_size_chart(report: &Report) -> Chart {
 
 fn in_flight_chart(report: &Report, submission: Submission, number: Option<u64>) -> Chart {
     let curves = over_in_flight(report, submission);
-    let (note, unit) = match submission {
-        Submission::Threads => (
-            "Synchronous I/O: each thread has one I/O under way. The knee is how many threads the device needs.",
-            "threads",
-        ),
-        Submission::Queue => (
-            "Asynchronous I/O: one thread keeps a queue of io_uring filled. The knee is how deep a queue the device needs.",
-            "deep",
-        ),
+    let note = match submission {
+        Submission::Threads => {
+            "Synchronous I/O: each thread has one I/O under way. The knee is how many threads the device needs."
+        }
+        Submission::Queue => {
+            "Asynchronous I/O: one thread keeps a queue of io_uring filled. The knee is how deep a queue the device needs."
+        }
     };
     Chart {
         title: format!(
@@ -77,7 +75,7 @@ fn in_flight_chart(report: &Report, submission: Submission, number: Option<u64>)
         x_text: count,
         y_label: "bandwidth".into(),
         y_text: bandwidth,
-        mark: number.map(|number| mark(&curves, number, format!("{number} {unit}"))),
+        mark: number.map(|number| mark(&curves, number, format!("{number} needed"))),
         series: curves.iter().map(|curve| bandwidth_series(curve)).collect(),
     }
 }
