@@ -1,7 +1,7 @@
 //! The `moonshine` program.
 //!
 //! [`args`] says which commands and flags there are; [`config`] reads the configuration file that most of them name;
-//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`probe`] measures the machine, [`bench`] runs
+//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`probe`] measures the machine, [`mod@bench`] runs
 //! jobs of I/O, [`inspect`] says what a database was laid out from. Whatever stops a command is one line on standard
 //! error and an exit status: 2 for what the user has to mend (arguments, configuration, SQL), 1 for the rest.
 

@@ -2,9 +2,11 @@
 //!
 //! 1. Bandwidth over block size, at random places, by [`THREADS_FOR_BLOCK_SIZE`] threads: the knees of reading and of
 //!    writing, the greater of them, are S-Size. Places are random, since that is where an engine's fragments lie.
-//! 2. Bandwidth over threads, and over the depth of a queue, in blocks of S-Size: the greater knee of each is what the
-//!    device needs of synchronous and of asynchronous I/O. S-Paral is the greatest of the two and the number of cores,
-//!    rounded up to a power of two.
+//! 2. Bandwidth over threads, and over the depth of a queue, in blocks of S-Size: the fewest that may reach the share, of
+//!    reading and of writing the greater, are what the device needs of synchronous and of asynchronous I/O. The law's own
+//!    knee is not used here: more threads than needed cost an engine something for ever, so the need for each step beyond
+//!    has to be shown by the measurements. S-Paral is the greatest of the two and the number of cores, rounded up to a
+//!    power of two.
 //! 3. Synced writes of growing size: what a commit costs, and how much may share one for little more.
 //! 4. What is left of the time goes to all other points of the grid; before its end the block sizes are measured again,
 //!    and S-Size is taken from both times together.
@@ -278,7 +280,7 @@ impl InFlight {
             clock.until(clock.schedule.threads),
         )?;
         let mut drift = sustained(&mut axes);
-        let Some(threads) = greatest_knee(&axes) else {
+        let Some(threads) = fewest_needed(&axes) else {
             return Ok(None);
         };
         let mut depth = None;
@@ -291,7 +293,7 @@ impl InFlight {
                 clock.until(clock.schedule.queue),
             )?;
             drift = drift.or(sustained(&mut by_depth));
-            depth = greatest_knee(&by_depth);
+            depth = fewest_needed(&by_depth);
             axes.extend(by_depth);
         }
         Ok(Some(InFlight {
@@ -375,9 +377,17 @@ fn in_flight_axes(
 
 /// The greatest knee of the axes; `None` where one has too few points to have any.
 fn greatest_knee(axes: &[Axis]) -> Option<u64> {
+    knees(axes)?.iter().map(|knee| knee.setting).max()
+}
+
+/// The fewest I/Os under way that may be enough for each of the axes; `None` as above.
+fn fewest_needed(axes: &[Axis]) -> Option<u64> {
+    knees(axes)?.iter().map(|knee| knee.setting_low).max()
+}
+
+fn knees(axes: &[Axis]) -> Option<Vec<Knee>> {
     let knee = |axis: &Axis| Some(axis).filter(|axis| axis.has_shape())?.curve.knee();
-    let knees: Option<Vec<Knee>> = axes.iter().map(knee).collect();
-    knees?.iter().map(|knee| knee.setting).max()
+    axes.iter().map(knee).collect()
 }
 
 fn uncertain(quantity: Quantity, axes: &[Axis]) -> Option<Uncertain> {

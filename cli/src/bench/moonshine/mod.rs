@@ -2,7 +2,7 @@
 //!
 //! The [`MoonshineFactory`] turns a job's options into a [`plan`], opens the job's database and loads the records it
 //! lacks ([`dataset`]); jobs that name one database share it. Each thread then is a [`worker`]: it draws an operation by
-//! the workload's mix and a record by its [`choice`], carries it out on the one database of all threads, and is timed by
+//! the workload's mix and a record by its choice, carries it out on the one database of all threads, and is timed by
 //! the harness as if it were one I/O. [`record`] makes keys and values that say whose they are, so that every read is
 //! checked; [`inserted`] knows which records can be read while others are being written; [`counting_io`] counts what
 //! the engine does to its files. When a job has ended, [`job_state`] says what there was to do and what it cost.

@@ -2,6 +2,7 @@
 
 use moonshine_sysprobe::Report;
 use moonshine_sysprobe::device::{Operation, Pattern, Submission, SyncMethod};
+use moonshine_sysprobe::knee::Knee;
 use moonshine_sysprobe::latency::Latency;
 use moonshine_sysprobe::probe::report::{CurveReport, PointReport};
 use moonshine_sysprobe::sweep::Varies;
@@ -224,7 +225,8 @@ fn bandwidth_dot(curve: &CurveReport, point: &PointReport) -> Dot {
 /// The mark of a number, over the interval of the knees that it is one of.
 fn mark(curves: &[&CurveReport], number: u64, label: String) -> Mark {
     let knees = curves.iter().filter_map(|curve| curve.knee);
-    let knee = knees.into_iter().find(|knee| knee.setting == number);
+    let of_number = |knee: &Knee| [knee.setting, knee.setting_low].contains(&number);
+    let knee = knees.into_iter().find(of_number);
     Mark {
         x: number as f64,
         low: knee.map_or(number, |knee| knee.setting_low) as f64,
