@@ -78,10 +78,13 @@ impl RowSet {
         let mut hits = 0;
         for (i, (step, key)) in steps.iter().zip(keys).enumerate() {
             hits += 1 + u64::from(step.rows_page.is_some());
+            if let Some((page, _)) = &step.rows_page {
+                page.mark_used();
+            }
             let row = step
                 .rows_page
                 .as_ref()
-                .and_then(|(page, slot)| page.rows().get(*slot as usize));
+                .and_then(|(page, slot)| parts.rows_of(page).get(*slot as usize));
             match row {
                 Some(row) if row.key == key.key => found(i, row),
                 _ if step.undecided => {
@@ -98,18 +101,23 @@ impl RowSet {
 }
 
 impl Step {
+    #[inline]
     fn line(&self) -> Option<&super::index::Line> {
         self.index_page
             .as_ref()?
             .line(self.probe.line as usize % LINES_PER_PAGE)
     }
 
+    #[inline]
     fn touch_line(&self) -> u8 {
         self.line().map_or(0, |line| line[0])
     }
 
     /// Takes the first candidate, and lets the page of the index go.
     fn look_up(&mut self) {
+        if let Some(page) = &self.index_page {
+            page.mark_used();
+        }
         if let Some(line) = self.line() {
             let mut matches = self.probe.matches(line);
             let ordinal = matches.next_ordinal(line);
@@ -119,13 +127,11 @@ impl Step {
         self.index_page = None;
     }
 
+    #[inline]
     fn touch_row(&self, parts: ReadParts<'_>) -> u8 {
-        let row = self
-            .rows_page
+        self.rows_page
             .as_ref()
-            .and_then(|(page, slot)| parts.rows_of(page).get(*slot as usize));
-        let first = |bytes: &[u8]| bytes.first().copied().unwrap_or(0);
-        row.map_or(0, |row| first(row.key) ^ row.value.map_or(0, first))
+            .map_or(0, |(page, slot)| parts.rows_of(page).touch(*slot as usize))
     }
 }
 

@@ -3,8 +3,8 @@
 //! A RowSet has a slot for each of its pages. A page that is in memory hangs in its slot, so a hit is one load: no
 //! lookup, no lock. The `clock` decides which pages go when the budget is used up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwapAny, Guard};
 use triomphe::ThinArc;
@@ -40,6 +40,8 @@ pub(crate) struct PageHeader {
     kind: PageKind,
     content_size_bytes: u32,
     rows: RowsLayout,
+    /// Whether `rows` is the usual layout of the RowSet.
+    usual: bool,
     _charge: PageCharge,
 }
 
@@ -173,6 +175,7 @@ impl PageCache {
         kind: PageKind,
         content: &[u8],
         rows: RowsLayout,
+        usual: bool,
     ) -> (Page, bool) {
         let size_bytes = page_memory_bytes(content.len());
         // Room that was made may be taken by another thread.
@@ -190,6 +193,7 @@ impl PageCache {
             kind,
             content_size_bytes: crate::codec::len_u32(content.len()),
             rows,
+            usual,
             _charge: PageCharge {
                 cache: self.clone(),
                 kind,
@@ -223,6 +227,8 @@ impl PageCache {
 pub(crate) struct PageSlots {
     slots: Box<[Slot]>,
     cache: Arc<PageCache>,
+    /// The layout of the page of rows that was read first, and of most others.
+    usual_layout: OnceLock<RowsLayout>,
     charge: Charge,
 }
 
@@ -235,6 +241,7 @@ impl PageSlots {
         Arc::new(PageSlots {
             slots: (0..slot_count).map(|_| Slot::default()).collect(),
             cache: cache.clone(),
+            usual_layout: OnceLock::new(),
             charge: cache.budget.charge(size_bytes),
         })
     }
@@ -246,20 +253,30 @@ impl PageSlots {
     /// The page in a slot, if it is in memory; counts as a use of it.
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> Option<PageGuard> {
-        let guard = self.slots.get(slot as usize)?.load();
-        let header = &guard.as_ref()?.header.header;
-        let lives = lives_max(header.kind);
-        // Written only when it changes, so that a page that all threads use stays in all their caches.
-        if header.lives.load(Ordering::Relaxed) != lives {
-            header.lives.store(lives, Ordering::Relaxed);
-        }
-        Some(PageGuard(guard))
+        let guard = self.peek(slot)?;
+        guard.mark_used();
+        Some(guard)
     }
 
-    /// The page in a slot, if it is in memory; does not count as a use.
+    /// The page in a slot, if it is in memory; does not count as a use, and does not look at the page.
+    #[inline]
     pub(crate) fn peek(&self, slot: u32) -> Option<PageGuard> {
         let guard = self.slots.get(slot as usize)?.load();
         guard.is_some().then_some(PageGuard(guard))
+    }
+
+    /// The rows of a page of this RowSet.
+    ///
+    /// Its pages mostly have one layout. Where the processor predicts that, it asks memory for the row while the page's
+    /// header, which proves it, is still on its way.
+    #[inline]
+    pub(crate) fn rows_of<'a>(&self, page: &'a PageGuard) -> RowsView<'a> {
+        match (self.usual_layout.get(), page.0.as_ref()) {
+            (Some(usual), Some(inner)) if inner.header.header.usual => {
+                RowsView::new(page.content(), *usual)
+            }
+            _ => page.unusual_rows(),
+        }
     }
 
     /// Puts a page that was read into its slot, unless memory is used up by what can't go. Of two threads that read the
@@ -271,9 +288,10 @@ impl PageSlots {
         content: &[u8],
         rows: RowsLayout,
     ) -> PageGuard {
+        let usual = kind == PageKind::Rows && *self.usual_layout.get_or_init(|| rows) == rows;
         self.cache.misses.fetch_add(1, Ordering::Relaxed);
         let clock = self.clock_of(slot);
-        let (page, fits) = self.cache.build(clock, kind, content, rows);
+        let (page, fits) = self.cache.build(clock, kind, content, rows, usual);
         let (Some(place), true) = (self.slots.get(slot as usize), fits) else {
             return PageGuard(Guard::from_inner(Some(page)));
         };
@@ -294,7 +312,7 @@ impl PageSlots {
         content: &[u8],
         rows: RowsLayout,
     ) -> PageGuard {
-        let (page, _) = self.cache.build(0, kind, content, rows);
+        let (page, _) = self.cache.build(0, kind, content, rows, false);
         PageGuard(Guard::from_inner(Some(page)))
     }
 
@@ -327,6 +345,19 @@ impl Drop for PageSlots {
 pub(crate) struct PageGuard(Guard<Option<Page>>);
 
 impl PageGuard {
+    /// Gives the page its lives back.
+    #[inline]
+    pub(crate) fn mark_used(&self) {
+        if let Some(page) = self.0.as_ref() {
+            let header = &page.header.header;
+            let lives = lives_max(header.kind);
+            // Written only when it changes, so that a page that all threads use stays in all their caches.
+            if header.lives.load(Ordering::Relaxed) != lives {
+                header.lives.store(lives, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The page's content.
     #[inline]
     pub(crate) fn content(&self) -> &[u8] {
@@ -347,24 +378,10 @@ impl PageGuard {
         RowsView::new(self.content(), layout)
     }
 
-    /// The rows of a page of rows whose layout is probably the expected one.
-    ///
-    /// Pages of one RowSet mostly have one layout. Where the processor predicts that, it asks memory for the row while
-    /// the page's own layout, which proves it, is still on its way.
-    #[inline]
-    pub(crate) fn rows_like(&self, expected: &RowsLayout) -> RowsView<'_> {
-        match self.0.as_ref() {
-            Some(page) if page.header.header.rows == *expected => {
-                RowsView::new(self.content(), *expected)
-            }
-            _ => self.rows_unlike(),
-        }
-    }
-
-    /// Apart, so that no compiler makes a choice between two addresses of the prediction.
+    /// Apart, so that no compiler makes a choice between two layouts of the prediction.
     #[cold]
     #[inline(never)]
-    fn rows_unlike(&self) -> RowsView<'_> {
+    fn unusual_rows(&self) -> RowsView<'_> {
         self.rows()
     }
 
