@@ -20,6 +20,7 @@ pub mod page;
 pub mod page_cache;
 pub mod reader;
 pub mod rows_page;
+mod rows_page_builder;
 pub mod stats;
 pub mod writer;
 
