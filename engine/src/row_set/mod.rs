@@ -7,6 +7,7 @@
 //! RowSets into one stream of the newest rows, which is what compactions and scans read.
 
 pub mod budget;
+pub mod check;
 mod clock;
 pub mod cursor;
 pub(crate) mod directory;

@@ -164,6 +164,26 @@ impl RowSet {
         Cursor::new(self.clone(), Fetch::streaming(read_size_bytes))
     }
 
+    /// Whether the index names that ordinal for a hash.
+    pub(crate) fn names(&self, hash: u64, ordinal: u32) -> Result<bool> {
+        let mut named = false;
+        self.inner.candidates(hash, |candidate| {
+            named = candidate == ordinal;
+            Ok(named)
+        })?;
+        Ok(named)
+    }
+
+    /// What `take` makes of the content of a page of the index.
+    pub(crate) fn with_index_page<T>(
+        &self,
+        number: u32,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        let page = self.inner.page(PageKind::Index, number)?;
+        Ok(take(page.content()))
+    }
+
     pub(crate) fn file(&self) -> &DeltaFile {
         &self.inner.file
     }

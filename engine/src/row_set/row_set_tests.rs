@@ -9,6 +9,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::budget::MemoryBudget;
+use super::check::check_row_set;
 use super::cursor::Cursor;
 use super::file::{DeltaFile, delta_file_path};
 use super::location::Location;
@@ -224,6 +225,7 @@ proptest! {
         let io = SimulatedIo::new(1);
         let cache = cache(limit_bytes);
         let row_sets = written(&io, &models, compression, &cache);
+        let file = DeltaFile::open(&io, &path(), DATABASE_ID, 1).unwrap();
         let models: Vec<_> = models.iter().filter(|model| !model.is_empty()).collect();
         prop_assert_eq!(row_sets.len(), models.len());
         for (row_set, model) in row_sets.iter().zip(models) {
@@ -233,6 +235,7 @@ proptest! {
             prop_assert_eq!(Some(&*meta.key_min), model.keys().next().map(Vec::as_slice));
             prop_assert_eq!(Some(&*meta.key_max), model.keys().next_back().map(Vec::as_slice));
             check(row_set, model, &probes).unwrap();
+            check_row_set(meta, &file, xxh3_64).unwrap();
         }
         drop(row_sets);
         prop_assert_eq!(cache.budget().used_bytes(), 0);
@@ -277,6 +280,23 @@ fn any_damaged_byte_is_named_or_makes_no_difference() {
         }
         assert_eq!(named, size_bytes);
         open_and_check(&io, &metas, &model).unwrap();
+    }
+}
+
+/// What the checksums can't see, the check does: an entry that counts wrong, and an index for other keys.
+#[test]
+fn a_check_sees_what_is_not_what_it_says() {
+    let io = SimulatedIo::new(1);
+    let metas = try_write(&io, &[sample()], Compression::None, true).unwrap();
+    let file = DeltaFile::open(&io, &path(), DATABASE_ID, 1).unwrap();
+    check_row_set(&metas[0], &file, xxh3_64).unwrap();
+    let error = check_row_set(&metas[0], &file, |key| !xxh3_64(key)).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    for offset in [60, 2000, io.files()[0].1 - 1] {
+        io.damage(&path(), offset, 1).unwrap();
+        let error = check_row_set(&metas[0], &file, xxh3_64).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+        io.damage(&path(), offset, 1).unwrap();
     }
 }
 
