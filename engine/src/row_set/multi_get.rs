@@ -54,6 +54,35 @@ impl RowSet {
         Ok(())
     }
 
+    /// Calls `each` with the place of a hash and an ordinal that it may have here, for all of them, in no order. Reads
+    /// pages of the index only. What it does not name is not here; what it names is, but for one in 8,000 or so.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). Some may have been named before.
+    pub fn candidates(&self, hashes: &[u64], mut each: impl FnMut(usize, u32)) -> Result<()> {
+        let parts = self.parts();
+        let mut start = 0;
+        for group in hashes.chunks(GROUP_SIZE) {
+            let mut steps: [Step; GROUP_SIZE] = Default::default();
+            for (step, hash) in steps.iter_mut().zip(group) {
+                step.probe = parts.probe(*hash);
+                step.index_page = Some(parts.index_page(step.probe)?);
+            }
+            touch(steps.iter().map(Step::touch_line));
+            for (i, (step, hash)) in (start..).zip(steps.iter_mut().zip(group)) {
+                step.look_up();
+                if step.undecided {
+                    parts.candidates(*hash, |ordinal| each(i, ordinal))?;
+                } else if let Some(ordinal) = step.ordinal {
+                    each(i, ordinal);
+                }
+            }
+            parts.count_hits(group.len() as u64);
+            start += group.len();
+        }
+        Ok(())
+    }
+
     fn get_group(
         &self,
         keys: &[HashedKey<'_>],

@@ -266,6 +266,14 @@ impl ReadParts<'_> {
         Ok((self.0.peek(PageKind::Rows, number)?, slot))
     }
 
+    /// All ordinals that a hash may have.
+    pub(crate) fn candidates(self, hash: u64, mut each: impl FnMut(u32)) -> Result<()> {
+        self.0.candidates(hash, |ordinal| {
+            each(ordinal);
+            Ok(false)
+        })
+    }
+
     /// The rows of a page of rows.
     #[inline]
     pub(crate) fn rows_of(self, page: &PageGuard) -> RowsView<'_> {
