@@ -32,17 +32,31 @@ const ROOM_TRIES: usize = 4;
 #[repr(C, align(64))]
 pub(crate) struct CacheLine(Line);
 
-/// What is known of a page in memory besides its content.
+/// What is known of a page in memory besides its content. It fits into one line of memory.
 #[derive(Debug)]
 pub(crate) struct PageHeader {
-    /// How often the clock still passes the page over.
-    lives: AtomicU8,
-    kind: PageKind,
+    cache: Arc<PageCache>,
+    /// The page's share of the budget.
+    size_bytes: u32,
     content_size_bytes: u32,
     rows: RowsLayout,
     /// Whether `rows` is the usual layout of the RowSet.
     usual: bool,
-    _charge: PageCharge,
+    kind: PageKind,
+    /// How often the clock still passes the page over.
+    lives: AtomicU8,
+}
+
+const _: () = assert!(size_of::<PageHeader>() <= LINE_SIZE_BYTES - size_of::<usize>());
+
+impl Drop for PageHeader {
+    fn drop(&mut self) {
+        let size_bytes = self.size_bytes.into();
+        self.cache
+            .bytes_of(self.kind)
+            .fetch_sub(size_bytes, Ordering::Relaxed);
+        self.cache.budget.give_back(size_bytes);
+    }
 }
 
 /// A page in memory: one allocation for header and content.
@@ -51,28 +65,11 @@ pub(crate) type Page = ThinArc<PageHeader, CacheLine>;
 /// The place of a page that may be in memory.
 pub(crate) type Slot = ArcSwapAny<Option<Page>>;
 
-/// Bytes of memory that a page with that content takes: reference count and header, the content in whole lines, and its
-/// entry in a clock.
-fn page_memory_bytes(content_size_bytes: usize) -> u64 {
-    let header = (8 + size_of::<PageHeader>() + 8).next_multiple_of(LINE_SIZE_BYTES);
-    let align = LINE_SIZE_BYTES;
-    (align + header + content_size_bytes.next_multiple_of(align) + Clock::ENTRY_SIZE_BYTES) as u64
-}
-
-/// A page's share of the budget.
-#[derive(Debug)]
-struct PageCharge {
-    cache: Arc<PageCache>,
-    kind: PageKind,
-    charge: Charge,
-}
-
-impl Drop for PageCharge {
-    fn drop(&mut self) {
-        self.cache
-            .bytes_of(self.kind)
-            .fetch_sub(self.charge.size_bytes(), Ordering::Relaxed);
-    }
+/// Bytes of memory that a page with that content takes: a line for the reference count, one for the header, the content
+/// in whole lines, and its entry in a clock.
+fn page_memory_bytes(content_size_bytes: usize) -> u32 {
+    let content = content_size_bytes.next_multiple_of(LINE_SIZE_BYTES);
+    crate::codec::len_u32(2 * LINE_SIZE_BYTES + content + Clock::ENTRY_SIZE_BYTES)
 }
 
 /// How often the clock passes a page over that was used since.
@@ -178,27 +175,26 @@ impl PageCache {
         usual: bool,
     ) -> (Page, bool) {
         let size_bytes = page_memory_bytes(content.len());
+        let budget = &self.budget;
         // Room that was made may be taken by another thread.
-        let room = self.budget.try_charge(size_bytes).or_else(|| {
-            (0..ROOM_TRIES)
-                .take_while(|_| self.make_room_from(clock, size_bytes))
-                .find_map(|_| self.budget.try_charge(size_bytes))
-        });
-        let fits = room.is_some();
-        let charge = room.unwrap_or_else(|| self.budget.charge(size_bytes));
-        self.bytes_of(kind).fetch_add(size_bytes, Ordering::Relaxed);
+        let fits = budget.try_take(size_bytes.into())
+            || (0..ROOM_TRIES).any(|_| {
+                self.make_room_from(clock, size_bytes.into()) && budget.try_take(size_bytes.into())
+            });
+        if !fits {
+            budget.take(size_bytes.into());
+        }
+        self.bytes_of(kind)
+            .fetch_add(size_bytes.into(), Ordering::Relaxed);
         let header = PageHeader {
-            // Rows that are read once, as by a scan, go first.
-            lives: AtomicU8::new(lives_max(kind) - 1),
-            kind,
+            cache: self.clone(),
+            size_bytes,
             content_size_bytes: crate::codec::len_u32(content.len()),
             rows,
             usual,
-            _charge: PageCharge {
-                cache: self.clone(),
-                kind,
-                charge,
-            },
+            kind,
+            // Rows that are read once, as by a scan, go first.
+            lives: AtomicU8::new(lives_max(kind) - 1),
         };
         let lines = content.chunks(LINE_SIZE_BYTES).map(|chunk| {
             let mut line = [0; LINE_SIZE_BYTES];
