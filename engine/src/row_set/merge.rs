@@ -18,6 +18,9 @@ use super::writer::DeltaFileWriter;
 
 /// Rows in key order, each key once.
 pub trait SortedRows {
+    /// Whether they come from the last key to the first.
+    const DESCENDING: bool = false;
+
     /// The row it is at; `None` behind the last.
     fn row(&self) -> Option<RowRef<'_>>;
 
@@ -57,6 +60,28 @@ impl SortedRows for Cursor {
     }
 }
 
+/// A cursor that goes from the last row to the first.
+#[derive(Debug)]
+pub struct Backward(pub Cursor);
+
+impl SortedRows for Backward {
+    const DESCENDING: bool = true;
+
+    #[inline]
+    fn row(&self) -> Option<RowRef<'_>> {
+        self.0.row()
+    }
+
+    #[inline]
+    fn advance(&mut self) -> Result<()> {
+        self.0.retreat()
+    }
+
+    fn location(&self) -> Result<Option<Location>> {
+        SortedRows::location(&self.0)
+    }
+}
+
 /// What a [`Merge`] reads.
 #[derive(Debug)]
 pub struct MergeInput<S> {
@@ -89,12 +114,12 @@ pub struct MergedRow<'a> {
 /// An input in a match.
 #[derive(Clone, Copy, Debug)]
 struct Contender {
-    /// The first eight bytes of its key, big-endian; all ones at its end.
+    /// Of its key, by which most matches are decided; all ones at its end.
     prefix: u64,
     input: usize,
 }
 
-/// The newest rows of several inputs, in key order.
+/// The newest rows of several inputs, in their order.
 #[derive(Debug)]
 pub struct Merge<S> {
     inputs: Vec<Input<S>>,
@@ -323,6 +348,7 @@ impl<S: SortedRows> Merge<S> {
     fn beats_by_key(&mut self, a: usize, b: usize) -> bool {
         let key = |input: usize| Some(self.inputs.get(input)?.rows.row()?.key);
         let order = match (key(a), key(b)) {
+            (Some(a), Some(b)) if S::DESCENDING => b.cmp(a),
             (Some(a), Some(b)) => a.cmp(b),
             (Some(_), None) => return true,
             (None, _) => return false,
@@ -340,19 +366,25 @@ impl Contender {
     #[inline]
     fn of<S: SortedRows>(input: usize, from: &Input<S>) -> Self {
         let prefix = match from.rows.row() {
-            Some(row) => match row.key.first_chunk::<8>() {
-                Some(first) => u64::from_be_bytes(*first),
-                None => row
-                    .key
-                    .iter()
-                    .zip([56, 48, 40, 32, 24, 16, 8])
-                    .fold(0, |prefix, (byte, shift)| {
-                        prefix | u64::from(*byte) << shift
-                    }),
-            },
+            Some(row) if S::DESCENDING => !first_bytes(row.key),
+            Some(row) => first_bytes(row.key),
             None => u64::MAX,
         };
         Contender { prefix, input }
+    }
+}
+
+/// The first eight bytes as a number that sorts as they do, with zeros behind a shorter key.
+#[inline]
+fn first_bytes(key: &[u8]) -> u64 {
+    match key.first_chunk::<8>() {
+        Some(first) => u64::from_be_bytes(*first),
+        None => key
+            .iter()
+            .zip([56, 48, 40, 32, 24, 16, 8])
+            .fold(0, |prefix, (byte, shift)| {
+                prefix | u64::from(*byte) << shift
+            }),
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::file::{DeltaFile, delta_file_path};
-use super::merge::{Merge, MergeInput, SortedRows, Tombstones, write_merged};
+use super::merge::{Backward, Merge, MergeInput, SortedRows, Tombstones, write_merged};
 use super::meta::RowSetHead;
 use super::page::Compression;
 use super::reader::RowSet;
@@ -18,10 +18,12 @@ use super::writer::{DeltaFileOptions, DeltaFileWriter};
 use crate::error::Result;
 use crate::io::SimulatedIo;
 
-/// Rows in memory.
-struct Rows(Vec<(Vec<u8>, Option<Vec<u8>>)>, usize);
+/// Rows in memory, in either order.
+struct Rows<const DESCENDING: bool>(Vec<(Vec<u8>, Option<Vec<u8>>)>, usize);
 
-impl SortedRows for Rows {
+impl<const DESCENDING: bool> SortedRows for Rows<DESCENDING> {
+    const DESCENDING: bool = DESCENDING;
+
     fn row(&self) -> Option<RowRef<'_>> {
         self.0.get(self.1).map(|(key, value)| RowRef {
             key,
@@ -68,7 +70,12 @@ fn merged<S: SortedRows>(inputs: Vec<MergeInput<S>>, tombstones: Tombstones) -> 
         let at = (merged.row.key.to_vec(), merged.band);
         if let Some((key, band)) = &last {
             // Keys in order; of one key, newer bands first.
-            assert!((key, u32::MAX - band) < (&at.0, u32::MAX - at.1));
+            let (before, after) = if S::DESCENDING {
+                (&at.0, key)
+            } else {
+                (key, &at.0)
+            };
+            assert!(before < after || (before == after && at.1 < *band));
         }
         let value = merged.row.value.map(<[u8]>::to_vec);
         rows.insert(at.clone(), (value, merged.input));
@@ -102,7 +109,12 @@ proptest! {
         for tombstones in [Tombstones::Keep, Tombstones::Drop] {
             let rows = inputs
                 .iter()
-                .map(|(band, model)| MergeInput { rows: Rows(model.clone().into_iter().collect(), 0), band: *band })
+                .map(|(band, model)| MergeInput { rows: Rows::<false>(model.clone().into_iter().collect(), 0), band: *band })
+                .collect();
+            prop_assert_eq!(merged(rows, tombstones), expected(&inputs, tombstones));
+            let rows = inputs
+                .iter()
+                .map(|(band, model)| MergeInput { rows: Rows::<true>(model.clone().into_iter().rev().collect(), 0), band: *band })
                 .collect();
             prop_assert_eq!(merged(rows, tombstones), expected(&inputs, tombstones));
         }
@@ -126,6 +138,17 @@ proptest! {
                 MergeInput { rows, band: 0 }
             })
             .collect();
+        let backward = row_sets
+            .iter()
+            .map(|row_set| {
+                let mut rows = Backward(row_set.cursor());
+                rows.0.seek_last().unwrap();
+                MergeInput { rows, band: 0 }
+            })
+            .collect();
+        let bands: Vec<_> = models.iter().filter(|model| !model.is_empty()).map(|model| (0, model.clone())).collect();
+        prop_assert_eq!(merged(backward, Tombstones::Drop), expected(&bands, Tombstones::Drop));
+
         let child_of = |hash: u64| (hash >> 62) as usize;
         let mut writers: Vec<_> = (0..4u64)
             .map(|child| {

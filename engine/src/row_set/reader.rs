@@ -1,6 +1,6 @@
 //! A RowSet that is open to read.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader};
 use crate::error::{Error, Result};
@@ -28,8 +28,6 @@ struct Inner {
     slots: Arc<PageSlots>,
     /// The first slot and the number of slots of rows, index, directory, locations and footer.
     slot_ranges: [(u32, u32); PageKind::ALL.len()],
-    /// The layout of the page of rows that was loaded first, and of most others.
-    usual_layout: OnceLock<RowsLayout>,
 }
 
 /// A row that [`RowSet::get`] found. It holds the page that the row lies in.
@@ -110,7 +108,6 @@ impl RowSet {
                 file,
                 slots,
                 slot_ranges,
-                usual_layout: OnceLock::new(),
             }),
         })
     }
@@ -165,6 +162,26 @@ impl RowSet {
     /// A cursor that reads ahead by about that many bytes and leaves the cache as it is: for scans and compactions.
     pub fn stream(&self, read_size_bytes: usize) -> Cursor {
         Cursor::new(self.clone(), Fetch::streaming(read_size_bytes))
+    }
+
+    /// Whether the index names that ordinal for a hash.
+    pub(crate) fn names(&self, hash: u64, ordinal: u32) -> Result<bool> {
+        let mut named = false;
+        self.inner.candidates(hash, |candidate| {
+            named = candidate == ordinal;
+            Ok(named)
+        })?;
+        Ok(named)
+    }
+
+    /// What `take` makes of the content of a page of the index.
+    pub(crate) fn with_index_page<T>(
+        &self,
+        number: u32,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        let page = self.inner.page(PageKind::Index, number)?;
+        Ok(take(page.content()))
     }
 
     pub(crate) fn file(&self) -> &DeltaFile {
@@ -235,23 +252,32 @@ impl ReadParts<'_> {
         Probe::new(hash, self.0.meta.index_shape.home_line_count)
     }
 
-    /// The page of the index that holds the line of a probe.
+    /// The page of the index that holds the line of a probe, not yet marked as used.
     #[inline]
     pub(crate) fn index_page(self, probe: Probe) -> Result<PageGuard> {
         self.0
-            .page(PageKind::Index, probe.line / LINES_PER_PAGE as u32)
+            .peek(PageKind::Index, probe.line / LINES_PER_PAGE as u32)
     }
 
-    /// The page of rows that holds an ordinal, and the slot in it, which may be beyond the page's rows.
+    /// The page of rows that holds an ordinal, and the slot in it, which may be beyond the page's rows. The page is not yet marked as used.
     #[inline]
     pub(crate) fn rows_page_unchecked(self, ordinal: u32) -> Result<(PageGuard, u32)> {
-        self.0.page_and_slot(ordinal)
+        let (number, slot) = self.0.page_and_slot(ordinal);
+        Ok((self.0.peek(PageKind::Rows, number)?, slot))
+    }
+
+    /// All ordinals that a hash may have.
+    pub(crate) fn candidates(self, hash: u64, mut each: impl FnMut(u32)) -> Result<()> {
+        self.0.candidates(hash, |ordinal| {
+            each(ordinal);
+            Ok(false)
+        })
     }
 
     /// The rows of a page of rows.
     #[inline]
     pub(crate) fn rows_of(self, page: &PageGuard) -> RowsView<'_> {
-        self.0.rows_of(page)
+        self.0.slots.rows_of(page)
     }
 
     pub(crate) fn count_hits(self, hits: u64) {
@@ -264,7 +290,7 @@ impl Inner {
         let mut found = None;
         self.candidates(hash, |ordinal| {
             let (page, slot) = self.rows_page_of(ordinal)?;
-            if self.rows_of(&page).key(slot as usize) == key {
+            if self.slots.rows_of(&page).key(slot as usize) == key {
                 found = Some(FoundRow {
                     page,
                     slot,
@@ -309,27 +335,19 @@ impl Inner {
     }
 
     #[inline]
-    fn page_and_slot(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
+    fn page_and_slot(&self, ordinal: u32) -> (u32, u32) {
         let bits = self.meta.rows_per_page_log2;
-        let (number, slot) = (ordinal >> bits, ordinal & ((1 << bits) - 1));
-        Ok((self.page(PageKind::Rows, number)?, slot))
+        (ordinal >> bits, ordinal & ((1 << bits) - 1))
     }
 
     #[inline]
     fn rows_page_of(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
-        let (page, slot) = self.page_and_slot(ordinal)?;
-        if slot as usize >= self.rows_of(&page).row_count() {
+        let (number, slot) = self.page_and_slot(ordinal);
+        let page = self.page(PageKind::Rows, number)?;
+        if slot as usize >= self.slots.rows_of(&page).row_count() {
             return Err(self.corrupt_index("the index names a row that does not exist"));
         }
         Ok((page, slot))
-    }
-
-    #[inline]
-    fn rows_of<'a>(&self, page: &'a PageGuard) -> RowsView<'a> {
-        match self.usual_layout.get() {
-            Some(layout) => page.rows_like(layout),
-            None => page.rows(),
-        }
     }
 
     fn corrupt_index(&self, reason: &str) -> Error {
@@ -341,6 +359,16 @@ impl Inner {
     fn page(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
         let slot = self.slot_of(kind, number);
         match slot.and_then(|slot| self.slots.get(slot)) {
+            Some(page) => Ok(page),
+            None => self.load(kind, number),
+        }
+    }
+
+    /// A page that is not yet marked as used, and not looked at if it is in memory.
+    #[inline]
+    fn peek(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
+        let slot = self.slot_of(kind, number);
+        match slot.and_then(|slot| self.slots.peek(slot)) {
             Some(page) => Ok(page),
             None => self.load(kind, number),
         }
@@ -382,10 +410,8 @@ impl Inner {
         };
         self.file.read_page(place, stored_size_bytes, |content| {
             let layout = decode_content(kind, content)?;
-            match kind {
-                PageKind::Rows => drop(self.usual_layout.get_or_init(|| layout)),
-                PageKind::Footer => self.check_footer(content)?,
-                _ => {}
+            if kind == PageKind::Footer {
+                self.check_footer(content)?;
             }
             Ok(self.slots.insert(slot, kind, content, layout))
         })
