@@ -51,7 +51,12 @@ pub(crate) fn check_value(value: &[u8]) -> Option<(u64, u64)> {
     if value.len() != VALUE_SIZE_BYTES {
         return None;
     }
-    let word = |at: usize| value.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    let word = |at: usize| {
+        value
+            .get(at..at + 8)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u64::from_le_bytes)
+    };
     let (id, version) = (word(0)?, word(8)?);
     (word(VALUE_SIZE_BYTES - 8)? == check_word(id, version)).then_some((id, version))
 }
@@ -78,7 +83,11 @@ pub(crate) fn check_sum_of(row_count: u64, version: u64) -> u64 {
 
 /// Ends a step with an error unless what was read is right.
 pub(crate) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<()> {
-    if holds { Ok(()) } else { Err(format!("wrong answer: {}", what()).into()) }
+    if holds {
+        Ok(())
+    } else {
+        Err(format!("wrong answer: {}", what()).into())
+    }
 }
 
 /// A stream of pseudo-random numbers: SplitMix64.
@@ -126,7 +135,9 @@ pub(crate) fn shuffled(count: u64, seed: u64) -> Vec<u32> {
 /// Which rows reads and updates pick.
 #[derive(Clone, Debug)]
 pub(crate) enum Picks {
-    Uniform { row_count: u64 },
+    Uniform {
+        row_count: u64,
+    },
     /// YCSB's scrambled Zipfian: few rows get most operations, and they lie anywhere in key order.
     Zipf(Zipf),
 }
@@ -206,7 +217,11 @@ mod tests {
         let mut counts = vec![0u32; 1000];
         (0..100_000).for_each(|_| counts[zipf.rank(&mut rng) as usize] += 1);
         let expected = 100_000.0 / zipf.zeta_n;
-        assert!((f64::from(counts[0]) - expected).abs() < expected * 0.1, "{} {expected}", counts[0]);
+        assert!(
+            (f64::from(counts[0]) - expected).abs() < expected * 0.1,
+            "{} {expected}",
+            counts[0]
+        );
         assert!(counts[0] > counts[1] && counts[1] > counts[20] && counts[20] > counts[900]);
     }
 

@@ -34,7 +34,11 @@ pub(crate) trait Kv: Sized + Sync {
     /// Writes and deletes rows in one transaction.
     ///
     /// A `Buffered` one may be readable later than on return, but is after [`sync`](Self::sync).
-    fn write(&self, durability: Durability, fill: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<()>;
+    fn write(
+        &self,
+        durability: Durability,
+        fill: impl FnOnce(&mut dyn Sink) -> Result<()>,
+    ) -> Result<()>;
 
     /// Makes everything durable that was written.
     fn sync(&self) -> Result<()>;

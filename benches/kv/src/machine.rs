@@ -31,17 +31,32 @@ pub(crate) struct Machine {
 }
 
 /// Crates in the lock file that are engines.
-const ENGINE_CRATES: [&str; 7] = ["fjall", "heed", "lmdb-master-sys", "moonshine-engine", "redb", "librocksdb-sys", "sled"];
+const ENGINE_CRATES: [&str; 7] = [
+    "fjall",
+    "heed",
+    "lmdb-master-sys",
+    "moonshine-engine",
+    "redb",
+    "librocksdb-sys",
+    "sled",
+];
 
 pub(crate) fn machine(folder: &Path) -> Result<Machine> {
     let uname = rustix::system::uname();
     let cpu_info = std::fs::read_to_string("/proc/cpuinfo")?;
-    let cpu = cpu_info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cpu = cpu_info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or_default();
     Ok(Machine {
         cpu: cpu.trim_start_matches([' ', '\t', ':']).to_owned(),
         cores: std::thread::available_parallelism()?.get(),
         memory_mib: number_in("/proc/meminfo", "MemTotal:")? / 1024,
-        kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
+        kernel: format!(
+            "{} {}",
+            uname.sysname().to_string_lossy(),
+            uname.release().to_string_lossy()
+        ),
         file_system: file_system(folder)?,
         load_before: load()?,
         load_after: String::new(),
@@ -53,18 +68,26 @@ pub(crate) fn machine(folder: &Path) -> Result<Machine> {
 
 pub(crate) fn load() -> Result<String> {
     let text = std::fs::read_to_string("/proc/loadavg")?;
-    Ok(text.split_whitespace().take(3).collect::<Vec<_>>().join(" "))
+    Ok(text
+        .split_whitespace()
+        .take(3)
+        .collect::<Vec<_>>()
+        .join(" "))
 }
 
 /// The type of the file system that a folder is on: the mount whose path is the longest start of the folder's.
 fn file_system(folder: &Path) -> Result<String> {
     let folder = folder.canonicalize()?;
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-    let fields = mounts.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mount = fields.filter(|fields| fields.get(1).is_some_and(|at| folder.starts_with(at))).max_by_key(|fields| {
-        fields.get(1).map_or(0, |at| at.len())
-    });
-    Ok(mount.and_then(|fields| fields.get(2).map(|kind| (*kind).to_owned())).unwrap_or_default())
+    let fields = mounts
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mount = fields
+        .filter(|fields| fields.get(1).is_some_and(|at| folder.starts_with(at)))
+        .max_by_key(|fields| fields.get(1).map_or(0, |at| at.len()));
+    Ok(mount
+        .and_then(|fields| fields.get(2).map(|kind| (*kind).to_owned()))
+        .unwrap_or_default())
 }
 
 /// How many appends of a size this folder's disk makes durable in a second.
@@ -88,7 +111,8 @@ fn engine_versions() -> Vec<String> {
     let mut lines = include_str!("../Cargo.lock").lines();
     while let Some(line) = lines.next() {
         let field = |line: &str, label: &str| {
-            line.strip_prefix(label).map(|value| value.trim_matches(['"', ' ']).to_owned())
+            line.strip_prefix(label)
+                .map(|value| value.trim_matches(['"', ' ']).to_owned())
         };
         if let Some(name) = field(line, "name = ")
             && ENGINE_CRATES.contains(&name.as_str())

@@ -65,7 +65,12 @@ struct Cli {
 enum Command {
     /// One step of one engine, in this process: what the runner starts
     #[command(hide = true)]
-    Step { engine: Engine, step: Step, folder: PathBuf, sizes: String },
+    Step {
+        engine: Engine,
+        step: Step,
+        folder: PathBuf,
+        sizes: String,
+    },
     /// Makes tables and plots from a result file again
     Report {
         /// The JSON file of a run
@@ -124,19 +129,37 @@ impl RunArguments {
         let (row_count, cache_mib, memtable_mib, rounds, phase_s) = if self.quick {
             (QUICK_ROWS, QUICK_CACHE_MIB, QUICK_MEMTABLE_MIB, 1, 1)
         } else {
-            (self.rows, self.cache_mib, self.memtable_mib, self.rounds, self.phase_s)
+            (
+                self.rows,
+                self.cache_mib,
+                self.memtable_mib,
+                self.rounds,
+                self.phase_s,
+            )
         };
         if row_count < BATCH_ROWS_MIN || row_count > u64::from(u32::MAX) {
             return Err(format!("--rows must be from {BATCH_ROWS_MIN} to {}", u32::MAX).into());
         }
-        let memory = Memory { cache_bytes: cache_mib << 20, memtable_bytes: memtable_mib << 20 };
+        let memory = Memory {
+            cache_bytes: cache_mib << 20,
+            memtable_bytes: memtable_mib << 20,
+        };
         let sizes = Sizes {
             row_count,
             op_count: row_count,
-            larger_row_count: self.larger_rows.unwrap_or((4 * memory.total_bytes()).div_ceil(data::ROW_SIZE_BYTES)),
-            redb_bench_row_count: if self.quick { QUICK_ROWS } else { self.redb_bench_rows },
+            larger_row_count: self
+                .larger_rows
+                .unwrap_or((4 * memory.total_bytes()).div_ceil(data::ROW_SIZE_BYTES)),
+            redb_bench_row_count: if self.quick {
+                QUICK_ROWS
+            } else {
+                self.redb_bench_rows
+            },
             memory,
-            redb_bench_memory: Memory { cache_bytes: 4 << 30, memtable_bytes: 64 << 20 },
+            redb_bench_memory: Memory {
+                cache_bytes: 4 << 30,
+                memtable_bytes: 64 << 20,
+            },
             threads: std::thread::available_parallelism()?.get(),
             phase_limit: Duration::from_secs(phase_s),
             durable_phase: Duration::from_millis(if self.quick { 500 } else { 4000 }),
@@ -159,7 +182,12 @@ const BATCH_ROWS_MIN: u64 = 50_000;
 fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Step { engine, step, folder, sizes }) => {
+        Some(Command::Step {
+            engine,
+            step,
+            folder,
+            sizes,
+        }) => {
             let records = workloads::run(engine, step, &folder, serde_json::from_str(&sizes)?)?;
             println!("{}", serde_json::to_string(&records)?);
             Ok(())
@@ -172,7 +200,10 @@ fn main() -> Result<()> {
             let output = cli.run.output.clone();
             let plan = cli.run.plan()?;
             // A folder of our own within, as it is deleted in the end.
-            let plan = Plan { folder: plan.folder.join(format!("run-{}", std::process::id())), ..plan };
+            let plan = Plan {
+                folder: plan.folder.join(format!("run-{}", std::process::id())),
+                ..plan
+            };
             std::fs::create_dir_all(&plan.folder)?;
             let mut machine = machine::machine(&plan.folder)?;
             let outcome = runner::run(&plan)?;

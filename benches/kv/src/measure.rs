@@ -58,33 +58,46 @@ pub(crate) struct Usage {
 
 impl Usage {
     pub(crate) fn now() -> Result<Self> {
-        Ok(Usage { at: Instant::now(), cpu: cpu_time(), written_bytes: number_in("/proc/self/io", "write_bytes:")? })
+        Ok(Usage {
+            at: Instant::now(),
+            cpu: cpu_time(),
+            written_bytes: number_in("/proc/self/io", "write_bytes:")?,
+        })
     }
 
     /// What `ops` operations cost since then.
     pub(crate) fn since(self, ops: u64) -> Result<Rate> {
-        let now = Usage::now()?;
-        Ok(Rate {
+        Ok(self.until(Usage::now()?, ops))
+    }
+
+    /// What `ops` operations cost between the two.
+    pub(crate) fn until(self, end: Usage, ops: u64) -> Rate {
+        Rate {
             ops,
-            wall_s: (now.at - self.at).as_secs_f64(),
-            cpu_s: (now.cpu - self.cpu).as_secs_f64(),
-            written_bytes: now.written_bytes - self.written_bytes,
+            wall_s: (end.at - self.at).as_secs_f64(),
+            cpu_s: (end.cpu - self.cpu).as_secs_f64(),
+            written_bytes: end.written_bytes - self.written_bytes,
             planned_ops: ops,
-        })
+        }
     }
 }
 
 /// User and system time of all threads, ended ones included: what `getrusage` tells, to the nanosecond.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
 
 /// The number behind a label in one of the kernel's text files.
 pub(crate) fn number_in(path: &str, label: &str) -> Result<u64> {
     let text = std::fs::read_to_string(path)?;
     let line = text.lines().find_map(|line| line.strip_prefix(label));
-    let number = line.and_then(|rest| rest.split_whitespace().next()).ok_or_else(|| format!("{path} has no {label}"))?;
+    let number = line
+        .and_then(|rest| rest.split_whitespace().next())
+        .ok_or_else(|| format!("{path} has no {label}"))?;
     Ok(number.parse()?)
 }
 
@@ -105,27 +118,35 @@ pub(crate) fn disk_bytes(folder: &Path) -> Result<u64> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error.into()),
         };
-        bytes += if metadata.is_dir() { disk_bytes(&entry.path())? } else { metadata.blocks() * 512 };
+        bytes += if metadata.is_dir() {
+            disk_bytes(&entry.path())?
+        } else {
+            metadata.blocks() * 512
+        };
     }
     Ok(bytes)
 }
 
 /// How long background threads must do nothing before the process counts as idle.
-const IDLE_WINDOW: Duration = Duration::from_millis(200);
+const IDLE_WINDOW: Duration = Duration::from_millis(300);
+const IDLE_POLL: Duration = Duration::from_millis(10);
+/// CPU time between two polls that is no work: the poll itself and timers of idle threads.
+const IDLE_CPU_MAX: Duration = Duration::from_micros(500);
 
-/// Waits until this process uses no CPU: whatever the engine still had to do is done.
-pub(crate) fn wait_until_idle(limit: Duration) {
+/// Waits until this process uses no CPU: whatever the engine still had to do is done. Returns when that was.
+pub(crate) fn wait_until_idle(limit: Duration) -> Result<Usage> {
     let end = Instant::now() + limit;
-    let mut before = cpu_time();
-    while Instant::now() < end {
-        std::thread::sleep(IDLE_WINDOW);
+    let mut idle_since = Usage::now()?;
+    let mut before = idle_since.cpu;
+    while idle_since.at.elapsed() < IDLE_WINDOW && Instant::now() < end {
+        std::thread::sleep(IDLE_POLL);
         let now = cpu_time();
-        // Timers of idle threads take less than 1 % of a core.
-        if now - before < IDLE_WINDOW / 100 {
-            return;
+        if now - before > IDLE_CPU_MAX {
+            idle_since = Usage::now()?;
         }
         before = now;
     }
+    Ok(idle_since)
 }
 
 /// When to stop, for work whose length depends on the engine.
@@ -164,26 +185,33 @@ pub(crate) fn run<P>(
     prepare: impl Fn(u64) -> P + Sync,
     work: impl Fn(P, Deadline) -> Result<Done> + Sync,
 ) -> Result<Rate> {
-    let ready = Barrier::new(threads + 1);
+    // Two barriers, so that no thread is at work before the clock has started.
+    let (ready, start) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
     std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads as u64)
             .map(|thread| {
-                let (ready, prepare, work) = (&ready, &prepare, &work);
+                let (ready, start, prepare, work) = (&ready, &start, &prepare, &work);
                 scope.spawn(move || {
                     let prepared = prepare(thread);
                     ready.wait();
+                    start.wait();
                     work(prepared, Deadline(Instant::now() + limit))
                 })
             })
             .collect();
         ready.wait();
-        let before = Usage::now()?;
+        let before = Usage::now();
+        start.wait();
+        let before = before?;
         let (mut ops, mut planned_ops) = (0, 0);
         for handle in handles {
             let done = handle.join().map_err(|_| "a thread ended in a panic")??;
             ops += done.ops;
             planned_ops += done.planned_ops;
         }
-        Ok(Rate { planned_ops, ..before.since(ops)? })
+        Ok(Rate {
+            planned_ops,
+            ..before.since(ops)?
+        })
     })
 }

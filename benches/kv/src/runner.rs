@@ -44,7 +44,10 @@ impl Workload {
     }
 
     fn starts_loaded(self) -> bool {
-        !matches!(self, Workload::Load | Workload::Larger | Workload::RedbBench)
+        !matches!(
+            self,
+            Workload::Load | Workload::Larger | Workload::RedbBench
+        )
     }
 
     /// Whether it leaves the loaded database as it was, so that it needs no copy.
@@ -95,8 +98,15 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
             let first = round as usize % engines.len().max(1);
             engines.rotate_left(first);
             for engine in engines {
-                let mut turn = Turn { plan, round, engine, outcome: &mut outcome };
-                if workload == Workload::Load || (workload.starts_loaded() && !loaded.contains_key(&engine)) {
+                let mut turn = Turn {
+                    plan,
+                    round,
+                    engine,
+                    outcome: &mut outcome,
+                };
+                if workload == Workload::Load
+                    || (workload.starts_loaded() && !loaded.contains_key(&engine))
+                {
                     loaded.insert(engine, turn.load()?);
                 }
                 if workload != Workload::Load {
@@ -121,7 +131,9 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn folder(&self, name: &str) -> PathBuf {
-        self.plan.folder.join(format!("{}-{name}", self.engine.name()))
+        self.plan
+            .folder
+            .join(format!("{}-{name}", self.engine.name()))
     }
 
     /// Makes the database that others start from; `None` if the engine failed.
@@ -164,25 +176,52 @@ impl Turn<'_> {
 
     /// Runs one step; returns whether it came to its end.
     fn step(&mut self, step: Step, folder: &Path) -> Result<bool> {
-        eprint!("round {}, {}, {}: ", self.round + 1, section(step), self.engine.name());
+        eprint!(
+            "round {}, {}, {}: ",
+            self.round + 1,
+            section(step),
+            self.engine.name()
+        );
         // The writeback of one engine's files is not the next one's business.
         rustix::fs::sync();
         let started = Instant::now();
         let child = start_child(self.engine, step, folder, &self.plan.sizes)?;
         let ended = watch(child, step, folder, self.plan.step_limit)?;
-        eprintln!("{:.1} s{}", started.elapsed().as_secs_f64(), if ended.reason.is_some() { ", FAILED" } else { "" });
+        eprintln!(
+            "{:.1} s{}",
+            started.elapsed().as_secs_f64(),
+            if ended.reason.is_some() {
+                ", FAILED"
+            } else {
+                ""
+            }
+        );
         let mut records = ended.records;
         if step != Step::Crash && ended.reason.is_none() {
             records.push(Record {
                 section: "peak memory".into(),
                 row: format!("{}, without mapped files", section(step)),
-                measured: Measured::Figure { value: mib(ended.peak_anonymous_bytes), unit: "MiB".into() },
+                measured: Measured::Figure {
+                    value: mib(ended.peak_anonymous_bytes),
+                    unit: "MiB".into(),
+                },
             });
         }
         let (round, engine) = (self.round, self.engine);
-        self.outcome.samples.extend(records.into_iter().map(|record| Sample { round, engine, record }));
+        self.outcome
+            .samples
+            .extend(records.into_iter().map(|record| Sample {
+                round,
+                engine,
+                record,
+            }));
         if let Some(reason) = &ended.reason {
-            let failure = Failure { round, engine, section: section(step).into(), reason: reason.clone() };
+            let failure = Failure {
+                round,
+                engine,
+                section: section(step).into(),
+                reason: reason.clone(),
+            };
             eprintln!("  {reason}");
             self.outcome.failures.push(failure);
         }
@@ -240,17 +279,28 @@ fn watch(mut child: Child, step: Step, folder: &Path, limit: Duration) -> Result
         Some(failure_reason(status, folder))
     };
     let records = std::fs::read_to_string(folder.with_extension("records"))?;
-    let records = if reason.is_none() && !records.is_empty() { serde_json::from_str(&records)? } else { Vec::new() };
+    let records = if reason.is_none() && !records.is_empty() {
+        serde_json::from_str(&records)?
+    } else {
+        Vec::new()
+    };
     std::fs::remove_file(folder.with_extension("records"))?;
     std::fs::remove_file(folder.with_extension("log"))?;
-    Ok(Ended { records, reason, peak_anonymous_bytes })
+    Ok(Ended {
+        records,
+        reason,
+        peak_anonymous_bytes,
+    })
 }
 
 /// The last thing that a child said, and how it ended.
 fn failure_reason(status: ExitStatus, folder: &Path) -> String {
     let log = std::fs::read_to_string(folder.with_extension("log")).unwrap_or_default();
     let told = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
-    format!("{status}: {}", log.lines().rfind(told).unwrap_or("it said nothing"))
+    format!(
+        "{status}: {}",
+        log.lines().rfind(told).unwrap_or("it said nothing")
+    )
 }
 
 fn remove_folder(folder: &Path) -> Result<()> {

@@ -76,7 +76,9 @@ pub(crate) fn fjall(folder: &std::path::Path, memory: Memory) -> Result<fjall::D
 pub(crate) fn fjall_keyspace(memory: Memory) -> fjall::KeyspaceCreateOptions {
     fjall::KeyspaceCreateOptions::default()
         .max_memtable_size(memory.memtable_bytes)
-        .data_block_compression_policy(fjall::config::CompressionPolicy::all(fjall::CompressionType::None))
+        .data_block_compression_policy(fjall::config::CompressionPolicy::all(
+            fjall::CompressionType::None,
+        ))
 }
 
 /// redb: one cache for pages read and written, so it gets the whole budget. It has no background threads.

@@ -29,8 +29,15 @@ impl Kv for Fjall {
         Ok(())
     }
 
-    fn write(&self, durability: Durability, fill: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<()> {
-        let mut sink = FjallSink { kv: self, batch: self.db.batch() };
+    fn write(
+        &self,
+        durability: Durability,
+        fill: impl FnOnce(&mut dyn Sink) -> Result<()>,
+    ) -> Result<()> {
+        let mut sink = FjallSink {
+            kv: self,
+            batch: self.db.batch(),
+        };
         fill(&mut sink)?;
         let mode = (durability == Durability::Synced).then_some(PersistMode::SyncData);
         Ok(sink.batch.durability(mode).commit()?)
@@ -94,9 +101,18 @@ impl Reader for FjallReader<'_> {
         Ok(value.map(|value| found(&value)).is_some())
     }
 
-    fn range(&mut self, from: &[u8], limit: u64, mut each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    fn range(
+        &mut self,
+        from: &[u8],
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
         let mut count = 0;
-        for row in self.0.range(from..).take(usize::try_from(limit).unwrap_or(usize::MAX)) {
+        for row in self
+            .0
+            .range(from..)
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+        {
             let (key, value) = row.into_inner()?;
             each(&key, &value);
             count += 1;

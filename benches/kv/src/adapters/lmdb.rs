@@ -21,9 +21,16 @@ pub(crate) struct Lmdb {
 
 impl Lmdb {
     fn set_durability(&self, wanted: Durability) -> Result<()> {
-        let mut current = self.durability.lock().map_err(|_| "a thread ended in a panic")?;
+        let mut current = self
+            .durability
+            .lock()
+            .map_err(|_| "a thread ended in a panic")?;
         if *current != wanted {
-            let mode = if wanted == Durability::Buffered { FlagSetMode::Enable } else { FlagSetMode::Disable };
+            let mode = if wanted == Durability::Buffered {
+                FlagSetMode::Enable
+            } else {
+                FlagSetMode::Disable
+            };
             // SAFETY: NOSYNC only weakens what a power cut leaves, which is what a buffered write asks for.
             unsafe { self.env.set_flags(EnvFlags::NO_SYNC, mode)? };
             *current = wanted;
@@ -41,20 +48,33 @@ impl Kv for Lmdb {
         let env = unsafe { settings::lmdb().open(folder)? };
         let rows = env
             .create_databases_and_commit(env.write_txn()?, |opener, transaction| {
-                opener.create_database(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
+                opener
+                    .create_database(transaction, None)
+                    .map(CommitOrAbort::<_, ()>::Commit)
             })?
             .commit()
             .ok_or("LMDB made no database")?;
-        Ok(Lmdb { env, rows, durability: Mutex::new(Durability::Synced) })
+        Ok(Lmdb {
+            env,
+            rows,
+            durability: Mutex::new(Durability::Synced),
+        })
     }
 
     fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<()> {
         self.write(durability, |sink| sink.put(key, value))
     }
 
-    fn write(&self, durability: Durability, fill: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<()> {
+    fn write(
+        &self,
+        durability: Durability,
+        fill: impl FnOnce(&mut dyn Sink) -> Result<()>,
+    ) -> Result<()> {
         self.set_durability(durability)?;
-        let mut sink = LmdbSink { rows: self.rows, transaction: self.env.write_txn()? };
+        let mut sink = LmdbSink {
+            rows: self.rows,
+            transaction: self.env.write_txn()?,
+        };
         fill(&mut sink)?;
         Ok(sink.transaction.commit()?)
     }
@@ -64,7 +84,10 @@ impl Kv for Lmdb {
     }
 
     fn reader(&self) -> Result<LmdbReader<'_>> {
-        Ok(LmdbReader { rows: self.rows, transaction: self.env.read_txn()? })
+        Ok(LmdbReader {
+            rows: self.rows,
+            transaction: self.env.read_txn()?,
+        })
     }
 }
 
@@ -91,10 +114,19 @@ pub(crate) struct LmdbReader<'a> {
 
 impl Reader for LmdbReader<'_> {
     fn get(&mut self, key: &[u8], mut found: impl FnMut(&[u8])) -> Result<bool> {
-        Ok(self.rows.get(&self.transaction, key)?.map(|value| found(value)).is_some())
+        Ok(self
+            .rows
+            .get(&self.transaction, key)?
+            .map(&mut found)
+            .is_some())
     }
 
-    fn range(&mut self, from: &[u8], limit: u64, mut each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    fn range(
+        &mut self,
+        from: &[u8],
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
         let mut count = 0;
         let mut visit = |row: heed::Result<(&[u8], &[u8])>| -> Result<()> {
             let (key, value) = row?;
@@ -105,10 +137,16 @@ impl Reader for LmdbReader<'_> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         // LMDB has no empty key to start from.
         if from.is_empty() {
-            self.rows.iter(&self.transaction)?.take(limit).try_for_each(&mut visit)?;
+            self.rows
+                .iter(&self.transaction)?
+                .take(limit)
+                .try_for_each(&mut visit)?;
         } else {
             let range = (Bound::Included(from), Bound::Unbounded);
-            self.rows.range(&self.transaction, &range)?.take(limit).try_for_each(&mut visit)?;
+            self.rows
+                .range(&self.transaction, &range)?
+                .take(limit)
+                .try_for_each(&mut visit)?;
         }
         Ok(count)
     }

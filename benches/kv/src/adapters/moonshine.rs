@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
-use moonshine_engine::{ColumnType, Database, Scan, ScanOrder, Snapshot, Table, TableSchema, Transaction, Value};
+use moonshine_engine::{
+    ColumnType, Database, Scan, ScanOrder, Snapshot, Table, TableSchema, Transaction, Value,
+};
 
 use crate::data;
 use crate::kv::{ArrowTotals, Durability, Kv, Reader, Result, Sink};
@@ -34,15 +36,26 @@ impl Kv for Moonshine {
             .primary_key(["key"])
             .build()?;
         let rows = database.create_table(schema)?;
-        Ok(Moonshine { database, rows, submitted_seq: AtomicU64::new(0) })
+        Ok(Moonshine {
+            database,
+            rows,
+            submitted_seq: AtomicU64::new(0),
+        })
     }
 
     fn put(&self, key: &[u8], value: &[u8], _: Durability) -> Result<()> {
         self.write(Durability::Synced, |sink| sink.put(key, value))
     }
 
-    fn write(&self, durability: Durability, fill: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<()> {
-        let mut sink = MoonshineSink { rows: &self.rows, transaction: self.database.begin() };
+    fn write(
+        &self,
+        durability: Durability,
+        fill: impl FnOnce(&mut dyn Sink) -> Result<()>,
+    ) -> Result<()> {
+        let mut sink = MoonshineSink {
+            rows: &self.rows,
+            transaction: self.database.begin(),
+        };
         fill(&mut sink)?;
         match durability {
             Durability::Synced => {
@@ -57,11 +70,16 @@ impl Kv for Moonshine {
     }
 
     fn sync(&self) -> Result<()> {
-        Ok(self.database.wait_durable(self.submitted_seq.load(Ordering::Relaxed))?)
+        Ok(self
+            .database
+            .wait_durable(self.submitted_seq.load(Ordering::Relaxed))?)
     }
 
     fn reader(&self) -> Result<MoonshineReader<'_>> {
-        Ok(MoonshineReader { rows: &self.rows, snapshot: self.database.snapshot() })
+        Ok(MoonshineReader {
+            rows: &self.rows,
+            snapshot: self.database.snapshot(),
+        })
     }
 }
 
@@ -72,11 +90,16 @@ struct MoonshineSink<'a> {
 
 impl Sink for MoonshineSink<'_> {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        Ok(self.transaction.upsert(self.rows, vec![Value::Binary(key.to_vec()), Value::Binary(value.to_vec())])?)
+        Ok(self.transaction.upsert(
+            self.rows,
+            vec![Value::Binary(key.to_vec()), Value::Binary(value.to_vec())],
+        )?)
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<()> {
-        Ok(self.transaction.delete(self.rows, &[Value::Binary(key.to_vec())])?)
+        Ok(self
+            .transaction
+            .delete(self.rows, &[Value::Binary(key.to_vec())])?)
     }
 }
 
@@ -86,7 +109,11 @@ pub(crate) struct MoonshineReader<'a> {
 }
 
 impl MoonshineReader<'_> {
-    fn each_batch(&mut self, scan: Scan, mut each: impl FnMut(&RecordBatch) -> Result<bool>) -> Result<()> {
+    fn each_batch(
+        &mut self,
+        scan: Scan,
+        mut each: impl FnMut(&RecordBatch) -> Result<bool>,
+    ) -> Result<()> {
         for batch in self.snapshot.scan(self.rows, scan)? {
             if !each(&batch?)? {
                 break;
@@ -95,10 +122,18 @@ impl MoonshineReader<'_> {
         Ok(())
     }
 
-    fn each_row(&mut self, scan: Scan, limit: u64, mut each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    fn each_row(
+        &mut self,
+        scan: Scan,
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
         let mut count = 0;
         self.each_batch(scan, |batch| {
-            for (key, value) in binary_column(batch, 0)?.iter().zip(binary_column(batch, VALUE_COLUMN)?) {
+            for (key, value) in binary_column(batch, 0)?
+                .iter()
+                .zip(binary_column(batch, VALUE_COLUMN)?)
+            {
                 if count == limit {
                     return Ok(false);
                 }
@@ -112,13 +147,20 @@ impl MoonshineReader<'_> {
 }
 
 fn binary_column(batch: &RecordBatch, position: usize) -> Result<&BinaryArray> {
-    let column = batch.columns().get(position).and_then(|column| column.as_any().downcast_ref());
+    let column = batch
+        .columns()
+        .get(position)
+        .and_then(|column| column.as_any().downcast_ref());
     column.ok_or_else(|| format!("column {position} of the batch is not binary").into())
 }
 
 impl Reader for MoonshineReader<'_> {
     fn get(&mut self, key: &[u8], mut found: impl FnMut(&[u8])) -> Result<bool> {
-        match self.snapshot.get(self.rows, &[Value::Binary(key.to_vec())])?.as_deref() {
+        match self
+            .snapshot
+            .get(self.rows, &[Value::Binary(key.to_vec())])?
+            .as_deref()
+        {
             Some([_, Value::Binary(value)]) => found(value),
             Some(row) => return Err(format!("a row of {} values", row.len()).into()),
             None => return Ok(false),
@@ -127,9 +169,20 @@ impl Reader for MoonshineReader<'_> {
     }
 
     fn range(&mut self, from: &[u8], limit: u64, each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
-        let start = if from.is_empty() { Bound::Unbounded } else { Bound::Included(vec![Value::Binary(from.to_vec())]) };
-        let batch_rows = usize::try_from(limit).unwrap_or(usize::MAX).min(Scan::default().batch_rows);
-        let scan = Scan { order: ScanOrder::Ascending, range: (start, Bound::Unbounded), batch_rows, ..Scan::default() };
+        let start = if from.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Included(vec![Value::Binary(from.to_vec())])
+        };
+        let batch_rows = usize::try_from(limit)
+            .unwrap_or(usize::MAX)
+            .min(Scan::default().batch_rows);
+        let scan = Scan {
+            order: ScanOrder::Ascending,
+            range: (start, Bound::Unbounded),
+            batch_rows,
+            ..Scan::default()
+        };
         self.each_row(scan, limit, each)
     }
 
@@ -142,7 +195,11 @@ impl Reader for MoonshineReader<'_> {
         self.each_batch(Scan::default(), |batch| {
             totals.row_count += batch.num_rows() as u64;
             let values = binary_column(batch, VALUE_COLUMN)?;
-            let sum = values.iter().flatten().map(data::check_sum).fold(0, u64::wrapping_add);
+            let sum = values
+                .iter()
+                .flatten()
+                .map(data::check_sum)
+                .fold(0, u64::wrapping_add);
             totals.check_sum = totals.check_sum.wrapping_add(sum);
             Ok(true)
         })?;

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition};
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition,
+};
 
 use crate::kv::{Durability, Kv, Reader, Result, Sink};
 use crate::settings::{self, Memory};
@@ -18,7 +21,9 @@ impl Kv for Redb {
 
     fn open(folder: &Path, memory: Memory) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let kv = Redb { db: settings::redb(memory).create(folder.join("data.redb"))? };
+        let kv = Redb {
+            db: settings::redb(memory).create(folder.join("data.redb"))?,
+        };
         kv.write(Durability::Synced, |_| Ok(()))?;
         Ok(kv)
     }
@@ -27,7 +32,11 @@ impl Kv for Redb {
         self.write(durability, |sink| sink.put(key, value))
     }
 
-    fn write(&self, durability: Durability, fill: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<()> {
+    fn write(
+        &self,
+        durability: Durability,
+        fill: impl FnOnce(&mut dyn Sink) -> Result<()>,
+    ) -> Result<()> {
         let mut transaction = self.db.begin_write()?;
         transaction.set_durability(match durability {
             Durability::Synced => redb::Durability::Immediate,
@@ -74,9 +83,16 @@ impl Reader for RedbReader {
         Ok(value.map(|value| found(value.value())).is_some())
     }
 
-    fn range(&mut self, from: &[u8], limit: u64, mut each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    fn range(
+        &mut self,
+        from: &[u8],
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
         let mut count = 0;
-        for row in ReadableTable::range(&self.0, from..)?.take(usize::try_from(limit).unwrap_or(usize::MAX)) {
+        for row in ReadableTable::range(&self.0, from..)?
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+        {
             let (key, value) = row?;
             each(key.value(), value.value());
             count += 1;

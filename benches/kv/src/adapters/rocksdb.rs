@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use rocksdb::{DB, Direction, IteratorMode, WaitForCompactOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    BottommostLevelCompaction, CompactOptions, DB, WaitForCompactOptions, WriteBatch, WriteOptions,
+};
 
 use crate::kv::{Durability, Kv, Reader, Result, Sink};
 use crate::settings::{self, Memory, ROWS_PER_WRITE_BATCH_MAX};
@@ -29,17 +31,32 @@ impl Kv for RocksDb {
         let db = DB::open(&settings::rocksdb(memory), folder)?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        Ok(RocksDb { db, synced, buffered: WriteOptions::default() })
+        Ok(RocksDb {
+            db,
+            synced,
+            buffered: WriteOptions::default(),
+        })
     }
 
     fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<()> {
-        Ok(self.db.put_opt(key, value, self.write_options(durability))?)
+        Ok(self
+            .db
+            .put_opt(key, value, self.write_options(durability))?)
     }
 
-    fn write(&self, durability: Durability, fill: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<()> {
-        let mut sink = RocksSink { kv: self, batch: WriteBatch::default() };
+    fn write(
+        &self,
+        durability: Durability,
+        fill: impl FnOnce(&mut dyn Sink) -> Result<()>,
+    ) -> Result<()> {
+        let mut sink = RocksSink {
+            kv: self,
+            batch: WriteBatch::default(),
+        };
         fill(&mut sink)?;
-        Ok(self.db.write_opt(sink.batch, self.write_options(durability))?)
+        Ok(self
+            .db
+            .write_opt(sink.batch, self.write_options(durability))?)
     }
 
     fn sync(&self) -> Result<()> {
@@ -53,7 +70,11 @@ impl Kv for RocksDb {
     }
 
     fn compact(&mut self) -> Result<bool> {
-        self.db.compact_range::<&[u8], &[u8]>(None, None);
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db
+            .compact_range_opt::<&[u8], &[u8]>(None, None, &options);
+        self.settle()?;
         Ok(true)
     }
 
@@ -70,7 +91,9 @@ struct RocksSink<'a> {
 impl RocksSink<'_> {
     fn write_full_batch(&mut self) -> Result<()> {
         if self.batch.len() >= ROWS_PER_WRITE_BATCH_MAX {
-            self.kv.db.write_opt(std::mem::take(&mut self.batch), &self.kv.buffered)?;
+            self.kv
+                .db
+                .write_opt(std::mem::take(&mut self.batch), &self.kv.buffered)?;
         }
         Ok(())
     }
@@ -97,22 +120,24 @@ impl Reader for RocksReader<'_> {
         Ok(value.map(|value| found(&value)).is_some())
     }
 
-    fn range(&mut self, from: &[u8], limit: u64, mut each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    fn range(
+        &mut self,
+        from: &[u8],
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
         // The raw iterator lends its rows; the other one copies each into two boxes.
         let mut rows = self.0.raw_iterator();
         let mut count = 0;
         rows.seek(from);
-        while count < limit && let Some((key, value)) = rows.item() {
+        while count < limit
+            && let Some((key, value)) = rows.item()
+        {
             each(key, value);
             count += 1;
             rows.next();
         }
         rows.status()?;
         Ok(count)
-    }
-
-    fn len(&mut self) -> Result<u64> {
-        let rows = self.0.iterator(IteratorMode::From(&[], Direction::Forward));
-        rows.map(|row| row.map(|_| 1).map_err(Into::into)).sum()
     }
 }

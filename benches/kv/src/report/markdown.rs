@@ -15,23 +15,43 @@ pub(super) fn render(stored: &Stored, sections: &[Section], plots: &[String]) ->
     text
 }
 
-fn write_all(text: &mut String, stored: &Stored, sections: &[Section], plots: &[String]) -> std::fmt::Result {
+fn write_all(
+    text: &mut String,
+    stored: &Stored,
+    sections: &[Section],
+    plots: &[String],
+) -> std::fmt::Result {
     facts(text, stored)?;
     for (section, plot) in sections.iter().zip(plots) {
         writeln!(text, "\n## {}\n\n![{0}]({plot})\n", section.name)?;
         table(text, stored, section, "times better", |line, engine| {
             let cell = line.cells.get(&engine)?;
-            Some(format!("{}{}", number(cell.value), if cell.cut_short { " *" } else { "" }))
+            Some(format!(
+                "{}{}",
+                number(cell.value),
+                if cell.cut_short { " *" } else { "" }
+            ))
         })?;
         if section.name == PUBLISHED_AS_TIMES {
-            writeln!(text, "\nThe same as times for all operations, as the comparison is published, in ms:\n")?;
+            writeln!(
+                text,
+                "\nThe same as times for all operations, as the comparison is published, in ms:\n"
+            )?;
             table(text, stored, section, "", |line, engine| {
-                line.cells.get(&engine)?.planned_s.map(|seconds| format!("{:.0}", seconds * 1e3))
+                line.cells
+                    .get(&engine)?
+                    .planned_s
+                    .map(|seconds| format!("{:.0}", seconds * 1e3))
             })?;
         }
         if section.lines.iter().any(|line| line.unit == Unit::OpsPerS) {
-            writeln!(text, "\nCPU time an operation, background threads included, in µs:\n")?;
-            table(text, stored, section, "", |line, engine| line.cells.get(&engine)?.cpu_us_per_op.map(number))?;
+            writeln!(
+                text,
+                "\nCPU time an operation, background threads included, in µs:\n"
+            )?;
+            table(text, stored, section, "", |line, engine| {
+                line.cells.get(&engine)?.cpu_us_per_op.map(number)
+            })?;
         }
     }
     if !stored.failures.is_empty() {
@@ -39,7 +59,12 @@ fn write_all(text: &mut String, stored: &Stored, sections: &[Section], plots: &[
     }
     for failure in &stored.failures {
         let (engine, section) = (failure.engine.name(), &failure.section);
-        writeln!(text, "- {engine}, {section}, round {}: {}", failure.round + 1, failure.reason)?;
+        writeln!(
+            text,
+            "- {engine}, {section}, round {}: {}",
+            failure.round + 1,
+            failure.reason
+        )?;
     }
     Ok(())
 }
@@ -47,13 +72,21 @@ fn write_all(text: &mut String, stored: &Stored, sections: &[Section], plots: &[
 fn facts(text: &mut String, stored: &Stored) -> std::fmt::Result {
     let (machine, sizes) = (&stored.machine, &stored.sizes);
     writeln!(text, "# Embedded key-value engines side by side\n")?;
-    writeln!(text, "Machine: {}, {} cores, {} MiB of memory, {}, {}.", machine.cpu, machine.cores, machine.memory_mib, machine.kernel, machine.file_system)?;
+    writeln!(
+        text,
+        "Machine: {}, {} cores, {} MiB of memory, {}, {}.",
+        machine.cpu, machine.cores, machine.memory_mib, machine.kernel, machine.file_system
+    )?;
     writeln!(
         text,
         "Its disk makes {:.0} appends of 4 KiB a second durable one after the other, and {:.0} MiB/s in appends of 1 MiB.",
         machine.durable_appends_per_s, machine.durable_mib_per_s
     )?;
-    writeln!(text, "Load averages: {} before, {} after.", machine.load_before, machine.load_after)?;
+    writeln!(
+        text,
+        "Load averages: {} before, {} after.",
+        machine.load_before, machine.load_after
+    )?;
     writeln!(text, "Engines: {}.", machine.engines.join(", "))?;
     writeln!(
         text,
@@ -94,20 +127,34 @@ fn table(
     let columns = stored.engines.len() + if with_ratio { 3 } else { 0 };
     writeln!(text, "\n|---|{}", "---|".repeat(columns))?;
     for line in &section.lines {
-        let cells: Vec<_> = stored.engines.iter().map(|&engine| cell(line, engine)).collect();
+        let cells: Vec<_> = stored
+            .engines
+            .iter()
+            .map(|&engine| cell(line, engine))
+            .collect();
         if cells.iter().all(Option::is_none) {
             continue;
         }
         write!(text, "| {} |", line.row)?;
         if with_ratio {
-            write!(text, " {} |", if let Unit::Of(unit) = &line.unit { unit } else { "ops/s" })?;
+            write!(
+                text,
+                " {} |",
+                if let Unit::Of(unit) = &line.unit {
+                    unit
+                } else {
+                    "ops/s"
+                }
+            )?;
         }
         for cell in cells {
             write!(text, " {} |", cell.as_deref().unwrap_or("–"))?;
         }
         if with_ratio {
             let best = line.best_peer.map_or("–", |(engine, _)| engine.name());
-            let ratio = line.ratio().map_or("–".into(), |ratio| format!("**{}**", number(ratio)));
+            let ratio = line
+                .ratio()
+                .map_or("–".into(), |ratio| format!("**{}**", number(ratio)));
             write!(text, " {best} | {ratio} |")?;
         }
         writeln!(text)?;
@@ -137,7 +184,19 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits() {
-        let shown = [1_234_567.0, 999_600.0, 45_600.0, 2_345.0, 99.96, 1.0, 0.0123].map(number);
-        assert_eq!(shown, ["1.23 M", "1.00 M", "45.6 k", "2345", "100", "1.00", "0.012"]);
+        let shown = [
+            1_234_567.0,
+            999_600.0,
+            45_600.0,
+            2_345.0,
+            99.96,
+            1.0,
+            0.0123,
+        ]
+        .map(number);
+        assert_eq!(
+            shown,
+            ["1.23 M", "1.00 M", "45.6 k", "2345", "100", "1.00", "0.012"]
+        );
     }
 }

@@ -51,10 +51,16 @@ impl Stored {
 /// Writes the tables to `output.md` and a plot a section beside it.
 pub(crate) fn write(stored: &Stored, output: &Path) -> Result<()> {
     let sections = sections(stored);
-    let name = output.file_name().map(|name| name.to_string_lossy().into_owned()).ok_or("the output has no name")?;
+    let name = output
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .ok_or("the output has no name")?;
     let mut plots = Vec::new();
     for section in &sections {
-        let plot = format!("{name}-{}.svg", section.name.to_lowercase().replace(' ', "-"));
+        let plot = format!(
+            "{name}-{}.svg",
+            section.name.to_lowercase().replace(' ', "-")
+        );
         std::fs::write(output.with_file_name(&plot), svg::plot(section))?;
         plots.push(plot);
     }
@@ -109,12 +115,19 @@ impl Line {
     /// How many times better an engine is than the best peer.
     fn ratio_of(&self, engine: Engine) -> Option<f64> {
         let (value, (_, best)) = (self.cells.get(&engine)?.value, self.best_peer?);
-        let ratio = if self.unit == Unit::OpsPerS { value / best } else { best / value };
+        let ratio = if self.unit == Unit::OpsPerS {
+            value / best
+        } else {
+            best / value
+        };
         ratio.is_finite().then_some(ratio)
     }
 
     fn find_best_peer(&self) -> Option<(Engine, f64)> {
-        let peers = self.cells.iter().filter(|(engine, _)| **engine != Engine::Moonshine);
+        let peers = self
+            .cells
+            .iter()
+            .filter(|(engine, _)| **engine != Engine::Moonshine);
         let values = peers.map(|(&engine, cell)| (engine, cell.value));
         match self.unit {
             Unit::OpsPerS => values.max_by(|a, b| a.1.total_cmp(&b.1)),
@@ -128,19 +141,27 @@ fn sections(stored: &Stored) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for sample in &stored.samples {
         let record = &sample.record;
-        let section = position_or_push(&mut sections, |section| section.name == record.section, || Section {
-            name: record.section.clone(),
-            lines: Vec::new(),
-        });
-        position_or_push(&mut section.lines, |line| line.row == record.row, || Line {
-            row: record.row.clone(),
-            unit: match &record.measured {
-                Measured::Rate(_) => Unit::OpsPerS,
-                Measured::Figure { unit, .. } => Unit::Of(unit.clone()),
+        let section = position_or_push(
+            &mut sections,
+            |section| section.name == record.section,
+            || Section {
+                name: record.section.clone(),
+                lines: Vec::new(),
             },
-            cells: BTreeMap::new(),
-            best_peer: None,
-        });
+        );
+        position_or_push(
+            &mut section.lines,
+            |line| line.row == record.row,
+            || Line {
+                row: record.row.clone(),
+                unit: match &record.measured {
+                    Measured::Rate(_) => Unit::OpsPerS,
+                    Measured::Figure { unit, .. } => Unit::Of(unit.clone()),
+                },
+                cells: BTreeMap::new(),
+                best_peer: None,
+            },
+        );
     }
     sections.sort_by_key(|section| section.name == "peak memory");
     for section in &mut sections {
@@ -149,7 +170,11 @@ fn sections(stored: &Stored) -> Vec<Section> {
             line.best_peer = line.find_best_peer();
         }
         for (row, compared_with) in COMPARED_WITH {
-            let best = section.lines.iter().find(|line| line.row == compared_with).and_then(|line| line.best_peer);
+            let best = section
+                .lines
+                .iter()
+                .find(|line| line.row == compared_with)
+                .and_then(|line| line.best_peer);
             if let Some(line) = section.lines.iter_mut().find(|line| line.row == row) {
                 line.best_peer = line.best_peer.or(best);
             }
@@ -158,7 +183,11 @@ fn sections(stored: &Stored) -> Vec<Section> {
     sections
 }
 
-fn position_or_push<T>(list: &mut Vec<T>, is: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> &mut T {
+fn position_or_push<T>(
+    list: &mut Vec<T>,
+    is: impl Fn(&T) -> bool,
+    make: impl FnOnce() -> T,
+) -> &mut T {
     let position = list.iter().position(is).unwrap_or_else(|| {
         list.push(make());
         list.len() - 1
@@ -168,22 +197,47 @@ fn position_or_push<T>(list: &mut Vec<T>, is: impl Fn(&T) -> bool, make: impl Fn
 
 fn cells(stored: &Stored, section: &str, row: &str) -> BTreeMap<Engine, Cell> {
     let of_engine = |engine: Engine| {
-        let samples = stored.samples.iter().filter(move |sample| sample.engine == engine);
+        let samples = stored
+            .samples
+            .iter()
+            .filter(move |sample| sample.engine == engine);
         let measured: Vec<_> = samples
             .filter(|sample| sample.record.section == section && sample.record.row == row)
             .map(|sample| &sample.record.measured)
             .collect();
-        let rates: Vec<&Rate> =
-            measured.iter().filter_map(|m| if let Measured::Rate(rate) = m { Some(rate) } else { None }).collect();
-        let figures = measured.iter().filter_map(|m| if let Measured::Figure { value, .. } = m { Some(*value) } else { None });
+        let rates: Vec<&Rate> = measured
+            .iter()
+            .filter_map(|m| {
+                if let Measured::Rate(rate) = m {
+                    Some(rate)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        let figures = measured.iter().filter_map(|m| {
+            if let Measured::Figure { value, .. } = m {
+                Some(*value)
+            } else {
+                None
+            }
+        });
         Some(Cell {
             value: median(rates.iter().map(|rate| rate.ops_per_s()).chain(figures))?,
             cpu_us_per_op: median(rates.iter().map(|rate| rate.cpu_us_per_op())),
-            planned_s: median(rates.iter().map(|rate| rate.planned_ops as f64 / rate.ops_per_s())),
+            planned_s: median(
+                rates
+                    .iter()
+                    .map(|rate| rate.planned_ops as f64 / rate.ops_per_s()),
+            ),
             cut_short: rates.iter().any(|rate| rate.ops < rate.planned_ops),
         })
     };
-    stored.engines.iter().filter_map(|&engine| Some((engine, of_engine(engine)?))).collect()
+    stored
+        .engines
+        .iter()
+        .filter_map(|&engine| Some((engine, of_engine(engine)?)))
+        .collect()
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -199,19 +253,39 @@ mod tests {
     use super::*;
 
     fn line(unit: Unit, values: &[(Engine, f64)]) -> Line {
-        let cell = |value| Cell { value, cpu_us_per_op: None, planned_s: None, cut_short: false };
-        let cells = values.iter().map(|&(engine, value)| (engine, cell(value))).collect();
-        let mut line = Line { row: String::new(), unit, cells, best_peer: None };
+        let cell = |value| Cell {
+            value,
+            cpu_us_per_op: None,
+            planned_s: None,
+            cut_short: false,
+        };
+        let cells = values
+            .iter()
+            .map(|&(engine, value)| (engine, cell(value)))
+            .collect();
+        let mut line = Line {
+            row: String::new(),
+            unit,
+            cells,
+            best_peer: None,
+        };
         line.best_peer = line.find_best_peer();
         line
     }
 
     #[test]
     fn a_ratio_above_one_is_better_whatever_the_unit() {
-        let values = [(Engine::Moonshine, 30.0), (Engine::Redb, 10.0), (Engine::Lmdb, 20.0)];
+        let values = [
+            (Engine::Moonshine, 30.0),
+            (Engine::Redb, 10.0),
+            (Engine::Lmdb, 20.0),
+        ];
         assert_eq!(line(Unit::OpsPerS, &values).ratio(), Some(1.5));
         let times = line(Unit::Of("ms".into()), &values);
-        assert_eq!((times.best_peer, times.ratio()), (Some((Engine::Redb, 10.0)), Some(1.0 / 3.0)));
+        assert_eq!(
+            (times.best_peer, times.ratio()),
+            (Some((Engine::Redb, 10.0)), Some(1.0 / 3.0))
+        );
     }
 
     #[test]

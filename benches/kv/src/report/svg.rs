@@ -52,23 +52,59 @@ fn write_plot(svg: &mut String, section: &Section) -> std::fmt::Result {
     for power in -3..=3 {
         let (ratio, x) = (4f64.powi(power), x_of(4f64.powi(power)));
         let stroke = if power == 0 { "#495057" } else { "#dee2e6" };
-        writeln!(svg, r#"<line x1="{x:.1}" y1="{TOP}" x2="{x:.1}" y2="{bottom}" stroke="{stroke}"/>"#)?;
-        let label = if power < 0 { format!("1/{}", 1.0 / ratio) } else { format!("{ratio}") };
-        writeln!(svg, r#"<text x="{x:.1}" y="{}" text-anchor="middle">{label}×</text>"#, bottom + 16)?;
+        writeln!(
+            svg,
+            r#"<line x1="{x:.1}" y1="{TOP}" x2="{x:.1}" y2="{bottom}" stroke="{stroke}"/>"#
+        )?;
+        let label = if power < 0 {
+            format!("1/{}", 1.0 / ratio)
+        } else {
+            format!("{ratio}")
+        };
+        writeln!(
+            svg,
+            r#"<text x="{x:.1}" y="{}" text-anchor="middle">{label}×</text>"#,
+            bottom + 16
+        )?;
     }
     for (i, line) in section.lines.iter().enumerate() {
         let middle = TOP + LINE_HEIGHT * i + LINE_HEIGHT / 2;
-        writeln!(svg, r#"<text x="{}" y="{}" text-anchor="end">{}</text>"#, LABEL_WIDTH - 8.0, middle + 4, escape(&line.row))?;
+        writeln!(
+            svg,
+            r#"<text x="{}" y="{}" text-anchor="end">{}</text>"#,
+            LABEL_WIDTH - 8.0,
+            middle + 4,
+            escape(&line.row)
+        )?;
         if let Some(ratio) = line.ratio() {
             let (from, to) = (x_of(1.0).min(x_of(ratio)), x_of(1.0).max(x_of(ratio)));
             let fill = color(Engine::Moonshine);
-            writeln!(svg, r#"<rect x="{from:.1}" y="{}" width="{:.1}" height="12" fill="{fill}"/>"#, middle - 6, (to - from).max(1.0))?;
+            writeln!(
+                svg,
+                r#"<rect x="{from:.1}" y="{}" width="{:.1}" height="12" fill="{fill}"/>"#,
+                middle - 6,
+                (to - from).max(1.0)
+            )?;
             let at = LABEL_WIDTH + PLOT_WIDTH + 8.0;
-            writeln!(svg, r#"<text x="{at}" y="{}" fill="{fill}">{}×</text>"#, middle + 4, number(ratio))?;
+            writeln!(
+                svg,
+                r#"<text x="{at}" y="{}" fill="{fill}">{}×</text>"#,
+                middle + 4,
+                number(ratio)
+            )?;
         }
-        for &engine in line.cells.keys().filter(|&&engine| engine != Engine::Moonshine) {
+        for &engine in line
+            .cells
+            .keys()
+            .filter(|&&engine| engine != Engine::Moonshine)
+        {
             if let Some(ratio) = line.ratio_of(engine) {
-                writeln!(svg, r#"<circle cx="{:.1}" cy="{middle}" r="4" fill="{}" fill-opacity="0.85"/>"#, x_of(ratio), color(engine))?;
+                writeln!(
+                    svg,
+                    r#"<circle cx="{:.1}" cy="{middle}" r="4" fill="{}" fill-opacity="0.85"/>"#,
+                    x_of(ratio),
+                    color(engine)
+                )?;
             }
         }
     }
@@ -77,18 +113,37 @@ fn write_plot(svg: &mut String, section: &Section) -> std::fmt::Result {
 
 fn legend(svg: &mut String, section: &Section) -> std::fmt::Result {
     let title = format!("{}: times better than the best peer", section.name);
-    writeln!(svg, r#"<text x="8" y="16" font-weight="bold">{}</text>"#, escape(&title))?;
-    let mut engines: Vec<Engine> = section.lines.iter().flat_map(|line| line.cells.keys().copied()).collect();
+    writeln!(
+        svg,
+        r#"<text x="8" y="16" font-weight="bold">{}</text>"#,
+        escape(&title)
+    )?;
+    let mut engines: Vec<Engine> = section
+        .lines
+        .iter()
+        .flat_map(|line| line.cells.keys().copied())
+        .collect();
     engines.sort();
     engines.dedup();
     for (i, engine) in engines.into_iter().enumerate() {
         let x = LABEL_WIDTH + 90.0 * i as f64;
-        writeln!(svg, r#"<circle cx="{x}" cy="30" r="4" fill="{}"/>"#, color(engine))?;
-        writeln!(svg, r#"<text x="{}" y="34">{}</text>"#, x + 8.0, engine.name())?;
+        writeln!(
+            svg,
+            r#"<circle cx="{x}" cy="30" r="4" fill="{}"/>"#,
+            color(engine)
+        )?;
+        writeln!(
+            svg,
+            r#"<text x="{}" y="34">{}</text>"#,
+            x + 8.0,
+            engine.name()
+        )?;
     }
     Ok(())
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

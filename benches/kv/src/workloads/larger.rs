@@ -14,7 +14,13 @@ pub(super) fn run<K: Kv>(job: &Job) -> Result<()> {
     super::load::load(job, &kv, &data::shuffled(row_count, job.sizes.seed))?;
     let uniform = Picks::Uniform { row_count };
     for (threads, label) in [(1, "1 thread"), (job.sizes.threads, "all cores")] {
-        super::reads::hits(job, &kv, threads, &uniform, format!("get, hit, uniform, {label}"))?;
+        super::reads::hits(
+            job,
+            &kv,
+            threads,
+            &uniform,
+            format!("get, hit, uniform, {label}"),
+        )?;
     }
     super::reads::ranges(job, &kv, row_count, 1, "ranges of 100, 1 thread".into())?;
     updates(job, &kv, row_count)?;
@@ -35,10 +41,13 @@ fn updates<K: Kv>(job: &Job, kv: &K, row_count: u64) -> Result<()> {
         })?;
     }
     kv.sync()?;
-    settle(kv)?;
-    let settled = before.since(ops)?;
+    let settled = before.until(settle(kv)?, ops);
     job.rate("updates of a quarter, settled", settled);
     let user_bytes = (ops * ROW_SIZE_BYTES).max(1);
-    job.figure("write amplification of updates, settled", settled.written_bytes as f64 / user_bytes as f64, "×");
+    job.figure(
+        "write amplification of updates, settled",
+        settled.written_bytes as f64 / user_bytes as f64,
+        "×",
+    );
     job.space("space amplification after updates, settled", row_count)
 }

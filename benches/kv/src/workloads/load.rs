@@ -10,7 +10,11 @@ pub(super) fn run<K: Kv>(job: &Job) -> Result<()> {
     let ids = data::shuffled(row_count, job.sizes.seed);
     let kv: K = job.open()?;
     load(job, &kv, &ids)?;
-    job.figure("size on disk", mib(measure::disk_bytes(&job.folder)?), "MiB");
+    job.figure(
+        "size on disk",
+        mib(measure::disk_bytes(&job.folder)?),
+        "MiB",
+    );
     super::check_all_rows(&kv, row_count)
 }
 
@@ -19,11 +23,14 @@ pub(super) fn load<K: Kv>(job: &Job, kv: &K, ids: &[u32]) -> Result<()> {
     let row_count = ids.len() as u64;
     let before = Usage::now()?;
     let loaded = write_rows(kv, ids, 0)?;
-    settle(kv)?;
-    let settled = before.since(row_count)?;
+    let settled = before.until(settle(kv)?, row_count);
     job.rate("bulk load", loaded);
     job.rate("bulk load, settled", settled);
     let user_bytes = row_count * ROW_SIZE_BYTES;
-    job.figure("write amplification, settled", settled.written_bytes as f64 / user_bytes as f64, "×");
+    job.figure(
+        "write amplification, settled",
+        settled.written_bytes as f64 / user_bytes as f64,
+        "×",
+    );
     job.space("space amplification, settled", row_count)
 }

@@ -108,25 +108,47 @@ impl Job {
 
     /// A number of which less is better.
     fn figure(&self, row: impl Into<String>, value: f64, unit: &str) {
-        self.record(row, Measured::Figure { value, unit: unit.into() });
+        self.record(
+            row,
+            Measured::Figure {
+                value,
+                unit: unit.into(),
+            },
+        );
     }
 
     fn record(&self, row: impl Into<String>, measured: Measured) {
-        let record = Record { section: self.section.into(), row: row.into(), measured };
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        let record = Record {
+            section: self.section.into(),
+            row: row.into(),
+            measured,
+        };
+        self.records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(record);
     }
 
     /// Size on disk as a multiple of the bytes of the rows that live.
     fn space(&self, row: &str, live_rows: u64) -> Result<()> {
         let disk_bytes = measure::disk_bytes(&self.folder)?;
-        self.figure(row, disk_bytes as f64 / (live_rows * data::ROW_SIZE_BYTES) as f64, "×");
+        self.figure(
+            row,
+            disk_bytes as f64 / (live_rows * data::ROW_SIZE_BYTES) as f64,
+            "×",
+        );
         Ok(())
     }
 }
 
 /// Runs one step with one engine in this process; returns what it measured.
 pub(crate) fn run(engine: Engine, step: Step, folder: &Path, sizes: Sizes) -> Result<Vec<Record>> {
-    let mut job = Job { sizes, folder: folder.to_owned(), records: Mutex::default(), section: section(step) };
+    let mut job = Job {
+        sizes,
+        folder: folder.to_owned(),
+        records: Mutex::default(),
+        section: section(step),
+    };
     match engine {
         Engine::Moonshine => run_step::<adapters::moonshine::Moonshine>(step, &job)?,
         Engine::Rocksdb => run_step::<adapters::rocksdb::RocksDb>(step, &job)?,
@@ -136,8 +158,15 @@ pub(crate) fn run(engine: Engine, step: Step, folder: &Path, sizes: Sizes) -> Re
         Engine::Sled => run_step::<adapters::sled::Sled>(step, &job)?,
     }
     job.section = "peak memory";
-    job.figure(format!("{}, with mapped files", section(step)), mib(measure::peak_memory_bytes()?), "MiB");
-    Ok(job.records.into_inner().unwrap_or_else(PoisonError::into_inner))
+    job.figure(
+        format!("{}, with mapped files", section(step)),
+        mib(measure::peak_memory_bytes()?),
+        "MiB",
+    );
+    Ok(job
+        .records
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The part of the report that a step's rows stand in.
@@ -175,10 +204,10 @@ pub(crate) fn mib(bytes: u64) -> f64 {
 /// How long background work may take to end before a step goes on anyway.
 const SETTLE_LIMIT: Duration = Duration::from_secs(600);
 
-fn settle<K: Kv>(kv: &K) -> Result<()> {
+/// Waits until the engine has nothing left to do; returns what was used up to then.
+fn settle<K: Kv>(kv: &K) -> Result<Usage> {
     kv.settle()?;
-    measure::wait_until_idle(SETTLE_LIMIT);
-    Ok(())
+    measure::wait_until_idle(SETTLE_LIMIT)
 }
 
 /// Writes these rows at a version in buffered batches, in their order, and syncs at the end.
@@ -186,7 +215,9 @@ fn write_rows<K: Kv>(kv: &K, ids: &[u32], version: u64) -> Result<Rate> {
     let before = Usage::now()?;
     for ids in ids.chunks(BATCH_ROWS) {
         kv.write(Durability::Buffered, |sink| {
-            ids.iter().map(|&id| u64::from(id)).try_for_each(|id| sink.put(&data::key(id), &data::value(id, version)))
+            ids.iter()
+                .map(|&id| u64::from(id))
+                .try_for_each(|id| sink.put(&data::key(id), &data::value(id, version)))
         })?;
     }
     kv.sync()?;
@@ -196,9 +227,13 @@ fn write_rows<K: Kv>(kv: &K, ids: &[u32], version: u64) -> Result<Rate> {
 /// Checks that a scan of everything sees so many rows, each whole and under its own key.
 fn check_all_rows<K: Kv>(kv: &K, row_count: u64) -> Result<()> {
     let mut wrong = 0u64;
-    let found = kv.reader()?.scan(|key, value| wrong += u64::from(!data::is_row(key, value)))?;
+    let found = kv
+        .reader()?
+        .scan(|key, value| wrong += u64::from(!data::is_row(key, value)))?;
     data::ensure(found == row_count && wrong == 0, || {
-        format!("{found} rows of {row_count} found, {wrong} of them with another's or a damaged value")
+        format!(
+            "{found} rows of {row_count} found, {wrong} of them with another's or a damaged value"
+        )
     })
 }
 

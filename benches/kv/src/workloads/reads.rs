@@ -18,12 +18,24 @@ pub(super) fn run<K: Kv>(job: &Job) -> Result<()> {
     let zipf = Picks::Zipf(Zipf::new(row_count));
     let cores = [(1, "1 thread"), (job.sizes.threads, "all cores")];
     for (threads, label) in cores {
-        hits(job, &kv, threads, &uniform, format!("get, hit, uniform, {label}"))?;
+        hits(
+            job,
+            &kv,
+            threads,
+            &uniform,
+            format!("get, hit, uniform, {label}"),
+        )?;
         hits(job, &kv, threads, &zipf, format!("get, hit, zipf, {label}"))?;
         misses(job, &kv, threads, format!("get, miss, {label}"))?;
     }
     for (threads, label) in cores {
-        ranges(job, &kv, row_count, threads, format!("ranges of {RANGE_ROWS}, {label}"))?;
+        ranges(
+            job,
+            &kv,
+            row_count,
+            threads,
+            format!("ranges of {RANGE_ROWS}, {label}"),
+        )?;
     }
     scans(job, &kv)
 }
@@ -33,13 +45,21 @@ fn warm_up<K: Kv>(job: &Job, kv: &K) -> Result<()> {
     let (mut reader, mut rng) = (kv.reader()?, rng(job, 1, 0));
     for _ in 0..job.sizes.op_count / 4 {
         let id = rng.below(job.sizes.row_count);
-        ensure(reader.get(&data::key(id), |_| {})?, || format!("row {id} is missing"))?;
+        ensure(reader.get(&data::key(id), |_| {})?, || {
+            format!("row {id} is missing")
+        })?;
     }
     Ok(())
 }
 
 /// Gets of rows that exist, each thread with one reader.
-pub(super) fn hits<K: Kv>(job: &Job, kv: &K, threads: usize, picks: &Picks, row: String) -> Result<()> {
+pub(super) fn hits<K: Kv>(
+    job: &Job,
+    kv: &K,
+    threads: usize,
+    picks: &Picks,
+    row: String,
+) -> Result<()> {
     let ops = job.sizes.op_count;
     let rate = run_threads(
         threads,
@@ -67,7 +87,12 @@ fn misses<K: Kv>(job: &Job, kv: &K, threads: usize, row: String) -> Result<()> {
     let rate = run_threads(
         threads,
         job.sizes.phase_limit,
-        |thread| Picks::Uniform { row_count: ID_NEVER_WRITTEN }.ids(ops, &mut rng(job, 3, thread)),
+        |thread| {
+            Picks::Uniform {
+                row_count: ID_NEVER_WRITTEN,
+            }
+            .ids(ops, &mut rng(job, 3, thread))
+        },
         |ids, deadline| {
             let mut reader = kv.reader()?;
             for (i, &id) in ids.iter().enumerate() {
@@ -75,7 +100,9 @@ fn misses<K: Kv>(job: &Job, kv: &K, threads: usize, row: String) -> Result<()> {
                     return Ok(Done::of(i as u64, ops));
                 }
                 let found = reader.get(&data::key(ID_NEVER_WRITTEN + id), |_| {})?;
-                ensure(!found, || format!("a row was found that was never written: {id}"))?;
+                ensure(!found, || {
+                    format!("a row was found that was never written: {id}")
+                })?;
             }
             Ok(Done::of(ops, ops))
         },
@@ -85,7 +112,13 @@ fn misses<K: Kv>(job: &Job, kv: &K, threads: usize, row: String) -> Result<()> {
 }
 
 /// Rows in key order from the key of a random row on; an operation is a range.
-pub(super) fn ranges<K: Kv>(job: &Job, kv: &K, row_count: u64, threads: usize, row: String) -> Result<()> {
+pub(super) fn ranges<K: Kv>(
+    job: &Job,
+    kv: &K,
+    row_count: u64,
+    threads: usize,
+    row: String,
+) -> Result<()> {
     let ops = (job.sizes.op_count / RANGE_ROWS * 5).max(1);
     let rate = run_threads(
         threads,
@@ -114,22 +147,26 @@ pub(super) fn check_range(reader: &mut impl Reader, id: u64, limit: u64) -> Resu
     let mut previous: Option<[u8; data::KEY_SIZE_BYTES]> = None;
     let mut right = true;
     let count = reader.range(&start, limit, |key, value| {
-        right &= data::is_row(key, value) && previous.map_or(key == start, |previous| key > previous.as_slice());
+        right &= data::is_row(key, value)
+            && previous.map_or(key == start, |previous| key > previous.as_slice());
         previous = key.try_into().ok();
     })?;
     // Keys are spread evenly, so the last thousandth of the key space is the end of any database here.
     let at_end = previous.is_some_and(|key| key[0] == u8::MAX && key[1] >= 0xc0);
     ensure(right && (count == limit || at_end), || {
-        format!("a range from row {id} gave {count} rows of {limit}, or out of order, or another's values")
+        format!(
+            "a range from row {id} gave {count} rows of {limit}, or out of order, or another's values"
+        )
     })
 }
 
 fn scans<K: Kv>(job: &Job, kv: &K) -> Result<()> {
     let row_count = job.sizes.row_count;
     let check = |found: u64, sum: u64| {
-        ensure(found == row_count && sum == data::check_sum_of(row_count, 0), || {
-            format!("a scan saw {found} rows of {row_count}, or other values")
-        })
+        ensure(
+            found == row_count && sum == data::check_sum_of(row_count, 0),
+            || format!("a scan saw {found} rows of {row_count}, or other values"),
+        )
     };
     let ops = SCAN_COUNT * row_count;
     let mut reader = kv.reader()?;
@@ -137,13 +174,18 @@ fn scans<K: Kv>(job: &Job, kv: &K) -> Result<()> {
     let before = Usage::now()?;
     for _ in 0..SCAN_COUNT {
         let mut sum = 0u64;
-        results.push((reader.scan(|_, value| sum = sum.wrapping_add(data::check_sum(value)))?, sum));
+        results.push((
+            reader.scan(|_, value| sum = sum.wrapping_add(data::check_sum(value)))?,
+            sum,
+        ));
     }
     job.rate("full scan, rows", before.since(ops)?);
     let before = Usage::now()?;
     for _ in 0..SCAN_COUNT {
         let mut sum = 0u64;
-        let found = reader.range(&[], u64::MAX, |_, value| sum = sum.wrapping_add(data::check_sum(value)))?;
+        let found = reader.range(&[], u64::MAX, |_, value| {
+            sum = sum.wrapping_add(data::check_sum(value))
+        })?;
         results.push((found, sum));
     }
     job.rate("full scan, rows in key order", before.since(ops)?);
@@ -155,6 +197,12 @@ fn scans<K: Kv>(job: &Job, kv: &K) -> Result<()> {
     if !arrow.is_empty() {
         job.rate("full scan, Arrow batches", before.since(ops)?);
     }
-    results.extend(arrow.iter().map(|totals| (totals.row_count, totals.check_sum)));
-    results.into_iter().try_for_each(|(found, sum)| check(found, sum))
+    results.extend(
+        arrow
+            .iter()
+            .map(|totals| (totals.row_count, totals.check_sum)),
+    );
+    results
+        .into_iter()
+        .try_for_each(|(found, sum)| check(found, sum))
 }

@@ -29,7 +29,11 @@ struct Rows {
 
 impl Rows {
     fn from(start: u64) -> Self {
-        Rows { next: start, key: [0; 24], value: [0; 150] }
+        Rows {
+            next: start,
+            key: [0; 24],
+            value: [0; 150],
+        }
     }
 
     fn advance(&mut self) {
@@ -63,12 +67,22 @@ pub(super) fn run<K: Kv>(job: &Job) -> Result<()> {
     })?;
     job.rate("removals", before.since(removed)?);
     let left = kv.reader()?.len()?;
-    ensure(left == row_count - removed, || format!("{left} rows are left of {}", row_count - removed))?;
-    job.figure("uncompacted size", mib(measure::disk_bytes(&job.folder)?), "MiB");
+    ensure(left == row_count - removed, || {
+        format!("{left} rows are left of {}", row_count - removed)
+    })?;
+    job.figure(
+        "uncompacted size",
+        mib(measure::disk_bytes(&job.folder)?),
+        "MiB",
+    );
     if kv.compact()? {
         // Some engines free space only at the next commit; the published run makes one too.
         kv.write(Durability::Synced, |sink| Rows::from(row_count).put(sink))?;
-        job.figure("compacted size", mib(measure::disk_bytes(&job.folder)?), "MiB");
+        job.figure(
+            "compacted size",
+            mib(measure::disk_bytes(&job.folder)?),
+            "MiB",
+        );
     }
     Ok(())
 }
@@ -78,7 +92,9 @@ fn writes<K: Kv>(job: &Job, kv: &K) -> Result<u64> {
     let mut rows = Rows::from(0);
     let bulk = job.sizes.redb_bench_row_count;
     let before = Usage::now()?;
-    kv.write(Durability::Synced, |sink| (0..bulk).try_for_each(|_| rows.put(sink)))?;
+    kv.write(Durability::Synced, |sink| {
+        (0..bulk).try_for_each(|_| rows.put(sink))
+    })?;
     job.rate("bulk load, one transaction", before.since(bulk)?);
     let before = Usage::now()?;
     for _ in 0..INDIVIDUAL_WRITES {
@@ -88,7 +104,9 @@ fn writes<K: Kv>(job: &Job, kv: &K) -> Result<u64> {
     job.rate("individual writes", before.since(INDIVIDUAL_WRITES)?);
     let before = Usage::now()?;
     for _ in 0..BATCH_COUNT {
-        kv.write(Durability::Synced, |sink| (0..BATCH_ROWS).try_for_each(|_| rows.put(sink)))?;
+        kv.write(Durability::Synced, |sink| {
+            (0..BATCH_ROWS).try_for_each(|_| rows.put(sink))
+        })?;
     }
     job.rate("batch writes", before.since(BATCH_COUNT * BATCH_ROWS)?);
     let nosync = NOSYNC_WRITES.min(bulk / 10);
@@ -107,11 +125,20 @@ fn reads<K: Kv>(job: &Job, kv: &K, row_count: u64) -> Result<()> {
     let before = Usage::now()?;
     let found = reader.len()?;
     job.rate("len()", before.since(1)?);
-    ensure(found == row_count, || format!("len() is {found}, {row_count} rows were written"))?;
+    ensure(found == row_count, || {
+        format!("len() is {found}, {row_count} rows were written")
+    })?;
     drop(reader);
-    let scaled = |published: u64| (published * job.sizes.redb_bench_row_count / PUBLISHED_ROWS).max(1);
+    let scaled =
+        |published: u64| (published * job.sizes.redb_bench_row_count / PUBLISHED_ROWS).max(1);
     for round in 1..=2 {
-        gets(job, kv, 1, scaled(PUBLISHED_READS), format!("random reads, round {round}"))?;
+        gets(
+            job,
+            kv,
+            1,
+            scaled(PUBLISHED_READS),
+            format!("random reads, round {round}"),
+        )?;
     }
     let scans = scaled(PUBLISHED_SCANS);
     for round in 1..=2 {
@@ -130,18 +157,29 @@ fn reads<K: Kv>(job: &Job, kv: &K, row_count: u64) -> Result<()> {
                     reader.range(&rows.key, SCAN_ROWS, |_, value| {
                         first.get_or_insert(value.first() == rows.value.first());
                     })?;
-                    ensure(first == Some(true), || "a range does not start with the row it was asked from".into())?;
+                    ensure(first == Some(true), || {
+                        "a range does not start with the row it was asked from".into()
+                    })?;
                 }
                 Ok(Done::of(scans, scans))
             },
         )?;
-        job.rate(format!("random range reads of {SCAN_ROWS}, round {round}"), rate);
+        job.rate(
+            format!("random range reads of {SCAN_ROWS}, round {round}"),
+            rate,
+        );
     }
     Ok(())
 }
 
 fn threaded_reads<K: Kv>(job: &Job, kv: &K, row_count: u64, threads: usize) -> Result<()> {
-    gets(job, kv, threads, row_count, format!("random reads, {threads} threads"))
+    gets(
+        job,
+        kv,
+        threads,
+        row_count,
+        format!("random reads, {threads} threads"),
+    )
 }
 
 /// Reads the first rows that were written, in that order, each thread its part.
@@ -160,7 +198,9 @@ fn gets<K: Kv>(job: &Job, kv: &K, threads: usize, count: u64, row: String) -> Re
                 rows.advance();
                 let mut right = false;
                 reader.get(&rows.key, |value| right = value == rows.value)?;
-                ensure(right, || format!("row {} is missing or another's", rows.next - 1))?;
+                ensure(right, || {
+                    format!("row {} is missing or another's", rows.next - 1)
+                })?;
             }
             Ok(Done::of(count_each, count_each))
         },

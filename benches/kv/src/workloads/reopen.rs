@@ -35,12 +35,18 @@ pub(super) fn reopen<K: Kv>(job: &Job) -> Result<()> {
     let kv: K = job.open()?;
     let mut reader = kv.reader()?;
     let found = reader.get(&data::key(0), |_| {})?;
-    job.figure("open and first get", started.elapsed().as_secs_f64() * 1e3, "ms");
+    job.figure(
+        "open and first get",
+        started.elapsed().as_secs_f64() * 1e3,
+        "ms",
+    );
     ensure(found, || "row 0 is missing".into())?;
     for id in ids.into_iter().map(u64::from) {
         let mut found = None;
         reader.get(&data::key(id), |value| found = data::check_value(value))?;
-        ensure(found == Some((id, 1)), || format!("row {id} lost its synced update in the kill"))?;
+        ensure(found == Some((id, 1)), || {
+            format!("row {id} lost its synced update in the kill")
+        })?;
     }
     drop(reader);
     super::check_all_rows(&kv, job.sizes.row_count)

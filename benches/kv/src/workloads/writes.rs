@@ -67,20 +67,38 @@ fn single_rows<K: Kv>(job: &Job, kv: &K, phase: u64, threads: usize) -> Result<(
             while !deadline.passed() {
                 let id = rng.below(row_count / writers) * writers + thread;
                 let version = (phase + 2) << 32 | done;
-                kv.put(&data::key(id), &data::value(id, version), Durability::Synced)?;
+                kv.put(
+                    &data::key(id),
+                    &data::value(id, version),
+                    Durability::Synced,
+                )?;
                 newest.insert(id, version);
                 done += 1;
             }
-            written.lock().map_err(|_| "a thread ended in a panic")?.extend(newest);
+            written
+                .lock()
+                .map_err(|_| "a thread ended in a panic")?
+                .extend(newest);
             Ok(Done::of(done, done))
         },
     )?;
-    job.rate(format!("single durable rows, {threads} thread{}", if threads == 1 { "" } else { "s" }), rate);
+    job.rate(
+        format!(
+            "single durable rows, {threads} thread{}",
+            if threads == 1 { "" } else { "s" }
+        ),
+        rate,
+    );
     let mut reader = kv.reader()?;
-    for (id, version) in written.into_inner().map_err(|_| "a thread ended in a panic")? {
+    for (id, version) in written
+        .into_inner()
+        .map_err(|_| "a thread ended in a panic")?
+    {
         let mut found = None;
         reader.get(&data::key(id), |value| found = data::check_value(value))?;
-        ensure(found == Some((id, version)), || format!("row {id} is not at the version that was acknowledged"))?;
+        ensure(found == Some((id, version)), || {
+            format!("row {id} is not at the version that was acknowledged")
+        })?;
     }
     Ok(())
 }

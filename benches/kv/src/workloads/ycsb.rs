@@ -32,9 +32,24 @@ struct Workload {
 }
 
 const WORKLOADS: [Workload; 6] = [
-    Workload { row: "A: 50 % reads, 50 % updates", usual: Operation::Read, other: Operation::Update, other_percent: 50 },
-    Workload { row: "B: 95 % reads, 5 % updates", usual: Operation::Read, other: Operation::Update, other_percent: 5 },
-    Workload { row: "C: reads", usual: Operation::Read, other: Operation::Read, other_percent: 0 },
+    Workload {
+        row: "A: 50 % reads, 50 % updates",
+        usual: Operation::Read,
+        other: Operation::Update,
+        other_percent: 50,
+    },
+    Workload {
+        row: "B: 95 % reads, 5 % updates",
+        usual: Operation::Read,
+        other: Operation::Update,
+        other_percent: 5,
+    },
+    Workload {
+        row: "C: reads",
+        usual: Operation::Read,
+        other: Operation::Read,
+        other_percent: 0,
+    },
     Workload {
         row: "F: 50 % reads, 50 % read-modify-writes",
         usual: Operation::Read,
@@ -47,7 +62,12 @@ const WORKLOADS: [Workload; 6] = [
         other: Operation::Insert,
         other_percent: 5,
     },
-    Workload { row: "E: 95 % ranges, 5 % inserts", usual: Operation::Scan, other: Operation::Insert, other_percent: 5 },
+    Workload {
+        row: "E: 95 % ranges, 5 % inserts",
+        usual: Operation::Scan,
+        other: Operation::Insert,
+        other_percent: 5,
+    },
 ];
 
 pub(super) fn run<K: Kv>(job: &Job) -> Result<()> {
@@ -55,22 +75,51 @@ pub(super) fn run<K: Kv>(job: &Job) -> Result<()> {
     let (row_count, threads) = (job.sizes.row_count, job.sizes.threads as u64);
     let zipf = Zipf::new(row_count);
     super::check_all_rows(&kv, row_count)?;
-    let inserted: Vec<_> = (0..threads).map(|_| std::sync::atomic::AtomicU64::new(0)).collect();
+    let inserted: Vec<_> = (0..threads)
+        .map(|_| std::sync::atomic::AtomicU64::new(0))
+        .collect();
     for (phase, workload) in WORKLOADS.iter().enumerate() {
-        let divisor = if workload.usual == Operation::Scan { SCAN_OPS_DIVISOR } else { 1 };
+        let divisor = if workload.usual == Operation::Scan {
+            SCAN_OPS_DIVISOR
+        } else {
+            1
+        };
         let ops = job.sizes.op_count / divisor;
         let rate = run_threads(
             job.sizes.threads,
             job.sizes.phase_limit,
-            |thread| (thread, draw(workload, &zipf, ops, &mut rng(job, 16 + phase as u64, thread))),
+            |thread| {
+                (
+                    thread,
+                    draw(
+                        workload,
+                        &zipf,
+                        ops,
+                        &mut rng(job, 16 + phase as u64, thread),
+                    ),
+                )
+            },
             |(thread, draws), deadline| {
-                let counter = inserted.get(thread as usize).ok_or("more threads than planned")?;
+                let counter = inserted
+                    .get(thread as usize)
+                    .ok_or("more threads than planned")?;
                 let before = counter.load(std::sync::atomic::Ordering::Relaxed);
-                let mut client = Client { kv: &kv, row_count, threads, thread, phase: phase as u64, inserted: before };
+                let mut client = Client {
+                    kv: &kv,
+                    row_count,
+                    threads,
+                    thread,
+                    phase: phase as u64,
+                    inserted: before,
+                };
                 let mut done = 0;
                 for (i, &(operation, pick)) in draws.iter().enumerate() {
                     let slow = operation == Operation::Scan;
-                    if if slow { deadline.passed() } else { deadline.passed_at(i) } {
+                    if if slow {
+                        deadline.passed()
+                    } else {
+                        deadline.passed_at(i)
+                    } {
                         break;
                     }
                     client.perform(operation, pick)?;
@@ -84,7 +133,10 @@ pub(super) fn run<K: Kv>(job: &Job) -> Result<()> {
     }
     kv.sync()?;
     settle(&kv)?;
-    let inserted = inserted.into_iter().map(std::sync::atomic::AtomicU64::into_inner).sum::<u64>();
+    let inserted = inserted
+        .into_iter()
+        .map(std::sync::atomic::AtomicU64::into_inner)
+        .sum::<u64>();
     super::check_all_rows(&kv, row_count + inserted)
 }
 
@@ -94,8 +146,16 @@ fn draw(workload: &Workload, zipf: &Zipf, ops: u64, rng: &mut Rng) -> Vec<(Opera
     (0..ops)
         .map(|_| {
             let other = rng.below(100) < workload.other_percent;
-            let operation = if other { workload.other } else { workload.usual };
-            let pick = if operation == Operation::ReadLatest { zipf.rank(rng) } else { scrambled.pick(rng) };
+            let operation = if other {
+                workload.other
+            } else {
+                workload.usual
+            };
+            let pick = if operation == Operation::ReadLatest {
+                zipf.rank(rng)
+            } else {
+                scrambled.pick(rng)
+            };
             (operation, pick)
         })
         .collect()
@@ -116,8 +176,12 @@ impl<K: Kv> Client<'_, K> {
     fn perform(&mut self, operation: Operation, pick: u64) -> Result<()> {
         match operation {
             Operation::Read => self.read(pick).map(drop),
-            Operation::ReadLatest if pick < self.inserted => self.read(self.inserted_id(self.inserted - 1 - pick)).map(drop),
-            Operation::ReadLatest => self.read(self.row_count.saturating_sub(1 + pick - self.inserted)).map(drop),
+            Operation::ReadLatest if pick < self.inserted => self
+                .read(self.inserted_id(self.inserted - 1 - pick))
+                .map(drop),
+            Operation::ReadLatest => self
+                .read(self.row_count.saturating_sub(1 + pick - self.inserted))
+                .map(drop),
             Operation::Update => self.update(pick, self.phase),
             Operation::Insert => {
                 self.update(self.inserted_id(self.inserted), 0)?;
@@ -141,13 +205,22 @@ impl<K: Kv> Client<'_, K> {
 
     fn read(&self, id: u64) -> Result<u64> {
         let mut found = None;
-        self.kv.reader()?.get(&data::key(id), |value| found = data::check_value(value))?;
-        let (found_id, version) = found.ok_or_else(|| format!("wrong answer: row {id} is missing or damaged"))?;
-        ensure(found_id == id, || format!("row {id} has the value of {found_id}"))?;
+        self.kv
+            .reader()?
+            .get(&data::key(id), |value| found = data::check_value(value))?;
+        let (found_id, version) =
+            found.ok_or_else(|| format!("wrong answer: row {id} is missing or damaged"))?;
+        ensure(found_id == id, || {
+            format!("row {id} has the value of {found_id}")
+        })?;
         Ok(version)
     }
 
     fn update(&self, id: u64, version: u64) -> Result<()> {
-        self.kv.put(&data::key(id), &data::value(id, version), Durability::Buffered)
+        self.kv.put(
+            &data::key(id),
+            &data::value(id, version),
+            Durability::Buffered,
+        )
     }
 }
