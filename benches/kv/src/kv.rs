@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::data::KEY_SIZE_BYTES;
 use crate::settings::Memory;
 
 /// Any error ends a step; the runner reports it and goes on with the next engine.
@@ -15,7 +16,10 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + S
 pub(crate) enum Durability {
     /// It survives a power cut.
     Synced,
-    /// It survives the end of the process; a power cut may take the newest writes.
+    /// It is on its way: the next sync makes it durable, a power cut before that may take the newest writes.
+    ///
+    /// RocksDB, fjall and LMDB have handed it to the system, so that it survives the end of the process; redb and sled
+    /// know nothing between memory and a sync, so there it does not.
     Buffered,
 }
 
@@ -70,6 +74,18 @@ pub(crate) trait Reader {
     /// Shows the value of a key, if there is one.
     fn get(&mut self, key: &[u8], found: impl FnMut(&[u8])) -> Result<bool>;
 
+    /// Shows the values of those of many keys that there are, each with its position in the list.
+    fn get_many(
+        &mut self,
+        keys: &[[u8; KEY_SIZE_BYTES]],
+        mut found: impl FnMut(usize, &[u8]),
+    ) -> Result<()> {
+        for (i, key) in keys.iter().enumerate() {
+            self.get(key, |value| found(i, value))?;
+        }
+        Ok(())
+    }
+
     /// Shows up to `limit` rows from a key on, in key order; returns how many there were.
     fn range(&mut self, from: &[u8], limit: u64, each: impl FnMut(&[u8], &[u8])) -> Result<u64>;
 
@@ -78,7 +94,7 @@ pub(crate) trait Reader {
         self.range(&[], u64::MAX, each)
     }
 
-    /// Reads every row as Arrow batches; `None` if the engine has none. Returns rows and bytes of values.
+    /// Reads every row as Arrow batches; `None` if the engine has none.
     fn scan_arrow(&mut self) -> Result<Option<ArrowTotals>> {
         Ok(None)
     }

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use rocksdb::{
-    BottommostLevelCompaction, CompactOptions, DB, WaitForCompactOptions, WriteBatch, WriteOptions,
+    BottommostLevelCompaction, ColumnFamilyDescriptor, CompactOptions, DB,
+    DEFAULT_COLUMN_FAMILY_NAME, WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 
+use crate::data::KEY_SIZE_BYTES;
 use crate::kv::{Durability, Kv, Reader, Result, Sink};
 use crate::settings::{self, Memory, ROWS_PER_WRITE_BATCH_MAX};
 
@@ -28,7 +30,10 @@ impl Kv for RocksDb {
     type Reader<'a> = RocksReader<'a>;
 
     fn open(folder: &Path, memory: Memory) -> Result<Self> {
-        let db = DB::open(&settings::rocksdb(memory), folder)?;
+        let options = settings::rocksdb(memory);
+        // Named, so that it can be asked for many keys at once.
+        let rows = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let db = DB::open_cf_descriptors(&options, folder, [rows])?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         Ok(RocksDb {
@@ -118,6 +123,22 @@ impl Reader for RocksReader<'_> {
     fn get(&mut self, key: &[u8], mut found: impl FnMut(&[u8])) -> Result<bool> {
         let value = self.0.get_pinned(key)?;
         Ok(value.map(|value| found(&value)).is_some())
+    }
+
+    fn get_many(
+        &mut self,
+        keys: &[[u8; KEY_SIZE_BYTES]],
+        mut found: impl FnMut(usize, &[u8]),
+    ) -> Result<()> {
+        let rows = self.0.cf_handle(DEFAULT_COLUMN_FAMILY_NAME);
+        let rows = rows.ok_or("RocksDB has no default column family")?;
+        let values = self.0.batched_multi_get_cf(rows, keys, false);
+        for (i, value) in values.into_iter().enumerate() {
+            if let Some(value) = value? {
+                found(i, &value);
+            }
+        }
+        Ok(())
     }
 
     fn range(

@@ -57,10 +57,7 @@ pub(crate) fn write(stored: &Stored, output: &Path) -> Result<()> {
         .ok_or("the output has no name")?;
     let mut plots = Vec::new();
     for section in &sections {
-        let plot = format!(
-            "{name}-{}.svg",
-            section.name.to_lowercase().replace(' ', "-")
-        );
+        let plot = format!("{name}-{}.svg", file_name(&section.name));
         std::fs::write(output.with_file_name(&plot), svg::plot(section))?;
         plots.push(plot);
     }
@@ -68,6 +65,15 @@ pub(crate) fn write(stored: &Stored, output: &Path) -> Result<()> {
     std::fs::write(output.with_extension("md"), &text)?;
     println!("{text}");
     Ok(())
+}
+
+/// A section's name as a part of a file name: its words with hyphens between.
+fn file_name(section: &str) -> String {
+    let words = section.split(|c: char| !c.is_ascii_alphanumeric());
+    let words = words
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase);
+    words.collect::<Vec<_>>().join("-")
 }
 
 /// Rows that belong together.

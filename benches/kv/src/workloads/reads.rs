@@ -7,6 +7,8 @@ use crate::measure::{Done, Usage, run as run_threads};
 
 /// Rows of a short range.
 const RANGE_ROWS: u64 = 100;
+/// Rows that one call asks for, where it asks for many.
+const KEYS_TOGETHER: usize = 100;
 /// Full scans that are measured as one.
 const SCAN_COUNT: u64 = 3;
 
@@ -28,6 +30,7 @@ pub(super) fn run<K: Kv>(job: &Job) -> Result<()> {
         hits(job, &kv, threads, &zipf, format!("get, hit, zipf, {label}"))?;
         misses(job, &kv, threads, format!("get, miss, {label}"))?;
     }
+    gets_together(job, &kv)?;
     for (threads, label) in cores {
         ranges(
             job,
@@ -108,6 +111,41 @@ fn misses<K: Kv>(job: &Job, kv: &K, threads: usize, row: String) -> Result<()> {
         },
     )?;
     job.rate(row, rate);
+    Ok(())
+}
+
+/// Gets of many rows in one call; an operation is a row.
+fn gets_together<K: Kv>(job: &Job, kv: &K) -> Result<()> {
+    let (row_count, ops) = (job.sizes.row_count, job.sizes.op_count);
+    let rate = run_threads(
+        1,
+        job.sizes.phase_limit,
+        |thread| Picks::Uniform { row_count }.ids(ops, &mut rng(job, 7, thread)),
+        |ids, deadline| {
+            let mut reader = kv.reader()?;
+            let mut done = 0;
+            for ids in ids.chunks(KEYS_TOGETHER) {
+                if deadline.passed() {
+                    break;
+                }
+                let keys: Vec<_> = ids.iter().map(|&id| data::key(id)).collect();
+                let mut right = 0;
+                reader.get_many(&keys, |i, value| {
+                    right +=
+                        usize::from(ids.get(i).is_some_and(|&id| data::is_value_of(value, id)));
+                })?;
+                ensure(right == ids.len(), || {
+                    format!("{right} rows of {} are right", ids.len())
+                })?;
+                done += ids.len() as u64;
+            }
+            Ok(Done::of(done, ops))
+        },
+    )?;
+    job.rate(
+        format!("get, {KEYS_TOGETHER} in one call, uniform, 1 thread"),
+        rate,
+    );
     Ok(())
 }
 

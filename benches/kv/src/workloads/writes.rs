@@ -1,6 +1,8 @@
 //! Upserts of rows that exist: batches with and without sync, and single rows that are durable on return.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::{Job, rng, settle};
 use crate::data::{self, ensure};
@@ -30,6 +32,8 @@ fn batches<K: Kv>(job: &Job, kv: &K, durability: Durability, row: &str) -> Resul
         Durability::Buffered => job.sizes.phase_limit,
         Durability::Synced => job.sizes.durable_phase,
     };
+    // How long a writer is held up at worst: stalls don't show in a mean.
+    let slowest_us = AtomicU64::new(0);
     let rate = run_threads(
         1,
         limit,
@@ -37,6 +41,7 @@ fn batches<K: Kv>(job: &Job, kv: &K, durability: Durability, row: &str) -> Resul
         |mut rng, deadline| {
             let mut done = 0;
             while done < ops && !deadline.passed() {
+                let started = Instant::now();
                 kv.write(durability, |sink| {
                     (0..BATCH_ROWS).try_for_each(|_| {
                         let id = rng.below(row_count);
@@ -44,12 +49,16 @@ fn batches<K: Kv>(job: &Job, kv: &K, durability: Durability, row: &str) -> Resul
                     })
                 })?;
                 done += BATCH_ROWS as u64;
+                let micros = started.elapsed().as_micros() as u64;
+                slowest_us.fetch_max(micros, Ordering::Relaxed);
             }
             kv.sync()?;
             Ok(Done::of(done, ops))
         },
     )?;
     job.rate(row, rate);
+    let slowest_ms = slowest_us.into_inner() as f64 / 1e3;
+    job.figure(format!("{row}, slowest"), slowest_ms, "ms");
     Ok(())
 }
 
