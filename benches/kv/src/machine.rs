@@ -1,7 +1,6 @@
 //! Facts about the machine and its disk that stand beside the results.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
@@ -24,6 +23,10 @@ pub(crate) struct Machine {
     pub(crate) load_after: String,
     /// Appends of 4 KiB, each made durable, one after the other: the most a single writer can commit.
     pub(crate) durable_appends_per_s: f64,
+    /// The same into a file that was written before: no new size or extent has to go through the file system's journal,
+    /// which on a busy disk waits for everybody's writes.
+    #[serde(default)]
+    pub(crate) durable_overwrites_per_s: f64,
     /// Appends of 1 MiB, each made durable.
     pub(crate) durable_mib_per_s: f64,
     /// Names and versions of the engines, from the lock file.
@@ -60,8 +63,9 @@ pub(crate) fn machine(folder: &Path) -> Result<Machine> {
         file_system: file_system(folder)?,
         load_before: load()?,
         load_after: String::new(),
-        durable_appends_per_s: durable_appends(folder, 4 << 10, 256)?,
-        durable_mib_per_s: durable_appends(folder, 1 << 20, 64)?,
+        durable_appends_per_s: durable_writes(folder, 4 << 10, 256, false)?,
+        durable_overwrites_per_s: durable_writes(folder, 4 << 10, 256, true)?,
+        durable_mib_per_s: durable_writes(folder, 1 << 20, 64, false)?,
         engines: engine_versions(),
     })
 }
@@ -90,18 +94,27 @@ fn file_system(folder: &Path) -> Result<String> {
         .unwrap_or_default())
 }
 
-/// How many appends of a size this folder's disk makes durable in a second.
-fn durable_appends(folder: &Path, size_bytes: usize, count: u64) -> Result<f64> {
+/// How many writes of a size, one after the other in a file, this folder's disk makes durable in a second.
+fn durable_writes(
+    folder: &Path,
+    size_bytes: usize,
+    count: u64,
+    written_before: bool,
+) -> Result<f64> {
     let path = folder.join("probe");
     let file = File::create(&path)?;
     let block = vec![0x5a; size_bytes];
+    let write = |i: u64| file.write_all_at(&block, i * size_bytes as u64);
+    if written_before {
+        (0..count).try_for_each(write)?;
+        file.sync_all()?;
+    }
     let started = Instant::now();
     for i in 0..count {
-        file.write_all_at(&block, i * size_bytes as u64)?;
+        write(i)?;
         file.sync_data()?;
     }
     let elapsed_s = started.elapsed().as_secs_f64();
-    (&file).flush()?;
     std::fs::remove_file(&path)?;
     Ok(count as f64 / elapsed_s)
 }

@@ -10,7 +10,8 @@
 //! cargo run --release -- --workloads reads,ycsb --engines moonshine,rocksdb --rows 5000000
 //! ```
 //!
-//! This crate is no member of the workspace, so nobody builds RocksDB who does not want to.
+//! This crate is no member of the workspace, so nobody builds RocksDB who does not want to. tonbo is not among the peers:
+//! its newest release is an alpha on another Arrow and DataFusion than Moonshine's, and reads only asynchronously.
 //!
 //! # What makes it fair
 //!

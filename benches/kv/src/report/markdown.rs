@@ -79,8 +79,9 @@ fn facts(text: &mut String, stored: &Stored) -> std::fmt::Result {
     )?;
     writeln!(
         text,
-        "Its disk makes {:.0} appends of 4 KiB a second durable one after the other, and {:.0} MiB/s in appends of 1 MiB.",
-        machine.durable_appends_per_s, machine.durable_mib_per_s
+        "Its disk makes {:.0} appends of 4 KiB a second durable one after the other ({:.0} where the file was written \
+         before), and {:.0} MiB/s in appends of 1 MiB.",
+        machine.durable_appends_per_s, machine.durable_overwrites_per_s, machine.durable_mib_per_s
     )?;
     writeln!(
         text,
@@ -193,6 +194,7 @@ mod tests {
             2_345.0,
             99.96,
             1.0,
+            0.123,
             0.0123,
         ]
         .map(number);
