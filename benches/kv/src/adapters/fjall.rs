@@ -56,8 +56,9 @@ impl Kv for Fjall {
     }
 
     fn compact(&mut self) -> Result<bool> {
-        self.rows.rotate_memtable_and_wait()?;
+        self.settle()?;
         self.rows.major_compact()?;
+        self.settle()?;
         Ok(true)
     }
 
