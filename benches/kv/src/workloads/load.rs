@@ -1,0 +1,36 @@
+//! Bulk load: all rows in random key order, in buffered batches, synced at the end.
+
+use super::{Job, mib, settle, write_rows};
+use crate::data::{self, ROW_SIZE_BYTES};
+use crate::kv::{Kv, Result};
+use crate::measure::{self, Usage};
+
+pub(super) fn run<K: Kv>(job: &Job) -> Result<()> {
+    let row_count = job.sizes.row_count;
+    let ids = data::shuffled(row_count, job.sizes.seed);
+    let kv: K = job.open()?;
+    load(job, &kv, &ids)?;
+    job.figure(
+        "size on disk",
+        mib(measure::disk_bytes(&job.folder)?),
+        "MiB",
+    );
+    super::check_all_rows(&kv, row_count)
+}
+
+/// Loads and settles, and records what it took; also the first half of the larger-than-memory run.
+pub(super) fn load<K: Kv>(job: &Job, kv: &K, ids: &[u32]) -> Result<()> {
+    let row_count = ids.len() as u64;
+    let before = Usage::now()?;
+    let loaded = write_rows(kv, ids, 0)?;
+    let settled = before.until(settle(kv)?, row_count);
+    job.rate("bulk load", loaded);
+    job.rate("bulk load, settled", settled);
+    let user_bytes = row_count * ROW_SIZE_BYTES;
+    job.figure(
+        "write amplification, settled",
+        settled.written_bytes as f64 / user_bytes as f64,
+        "×",
+    );
+    job.space("space amplification, settled", row_count)
+}
