@@ -1,15 +1,17 @@
 //! Times the RowSets below level 0 on one core: `cargo run --release --example row_set_bench [rows]`.
 //!
-//! Rows of 16-byte keys and 100-byte values, everything in memory. The figures are of one run; compare them with others
-//! of the same run only.
+//! Rows of 16-byte keys and 100-byte values, everything in memory. Times are of the processor, as Linux counts them for
+//! the thread; compare figures of one run only.
+
+#![allow(clippy::indexing_slicing, reason = "a benchmark may panic")]
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use moonshine_engine::io::{Io, SyscallIo};
 use moonshine_engine::row_set::budget::MemoryBudget;
 use moonshine_engine::row_set::file::{DeltaFile, delta_file_path};
+use moonshine_engine::row_set::merge::{Merge, MergeInput, Tombstones, write_merged};
 use moonshine_engine::row_set::meta::RowSetHead;
 use moonshine_engine::row_set::multi_get::HashedKey;
 use moonshine_engine::row_set::page_cache::PageCache;
@@ -49,7 +51,9 @@ fn main() -> Outcome<()> {
         1u32 << meta.rows_per_page_log2
     );
     scans(&row_set, rows)?;
+    page_scan(&row_set, rows)?;
     gets(&row_set, &keys, rows)?;
+    merges(folder.path(), &cache, &keys)?;
     println!("  {:?}", cache.stats());
     Ok(())
 }
@@ -107,6 +111,24 @@ fn scans(row_set: &RowSet, rows: u64) -> Outcome<()> {
     Ok(())
 }
 
+/// As [`scans`], a page at a time.
+fn page_scan(row_set: &RowSet, rows: u64) -> Outcome<()> {
+    let sum = time("scan by pages", "rows", rows, || {
+        let mut cursor = row_set.cursor();
+        cursor.seek_first()?;
+        let mut sum = 0u64;
+        while let Some((page, _)) = cursor.page() {
+            for row in page.iter() {
+                sum += u64::from(row.key[15]) + row.value.map_or(0, |value| u64::from(value[99]));
+            }
+            cursor.next_page()?;
+        }
+        Ok(sum)
+    })?;
+    assert!(sum > 0);
+    Ok(())
+}
+
 fn gets(row_set: &RowSet, keys: &[Key], rows: u64) -> Outcome<()> {
     let pick = |i: u64| {
         let at = (u128::from(xxh3_64(&i.to_le_bytes())) * u128::from(rows)) >> 64;
@@ -120,6 +142,7 @@ fn gets(row_set: &RowSet, keys: &[Key], rows: u64) -> Outcome<()> {
         .map(key)
         .map(|key| (xxh3_64(&key), key))
         .collect();
+    roofline(row_set, &hits, rows)?;
     // Everything into the cache, the index too.
     for (hash, _) in &misses {
         row_set.may_contain(*hash)?;
@@ -154,15 +177,96 @@ fn gets(row_set: &RowSet, keys: &[Key], rows: u64) -> Outcome<()> {
     Ok(())
 }
 
+/// What memory allows: a lookup takes at least a line of an index and one of a row, the second known after the first.
+fn roofline(row_set: &RowSet, probes: &[(u64, Key)], rows: u64) -> Outcome<()> {
+    let index = vec![[1u64; 8]; (rows / 7) as usize];
+    let data = vec![[1u64; 8]; row_set.meta().size_bytes as usize / 64];
+    let place = |hash: u64, len: usize| ((u128::from(hash) * len as u128) >> 64) as usize;
+    for (what, dependent) in [("two lines", 1), ("two lines, independent", 0)] {
+        let sum = time(what, "gets", PROBES as u64, || {
+            let mut sum = 0u64;
+            for (hash, _) in probes {
+                let hash = hash.wrapping_add(sum * dependent);
+                let line = index[place(hash, index.len())];
+                let row = data[place(hash.rotate_left(17).wrapping_mul(line[3]), data.len())];
+                sum += row[5];
+            }
+            Ok(sum)
+        })?;
+        assert!(sum > 0);
+    }
+    Ok(())
+}
+
+/// Merges inputs that share the keys among them at random.
+fn merges(folder: &Path, cache: &Arc<PageCache>, keys: &[Key]) -> Outcome<()> {
+    for count in [1, 2, 8, 16] {
+        let row_sets: Vec<RowSet> = (0..count)
+            .map(|input| {
+                let keys: Vec<Key> = keys
+                    .iter()
+                    .filter(|key| xxh3_64(*key) % count == input)
+                    .copied()
+                    .collect();
+                build(folder, 100 * count + input, cache, &keys)
+            })
+            .collect::<Outcome<_>>()?;
+        let inputs = || -> Outcome<_> {
+            let mut inputs = Vec::new();
+            for row_set in &row_sets {
+                let mut rows = row_set.stream(1 << 20);
+                rows.seek_first()?;
+                inputs.push(MergeInput { rows, band: 0 });
+            }
+            Ok(inputs)
+        };
+        let rows = keys.len() as u64;
+        let what = format!("merge {count}");
+        let merged = time(&what, "rows", rows, || {
+            let mut merge = Merge::new(inputs()?, Tombstones::Drop);
+            let mut merged = 0;
+            while merge.next_row()?.is_some() {
+                merged += 1;
+            }
+            Ok(merged)
+        })?;
+        assert_eq!(merged, rows);
+        let what = format!("merge {count} and write");
+        let merged = time(&what, "rows", rows, || {
+            let io: Arc<dyn Io> = Arc::new(SyscallIo);
+            let number = 10_000 + count;
+            let path = delta_file_path(folder, number);
+            let options = DeltaFileOptions::default();
+            let mut writer = DeltaFileWriter::create(io, &path, DATABASE_ID, number, options)?;
+            writer.begin(RowSetHead::default())?;
+            let mut merge = Merge::new(inputs()?, Tombstones::Drop);
+            let mut writers = [writer];
+            let merged = write_merged(&mut merge, &mut writers, xxh3_64, |_, _| 0)?;
+            for mut writer in writers {
+                writer.finish_row_set()?;
+                writer.finish()?;
+            }
+            Ok(merged)
+        })?;
+        assert_eq!(merged, rows);
+    }
+    Ok(())
+}
+
+/// Nanoseconds that this thread has run; unlike the clock it does not count while others have the core.
+fn cpu_ns() -> Outcome<u64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(stat.split(' ').next().unwrap_or_default().parse()?)
+}
+
 fn time<T>(what: &str, unit: &str, count: u64, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    #[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
-    let start = Instant::now();
+    let start_ns = cpu_ns()?;
     let done = work()?;
-    let seconds = start.elapsed().as_secs_f64();
+    let ns = (cpu_ns()? - start_ns) as f64;
     println!(
         "{what:>24}: {:8.2} M {unit}/s, {:7.1} ns each",
-        count as f64 / seconds / 1e6,
-        seconds / count as f64 * 1e9
+        count as f64 / ns * 1e3,
+        ns / count as f64
     );
     Ok(done)
 }

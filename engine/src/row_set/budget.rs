@@ -36,6 +36,23 @@ impl MemoryBudget {
 
     /// Takes bytes if there is room for them.
     pub fn try_charge(self: &Arc<Self>, size_bytes: u64) -> Option<Charge> {
+        self.try_take(size_bytes).then(|| Charge {
+            budget: self.clone(),
+            size_bytes,
+        })
+    }
+
+    /// Takes bytes that are needed whether there is room for them or not.
+    pub fn charge(self: &Arc<Self>, size_bytes: u64) -> Charge {
+        self.take(size_bytes);
+        Charge {
+            budget: self.clone(),
+            size_bytes,
+        }
+    }
+
+    /// As [`try_charge`](Self::try_charge), for who calls [`give_back`](Self::give_back) without fail.
+    pub(crate) fn try_take(&self, size_bytes: u64) -> bool {
         let limit_bytes = self.limit_bytes();
         self.used_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -43,19 +60,15 @@ impl MemoryBudget {
                     .filter(|used| *used <= limit_bytes)
             })
             .is_ok()
-            .then(|| Charge {
-                budget: self.clone(),
-                size_bytes,
-            })
     }
 
-    /// Takes bytes that are needed whether there is room for them or not.
-    pub fn charge(self: &Arc<Self>, size_bytes: u64) -> Charge {
+    /// As [`charge`](Self::charge), for who calls [`give_back`](Self::give_back) without fail.
+    pub(crate) fn take(&self, size_bytes: u64) {
         self.used_bytes.fetch_add(size_bytes, Ordering::Relaxed);
-        Charge {
-            budget: self.clone(),
-            size_bytes,
-        }
+    }
+
+    pub(crate) fn give_back(&self, size_bytes: u64) {
+        self.used_bytes.fetch_sub(size_bytes, Ordering::Relaxed);
     }
 }
 
@@ -75,9 +88,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget
-            .used_bytes
-            .fetch_sub(self.size_bytes, Ordering::Relaxed);
+        self.budget.give_back(self.size_bytes);
     }
 }
 

@@ -8,10 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::page_cache::{LIVES_MAX, PageSlots, evict};
-
-/// Rounds of the hand after which every page that was not used meanwhile has gone.
-const ROUNDS_MAX: usize = 1 + LIVES_MAX as usize;
+use super::page_cache::{PageSlots, evict};
 
 /// A part of the cache's pages, each known once.
 #[derive(Debug, Default)]
@@ -53,14 +50,20 @@ impl Clock {
         }
     }
 
+    /// Entries, with those that are dead.
+    #[cfg(test)]
+    pub(crate) fn entry_count(&self) -> usize {
+        let ring = self.ring.lock();
+        ring.entries.len() - ring.vacant.len()
+    }
+
     /// Notes that a page went with its RowSet.
     pub(crate) fn note_dead(&self) {
         self.dead.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lets pages go until `enough`, or until the hand came round so often without one that none is left that may go.
-    /// Returns how many went.
-    pub(crate) fn evict_until(&self, enough: impl Fn() -> bool) -> u64 {
+    /// Takes the hand round once, or until `enough`. Returns how many pages it let go.
+    pub(crate) fn evict_round(&self, enough: impl Fn() -> bool) -> u64 {
         let mut ring = self.ring.lock();
         let Ring {
             entries,
@@ -68,21 +71,21 @@ impl Clock {
             hand,
         } = &mut *ring;
         let mut evicted = 0;
-        let mut passed_over = 0;
-        while passed_over <= ROUNDS_MAX * entries.len() && !enough() {
+        for _ in 0..entries.len() {
+            if enough() {
+                break;
+            }
             let position = if *hand < entries.len() { *hand } else { 0 };
             *hand = position + 1;
             let Some(place) = entries.get_mut(position) else {
                 break;
             };
-            passed_over += 1;
             let Some(entry) = place else { continue };
             match entry.slots.upgrade() {
                 Some(slots) if evict(&slots, entry.slot) => evicted += 1,
                 Some(_) => continue,
                 None => {}
             }
-            passed_over = 0;
             *place = None;
             vacant.push(crate::codec::len_u32(position));
         }

@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 
+use super::page::PageScratch;
 use super::page_cache::PageGuard;
 use super::reader::RowSet;
-use super::rows_page::RowRef;
+use super::rows_page::{RowRef, RowsView};
 
 /// How a cursor comes by pages.
 #[derive(Debug)]
@@ -25,13 +26,13 @@ impl Fetch {
 }
 
 /// Stored pages that were read ahead.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct ReadAhead {
     read_size_bytes: usize,
     buffer: Vec<u8>,
     buffer_offset: u64,
     /// Where a page is decompressed.
-    scratch: Vec<u8>,
+    scratch: PageScratch,
 }
 
 /// A position in a RowSet: at a row, before the first or behind the last.
@@ -69,6 +70,11 @@ impl Cursor {
     #[inline]
     pub fn row(&self) -> Option<RowRef<'_>> {
         self.page.as_ref()?.rows().get(self.slot)
+    }
+
+    /// All rows of the page it is in, and the slot of the row it is at: for taking many at once.
+    pub fn page(&self) -> Option<(RowsView<'_>, usize)> {
+        Some((self.page.as_ref()?.rows(), self.slot))
     }
 
     /// The ordinal of the row it is at.
@@ -165,8 +171,11 @@ impl Cursor {
         Ok(())
     }
 
-    #[cold]
-    fn next_page(&mut self) -> Result<()> {
+    /// Goes to the first row of the next page; from no row it stays there.
+    ///
+    /// # Errors
+    /// As [`seek_first`](Self::seek_first).
+    pub fn next_page(&mut self) -> Result<()> {
         let number = self.page_number.saturating_add(1);
         if self.page.is_none() || number >= self.row_set.meta().rows_page_count {
             self.leave();
@@ -196,6 +205,15 @@ impl Cursor {
         self.page_number = number;
         self.page = Some(page);
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for ReadAhead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadAhead")
+            .field("read_size_bytes", &self.read_size_bytes)
+            .field("buffer_offset", &self.buffer_offset)
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,7 +11,9 @@ use crate::codec::{Malformed, Reader, put_u32, put_u64};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
-use super::page::{PAGE_HEADER_SIZE_BYTES, PAGE_SIZE_BYTES_MAX, PagePlace, PageSeed, decode_page};
+use super::page::{
+    PAGE_HEADER_SIZE_BYTES, PAGE_SIZE_BYTES_MAX, PagePlace, PageScratch, PageSeed, decode_page,
+};
 
 /// The version of delta files, and of all that is in them.
 const DELTA_FILE_VERSION: u32 = 1;
@@ -129,15 +131,15 @@ impl DeltaFile {
     ) -> Result<T> {
         let size_bytes = self.check_size(place.offset, stored_size_bytes)?;
         let mut scratch = SCRATCH.take();
-        let Scratch { stored, content } = &mut scratch;
+        let Scratch { stored, page } = &mut scratch;
         if stored.len() < size_bytes {
             stored.resize(size_bytes, 0);
         }
         let stored = stored.get_mut(..size_bytes).unwrap_or_default();
         let taken = self
             .read(stored, place.offset)
-            .and_then(|()| self.decode(place, stored, content, take));
-        if scratch.stored.len().max(scratch.content.len()) <= SCRATCH_SIZE_BYTES_MAX {
+            .and_then(|()| self.decode(place, stored, page, take));
+        if scratch.stored.capacity().max(scratch.page.size_bytes()) <= SCRATCH_SIZE_BYTES_MAX {
             SCRATCH.set(scratch);
         }
         taken
@@ -148,7 +150,7 @@ impl DeltaFile {
         &self,
         place: PagePlace,
         stored: &[u8],
-        scratch: &mut Vec<u8>,
+        scratch: &mut PageScratch,
         take: impl FnOnce(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T> {
         decode_page(stored, place, self.seed, scratch)
@@ -178,7 +180,7 @@ impl DeltaFile {
 #[derive(Default)]
 struct Scratch {
     stored: Vec<u8>,
-    content: Vec<u8>,
+    page: PageScratch,
 }
 
 thread_local! {

@@ -39,7 +39,7 @@ impl Probe {
     #[inline]
     fn from_mixed(mixed: u64, home_line_count: u32) -> Self {
         Probe {
-            line: ((mixed >> 32) * u64::from(home_line_count) >> 32) as u32,
+            line: (((mixed >> 32) * u64::from(home_line_count)) >> 32) as u32,
             fingerprint: (mixed >> 16) as u16,
         }
     }

@@ -10,7 +10,7 @@ use crate::error::Result;
 
 use super::index::{LINES_PER_PAGE, Probe};
 use super::page_cache::PageGuard;
-use super::reader::RowSet;
+use super::reader::{ReadParts, RowSet};
 use super::rows_page::RowRef;
 
 /// Keys that take each step together: as many as a thread can hold guards without counting references.
@@ -54,6 +54,35 @@ impl RowSet {
         Ok(())
     }
 
+    /// Calls `each` with the place of a hash and an ordinal that it may have here, for all of them, in no order. Reads
+    /// pages of the index only. What it does not name is not here; what it names is, but for one in 8,000 or so.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). Some may have been named before.
+    pub fn candidates(&self, hashes: &[u64], mut each: impl FnMut(usize, u32)) -> Result<()> {
+        let parts = self.parts();
+        let mut start = 0;
+        for group in hashes.chunks(GROUP_SIZE) {
+            let mut steps: [Step; GROUP_SIZE] = Default::default();
+            for (step, hash) in steps.iter_mut().zip(group) {
+                step.probe = parts.probe(*hash);
+                step.index_page = Some(parts.index_page(step.probe)?);
+            }
+            touch(steps.iter().map(Step::touch_line));
+            for (i, (step, hash)) in (start..).zip(steps.iter_mut().zip(group)) {
+                step.look_up();
+                if step.undecided {
+                    parts.candidates(*hash, |ordinal| each(i, ordinal))?;
+                } else if let Some(ordinal) = step.ordinal {
+                    each(i, ordinal);
+                }
+            }
+            parts.count_hits(group.len() as u64);
+            start += group.len();
+        }
+        Ok(())
+    }
+
     fn get_group(
         &self,
         keys: &[HashedKey<'_>],
@@ -74,15 +103,17 @@ impl RowSet {
                 step.rows_page = Some(parts.rows_page_unchecked(ordinal)?);
             }
         }
-        touch(steps.iter().map(Step::touch_layout));
-        touch(steps.iter().map(Step::touch_row));
+        touch(steps.iter().map(|step| step.touch_row(parts)));
         let mut hits = 0;
         for (i, (step, key)) in steps.iter().zip(keys).enumerate() {
             hits += 1 + u64::from(step.rows_page.is_some());
+            if let Some((page, _)) = &step.rows_page {
+                page.mark_used();
+            }
             let row = step
                 .rows_page
                 .as_ref()
-                .and_then(|(page, slot)| page.rows().get(*slot as usize));
+                .and_then(|(page, slot)| parts.rows_of(page).get(*slot as usize));
             match row {
                 Some(row) if row.key == key.key => found(i, row),
                 _ if step.undecided => {
@@ -99,18 +130,23 @@ impl RowSet {
 }
 
 impl Step {
+    #[inline]
     fn line(&self) -> Option<&super::index::Line> {
         self.index_page
             .as_ref()?
             .line(self.probe.line as usize % LINES_PER_PAGE)
     }
 
+    #[inline]
     fn touch_line(&self) -> u8 {
         self.line().map_or(0, |line| line[0])
     }
 
     /// Takes the first candidate, and lets the page of the index go.
     fn look_up(&mut self) {
+        if let Some(page) = &self.index_page {
+            page.mark_used();
+        }
         if let Some(line) = self.line() {
             let mut matches = self.probe.matches(line);
             let ordinal = matches.next_ordinal(line);
@@ -120,21 +156,11 @@ impl Step {
         self.index_page = None;
     }
 
-    fn touch_layout(&self) -> u8 {
+    #[inline]
+    fn touch_row(&self, parts: ReadParts<'_>) -> u8 {
         self.rows_page
             .as_ref()
-            .map_or(0, |(page, _)| page.rows().row_count() as u8)
-    }
-
-    fn touch_row(&self) -> u8 {
-        let row = self
-            .rows_page
-            .as_ref()
-            .and_then(|(page, slot)| page.rows().get(*slot as usize));
-        let first = |bytes: &[u8]| bytes.first().copied().unwrap_or(0);
-        row.map_or(0, |row| {
-            first(row.key) ^ row.value.map_or(0, |value| first(value))
-        })
+            .map_or(0, |(page, slot)| parts.rows_of(page).touch(*slot as usize))
     }
 }
 

@@ -192,7 +192,7 @@ pub(crate) fn decode_page<'a>(
     stored: &'a [u8],
     place: PagePlace,
     seed: PageSeed,
-    scratch: &'a mut Vec<u8>,
+    scratch: &'a mut PageScratch,
 ) -> Result<&'a [u8], Malformed> {
     let mut reader = Reader::new(stored);
     let checksum = reader.u64()?;
@@ -211,21 +211,45 @@ pub(crate) fn decode_page<'a>(
     }
     let content = reader.bytes(stored_len)?;
     reader.finish()?;
-    let decompressed = match stored_as {
-        STORED_AS_IS if stored_len == len => return Ok(content),
-        STORED_AS_LZ4 => {
-            scratch.resize(len, 0);
-            lz4_flex::block::decompress_into(content, scratch).ok()
+    if stored_as == STORED_AS_IS && stored_len == len {
+        return Ok(content);
+    }
+    scratch
+        .decompress(stored_as, content, len)
+        .ok_or(Malformed("page does not decompress"))
+}
+
+/// Working memory for decoding pages.
+#[derive(Default)]
+pub(crate) struct PageScratch {
+    content: Vec<u8>,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl PageScratch {
+    /// Bytes of memory, without that of Zstandard, which is of one size.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.content.capacity()
+    }
+
+    fn decompress(&mut self, stored_as: u8, stored: &[u8], len: usize) -> Option<&[u8]> {
+        let PageScratch { content, zstd } = self;
+        if content.len() < len {
+            content.resize(len, 0);
         }
-        STORED_AS_ZSTD => {
-            scratch.resize(len, 0);
-            zstd::bulk::decompress_to_buffer(content, scratch.as_mut_slice()).ok()
-        }
-        _ => None,
-    };
-    match decompressed {
-        Some(found) if found == len => Ok(scratch),
-        _ => Err(Malformed("page does not decompress")),
+        let content = content.get_mut(..len)?;
+        let found = match stored_as {
+            STORED_AS_LZ4 => lz4_flex::block::decompress_into(stored, content).ok()?,
+            STORED_AS_ZSTD => {
+                let zstd = match zstd {
+                    Some(zstd) => zstd,
+                    None => zstd.insert(zstd::bulk::Decompressor::new().ok()?),
+                };
+                zstd.decompress_to_buffer(stored, content).ok()?
+            }
+            _ => return None,
+        };
+        (found == len).then_some(content)
     }
 }
 
@@ -266,7 +290,7 @@ mod tests {
         fn content_round_trips(content in prop::collection::vec(prop::sample::select(b"abc".to_vec()), 0..3000)) {
             for compression in ALL {
                 let stored = encode(compression, &content);
-                let mut scratch = Vec::new();
+                let mut scratch = PageScratch::default();
                 prop_assert_eq!(decode_page(&stored, PLACE, seed(), &mut scratch), Ok(&content[..]));
             }
         }
@@ -294,7 +318,7 @@ mod tests {
         for compression in ALL {
             let stored = encode(compression, &content);
             let bad = |stored: &[u8], place, seed| {
-                assert!(decode_page(stored, place, seed, &mut Vec::new()).is_err());
+                assert!(decode_page(stored, place, seed, &mut PageScratch::default()).is_err());
             };
             for bit in 0..stored.len() * 8 {
                 let mut damaged = stored.clone();

@@ -1,10 +1,10 @@
 //! The page cache: one for all RowSets, under the memory budget.
 //!
 //! A RowSet has a slot for each of its pages. A page that is in memory hangs in its slot, so a hit is one load: no
-//! lookup, no lock. The [`clock`](super::clock) decides which pages go when the budget is used up.
+//! lookup, no lock. The `clock` decides which pages go when the budget is used up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwapAny, Guard};
 use triomphe::ThinArc;
@@ -17,26 +17,46 @@ use super::page::PageKind;
 use super::rows_page::{RowsLayout, RowsView};
 use super::stats::{HitCounters, PageCacheStats};
 
-/// Clocks, so that misses of different pages seldom wait for each other.
-const CLOCK_COUNT: usize = 16;
+/// Clocks, so that misses of different pages seldom wait for each other: 2^n.
+const CLOCK_COUNT_LOG2: u32 = 3;
+const CLOCK_COUNT: usize = 1 << CLOCK_COUNT_LOG2;
 
-/// Neighbouring slots that share a clock.
-const SLOTS_PER_CLOCK_RUN: u32 = 64;
+/// Rounds of the hands after which every page that was not used meanwhile has gone.
+const ROUNDS_MAX: usize = 1 + LIVES_MAX as usize;
+
+/// How often a page tries to get into the cache.
+const ROOM_TRIES: usize = 4;
 
 /// 64 bytes of a page, aligned so that a line of the index takes one load of memory.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub(crate) struct CacheLine(Line);
 
-/// What is known of a page in memory besides its content.
+/// What is known of a page in memory besides its content. It fits into one line of memory.
 #[derive(Debug)]
 pub(crate) struct PageHeader {
-    /// How often the clock still passes the page over.
-    lives: AtomicU8,
-    kind: PageKind,
+    cache: Arc<PageCache>,
+    /// The page's share of the budget.
+    size_bytes: u32,
     content_size_bytes: u32,
     rows: RowsLayout,
-    _charge: PageCharge,
+    /// Whether `rows` is the usual layout of the RowSet.
+    usual: bool,
+    kind: PageKind,
+    /// How often the clock still passes the page over.
+    lives: AtomicU8,
+}
+
+const _: () = assert!(size_of::<PageHeader>() <= LINE_SIZE_BYTES - size_of::<usize>());
+
+impl Drop for PageHeader {
+    fn drop(&mut self) {
+        let size_bytes = self.size_bytes.into();
+        self.cache
+            .bytes_of(self.kind)
+            .fetch_sub(size_bytes, Ordering::Relaxed);
+        self.cache.budget.give_back(size_bytes);
+    }
 }
 
 /// A page in memory: one allocation for header and content.
@@ -45,36 +65,18 @@ pub(crate) type Page = ThinArc<PageHeader, CacheLine>;
 /// The place of a page that may be in memory.
 pub(crate) type Slot = ArcSwapAny<Option<Page>>;
 
-/// Bytes of memory that a page with that content takes: reference count and header, the content in whole lines, and its
-/// entry in a clock.
-fn page_memory_bytes(content_size_bytes: usize) -> u64 {
-    let header = (8 + size_of::<PageHeader>() + 8).next_multiple_of(LINE_SIZE_BYTES);
-    let align = LINE_SIZE_BYTES;
-    (align + header + content_size_bytes.next_multiple_of(align) + Clock::ENTRY_SIZE_BYTES) as u64
-}
-
-/// A page's share of the budget.
-#[derive(Debug)]
-struct PageCharge {
-    cache: Arc<PageCache>,
-    kind: PageKind,
-    charge: Charge,
-}
-
-impl Drop for PageCharge {
-    fn drop(&mut self) {
-        self.cache
-            .bytes_of(self.kind)
-            .fetch_sub(self.charge.size_bytes(), Ordering::Relaxed);
-    }
+/// Bytes of memory that a page with that content takes: a line for the reference count, one for the header, the content
+/// in whole lines, and its entry in a clock.
+fn page_memory_bytes(content_size_bytes: usize) -> u32 {
+    let content = content_size_bytes.next_multiple_of(LINE_SIZE_BYTES);
+    crate::codec::len_u32(2 * LINE_SIZE_BYTES + content + Clock::ENTRY_SIZE_BYTES)
 }
 
 /// How often the clock passes a page over that was used since.
 fn lives_max(kind: PageKind) -> u8 {
     match kind {
         PageKind::Rows | PageKind::Locations => 1,
-        PageKind::Index | PageKind::Directory => 4,
-        PageKind::Footer => LIVES_MAX,
+        PageKind::Index | PageKind::Directory | PageKind::Footer => LIVES_MAX,
     }
 }
 
@@ -130,16 +132,24 @@ impl PageCache {
         self.make_room_from(0, size_bytes)
     }
 
+    /// Pages that the clocks know, with those that went with their RowSet.
+    #[cfg(test)]
+    pub(crate) fn clock_entry_count(&self) -> usize {
+        self.clocks.iter().map(Clock::entry_count).sum()
+    }
+
     fn make_room_from(&self, first_clock: usize, size_bytes: u64) -> bool {
         let fits =
             || self.budget.used_bytes().saturating_add(size_bytes) <= self.budget.limit_bytes();
         let (before, from) = self.clocks.split_at(first_clock.min(CLOCK_COUNT));
-        for clock in from.iter().chain(before) {
-            if fits() {
-                return true;
+        for _ in 0..ROUNDS_MAX {
+            for clock in from.iter().chain(before) {
+                if fits() {
+                    return true;
+                }
+                let evicted = clock.evict_round(fits);
+                self.evicted.fetch_add(evicted, Ordering::Relaxed);
             }
-            let evicted = clock.evict_until(fits);
-            self.evicted.fetch_add(evicted, Ordering::Relaxed);
         }
         fits()
     }
@@ -162,26 +172,29 @@ impl PageCache {
         kind: PageKind,
         content: &[u8],
         rows: RowsLayout,
+        usual: bool,
     ) -> (Page, bool) {
         let size_bytes = page_memory_bytes(content.len());
-        let room = self.budget.try_charge(size_bytes).or_else(|| {
-            self.make_room_from(clock, size_bytes);
-            self.budget.try_charge(size_bytes)
-        });
-        let fits = room.is_some();
-        let charge = room.unwrap_or_else(|| self.budget.charge(size_bytes));
-        self.bytes_of(kind).fetch_add(size_bytes, Ordering::Relaxed);
+        let budget = &self.budget;
+        // Room that was made may be taken by another thread.
+        let fits = budget.try_take(size_bytes.into())
+            || (0..ROOM_TRIES).any(|_| {
+                self.make_room_from(clock, size_bytes.into()) && budget.try_take(size_bytes.into())
+            });
+        if !fits {
+            budget.take(size_bytes.into());
+        }
+        self.bytes_of(kind)
+            .fetch_add(size_bytes.into(), Ordering::Relaxed);
         let header = PageHeader {
-            // Rows that are read once, as by a scan, go first.
-            lives: AtomicU8::new(lives_max(kind) - 1),
-            kind,
+            cache: self.clone(),
+            size_bytes,
             content_size_bytes: crate::codec::len_u32(content.len()),
             rows,
-            _charge: PageCharge {
-                cache: self.clone(),
-                kind,
-                charge,
-            },
+            usual,
+            kind,
+            // Rows that are read once, as by a scan, go first.
+            lives: AtomicU8::new(lives_max(kind) - 1),
         };
         let lines = content.chunks(LINE_SIZE_BYTES).map(|chunk| {
             let mut line = [0; LINE_SIZE_BYTES];
@@ -210,6 +223,8 @@ impl PageCache {
 pub(crate) struct PageSlots {
     slots: Box<[Slot]>,
     cache: Arc<PageCache>,
+    /// The layout of the page of rows that was read first, and of most others.
+    usual_layout: OnceLock<RowsLayout>,
     charge: Charge,
 }
 
@@ -222,6 +237,7 @@ impl PageSlots {
         Arc::new(PageSlots {
             slots: (0..slot_count).map(|_| Slot::default()).collect(),
             cache: cache.clone(),
+            usual_layout: OnceLock::new(),
             charge: cache.budget.charge(size_bytes),
         })
     }
@@ -233,20 +249,30 @@ impl PageSlots {
     /// The page in a slot, if it is in memory; counts as a use of it.
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> Option<PageGuard> {
-        let guard = self.slots.get(slot as usize)?.load();
-        let header = &guard.as_ref()?.header.header;
-        let lives = lives_max(header.kind);
-        // Written only when it changes, so that a page that all threads use stays in all their caches.
-        if header.lives.load(Ordering::Relaxed) != lives {
-            header.lives.store(lives, Ordering::Relaxed);
-        }
-        Some(PageGuard(guard))
+        let guard = self.peek(slot)?;
+        guard.mark_used();
+        Some(guard)
     }
 
-    /// The page in a slot, if it is in memory; does not count as a use.
+    /// The page in a slot, if it is in memory; does not count as a use, and does not look at the page.
+    #[inline]
     pub(crate) fn peek(&self, slot: u32) -> Option<PageGuard> {
         let guard = self.slots.get(slot as usize)?.load();
         guard.is_some().then_some(PageGuard(guard))
+    }
+
+    /// The rows of a page of this RowSet.
+    ///
+    /// Its pages mostly have one layout. Where the processor predicts that, it asks memory for the row while the page's
+    /// header, which proves it, is still on its way.
+    #[inline]
+    pub(crate) fn rows_of<'a>(&self, page: &'a PageGuard) -> RowsView<'a> {
+        match (self.usual_layout.get(), page.0.as_ref()) {
+            (Some(usual), Some(inner)) if inner.header.header.usual => {
+                RowsView::new(page.content(), *usual)
+            }
+            _ => page.unusual_rows(),
+        }
     }
 
     /// Puts a page that was read into its slot, unless memory is used up by what can't go. Of two threads that read the
@@ -258,9 +284,10 @@ impl PageSlots {
         content: &[u8],
         rows: RowsLayout,
     ) -> PageGuard {
+        let usual = kind == PageKind::Rows && *self.usual_layout.get_or_init(|| rows) == rows;
         self.cache.misses.fetch_add(1, Ordering::Relaxed);
         let clock = self.clock_of(slot);
-        let (page, fits) = self.cache.build(clock, kind, content, rows);
+        let (page, fits) = self.cache.build(clock, kind, content, rows, usual);
         let (Some(place), true) = (self.slots.get(slot as usize), fits) else {
             return PageGuard(Guard::from_inner(Some(page)));
         };
@@ -281,14 +308,15 @@ impl PageSlots {
         content: &[u8],
         rows: RowsLayout,
     ) -> PageGuard {
-        let (page, _) = self.cache.build(0, kind, content, rows);
+        let (page, _) = self.cache.build(0, kind, content, rows, false);
         PageGuard(Guard::from_inner(Some(page)))
     }
 
-    /// Which clock knows the page in a slot. RowSets start at different ones.
+    /// Which clock knows the page in a slot. Each gets the same mixture (Fibonacci hashing, Knuth 6.4).
     fn clock_of(&self, slot: u32) -> usize {
-        let start = std::ptr::from_ref(self).addr() / 64;
-        (start + (slot / SLOTS_PER_CLOCK_RUN) as usize) % CLOCK_COUNT
+        let start = std::ptr::from_ref(self).addr() as u32 / 64;
+        let mixed = start.wrapping_add(slot).wrapping_mul(0x9e37_79b9);
+        (mixed >> (u32::BITS - CLOCK_COUNT_LOG2)) as usize
     }
 }
 
@@ -313,6 +341,19 @@ impl Drop for PageSlots {
 pub(crate) struct PageGuard(Guard<Option<Page>>);
 
 impl PageGuard {
+    /// Gives the page its lives back.
+    #[inline]
+    pub(crate) fn mark_used(&self) {
+        if let Some(page) = self.0.as_ref() {
+            let header = &page.header.header;
+            let lives = lives_max(header.kind);
+            // Written only when it changes, so that a page that all threads use stays in all their caches.
+            if header.lives.load(Ordering::Relaxed) != lives {
+                header.lives.store(lives, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The page's content.
     #[inline]
     pub(crate) fn content(&self) -> &[u8] {
@@ -331,6 +372,13 @@ impl PageGuard {
             .as_ref()
             .map_or_else(RowsLayout::default, |page| page.header.header.rows);
         RowsView::new(self.content(), layout)
+    }
+
+    /// Apart, so that no compiler makes a choice between two layouts of the prediction.
+    #[cold]
+    #[inline(never)]
+    fn unusual_rows(&self) -> RowsView<'_> {
+        self.rows()
     }
 
     /// A line of a page of the index.

@@ -11,9 +11,9 @@ use super::file::DeltaFile;
 use super::index::{LINE_SIZE_BYTES, LINES_PER_PAGE, Probe};
 use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::RowSetMeta;
-use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace};
+use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace, PageScratch};
 use super::page_cache::{PageCache, PageGuard, PageSlots};
-use super::rows_page::{RowRef, RowsLayout};
+use super::rows_page::{RowRef, RowsLayout, RowsView};
 
 /// A RowSet, read through the page cache. Clones are handles to the same one.
 #[derive(Clone, Debug)]
@@ -164,6 +164,26 @@ impl RowSet {
         Cursor::new(self.clone(), Fetch::streaming(read_size_bytes))
     }
 
+    /// Whether the index names that ordinal for a hash.
+    pub(crate) fn names(&self, hash: u64, ordinal: u32) -> Result<bool> {
+        let mut named = false;
+        self.inner.candidates(hash, |candidate| {
+            named = candidate == ordinal;
+            Ok(named)
+        })?;
+        Ok(named)
+    }
+
+    /// What `take` makes of the content of a page of the index.
+    pub(crate) fn with_index_page<T>(
+        &self,
+        number: u32,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        let page = self.inner.page(PageKind::Index, number)?;
+        Ok(take(page.content()))
+    }
+
     pub(crate) fn file(&self) -> &DeltaFile {
         &self.inner.file
     }
@@ -184,7 +204,7 @@ impl RowSet {
         number: u32,
         offset: u64,
         stored: &[u8],
-        scratch: &mut Vec<u8>,
+        scratch: &mut PageScratch,
     ) -> Result<PageGuard> {
         let place = PagePlace {
             offset,
@@ -232,17 +252,32 @@ impl ReadParts<'_> {
         Probe::new(hash, self.0.meta.index_shape.home_line_count)
     }
 
-    /// The page of the index that holds the line of a probe.
+    /// The page of the index that holds the line of a probe, not yet marked as used.
     #[inline]
     pub(crate) fn index_page(self, probe: Probe) -> Result<PageGuard> {
         self.0
-            .page(PageKind::Index, probe.line / LINES_PER_PAGE as u32)
+            .peek(PageKind::Index, probe.line / LINES_PER_PAGE as u32)
     }
 
-    /// The page of rows that holds an ordinal, and the slot in it, which may be beyond the page's rows.
+    /// The page of rows that holds an ordinal, and the slot in it, which may be beyond the page's rows. The page is not yet marked as used.
     #[inline]
     pub(crate) fn rows_page_unchecked(self, ordinal: u32) -> Result<(PageGuard, u32)> {
-        self.0.page_and_slot(ordinal)
+        let (number, slot) = self.0.page_and_slot(ordinal);
+        Ok((self.0.peek(PageKind::Rows, number)?, slot))
+    }
+
+    /// All ordinals that a hash may have.
+    pub(crate) fn candidates(self, hash: u64, mut each: impl FnMut(u32)) -> Result<()> {
+        self.0.candidates(hash, |ordinal| {
+            each(ordinal);
+            Ok(false)
+        })
+    }
+
+    /// The rows of a page of rows.
+    #[inline]
+    pub(crate) fn rows_of(self, page: &PageGuard) -> RowsView<'_> {
+        self.0.slots.rows_of(page)
     }
 
     pub(crate) fn count_hits(self, hits: u64) {
@@ -255,7 +290,7 @@ impl Inner {
         let mut found = None;
         self.candidates(hash, |ordinal| {
             let (page, slot) = self.rows_page_of(ordinal)?;
-            if page.rows().key(slot as usize) == key {
+            if self.slots.rows_of(&page).key(slot as usize) == key {
                 found = Some(FoundRow {
                     page,
                     slot,
@@ -300,16 +335,16 @@ impl Inner {
     }
 
     #[inline]
-    fn page_and_slot(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
+    fn page_and_slot(&self, ordinal: u32) -> (u32, u32) {
         let bits = self.meta.rows_per_page_log2;
-        let (number, slot) = (ordinal >> bits, ordinal & ((1 << bits) - 1));
-        Ok((self.page(PageKind::Rows, number)?, slot))
+        (ordinal >> bits, ordinal & ((1 << bits) - 1))
     }
 
     #[inline]
     fn rows_page_of(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
-        let (page, slot) = self.page_and_slot(ordinal)?;
-        if slot as usize >= page.rows().row_count() {
+        let (number, slot) = self.page_and_slot(ordinal);
+        let page = self.page(PageKind::Rows, number)?;
+        if slot as usize >= self.slots.rows_of(&page).row_count() {
             return Err(self.corrupt_index("the index names a row that does not exist"));
         }
         Ok((page, slot))
@@ -324,6 +359,16 @@ impl Inner {
     fn page(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
         let slot = self.slot_of(kind, number);
         match slot.and_then(|slot| self.slots.get(slot)) {
+            Some(page) => Ok(page),
+            None => self.load(kind, number),
+        }
+    }
+
+    /// A page that is not yet marked as used, and not looked at if it is in memory.
+    #[inline]
+    fn peek(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
+        let slot = self.slot_of(kind, number);
+        match slot.and_then(|slot| self.slots.peek(slot)) {
             Some(page) => Ok(page),
             None => self.load(kind, number),
         }
@@ -365,8 +410,29 @@ impl Inner {
         };
         self.file.read_page(place, stored_size_bytes, |content| {
             let layout = decode_content(kind, content)?;
+            if kind == PageKind::Footer {
+                self.check_footer(content)?;
+            }
             Ok(self.slots.insert(slot, kind, content, layout))
         })
+    }
+
+    /// Checks that the footer is that of this RowSet.
+    fn check_footer(&self, content: &[u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(content);
+        let mut entry = Reader::new(reader.blob()?);
+        let written = RowSetMeta::decode(&mut entry)?;
+        entry.finish()?;
+        // The entry was written before its own length was known.
+        let size_bytes = self.meta.size_bytes;
+        if (RowSetMeta {
+            size_bytes,
+            ..written
+        }) != self.meta
+        {
+            return Err(Malformed("the footer is that of another RowSet"));
+        }
+        Ok(())
     }
 
     fn rows_page_span(&self, number: u32) -> Result<(u64, u64)> {
@@ -406,7 +472,7 @@ fn footer_node(content: &[u8]) -> Result<Node<'_>, Malformed> {
 fn decode_content(kind: PageKind, content: &[u8]) -> Result<RowsLayout, Malformed> {
     match kind {
         PageKind::Rows => return RowsLayout::decode(content),
-        PageKind::Index if content.len() % LINE_SIZE_BYTES != 0 => {
+        PageKind::Index if !content.len().is_multiple_of(LINE_SIZE_BYTES) => {
             return Err(Malformed("a page of the index holds part of a line"));
         }
         PageKind::Directory => drop(Node::decode(content)?),

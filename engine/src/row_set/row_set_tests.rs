@@ -9,6 +9,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::budget::MemoryBudget;
+use super::check::check_row_set;
 use super::cursor::Cursor;
 use super::file::{DeltaFile, delta_file_path};
 use super::location::Location;
@@ -33,7 +34,7 @@ pub(super) fn path() -> PathBuf {
 
 fn location_of(key: &[u8]) -> Option<Location> {
     let hash = xxh3_64(key);
-    (hash % 3 > 0).then_some(Location {
+    (!hash.is_multiple_of(3)).then_some(Location {
         file: hash as u32 % 100,
         position: (hash >> 32) as u32,
     })
@@ -110,10 +111,10 @@ pub(super) fn model_strategy() -> impl Strategy<Value = Model> {
     let small = (key_strategy(), prop::option::weighted(0.8, value.clone()));
     let varied = prop::collection::vec(small, 0..300).prop_map(|rows| rows.into_iter().collect());
     // Enough rows for several directory leaves and pages of locations.
-    let many = (1..40_000u32, any::<u8>()).prop_map(|(count, byte)| {
+    let many = (1..10_000u32, 0..300usize).prop_map(|(count, len)| {
         (0..count)
             .map(|i| {
-                let value = (i % 7 > 0).then(|| vec![byte; (i % 5) as usize]);
+                let value = (i % 7 > 0).then(|| vec![i as u8; len + (i % 5) as usize]);
                 (xxh3_64(&i.to_le_bytes()).to_be_bytes()[..5].to_vec(), value)
             })
             .collect()
@@ -178,6 +179,15 @@ fn check(row_set: &RowSet, model: &Model, probes: &[Vec<u8>]) -> Result<(), Erro
     for (key, found) in keys.iter().zip(found) {
         assert_eq!(found.as_ref(), model.get(key.key));
     }
+    let hashes: Vec<_> = keys.iter().map(|key| key.hash).collect();
+    let mut ordinals = vec![Vec::new(); keys.len()];
+    row_set.candidates(&hashes, |i, ordinal| ordinals[i].push(ordinal))?;
+    for (key, ordinals) in keys.iter().zip(ordinals) {
+        assert_eq!(row_set.may_contain(key.hash)?, !ordinals.is_empty());
+        if let Some(found) = row_set.get(key.hash, key.key)? {
+            assert!(ordinals.contains(&found.ordinal()));
+        }
+    }
     for mut cursor in [row_set.cursor(), row_set.stream(1), row_set.stream(20_000)] {
         assert!(cursor.row().is_none());
         assert_eq!(all_forward(&mut cursor)?, *model);
@@ -211,7 +221,7 @@ const COMPRESSIONS: [Compression; 3] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn what_was_written_is_read(
@@ -224,6 +234,7 @@ proptest! {
         let io = SimulatedIo::new(1);
         let cache = cache(limit_bytes);
         let row_sets = written(&io, &models, compression, &cache);
+        let file = DeltaFile::open(&io, &path(), DATABASE_ID, 1).unwrap();
         let models: Vec<_> = models.iter().filter(|model| !model.is_empty()).collect();
         prop_assert_eq!(row_sets.len(), models.len());
         for (row_set, model) in row_sets.iter().zip(models) {
@@ -233,10 +244,49 @@ proptest! {
             prop_assert_eq!(Some(&*meta.key_min), model.keys().next().map(Vec::as_slice));
             prop_assert_eq!(Some(&*meta.key_max), model.keys().next_back().map(Vec::as_slice));
             check(row_set, model, &probes).unwrap();
+            check_row_set(meta, &file, xxh3_64).unwrap();
         }
         drop(row_sets);
         prop_assert_eq!(cache.budget().used_bytes(), 0);
     }
+}
+
+/// Many pages of one row each, for several leaves of the directory; and pages that end long before they are full.
+#[test]
+fn large_rows_alone_and_behind_small_ones_are_read() {
+    let row = |i: u32, len: usize| (i.to_be_bytes().to_vec(), Some(vec![i as u8; len]));
+    let large: Model = (0..600).map(|i| row(i, 6000)).collect();
+    let mixed: Model = (0..700)
+        .map(|i| row(i, 2))
+        .chain((700..800).map(|i| row(i, 30_000)))
+        .chain((800..2000).map(|i| row(i, 2)))
+        .collect();
+    let io = SimulatedIo::new(1);
+    let models = [large, mixed];
+    let row_sets = written(&io, &models, Compression::Lz4, &cache(1 << 20));
+    let file = DeltaFile::open(&io, &path(), DATABASE_ID, 1).unwrap();
+    for (row_set, model) in row_sets.iter().zip(&models) {
+        let probes: Vec<_> = (0..=2000u32)
+            .step_by(61)
+            .map(|i| i.to_be_bytes().to_vec())
+            .collect();
+        check(row_set, model, &probes).unwrap();
+        check_row_set(row_set.meta(), &file, xxh3_64).unwrap();
+    }
+    let [large, mixed] = &row_sets[..] else {
+        panic!("two RowSets")
+    };
+    assert_eq!(
+        (
+            large.meta().rows_per_page_log2,
+            large.meta().rows_page_count
+        ),
+        (0, 600)
+    );
+    assert_eq!(large.meta().directory_page_count, 3);
+    assert_eq!(mixed.meta().rows_per_page_log2, 9);
+    // 2 of the large ones a page.
+    assert!((50..60).contains(&mixed.meta().rows_page_count));
 }
 
 fn sample() -> Model {
@@ -277,6 +327,23 @@ fn any_damaged_byte_is_named_or_makes_no_difference() {
         }
         assert_eq!(named, size_bytes);
         open_and_check(&io, &metas, &model).unwrap();
+    }
+}
+
+/// What the checksums can't see, the check does: an entry that counts wrong, and an index for other keys.
+#[test]
+fn a_check_sees_what_is_not_what_it_says() {
+    let io = SimulatedIo::new(1);
+    let metas = try_write(&io, &[sample()], Compression::None, true).unwrap();
+    let file = DeltaFile::open(&io, &path(), DATABASE_ID, 1).unwrap();
+    check_row_set(&metas[0], &file, xxh3_64).unwrap();
+    let error = check_row_set(&metas[0], &file, |key| !xxh3_64(key)).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    for offset in [60, 2000, io.files()[0].1 - 1] {
+        io.damage(&path(), offset, 1).unwrap();
+        let error = check_row_set(&metas[0], &file, xxh3_64).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+        io.damage(&path(), offset, 1).unwrap();
     }
 }
 

@@ -3,10 +3,10 @@
 //! The bounds are left out where all keys, or all values, of the page have one length. What is decoded here was checked
 //! once, when the page was loaded, so that a row costs no more than its address.
 
-use crate::codec::{Malformed, Reader, len_u32, put_u32};
+use crate::codec::{Malformed, Reader, len_u32};
 
 const HEADER_SIZE_BYTES: usize = 16;
-const FLAG_TOMBSTONES: u8 = 1;
+pub(crate) const FLAG_TOMBSTONES: u8 = 1;
 
 /// A page holds at most 2^9 rows.
 pub(crate) const ROWS_PER_PAGE_LOG2_MAX: u8 = 9;
@@ -22,7 +22,7 @@ pub struct RowRef<'a> {
 
 /// How a page says where each of its keys, or values, ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Bounds {
+pub(crate) enum Bounds {
     /// All have this length in bytes.
     Fixed(u32),
     /// One more u16 than there are rows.
@@ -33,7 +33,7 @@ enum Bounds {
 }
 
 impl Bounds {
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Bounds::Fixed(_) => 0,
             Bounds::Narrow => 2,
@@ -59,7 +59,7 @@ impl Bounds {
 }
 
 /// Where things lie in a page of rows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RowsLayout {
     row_count: u16,
     tombstones: bool,
@@ -149,9 +149,9 @@ fn ascends(mut bounds: impl Iterator<Item = u32>, total: u32) -> bool {
     good && last == total
 }
 
-/// The rows of a page whose layout is known.
+/// The rows of one page, as they lie there. Slots count from 0.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RowsView<'a> {
+pub struct RowsView<'a> {
     content: &'a [u8],
     layout: RowsLayout,
 }
@@ -161,41 +161,47 @@ impl<'a> RowsView<'a> {
         RowsView { content, layout }
     }
 
-    pub(crate) fn row_count(&self) -> usize {
+    /// How many there are.
+    pub fn row_count(&self) -> usize {
         self.layout.row_count.into()
     }
 
     /// All key bytes, one key after the other.
-    pub(crate) fn key_bytes(&self) -> &'a [u8] {
+    pub fn key_bytes(&self) -> &'a [u8] {
         self.content
             .get(self.layout.keys_at as usize..self.layout.values_at as usize)
             .unwrap_or_default()
     }
 
     /// All value bytes, one value after the other; a tombstone has none.
-    pub(crate) fn value_bytes(&self) -> &'a [u8] {
+    pub fn value_bytes(&self) -> &'a [u8] {
         self.content
             .get(self.layout.values_at as usize..)
             .unwrap_or_default()
     }
 
+    /// Where in [`key_bytes`](Self::key_bytes) the key of that slot starts and ends.
+    pub fn key_span(&self, slot: usize) -> (usize, usize) {
+        self.span(self.layout.key_bounds, HEADER_SIZE_BYTES, slot)
+    }
+
     /// Where in [`value_bytes`](Self::value_bytes) the value of that slot starts and ends.
-    pub(crate) fn value_span(&self, slot: usize) -> (usize, usize) {
+    pub fn value_span(&self, slot: usize) -> (usize, usize) {
         let at = self.layout.value_bounds_at as usize;
         self.span(self.layout.value_bounds, at, slot)
     }
 
     /// The key in a slot; empty beyond the last.
     #[inline]
-    pub(crate) fn key(&self, slot: usize) -> &'a [u8] {
-        let (start, end) = self.span(self.layout.key_bounds, HEADER_SIZE_BYTES, slot);
+    pub fn key(&self, slot: usize) -> &'a [u8] {
+        let (start, end) = self.key_span(slot);
         let at = self.layout.keys_at as usize;
         self.content.get(at + start..at + end).unwrap_or_default()
     }
 
     /// The value in a slot; `None` for a tombstone.
     #[inline]
-    pub(crate) fn value(&self, slot: usize) -> Option<&'a [u8]> {
+    pub fn value(&self, slot: usize) -> Option<&'a [u8]> {
         if self.is_tombstone(slot) {
             return None;
         }
@@ -204,9 +210,22 @@ impl<'a> RowsView<'a> {
         Some(self.content.get(at + start..at + end).unwrap_or_default())
     }
 
+    /// Uses a byte of the key and the ends of the value in a slot, to have them loaded; in few instructions, so that many
+    /// of these are under way at once.
+    #[inline]
+    pub(crate) fn touch(&self, slot: usize) -> u8 {
+        let byte = |at: usize| self.content.get(at).copied().unwrap_or(0);
+        let (key_start, _) = self.key_span(slot);
+        let (value_start, value_end) = self.value_span(slot);
+        let values_at = self.layout.values_at as usize;
+        byte(self.layout.keys_at as usize + key_start)
+            ^ byte(values_at + value_start)
+            ^ byte((values_at + value_end).saturating_sub(1))
+    }
+
     /// The row in a slot; `None` beyond the last.
     #[inline]
-    pub(crate) fn get(&self, slot: usize) -> Option<RowRef<'a>> {
+    pub fn get(&self, slot: usize) -> Option<RowRef<'a>> {
         (slot < self.row_count()).then(|| RowRef {
             key: self.key(slot),
             value: self.value(slot),
@@ -214,7 +233,7 @@ impl<'a> RowsView<'a> {
     }
 
     /// The first slot whose key is not below the given one; the number of rows if there is none.
-    pub(crate) fn lower_bound(&self, key: &[u8]) -> usize {
+    pub fn lower_bound(&self, key: &[u8]) -> usize {
         let (mut low, mut high) = (0, self.row_count());
         while low < high {
             let middle = low.midpoint(high);
@@ -228,9 +247,7 @@ impl<'a> RowsView<'a> {
     }
 
     /// The rows in key order, from either end.
-    pub(crate) fn iter(
-        self,
-    ) -> impl DoubleEndedIterator<Item = RowRef<'a>> + ExactSizeIterator + use<'a> {
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = RowRef<'a>> + ExactSizeIterator + use<'a> {
         (0..self.row_count()).map(move |slot| RowRef {
             key: self.key(slot),
             value: self.value(slot),
@@ -276,141 +293,13 @@ impl<'a> RowsView<'a> {
     }
 }
 
-/// Gathers the rows of a page.
-#[derive(Debug, Default)]
-pub(crate) struct RowsPageBuilder {
-    keys: Vec<u8>,
-    values: Vec<u8>,
-    key_ends: Vec<u32>,
-    value_ends: Vec<u32>,
-    tombstones: Vec<bool>,
-    tombstone_count: usize,
-}
-
-impl RowsPageBuilder {
-    /// Appends a row; its key lies behind those that are there.
-    pub(crate) fn push(&mut self, row: RowRef<'_>) {
-        self.keys.extend_from_slice(row.key);
-        self.values.extend_from_slice(row.value.unwrap_or_default());
-        self.key_ends.push(len_u32(self.keys.len()));
-        self.value_ends.push(len_u32(self.values.len()));
-        self.tombstones.push(row.value.is_none());
-        self.tombstone_count += usize::from(row.value.is_none());
-    }
-
-    pub(crate) fn row_count(&self) -> usize {
-        self.key_ends.len()
-    }
-
-    /// Bytes of keys and values.
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.keys.len() + self.values.len()
-    }
-
-    /// The key that was pushed last.
-    #[inline]
-    pub(crate) fn last_key(&self) -> Option<&[u8]> {
-        let (_, before) = self.key_ends.split_last()?;
-        let start = before.last().copied().unwrap_or(0) as usize;
-        self.keys.get(start..)
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.keys.clear();
-        self.values.clear();
-        self.key_ends.clear();
-        self.value_ends.clear();
-        self.tombstones.clear();
-        self.tombstone_count = 0;
-    }
-
-    /// The rows gathered so far.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = RowRef<'_>> {
-        let (mut key_start, mut value_start) = (0, 0);
-        self.key_ends
-            .iter()
-            .zip(&self.value_ends)
-            .zip(&self.tombstones)
-            .map(move |((&key_end, &value_end), &tombstone)| {
-                let (key_end, value_end) = (key_end as usize, value_end as usize);
-                let key = self.keys.get(key_start..key_end).unwrap_or_default();
-                let value = self.values.get(value_start..value_end).unwrap_or_default();
-                (key_start, value_start) = (key_end, value_end);
-                RowRef {
-                    key,
-                    value: (!tombstone).then_some(value),
-                }
-            })
-    }
-
-    /// Appends the content of the page.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let key_bounds = choose_bounds(&self.key_ends);
-        let value_bounds = choose_bounds(&self.value_ends);
-        let row_count = u16::try_from(self.row_count()).unwrap_or(u16::MAX);
-        out.extend_from_slice(&row_count.to_le_bytes());
-        let flags = if self.tombstone_count > 0 {
-            FLAG_TOMBSTONES
-        } else {
-            0
-        };
-        out.extend_from_slice(&[key_bounds.code(), value_bounds.code(), flags, 0, 0, 0]);
-        put_u32(out, len_u32(self.keys.len()));
-        put_u32(out, len_u32(self.values.len()));
-        put_bounds(key_bounds, &self.key_ends, out);
-        put_bounds(value_bounds, &self.value_ends, out);
-        if self.tombstone_count > 0 {
-            out.extend(self.tombstones.chunks(8).map(|rows| {
-                rows.iter()
-                    .enumerate()
-                    .fold(0, |bits, (i, tombstone)| bits | u8::from(*tombstone) << i)
-            }));
-        }
-        out.extend_from_slice(&self.keys);
-        out.extend_from_slice(&self.values);
-    }
-}
-
-fn choose_bounds(ends: &[u32]) -> Bounds {
-    let len = ends.first().copied().unwrap_or(0);
-    let last = ends.last().copied().unwrap_or(0);
-    let one_length = ends
-        .iter()
-        .zip(ends.iter().skip(1))
-        .fold(true, |same, (a, b)| same & (b - a == len));
-    if one_length && !ends.is_empty() {
-        Bounds::Fixed(len)
-    } else if last <= u16::MAX.into() {
-        Bounds::Narrow
-    } else {
-        Bounds::Wide
-    }
-}
-
-fn put_bounds(bounds: Bounds, ends: &[u32], out: &mut Vec<u8>) {
-    match bounds {
-        Bounds::Fixed(_) => {}
-        Bounds::Narrow => {
-            out.extend_from_slice(&[0; 2]);
-            for end in ends {
-                out.extend_from_slice(&(*end as u16).to_le_bytes());
-            }
-        }
-        Bounds::Wide => {
-            out.extend_from_slice(&[0; 4]);
-            for end in ends {
-                put_u32(out, *end);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
+    use super::super::rows_page_builder::RowsPageBuilder;
     use super::*;
 
     type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -476,6 +365,8 @@ mod tests {
                 prop_assert_eq!(view.lower_bound(row.key), slot);
                 let (start, end) = view.value_span(slot);
                 prop_assert_eq!(&view.value_bytes()[start..end], row.value.unwrap_or_default());
+                let (start, end) = view.key_span(slot);
+                prop_assert_eq!(&view.key_bytes()[start..end], row.key);
             }
             let keys: Vec<u8> = rows.keys().flatten().copied().collect();
             prop_assert_eq!(view.key_bytes(), &keys[..]);

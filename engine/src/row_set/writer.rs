@@ -18,7 +18,8 @@ use super::index::IndexBuilder;
 use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::{RowSetHead, RowSetMeta};
 use super::page::{Compression, PageEncoder, PageKind, PagePlace, PageSeed};
-use super::rows_page::{ROWS_PER_PAGE_LOG2_MAX, RowRef, RowsPageBuilder};
+use super::rows_page::{ROWS_PER_PAGE_LOG2_MAX, RowRef};
+use super::rows_page_builder::RowsPageBuilder;
 
 /// Content of a page of rows that is aimed at, within a factor of √2.
 const PAGE_SIZE_BYTES_AIM: usize = 4096;
