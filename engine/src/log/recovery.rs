@@ -4,7 +4,7 @@
 //! and an error, if they lie in a segment that another follows, or if a later block says that this one was durable.
 //! Otherwise they are the end of a write that a crash cut short and nobody was told of: they are dropped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
@@ -70,28 +70,7 @@ pub(crate) fn replay_log(
         layout,
         start,
     } = *log;
-    let files = io
-        .list(folder)
-        .map_err(|source| Error::io("list", folder, source))?;
-    let mut segments: Vec<_> = files
-        .into_iter()
-        .filter_map(|path| Some((segment_number(&path)?, path)))
-        .collect();
-    segments.sort();
-    let needed = segments.partition_point(|(number, _)| *number < start.segment_number);
-    for (_, path) in segments.drain(..needed) {
-        if repair {
-            io.remove(&path)
-                .map_err(|source| Error::io("remove", &path, source))?;
-        }
-    }
-    if segments.is_empty() && start.segment_number > 1 {
-        return Err(Error::Corrupt {
-            path: segment_path(folder, start.segment_number),
-            offset: 0,
-            reason: "the segment is missing".into(),
-        });
-    }
+    let segments = needed_segments(log, repair)?;
     let mut end = LogEnd {
         last_segment_number: start.segment_number.saturating_sub(1),
         last_block_number: start.block_number.saturating_sub(1),
@@ -134,6 +113,36 @@ pub(crate) fn replay_log(
         harden(io, folder, &end)?;
     }
     Ok(end)
+}
+
+/// The segments from the first that is needed on, in order; with `repair`, those before are removed.
+fn needed_segments(log: &LogFolder<'_>, repair: bool) -> Result<Vec<(u64, PathBuf)>> {
+    let LogFolder {
+        io, folder, start, ..
+    } = *log;
+    let files = io
+        .list(folder)
+        .map_err(|source| Error::io("list", folder, source))?;
+    let mut segments: Vec<_> = files
+        .into_iter()
+        .filter_map(|path| Some((segment_number(&path)?, path)))
+        .collect();
+    segments.sort();
+    let needed = segments.partition_point(|(number, _)| *number < start.segment_number);
+    for (_, path) in segments.drain(..needed) {
+        if repair {
+            io.remove(&path)
+                .map_err(|source| Error::io("remove", &path, source))?;
+        }
+    }
+    if segments.is_empty() && start.segment_number > 1 {
+        return Err(Error::Corrupt {
+            path: segment_path(folder, start.segment_number),
+            offset: 0,
+            reason: "the segment is missing".into(),
+        });
+    }
+    Ok(segments)
 }
 
 /// Makes durable what was read. A process that died between a write and its sync leaves blocks, or a whole segment, that

@@ -165,16 +165,7 @@ impl<R: Described> Change<R> {
                 table_id,
                 base,
                 new_files,
-            } => {
-                put_u32(out, 6);
-                put_u32(out, *table_id);
-                put_u64(out, base.seq);
-                put_blob(out, base.token.as_bytes());
-                put_u32(out, len_u32(new_files.len()));
-                new_files
-                    .iter()
-                    .for_each(|file| put_blob(out, file.as_bytes()));
-            }
+            } => encode_exported(*table_id, base, new_files, out),
             Change::Flushed {
                 seq,
                 facts_through_block,
@@ -200,6 +191,17 @@ impl<R: Described> Change<R> {
             }
         }
     }
+}
+
+fn encode_exported(table_id: u32, base: &Exported, new_files: &[Arc<str>], out: &mut Vec<u8>) {
+    put_u32(out, 6);
+    put_u32(out, table_id);
+    put_u64(out, base.seq);
+    put_blob(out, base.token.as_bytes());
+    put_u32(out, len_u32(new_files.len()));
+    new_files
+        .iter()
+        .for_each(|file| put_blob(out, file.as_bytes()));
 }
 
 fn decode(reader: &mut Reader<'_>) -> Result<Change<Arc<RowSetMeta>>, Malformed> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::edit::Change;
-use super::fragment::FragmentTree;
+use super::fragment::{FragmentId, FragmentTree};
 use crate::Origin;
 use crate::codec::Malformed;
 use crate::export::Exported;
@@ -142,23 +142,7 @@ impl<R: Described> TreeState<R> {
                 fragment_id,
                 file_number,
                 offset,
-            } => {
-                let fragments = &mut self.tree_mut(table_id)?.fragments;
-                let fragment = fragments
-                    .fragment(fragment_id)
-                    .ok_or(Malformed("an edit names an unknown fragment"))?;
-                let stays = |row_set: &&R| {
-                    let meta = row_set.meta();
-                    (meta.file_number, meta.offset) != (file_number, offset)
-                };
-                let row_sets: Arc<[R]> = fragment.row_sets.iter().filter(stays).cloned().collect();
-                if row_sets.len() + 1 != fragment.row_sets.len() {
-                    return Err(Malformed("an edit takes a RowSet away that is not there"));
-                }
-                *fragments = fragments
-                    .with_row_sets(fragment_id, row_sets)
-                    .ok_or(Malformed("an edit names an unknown fragment"))?;
-            }
+            } => self.remove(table_id, fragment_id, (file_number, offset))?,
             Change::Divide {
                 table_id,
                 fragment_id,
@@ -211,13 +195,38 @@ impl<R: Described> TreeState<R> {
         Ok(())
     }
 
+    /// Takes a RowSet, which its place names, out of a fragment.
+    fn remove(
+        &mut self,
+        table_id: u32,
+        fragment_id: FragmentId,
+        place: (u64, u64),
+    ) -> Result<(), Malformed> {
+        let fragments = &mut self.tree_mut(table_id)?.fragments;
+        let fragment = fragments
+            .fragment(fragment_id)
+            .ok_or(Malformed("an edit names an unknown fragment"))?;
+        let stays = |row_set: &&R| {
+            let meta = row_set.meta();
+            (meta.file_number, meta.offset) != place
+        };
+        let row_sets: Arc<[R]> = fragment.row_sets.iter().filter(stays).cloned().collect();
+        if row_sets.len() + 1 != fragment.row_sets.len() {
+            return Err(Malformed("an edit takes a RowSet away that is not there"));
+        }
+        *fragments = fragments
+            .with_row_sets(fragment_id, row_sets)
+            .ok_or(Malformed("an edit names an unknown fragment"))?;
+        Ok(())
+    }
+
     /// Puts a RowSet into its fragment: the newer, the further in front.
     fn add(&mut self, row_set: R) -> Result<(), Malformed> {
         let head = row_set.meta().head;
         if head.seq_from >= head.seq_to || row_set.meta().file_number >= self.next_file_number {
             return Err(Malformed("an edit adds a RowSet that can't be"));
         }
-        let fragment_id = super::fragment::FragmentId(head.fragment_id);
+        let fragment_id = FragmentId(head.fragment_id);
         let fragments = &mut self.tree_mut(head.table_id)?.fragments;
         let fragment = fragments
             .fragment(fragment_id)
