@@ -22,7 +22,7 @@ use crate::shared::{Shared, TreeSizes};
 use crate::tree::edit::encode_edit;
 use crate::tree::edit_log::{EditLog, Replayed, replay_edits};
 use crate::tree::files::delta_files;
-use crate::tree::store::{HeldState, TreeStore};
+use crate::tree::store::{HeldFiles, HeldState, TreeStore};
 
 /// The part of the memory budget that generations take: the active one, and those that wait to be flushed.
 const GENERATIONS_SHARE: u64 = 4;
@@ -37,7 +37,7 @@ const FRAGMENT_SIZE_BYTES_MAX: u64 = 64 << 20;
 /// A flush goes no further down than to fragments that get so much, or a sixteenth of P-Size.
 const FLUSH_SIZE_BYTES_MIN: u64 = 256 << 10;
 /// How often a reader beside a writer begins anew because files vanished under it.
-const READ_ONLY_ATTEMPTS: usize = 20;
+const READ_ONLY_ATTEMPTS: usize = 200;
 
 fn log_folder(folder: &Path) -> PathBuf {
     folder.join("log")
@@ -127,7 +127,13 @@ pub(crate) fn recover(
     let tree_folder = tree_folder(folder);
     let replayed = replay_edits(&*options.io, &tree_folder, database_id, true)?;
     let replayed = replayed.ok_or_else(|| no_edits(&tree_folder))?;
-    let (shared, state, end) = rebuild(options, &manifest, folder, Some(&replayed), false)?;
+    let opening = Opening {
+        options,
+        manifest: &manifest,
+        folder,
+        read_only: false,
+    };
+    let (shared, state, end) = opening.rebuild(Some(&replayed), &mut HeldFiles::new())?;
     let log = EditLog::resume(options.io.clone(), &tree_folder, database_id, &replayed)?;
     shared.store.resume(&options.io, log, state)?;
     let mut writer = SegmentWriter::new(
@@ -150,27 +156,24 @@ pub(crate) fn recover_read_only(
     manifest: &Manifest,
     folder: &Path,
 ) -> Result<Arc<Shared>> {
+    let opening = Opening {
+        options,
+        manifest,
+        folder,
+        read_only: true,
+    };
+    // A file that is open can't go any more, so each attempt comes further, however fast the writer is.
+    let mut files = HeldFiles::new();
     let mut attempt = 1;
     loop {
-        match read_once(options, manifest, folder) {
+        match opening.read_once(&mut files) {
             Ok(shared) => return Ok(Arc::new(shared)),
             Err(error) if attempt == READ_ONLY_ATTEMPTS => return Err(error),
             Err(error) => tracing::debug!(%error, attempt, "reading the database anew"),
         }
         attempt += 1;
+        std::thread::yield_now();
     }
-}
-
-fn read_once(options: &Options, manifest: &Manifest, folder: &Path) -> Result<Shared> {
-    let tree_folder = tree_folder(folder);
-    let replayed = if manifest.has_tree {
-        let found = replay_edits(&*options.io, &tree_folder, manifest.database_id, false)?;
-        Some(found.ok_or_else(|| no_edits(&tree_folder))?)
-    } else {
-        None
-    };
-    let (shared, _, _) = rebuild(options, manifest, folder, replayed.as_ref(), true)?;
-    Ok(shared)
 }
 
 fn no_edits(tree_folder: &Path) -> Error {
@@ -181,60 +184,86 @@ fn no_edits(tree_folder: &Path) -> Error {
     }
 }
 
-/// The state that the edits and the log lead to.
-fn rebuild(
-    options: &Options,
-    manifest: &Manifest,
-    folder: &Path,
-    replayed: Option<&Replayed>,
+/// A database that is being opened.
+struct Opening<'a> {
+    options: &'a Options,
+    manifest: &'a Manifest,
+    folder: &'a Path,
     read_only: bool,
-) -> Result<(Shared, HeldState, LogEnd)> {
-    let layout = Layout::new(
-        &manifest.profile,
-        manifest.shard_bits,
-        options.segment_size_bytes_max,
-    );
-    let budget_bytes = options.memory_budget_bytes;
-    let page_bytes = budget_bytes - budget_bytes / GENERATIONS_SHARE;
-    let cache = PageCache::new(MemoryBudget::new(page_bytes));
-    let store = TreeStore::new(tree_folder(folder), manifest.database_id, cache);
-    let state = match replayed {
-        Some(replayed) => store.load(&options.io, replayed)?,
-        None => HeldState::default(),
-    };
-    let sizes = sizes(options, manifest, state.flushed_seq);
-    let io = options.io.clone();
-    let mut shared = Shared::new(manifest.clone(), layout, read_only, io, store, sizes);
-    take_state(&shared, &state).map_err(|malformed| Error::Corrupt {
-        path: replayed.map_or_else(|| folder.to_owned(), |replayed| replayed.path().to_owned()),
-        offset: 0,
-        reason: malformed.0.to_owned(),
-    })?;
-    let log_folder = log_folder(folder);
-    let log = LogFolder {
-        io: &*options.io,
-        folder: &log_folder,
-        database_id: manifest.database_id,
-        layout: &layout,
-        start: state.log_start,
-    };
-    let mut replay = Replay::new(&shared, state.flushed_seq, state.facts_through_block);
-    let end = replay_log(&log, !read_only, &mut replay)?;
-    let last_seq = replay.last_seq;
-    let in_log = |reason: &str| Error::Corrupt {
-        path: segment_path(&log_folder, end.last_segment_number),
-        offset: 0,
-        reason: reason.to_owned(),
-    };
-    if end.last_block_number < state.facts_through_block {
-        return Err(in_log("the log ends before what was flushed from it"));
+}
+
+impl Opening<'_> {
+    fn read_once(&self, files: &mut HeldFiles) -> Result<Shared> {
+        let replayed = if self.manifest.has_tree {
+            let (io, tree_folder) = (&*self.options.io, tree_folder(self.folder));
+            let found = replay_edits(io, &tree_folder, self.manifest.database_id, false)?;
+            Some(found.ok_or_else(|| no_edits(&tree_folder))?)
+        } else {
+            None
+        };
+        let (shared, _, _) = self.rebuild(replayed.as_ref(), files)?;
+        Ok(shared)
     }
-    shared
-        .facts
-        .finish()
-        .map_err(|malformed| in_log(malformed.0))?;
-    shared.queue = CommitQueue::new(manifest.database_id, last_seq, &layout);
-    Ok((shared, state, end))
+
+    /// The state that the edits and the log lead to.
+    fn rebuild(
+        &self,
+        replayed: Option<&Replayed>,
+        files: &mut HeldFiles,
+    ) -> Result<(Shared, HeldState, LogEnd)> {
+        let Opening {
+            options,
+            manifest,
+            folder,
+            read_only,
+        } = *self;
+        let layout = Layout::new(
+            &manifest.profile,
+            manifest.shard_bits,
+            options.segment_size_bytes_max,
+        );
+        let budget_bytes = options.memory_budget_bytes;
+        let page_bytes = budget_bytes - budget_bytes / GENERATIONS_SHARE;
+        let cache = PageCache::new(MemoryBudget::new(page_bytes));
+        let store = TreeStore::new(tree_folder(folder), manifest.database_id, cache);
+        let state = match replayed {
+            Some(replayed) => store.load(&options.io, replayed, files)?,
+            None => HeldState::default(),
+        };
+        let sizes = sizes(options, manifest, state.flushed_seq);
+        let io = options.io.clone();
+        let mut shared = Shared::new(manifest.clone(), layout, read_only, io, store, sizes);
+        take_state(&shared, &state).map_err(|malformed| Error::Corrupt {
+            path: replayed.map_or_else(|| folder.to_owned(), |replayed| replayed.path().to_owned()),
+            offset: 0,
+            reason: malformed.0.to_owned(),
+        })?;
+        let log_folder = log_folder(folder);
+        let log = LogFolder {
+            io: &*options.io,
+            folder: &log_folder,
+            database_id: manifest.database_id,
+            layout: &layout,
+            start: state.log_start,
+        };
+        let mut replay = Replay::new(&shared, state.flushed_seq, state.facts_through_block);
+        let end = replay_log(&log, !read_only, &mut replay)?;
+        let last_seq = replay.last_seq;
+        let in_log = |reason: &str| Error::Corrupt {
+            path: segment_path(&log_folder, end.last_segment_number),
+            offset: 0,
+            reason: reason.to_owned(),
+        };
+        if end.last_block_number < state.facts_through_block {
+            return Err(in_log("the log ends before what was flushed from it"));
+        }
+        shared
+            .facts
+            .finish()
+            .map_err(|malformed| in_log(malformed.0))?;
+        shared.queue = CommitQueue::new(manifest.database_id, last_seq, &layout);
+        Ok((shared, state, end))
+    }
 }
 
 fn sizes(options: &Options, manifest: &Manifest, flushed_seq: u64) -> (TreeSizes, Generations) {

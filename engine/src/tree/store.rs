@@ -25,6 +25,9 @@ use crate::row_set::reader::RowSet;
 /// The state of a database below level 0.
 pub(crate) type HeldState = TreeState<Arc<HeldRowSet>>;
 
+/// Delta files that are open, by number. No number is ever given to another file.
+pub(crate) type HeldFiles = HashMap<u64, Arc<HeldFile>>;
+
 /// Makes edits, one at a time.
 #[derive(Debug)]
 pub(crate) struct TreeStore {
@@ -55,8 +58,13 @@ impl TreeStore {
         }
     }
 
-    /// The state that edits lead to, with its files open.
-    pub(crate) fn load(&self, io: &Arc<dyn Io>, replayed: &Replayed) -> Result<HeldState> {
+    /// The state that edits lead to, with its files open. Those that are open already are given, and more are added.
+    pub(crate) fn load(
+        &self,
+        io: &Arc<dyn Io>,
+        replayed: &Replayed,
+        files: &mut HeldFiles,
+    ) -> Result<HeldState> {
         let corrupt = |malformed: Malformed| Error::Corrupt {
             path: replayed.path().to_owned(),
             offset: 0,
@@ -68,10 +76,9 @@ impl TreeStore {
                 state.apply(change).map_err(corrupt)?;
             }
         }
-        let mut files = HashMap::new();
         let mut held = HeldState::default();
         for change in state.changes() {
-            let change = change.map(|meta| self.open(io, &mut files, &meta))?;
+            let change = change.map(|meta| self.open(io, files, &meta))?;
             held.apply(change).map_err(corrupt)?;
         }
         Ok(held)
@@ -80,7 +87,7 @@ impl TreeStore {
     fn open(
         &self,
         io: &Arc<dyn Io>,
-        files: &mut HashMap<u64, Arc<HeldFile>>,
+        files: &mut HeldFiles,
         meta: &RowSetMeta,
     ) -> Result<Arc<HeldRowSet>> {
         let number = meta.file_number;
