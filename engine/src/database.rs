@@ -1,32 +1,29 @@
 //! The database: opening it, and everything that is asked of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::cache::record_store::LogSegment;
-use crate::cache::table::TableState;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::export::{Changes, Export, Exported, PendingExport};
 use crate::io::{Io, SyscallIo};
-use crate::layout::{Layout, ProfileChoice, StoredProfile, profile_for};
+use crate::layout::{Layout, ProfileChoice, StoredProfile};
 use crate::log::committer::{self, Committer};
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
-use crate::log::queue::CommitQueue;
-use crate::log::recovery::{LogEnd, LogFolder, replay_log};
-use crate::log::segment::{SegmentWriter, segment_number};
+use crate::log::segments::LogSegment;
 use crate::manifest::Manifest;
 use crate::open::OpenDatabase;
 use crate::origins::Origin;
-use crate::replay::Replay;
+use crate::recovery::{create, recover, recover_read_only, sync_folders, upgrade};
 use crate::schema::TableSchema;
 use crate::shared::{Shared, Table};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
+use crate::tree::background;
 
 /// How to open a database.
 #[derive(Clone, Debug)]
@@ -34,11 +31,15 @@ pub struct Options {
     /// What a new database is laid out from. One that exists keeps the profile that it was created with, and is never
     /// measured again.
     pub profile: ProfileChoice,
-    /// Most bytes of deltas held in memory. Keys and their index come on top.
+    /// Bytes of memory: a quarter for the newest deltas, the rest for pages of what lies below them.
     pub memory_budget_bytes: u64,
     /// A segment of the log ends before it would grow beyond this, unless one block alone is larger. `None` for the size
     /// that follows from the profile, see [`Layout`].
     pub segment_size_bytes_max: Option<u64>,
+    /// So many bytes of deltas in memory are written below level 0 at once. `None` for a sixteenth of the memory budget.
+    pub generation_size_bytes_max: Option<u64>,
+    /// P-Size: a fragment of a table that is larger is divided. `None` for 64 MiB.
+    pub fragment_size_bytes_max: Option<u64>,
     /// Files and randomness.
     pub io: Arc<dyn Io>,
 }
@@ -49,6 +50,8 @@ impl Default for Options {
             profile: ProfileChoice::Measure,
             memory_budget_bytes: 256 * 1024 * 1024,
             segment_size_bytes_max: None,
+            generation_size_bytes_max: None,
+            fragment_size_bytes_max: None,
             io: Arc::new(SyscallIo),
         }
     }
@@ -93,40 +96,29 @@ impl Database {
             .map_err(|source| Error::io("lock", &lock_path, source))?;
         let lock = lock.ok_or_else(|| Error::Locked(folder.to_owned()))?;
         let manifest = match Manifest::read(&*io, folder)? {
-            Some(manifest) => manifest,
+            Some(manifest) if manifest.has_tree => manifest,
+            Some(manifest) => upgrade(&io, folder, manifest)?,
             None => create(&options, folder)?,
         };
         // Also where a manifest was found: the process that made it may have died before it synced the folders.
         sync_folders(&*io, folder)?;
-        let log_folder = log_folder(folder);
-        let (shared, end) = recover(&options, manifest, &log_folder, false)?;
-        let mut writer = SegmentWriter::new(
-            io,
-            &log_folder,
-            shared.database_id,
-            shared.layout.log_segment_size_bytes.value,
-            end.last_segment_number,
-            end.last_block_number,
-        );
-        if let Some((segment, len_bytes)) = end.tail {
-            writer.resume(
-                segment,
-                len_u32(end.segment_count.saturating_sub(1)),
-                len_bytes,
-            );
-        }
+        let (shared, writer) = recover(&options, manifest, folder)?;
         *shared.committer.lock() = Some(Committer::new(writer));
         let attended = shared.clone();
-        let committer = std::thread::Builder::new()
-            .name("moonshine-commit".into())
-            .spawn(move || committer::attend(&attended))
-            .map_err(|source| Error::io("start a thread for", folder, source))?;
-        let open = OpenDatabase {
+        let mut open = OpenDatabase {
             shared,
-            committer: Some(committer),
+            committer: None,
+            background: Vec::new(),
             creating: Mutex::new(()),
             _lock: Some(lock),
         };
+        let no_thread = |source| Error::io("start a thread for", folder, source);
+        open.background = background::start(&open.shared).map_err(no_thread)?;
+        let committer = std::thread::Builder::new()
+            .name("moonshine-commit".into())
+            .spawn(move || committer::attend(&attended))
+            .map_err(no_thread)?;
+        open.committer = Some(committer);
         Ok(Database {
             open: Arc::new(open),
         })
@@ -140,10 +132,11 @@ impl Database {
         let folder = folder.as_ref();
         let manifest = Manifest::read(&*options.io, folder)?
             .ok_or_else(|| Error::Usage(format!("there is no database in {}", folder.display())))?;
-        let (shared, _) = recover(&options, manifest, &log_folder(folder), true)?;
+        let shared = recover_read_only(&options, &manifest, folder)?;
         let open = OpenDatabase {
             shared,
             committer: None,
+            background: Vec::new(),
             creating: Mutex::new(()),
             _lock: None,
         };
@@ -188,7 +181,7 @@ impl Database {
     /// # Errors
     /// [`Error::Io`] if the system refuses one.
     pub fn log_segments(&self) -> Result<Vec<LogSegment>> {
-        self.shared().records.log_segments()
+        self.shared().segments.list()
     }
 
     /// Creates a table, durably. One that exists with the same schema is returned as it is.
@@ -210,12 +203,8 @@ impl Database {
         shared.check_writable()?;
         let id = len_u32(shared.tables.read().len());
         shared.log(RecordKind::Table, encode_table(id, &schema))?;
-        Ok(shared.add_table(TableState::new(
-            shared.database_id,
-            id,
-            schema,
-            shared.shard_bits,
-        )))
+        self.table(schema.name())
+            .ok_or_else(|| Error::Usage(format!("table '{}' was not created", schema.name())))
     }
 
     /// The table of that name.
@@ -309,80 +298,42 @@ impl Database {
 
     /// The exports that were prepared and neither committed nor aborted.
     pub fn pending_exports(&self) -> Vec<PendingExport> {
-        let pending = self.shared().pending.lock();
+        let pending = self.shared().facts.pending().into_iter();
         pending
-            .iter()
-            .map(|record| PendingExport::new(self.shared().clone(), record.clone()))
+            // Else whoever exports may still settle it.
+            .filter(|record| !*record.table.exporting.lock())
+            .map(|record| PendingExport::new(self.shared().clone(), record))
             .collect()
     }
-}
 
-fn log_folder(folder: &Path) -> PathBuf {
-    folder.join("log")
-}
-
-fn create(options: &Options, folder: &Path) -> Result<Manifest> {
-    let io = &*options.io;
-    let log_folder = log_folder(folder);
-    io.create_folder(&log_folder)
-        .map_err(|source| Error::io("create", &log_folder, source))?;
-    let files = io
-        .list(&log_folder)
-        .map_err(|source| Error::io("list", &log_folder, source))?;
-    if let Some(path) = files
-        .into_iter()
-        .find(|path| segment_number(path).is_some())
-    {
-        return Err(Error::Corrupt {
-            path,
-            offset: 0,
-            reason: "a log without the manifest of its database".into(),
-        });
+    /// Writes what is in memory below level 0, and waits for it. It happens by itself when there is enough of it; this
+    /// is for who is about to copy the files, and for tests.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the database is read-only, [`Error::Poisoned`] if a write fails.
+    pub fn flush(&self) -> Result<()> {
+        let shared = self.shared();
+        committer::freeze(shared)?;
+        shared.generations.wait_flushed();
+        shared.check_writable()
     }
-    let profile = profile_for(&options.profile, io, folder);
-    let manifest = Manifest {
-        database_id: uuid::Builder::from_random_bytes(io.random_u128().to_be_bytes()).into_uuid(),
-        shard_bits: profile.s_paral().ilog2(),
-        profile,
-    };
-    manifest.write(io, folder)?;
-    Ok(manifest)
-}
 
-/// Syncs the database's folder, and the folder that it is in.
-fn sync_folders(io: &dyn Io, folder: &Path) -> Result<()> {
-    io.sync_folder(folder)
-        .map_err(|source| Error::io("sync", folder, source))?;
-    let parent = folder
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    io.sync_folder(parent)
-        .map_err(|source| Error::io("sync", parent, source))
-}
+    /// Does the compactions that are due, and waits for them. They happen by themselves in the background.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn compact(&self) -> Result<()> {
+        let shared = self.shared();
+        shared.check_writable()?;
+        shared.generations.unsettle();
+        shared.generations.wait_settled();
+        shared.check_writable()
+    }
 
-fn recover(
-    options: &Options,
-    manifest: Manifest,
-    log_folder: &Path,
-    read_only: bool,
-) -> Result<(Arc<Shared>, LogEnd)> {
-    let database_id = manifest.database_id;
-    let layout = Layout::new(
-        &manifest.profile,
-        manifest.shard_bits,
-        options.segment_size_bytes_max,
-    );
-    let mut shared = Shared::new(manifest, layout, options.memory_budget_bytes, read_only);
-    let mut replay = Replay::new(&shared);
-    let log = LogFolder {
-        io: &*options.io,
-        folder: log_folder,
-        database_id,
-        layout: &layout,
-    };
-    let end = replay_log(&log, !read_only, &mut replay)?;
-    let last_seq = replay.finish();
-    shared.queue = CommitQueue::new(database_id, last_seq, &layout);
-    Ok((Arc::new(shared), end))
+    /// Bytes of memory of the newest deltas, and of pages of what lies below them.
+    pub fn memory_used_bytes(&self) -> (u64, u64) {
+        let shared = self.shared();
+        let pages = shared.store.cache.budget().used_bytes();
+        (shared.generations.size_bytes(), pages)
+    }
 }

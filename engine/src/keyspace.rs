@@ -4,15 +4,18 @@ use std::fmt;
 use std::ops::{Bound, Deref, RangeBounds};
 use std::sync::Arc;
 
-use crate::cache::shard::RowPointer;
+use crate::cache::table::hash_key;
 use crate::codec::key::check_key_size;
 use crate::codec::{Malformed, Reader, put_varint};
 use crate::database::Database;
 use crate::error::Result;
 use crate::log::queue::Durability;
+use crate::read::merge::Merge;
+use crate::read::range::{KeyRange, after_prefix};
+use crate::read::view::{FoundValue, View};
 use crate::schema::{ColumnType, TableSchema};
 use crate::shared::Table;
-use crate::snapshot::{KeyRange, Snapshot, after_prefix};
+use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 
 /// The bitmap of nulls in front of the value, which is the only column outside the key and never null.
@@ -50,7 +53,7 @@ pub struct Keyspace {
     durability: Durability,
 }
 
-/// Bytes of a row, shared with the engine's cache: a clone copies nothing.
+/// Bytes of a row: a clone copies nothing.
 #[derive(Clone)]
 pub struct Slice {
     bytes: Arc<[u8]>,
@@ -133,7 +136,8 @@ impl Keyspace {
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        self.get_at(&self.database.snapshot(), key)
+        let view = View::newest(self.database.shared(), &self.table.state);
+        value_of(&view, key.as_ref())
     }
 
     /// The value of a key as of a snapshot.
@@ -142,10 +146,7 @@ impl Keyspace {
     /// As [`get`](Self::get); [`Error::Usage`](crate::Error::Usage) if the snapshot is of another database.
     pub fn get_at(&self, snapshot: &Snapshot, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         snapshot.check_table(&self.table)?;
-        let pointer = self.table.state.get(key.as_ref(), snapshot.seq());
-        pointer
-            .map(|pointer| snapshot.value_slice(pointer))
-            .transpose()
+        value_of(&snapshot.view(&self.table), key.as_ref())
     }
 
     /// Whether there is such a key.
@@ -190,8 +191,12 @@ impl Keyspace {
         let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
         let range = KeyRange::of_bytes(owned(range.start_bound()), owned(range.end_bound()));
         Pairs {
-            rows: snapshot.sorted_rows(&self.table, &range).into_iter(),
-            snapshot: snapshot.clone(),
+            view: snapshot.view(&self.table),
+            range,
+            _snapshot: snapshot.clone(),
+            front: None,
+            back: None,
+            failed: false,
         }
     }
 }
@@ -235,14 +240,69 @@ impl Batch {
 /// Pairs of a keyspace in key order, from either end.
 #[derive(Debug)]
 pub struct Pairs {
-    rows: std::vec::IntoIter<(Box<[u8]>, RowPointer)>,
-    snapshot: Snapshot,
+    view: View,
+    range: KeyRange,
+    /// Held, so that its rows stay.
+    _snapshot: Snapshot,
+    front: Option<End>,
+    back: Option<End>,
+    failed: bool,
+}
+
+/// One end of pairs.
+#[derive(Debug)]
+struct End {
+    rows: Merge,
+    /// The key that was given last.
+    last_key: Option<Vec<u8>>,
 }
 
 impl Pairs {
-    fn pair(&self, (key, pointer): (Box<[u8]>, RowPointer)) -> Result<(Slice, Slice)> {
-        let value = self.snapshot.value_slice(pointer)?;
-        Ok((Slice::whole(key.into()), value))
+    fn take(&mut self, descending: bool) -> Option<Result<(Slice, Slice)>> {
+        if self.failed {
+            return None;
+        }
+        let taken = self.try_take(descending);
+        self.failed = taken.is_err();
+        taken.transpose()
+    }
+
+    fn try_take(&mut self, descending: bool) -> Result<Option<(Slice, Slice)>> {
+        let (end, other) = if descending {
+            (&mut self.back, &self.front)
+        } else {
+            (&mut self.front, &self.back)
+        };
+        let (view, range) = (&self.view, &self.range);
+        let end = end.get_or_insert_with(|| End {
+            rows: view.scan(range.clone(), descending, false),
+            last_key: None,
+        });
+        if !end.rows.advance()? {
+            return Ok(None);
+        }
+        let Some(row) = end.rows.row() else {
+            return Ok(None);
+        };
+        // The ends have met.
+        let met = other.as_ref().and_then(|other| other.last_key.as_deref());
+        if met.is_some_and(|met| {
+            if descending {
+                row.key <= met
+            } else {
+                row.key >= met
+            }
+        }) {
+            return Ok(None);
+        }
+        let bytes = row.value.unwrap_or_default();
+        let start = value_start(bytes).map_err(|malformed| end.rows.corrupt(malformed))?;
+        let value = bytes.get(start..).unwrap_or_default();
+        let pair = (Slice::whole(row.key.into()), Slice::whole(value.into()));
+        let last_key = end.last_key.get_or_insert_default();
+        last_key.clear();
+        last_key.extend_from_slice(&pair.0);
+        Ok(Some(pair))
     }
 }
 
@@ -251,39 +311,35 @@ impl Iterator for Pairs {
     type Item = Result<(Slice, Slice)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.rows.next()?;
-        Some(self.pair(row))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.rows.size_hint()
+        self.take(false)
     }
 }
 
 impl DoubleEndedIterator for Pairs {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let row = self.rows.next_back()?;
-        Some(self.pair(row))
+        self.take(true)
     }
 }
 
-impl Snapshot {
-    /// The value of a keyspace's row.
-    fn value_slice(&self, pointer: RowPointer) -> Result<Slice> {
-        let body = self.body(pointer)?;
-        let start = pointer.value_offset as usize;
-        let row_end = start + pointer.value_size_bytes as usize;
-        let value_start = body
-            .get(start..row_end)
-            .ok_or(Malformed("a row lies beyond its record"))
-            .and_then(value_start)
-            .map_err(|malformed| self.corrupt_row(pointer, malformed))?;
-        Ok(Slice {
+/// The value of a key in a view of a keyspace.
+fn value_of(view: &View, key: &[u8]) -> Result<Option<Slice>> {
+    let hash = hash_key(key);
+    let Some(found) = view.get(hash, key)? else {
+        return Ok(None);
+    };
+    let corrupt = |malformed| view.corrupt(hash, key, malformed);
+    let value_at = value_start(found.bytes()).map_err(corrupt)?;
+    Ok(Some(match found {
+        FoundValue::Body { body, start, len } => Slice {
             bytes: body,
-            start: start + value_start,
-            end: row_end,
-        })
-    }
+            start: start + value_at,
+            end: start + len,
+        },
+        FoundValue::Page(row) => {
+            let bytes = row.value().unwrap_or_default();
+            Slice::whole(bytes.get(value_at..).unwrap_or_default().into())
+        }
+    }))
 }
 
 /// Where the value starts in the bytes of a row, which it ends.

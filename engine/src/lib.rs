@@ -36,7 +36,7 @@ mod codec;
 mod database;
 mod error;
 mod export;
-#[allow(dead_code, reason = "the levels below level 0 are being built on it")]
+mod facts;
 mod generation;
 pub mod io;
 mod keyspace;
@@ -45,6 +45,8 @@ mod log;
 mod manifest;
 mod open;
 mod origins;
+mod read;
+mod recovery;
 mod replay;
 #[doc(hidden)]
 pub mod row_set;
@@ -52,17 +54,16 @@ mod schema;
 mod shared;
 mod snapshot;
 mod transaction;
-#[allow(dead_code, reason = "the levels below level 0 are being built on it")]
 mod tree;
 mod value;
 
-pub use cache::record_store::LogSegment;
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
 pub use keyspace::{Batch, Keyspace, Pairs, Slice};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
+pub use log::segments::LogSegment;
 pub use origins::Origin;
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
 pub use shared::Table;

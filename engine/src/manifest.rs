@@ -11,8 +11,8 @@ use crate::io::{Io, OpenMode};
 use crate::layout::StoredProfile;
 
 const MAGIC: &[u8; 8] = b"MOONDB\r\n";
-/// The version that is written. Version 1 had no profile.
-const VERSION: u32 = 2;
+/// The version that is written. Version 1 had no profile, and up to version 2 there was no tree.
+const VERSION: u32 = 3;
 /// The checksum, at the end in every version.
 const CHECKSUM_SIZE_BYTES: usize = 8;
 /// More than any manifest: what is longer is no manifest.
@@ -23,6 +23,8 @@ const SHARD_BITS_MAX: u32 = 10;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
+    /// Whether the database has a tree, as all from version 3 on do.
+    pub(crate) has_tree: bool,
     pub(crate) database_id: Uuid,
     /// A table's rows lie in 2^shard_bits shards.
     pub(crate) shard_bits: u32,
@@ -117,6 +119,7 @@ impl Manifest {
         };
         reader.finish()?;
         Ok(Manifest {
+            has_tree: version >= 3,
             database_id,
             shard_bits,
             profile,
@@ -134,6 +137,7 @@ mod tests {
     fn manifest() -> Manifest {
         let profile = StoredProfile::from(Profile::measured(65_536, 7, 1));
         Manifest {
+            has_tree: true,
             database_id: Uuid::from_u128(5),
             shard_bits: 3,
             profile: profile.with_commit_batch_bytes(262_144),
@@ -173,6 +177,7 @@ mod tests {
         let manifest = Manifest::decode(&bytes).unwrap();
         assert_eq!(manifest.database_id, Uuid::from_u128(5));
         assert_eq!(manifest.shard_bits, 3);
+        assert!(!manifest.has_tree);
         assert_eq!(manifest.profile.s_paral(), 8);
         assert_eq!(manifest.profile.provenance(), Provenance::Unrecorded);
     }
@@ -182,7 +187,7 @@ mod tests {
         let mut bytes = manifest().encode();
         let covered = bytes.len() - CHECKSUM_SIZE_BYTES;
         bytes.truncate(covered);
-        bytes[8] = 3;
+        bytes[8] = u8::try_from(VERSION).unwrap() + 1;
         let checksum = xxh3_64(&bytes);
         put_u64(&mut bytes, checksum);
         let Err(Malformed(reason)) = Manifest::decode(&bytes) else {

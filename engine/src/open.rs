@@ -1,4 +1,4 @@
-//! A database that is open: its state, the thread that writes its log, and the lock on its folder.
+//! A database that is open: its state, its threads, and the lock on its folder.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,11 +8,13 @@ use parking_lot::Mutex;
 use crate::io::FileLock;
 use crate::shared::Shared;
 
-/// What lives until the last clone of a [`Database`] is dropped.
+/// What lives until the last clone of a [`Database`](crate::Database) is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenDatabase {
     pub(crate) shared: Arc<Shared>,
     pub(crate) committer: Option<JoinHandle<()>>,
+    /// The threads that flush and compact.
+    pub(crate) background: Vec<JoinHandle<()>>,
     /// One creation of a table at a time.
     pub(crate) creating: Mutex<()>,
     pub(crate) _lock: Option<Box<dyn FileLock>>,
@@ -20,6 +22,12 @@ pub(crate) struct OpenDatabase {
 
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
+        self.shared.generations.stop();
+        for thread in self.background.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that flushes or compacts ended in a panic");
+            }
+        }
         self.shared.queue.close();
         if let Some(committer) = self.committer.take()
             && committer.join().is_err()

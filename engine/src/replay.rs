@@ -1,154 +1,85 @@
-//! Rebuilding the DeltaCache from the log after a start.
+//! Rebuilding the DeltaCache after a start from the part of the log that the fragment tree does not hold.
 
-use std::collections::HashMap;
-
-use uuid::Uuid;
-
-use crate::cache::record_store::{OpenSegment, RecordEntry};
-use crate::cache::table::{ExportEffect, TableState};
 use crate::codec::Malformed;
-use crate::export::PendingRecord;
-use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved, decode_table};
 use crate::log::format::{RecordHeader, RecordKind};
 use crate::log::recovery::LogReplay;
-use crate::shared::{Shared, Table};
+use crate::log::segments::OpenSegment;
+use crate::shared::Shared;
 
 /// Takes the log's records in order and leaves the shared state as it was.
 #[derive(Debug)]
 pub(crate) struct Replay<'a> {
     shared: &'a Shared,
-    /// Keys of exports that are not prepared yet: (placed, cleared).
-    keys: HashMap<Uuid, Keys>,
-    pending: Vec<PendingRecord>,
+    /// The deltas up to it are in the tree.
+    flushed_seq: u64,
+    /// What other records say up to this block is in the tree, but for exports without an outcome.
+    facts_through_block: u64,
     pub(crate) last_seq: u64,
 }
 
-#[derive(Debug, Default)]
-struct Keys {
-    placed: Vec<Box<[u8]>>,
-    cleared: Vec<Box<[u8]>>,
-}
-
 impl<'a> Replay<'a> {
-    pub(crate) fn new(shared: &'a Shared) -> Self {
+    pub(crate) fn new(shared: &'a Shared, flushed_seq: u64, facts_through_block: u64) -> Self {
         Replay {
             shared,
-            keys: HashMap::new(),
-            pending: Vec::new(),
-            last_seq: 0,
+            flushed_seq,
+            facts_through_block,
+            last_seq: flushed_seq,
         }
     }
 
-    /// Ends the replay: what was prepared and not resolved is pending.
-    pub(crate) fn finish(self) -> u64 {
-        for record in self.pending {
-            self.shared.add_pending(record);
+    fn contained(
+        &self,
+        header: RecordHeader,
+        block_number: u64,
+        body: &[u8],
+    ) -> Result<(), Malformed> {
+        let facts = &self.shared.facts;
+        match header.kind {
+            RecordKind::Delta | RecordKind::Table => Ok(()),
+            RecordKind::ExportKeys => facts.keys(block_number, body),
+            RecordKind::ExportPrepared => {
+                facts.prepared(block_number, body, true, |id| self.shared.table_state(id))
+            }
+            RecordKind::ExportResolved => {
+                facts.resolved(body, &self.shared.generations.active(), true)
+            }
         }
-        self.last_seq
-    }
-
-    fn delta(&mut self, entry: RecordEntry, seq: u64, body: &[u8]) -> Result<(), Malformed> {
-        if seq != self.last_seq + 1 {
-            return Err(Malformed("a commit sequence is missing before this delta"));
-        }
-        self.shared.apply_delta(seq, entry, body.into())?;
-        self.shared.pins.publish(seq, true);
-        self.last_seq = seq;
-        Ok(())
-    }
-
-    fn table(&mut self, body: &[u8]) -> Result<(), Malformed> {
-        let (id, schema) = decode_table(body)?;
-        if id as usize != self.shared.tables.read().len() {
-            return Err(Malformed("a table is missing before this one"));
-        }
-        self.shared.add_table(TableState::new(
-            self.shared.database_id,
-            id,
-            schema,
-            self.shared.shard_bits,
-        ));
-        Ok(())
-    }
-
-    fn prepared(&mut self, body: &[u8]) -> Result<(), Malformed> {
-        let prepared = ExportPrepared::decode(body)?;
-        let table = self
-            .shared
-            .tables
-            .read()
-            .get(prepared.table_id as usize)
-            .cloned();
-        let keys = self.keys.remove(&prepared.commit_id).unwrap_or_default();
-        let row_count: u64 = prepared.files.iter().map(|file| file.row_count).sum();
-        if row_count != keys.placed.len() as u64 {
-            return Err(Malformed(
-                "an export of another number of rows than its files hold",
-            ));
-        }
-        self.pending.push(PendingRecord {
-            table: Table {
-                state: table.ok_or(Malformed("an export of an unknown table"))?,
-            },
-            commit_id: prepared.commit_id,
-            from_seq: prepared.from_seq,
-            effect: ExportEffect {
-                to_seq: prepared.to_seq,
-                files: prepared.files,
-                placed: keys.placed,
-                cleared: keys.cleared,
-            },
-            settling: false,
-        });
-        Ok(())
-    }
-
-    fn resolved(&mut self, body: &[u8]) -> Result<(), Malformed> {
-        let resolved = ExportResolved::decode(body)?;
-        let i = self
-            .pending
-            .iter()
-            .position(|record| record.commit_id == resolved.commit_id);
-        let record = self
-            .pending
-            .remove(i.ok_or(Malformed("the outcome of an export that was not prepared"))?);
-        if let Some(token) = resolved.token {
-            record
-                .table
-                .state
-                .apply_export(&record.effect, token, self.shared.pins.horizon_seq());
-        }
-        Ok(())
     }
 }
 
 impl LogReplay for Replay<'_> {
     fn segment(&mut self, segment: &OpenSegment) {
-        self.shared.records.add_segment(segment.clone());
+        self.shared.segments.add(segment.clone());
     }
 
     fn record(
         &mut self,
-        entry: RecordEntry,
+        block_number: u64,
         header: RecordHeader,
         body: &[u8],
     ) -> Result<(), Malformed> {
-        match header.kind {
-            RecordKind::Delta => self.delta(entry, header.seq, body),
-            RecordKind::Table => self.table(body),
-            RecordKind::ExportKeys => {
-                let record = ExportKeys::decode(body)?;
-                let keys = self.keys.entry(record.commit_id).or_default();
-                let list = if record.cleared {
-                    &mut keys.cleared
-                } else {
-                    &mut keys.placed
-                };
-                list.extend(record.keys.into_iter().map(Box::from));
-                Ok(())
+        if block_number <= self.facts_through_block {
+            if header.kind == RecordKind::Delta && header.seq > self.flushed_seq {
+                return Err(Malformed("a delta lies before those that were flushed"));
             }
-            RecordKind::ExportPrepared => self.prepared(body),
-            RecordKind::ExportResolved => self.resolved(body),
+            return self.contained(header, block_number, body);
+        }
+        let is_delta = header.kind == RecordKind::Delta;
+        if is_delta && header.seq != self.last_seq + 1 {
+            return Err(Malformed("a commit sequence is missing before this delta"));
+        }
+        self.shared.apply(block_number, header, &body.into())?;
+        if is_delta {
+            self.shared.pins.publish(header.seq, true);
+            self.last_seq = header.seq;
+        }
+        self.shared.generations.note_logged(body.len() as u64);
+        Ok(())
+    }
+
+    fn block_end(&mut self, block_number: u64) {
+        if block_number > self.facts_through_block && !self.shared.read_only {
+            self.shared.freeze_if_full(block_number);
         }
     }
 }

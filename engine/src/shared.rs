@@ -5,20 +5,24 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use crate::cache::generations::{Frozen, Generations};
 use crate::cache::pins::Pins;
-use crate::cache::record_store::{RecordEntry, RecordStore};
 use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
-use crate::export::PendingRecord;
+use crate::facts::Facts;
+use crate::io::Io;
 use crate::layout::{Layout, StoredProfile};
 use crate::log::committer::{self, Committer};
 use crate::log::delta::decode_delta;
-use crate::log::format::RecordKind;
+use crate::log::fact::decode_table;
+use crate::log::format::{RecordHeader, RecordKind};
 use crate::log::queue::{CommitQueue, Durability, Ticket};
+use crate::log::segments::LogSegments;
 use crate::manifest::Manifest;
 use crate::origins::Origins;
 use crate::schema::TableSchema;
+use crate::tree::store::TreeStore;
 
 /// What readers, writers and the committer share.
 #[derive(Debug)]
@@ -29,13 +33,28 @@ pub(crate) struct Shared {
     pub(crate) layout: Layout,
     pub(crate) read_only: bool,
     pub(crate) tables: RwLock<Vec<Arc<TableState>>>,
-    pub(crate) records: RecordStore,
+    pub(crate) segments: LogSegments,
+    pub(crate) generations: Generations,
+    pub(crate) facts: Facts,
+    pub(crate) io: Arc<dyn Io>,
+    pub(crate) store: TreeStore,
+    pub(crate) tree_sizes: TreeSizes,
     pub(crate) pins: Pins,
     pub(crate) origins: Origins,
     pub(crate) queue: CommitQueue,
     /// `None` in a database that is read-only or closed.
     pub(crate) committer: Mutex<Option<Committer>>,
-    pub(crate) pending: Mutex<Vec<PendingRecord>>,
+}
+
+/// What the fragment tree grows by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TreeSizes {
+    /// P-Size: a larger leaf divides.
+    pub(crate) fragment_size_bytes_max: u64,
+    /// A flush goes no further down than to fragments that get so much.
+    pub(crate) flush_size_bytes_min: u64,
+    /// Bits of the number of a child: S-Paral children.
+    pub(crate) child_bits: u32,
 }
 
 impl Shared {
@@ -43,9 +62,12 @@ impl Shared {
     pub(crate) fn new(
         manifest: Manifest,
         layout: Layout,
-        memory_budget_bytes: u64,
         read_only: bool,
+        io: Arc<dyn Io>,
+        store: TreeStore,
+        sizes: (TreeSizes, Generations),
     ) -> Self {
+        let (tree_sizes, generations) = sizes;
         Shared {
             database_id: manifest.database_id,
             shard_bits: manifest.shard_bits,
@@ -53,12 +75,16 @@ impl Shared {
             layout,
             read_only,
             tables: RwLock::default(),
-            records: RecordStore::new(manifest.database_id, memory_budget_bytes),
+            segments: LogSegments::default(),
+            generations,
+            facts: Facts::default(),
+            io,
+            store,
+            tree_sizes,
             pins: Pins::default(),
             origins: Origins::default(),
             queue: CommitQueue::new(manifest.database_id, 0, &layout),
             committer: Mutex::default(),
-            pending: Mutex::default(),
         }
     }
 
@@ -115,66 +141,114 @@ impl Shared {
         committer::wait(self, ticket)
     }
 
-    /// Takes a delta that is logged into the DeltaCache. It is not yet visible.
-    pub(crate) fn apply_delta(
+    /// Takes a record that is logged, in the order of the log. A delta's rows are not yet visible.
+    pub(crate) fn apply(
         &self,
-        seq: u64,
-        entry: RecordEntry,
-        body: Arc<[u8]>,
+        block_number: u64,
+        header: RecordHeader,
+        body: &Arc<[u8]>,
     ) -> Result<(), Malformed> {
-        let delta = decode_delta(&body)?;
-        let horizon_seq = self.pins.horizon_seq();
-        let record = self.records.add(entry, body.clone());
+        match header.kind {
+            RecordKind::Delta => self.apply_delta(header.seq, body),
+            RecordKind::Table => {
+                let (id, schema) = decode_table(body)?;
+                if id as usize != self.tables.read().len() {
+                    return Err(Malformed("a table is missing before this one"));
+                }
+                self.add_table(TableState::new(self.database_id, id, schema));
+                Ok(())
+            }
+            RecordKind::ExportKeys => self.facts.keys(block_number, body),
+            RecordKind::ExportPrepared => {
+                let table = |id| self.table_state(id);
+                self.facts.prepared(block_number, body, false, table)
+            }
+            RecordKind::ExportResolved => {
+                self.facts.resolved(body, &self.generations.active(), false)
+            }
+        }
+    }
+
+    fn apply_delta(&self, seq: u64, body: &Arc<[u8]>) -> Result<(), Malformed> {
+        let delta = decode_delta(body)?;
+        let active = self.generations.active();
+        let number = active.add_body(body.clone());
+        let number = number.ok_or(Malformed("a generation holds at most 2^32 records"))?;
         for part in &delta.tables {
-            let table = self.tables.read().get(part.table_id as usize).cloned();
-            table
-                .ok_or(Malformed("a delta of an unknown table"))?
-                .apply(seq, record, part, horizon_seq)?;
+            if part.table_id as usize >= self.tables.read().len() {
+                return Err(Malformed("a delta of an unknown table"));
+            }
+            active.write(seq, number, part)?;
         }
         if let Some(origin) = delta.origin {
-            self.origins.advance(seq, origin, horizon_seq);
+            self.origins.advance(seq, origin, self.pins.horizon_seq());
         }
         Ok(())
     }
 
-    pub(crate) fn add_table(&self, state: TableState) -> Table {
-        let state = Arc::new(state);
-        self.tables.write().push(state.clone());
-        Table { state }
+    /// Goes on in a new generation if the active one is full. Called between two blocks, by who writes.
+    pub(crate) fn freeze_if_full(&self, block_number: u64) {
+        if self.generations.is_full() {
+            self.freeze(block_number);
+        }
     }
 
-    pub(crate) fn add_pending(&self, record: PendingRecord) {
-        self.pending.lock().push(record);
+    /// Goes on in a new generation, unless the active one holds no delta: RowSets need a commit sequence of their own.
+    pub(crate) fn freeze(&self, block_number: u64) {
+        let generation = self.generations.active();
+        let seq_to = self.pins.visible_seq();
+        let needed = self.facts.first_block_number();
+        let needed = needed.map_or(block_number + 1, |first| first.min(block_number + 1));
+        let Some(log_start) = self.segments.start_of(needed) else {
+            return;
+        };
+        if seq_to == generation.seq_from() {
+            return;
+        }
+        let tables = self.tables.read();
+        self.generations.freeze(Frozen {
+            generation,
+            seq_to,
+            block_number,
+            log_start,
+            exports: tables
+                .iter()
+                .map(|table| table.exports.load_full())
+                .collect(),
+            origins: self.origins.at(seq_to),
+        });
     }
 
-    /// Takes a pending export to settle it. Who comes second gets an error: a log with two outcomes could not be read.
-    pub(crate) fn take_pending(&self, record: &PendingRecord) -> Result<()> {
-        let mut pending = self.pending.lock();
-        let i = pending
-            .iter()
-            .position(|pending| pending.commit_id == record.commit_id && !pending.settling);
-        let found = i.and_then(|i| pending.get_mut(i)).ok_or_else(|| {
-            Error::Usage(format!(
-                "table '{}': the export {} is settled already",
-                record.table.name(),
-                record.commit_id
-            ))
-        })?;
-        found.settling = true;
-        Ok(())
+    /// The table of that number.
+    pub(crate) fn table_state(&self, id: u32) -> Option<Arc<TableState>> {
+        self.tables.read().get(id as usize).cloned()
     }
 
-    pub(crate) fn remove_pending(&self, commit_id: Uuid) {
-        self.pending
-            .lock()
-            .retain(|record| record.commit_id != commit_id);
+    /// The commit sequences between which rows of a table must stay apart: those that readers hold, that it was exported
+    /// at, and that an export of it may turn out to be. To be asked for after the rows that are to be rewritten were
+    /// chosen: what is pinned later lies behind all of them.
+    pub(crate) fn boundaries(&self, table_id: u32) -> Vec<u64> {
+        // In the order in which an export's sequence moves on, so that it is not missed.
+        let mut seqs = self.pins.pinned();
+        let pending = self.facts.pending();
+        let of_table = pending.iter().filter(|record| record.table.id == table_id);
+        seqs.extend(of_table.map(|record| record.to_seq));
+        let exported = self
+            .table_state(table_id)
+            .and_then(|table| table.exported());
+        seqs.extend(exported.map(|exported| exported.seq));
+        seqs.sort_unstable();
+        seqs.dedup();
+        seqs
+    }
+
+    pub(crate) fn add_table(&self, state: TableState) {
+        self.tables.write().push(Arc::new(state));
     }
 
     pub(crate) fn has_pending(&self, table: &Table) -> bool {
-        self.pending
-            .lock()
-            .iter()
-            .any(|record| record.table.id() == table.id())
+        let pending = self.facts.pending();
+        pending.iter().any(|record| record.table.id == table.id())
     }
 }
 

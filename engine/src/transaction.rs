@@ -15,8 +15,9 @@ use crate::log::delta::{PendingRow, PendingTable, encode_delta, shard_of};
 use crate::log::format::RecordKind;
 use crate::log::queue::{Durability, Ticket};
 use crate::open::OpenDatabase;
+use crate::read::view::View;
 use crate::shared::Table;
-use crate::snapshot::Snapshot;
+use crate::snapshot::get_row;
 use crate::value::{Row, Value, check_row};
 
 /// Largest encoded row, in bytes, its key included.
@@ -337,7 +338,8 @@ impl Transaction {
         if truncated {
             Ok(None)
         } else {
-            Snapshot::new(self.database.shared.clone()).get(table, key)
+            let view = View::newest(&self.database.shared, &table.state);
+            get_row(&view, table, key)
         }
     }
 
@@ -386,12 +388,13 @@ impl Transaction {
         let Some(body) = self.body()? else {
             return Ok(shared.pins.visible_seq());
         };
+        shared.generations.wait_for_room();
         let ticket = shared.write(RecordKind::Delta, body, self.durability)?;
         Ok(ticket.seq)
     }
 
     /// Commits without waiting: transactions take effect in the order of their submits. Waits only while too much is
-    /// already waiting to be written.
+    /// already waiting to be written, or to be flushed.
     ///
     /// # Errors
     /// [`Error::Usage`] if the database is read-only or the transaction exceeds 2 GiB; [`Error::Poisoned`] if an earlier
@@ -405,6 +408,7 @@ impl Transaction {
                 database: self.database,
             });
         };
+        shared.generations.wait_for_room();
         let ticket = shared.submit(RecordKind::Delta, body, self.durability)?;
         Ok(CommitHandle {
             seq: ticket.seq,

@@ -1,11 +1,9 @@
-//! The DeltaCache: what is known of the log's deltas without reading it.
+//! The DeltaCache: the newest deltas in memory, in generations that readers need no lock for.
 //!
-//! Every live key has an entry in the [`shard`] of its table that its hash selects: its newest version, older versions
-//! that a snapshot may still see, and the placement that an export gave it. A version points into a delta's record;
-//! [`record_store`] holds the records' images while they are warm and reads them back from the log when they are not.
-//! [`pins`] knows which commit sequences readers hold, and with that which older versions can go.
+//! [`generations`] is the list of them: the committer writes into the active one and freezes it when it is full; the
+//! flush takes the frozen ones to the fragment tree. A [`table`] knows its tree. [`pins`] knows which commit sequences
+//! readers hold, and with that which older versions a flush and a compaction have to keep.
 
+pub(crate) mod generations;
 pub(crate) mod pins;
-pub(crate) mod record_store;
-pub(crate) mod shard;
 pub(crate) mod table;

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::{Condvar, Mutex};
 
 /// The visible commit sequence and the snapshots that are alive.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     state: Mutex<State>,
+    /// As in the state, for those who only look.
+    visible_seq: AtomicU64,
     visible_changed: Condvar,
 }
 
@@ -22,7 +26,7 @@ struct State {
 impl Pins {
     /// The newest commit sequence that readers see.
     pub(crate) fn visible_seq(&self) -> u64 {
-        self.state.lock().visible_seq
+        self.visible_seq.load(Ordering::Acquire)
     }
 
     /// The newest commit sequence that is durable; it is visible too.
@@ -39,6 +43,7 @@ impl Pins {
             state.visible_seq
         );
         state.visible_seq = seq;
+        self.visible_seq.store(seq, Ordering::Release);
         if is_durable {
             state.durable_seq = seq;
         }
@@ -90,6 +95,11 @@ impl Pins {
                 state.pinned.remove(&seq);
             }
         }
+    }
+
+    /// The sequences that are held, ascending.
+    pub(crate) fn pinned(&self) -> Vec<u64> {
+        self.state.lock().pinned.keys().copied().collect()
     }
 
     /// No reader, now or later, asks for a sequence below this. The durable one is asked for by sources.

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use super::{Exported, Placement};
 use crate::Origin;
-use crate::cache::shard::RowPointer;
-use crate::cache::table::resolve_placement;
+use crate::cache::table::hash_key;
+use crate::codec::Reader;
 use crate::error::{Error, Result};
+use crate::read::merge::Merge;
+use crate::read::range::KeyRange;
+use crate::read::view::View;
 use crate::shared::Table;
 use crate::snapshot::{Batches, Snapshot};
 
@@ -20,49 +23,134 @@ pub struct Changes {
     base: Option<Exported>,
     origins: Vec<Origin>,
     removed: Vec<Placement>,
-    /// Sorted by key.
-    pub(crate) rows: Arc<Vec<(Box<[u8]>, RowPointer)>>,
+    /// What was written since. It stays as it is, whatever is exported and compacted meanwhile.
+    rows: View,
+    row_count: u64,
     /// Keys that have an exported row and live no more.
     pub(crate) cleared: Vec<Box<[u8]>>,
 }
 
+/// Finds out what changed.
+struct Gathering {
+    files: Vec<Arc<str>>,
+    removed: Vec<Placement>,
+    row_count: u64,
+    cleared: Vec<Box<[u8]>>,
+}
+
+impl Gathering {
+    /// Takes a key that was written, with where its row was exported to.
+    fn take(&mut self, key: &[u8], lives: bool, location: Option<&[u8]>) -> Result<()> {
+        if let Some(location) = location {
+            let placement = self.placement(location);
+            self.removed
+                .push(placement.ok_or_else(|| Error::Usage("a placement names no file".into()))?);
+        }
+        if lives {
+            self.row_count += 1;
+        } else if location.is_some() {
+            self.cleared.push(key.into());
+        }
+        Ok(())
+    }
+
+    fn placement(&self, location: &[u8]) -> Option<Placement> {
+        let mut reader = Reader::new(location);
+        let (file, position) = (reader.u32().ok()?, reader.u32().ok()?);
+        Some(Placement {
+            file: self.files.get(file as usize)?.clone(),
+            position: u64::from(position),
+        })
+    }
+
+    /// Looks up where the rows of the keys that were written lie.
+    fn look_up(&mut self, mut rows: Merge, locations: &View) -> Result<()> {
+        while rows.advance()? {
+            if let Some(row) = rows.row() {
+                let location = locations.get(hash_key(row.key), row.key)?;
+                let location = location.as_ref().map(|location| location.bytes());
+                self.take(row.key, row.value.is_some(), location)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins the keys that were written with all that are exported: the table was emptied in between.
+    fn join(&mut self, mut rows: Merge, mut locations: Merge) -> Result<()> {
+        let (mut more_rows, mut more_locations) = (rows.advance()?, locations.advance()?);
+        while more_rows || more_locations {
+            let (row, location) = (rows.row(), locations.row());
+            let order = match (row, location) {
+                (Some(row), Some(location)) => row.key.cmp(location.key),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, _) => std::cmp::Ordering::Greater,
+            };
+            let here = location.filter(|_| order.is_ge());
+            if let Some(row) = row.filter(|_| order.is_le()) {
+                let lives = row.value.is_some();
+                self.take(row.key, lives, here.and_then(|location| location.value))?;
+            } else if let Some(location) = here {
+                self.take(location.key, false, location.value)?;
+            }
+            if order.is_le() {
+                more_rows = rows.advance()?;
+            }
+            if order.is_ge() {
+                more_locations = locations.advance()?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Changes {
     pub(crate) fn gather(table: &Table, snapshot: &Snapshot) -> Result<Self> {
-        let (base, changes, files) = table.state.changes(snapshot.seq());
+        let seq = snapshot.seq();
+        let (rows, locations, exports) = View::of_changes(snapshot.shared(), &table.state, seq);
+        let base = exports.base.clone();
         if let Some(base) = &base
-            && base.seq > snapshot.seq()
+            && base.seq > seq
         {
             return Err(Error::Usage(format!(
-                "table '{}' is exported up to commit sequence {}, the snapshot is older: {}",
+                "table '{}' is exported up to commit sequence {}, the snapshot is older: {seq}",
                 table.name(),
                 base.seq,
-                snapshot.seq()
             )));
         }
-        let (mut removed, mut rows, mut cleared) = (Vec::new(), Vec::new(), Vec::new());
-        for change in changes {
-            if let Some(placement) = change.placement {
-                let placement = resolve_placement(&files, placement);
-                removed.push(
-                    placement.ok_or_else(|| Error::Usage("a placement names no file".into()))?,
-                );
-            }
-            match change.row {
-                Some(row) => rows.push((change.key, row)),
-                None => cleared.push(change.key),
-            }
+        let mut gathering = Gathering {
+            files: exports.files.clone(),
+            removed: Vec::new(),
+            row_count: 0,
+            cleared: Vec::new(),
+        };
+        let written = rows.scan(KeyRange::ALL, false, true);
+        if rows.truncate_seq() > rows.after_seq() {
+            gathering.join(written, locations.scan(KeyRange::ALL, false, false))?;
+        } else {
+            gathering.look_up(written, &locations)?;
         }
+        let Gathering {
+            mut removed,
+            row_count,
+            cleared,
+            ..
+        } = gathering;
         removed.sort();
-        rows.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Changes {
             table: table.clone(),
             snapshot: snapshot.clone(),
             base,
             origins: snapshot.origins(),
             removed,
-            rows: Arc::new(rows),
+            rows,
+            row_count,
             cleared,
         })
+    }
+
+    /// The rows that were written since and live at the snapshot, in primary-key order.
+    pub(crate) fn rows(&self) -> Merge {
+        self.rows.scan(KeyRange::ALL, false, false)
     }
 
     /// The last committed export, which these are the changes since; `None` before the first.
@@ -87,7 +175,7 @@ impl Changes {
 
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.rows.is_empty()
+        self.removed.is_empty() && self.row_count == 0
     }
 
     /// The exported rows that are replaced or deleted now, sorted by file and position.
@@ -97,7 +185,7 @@ impl Changes {
 
     /// How many rows [`batches`](Self::batches) returns.
     pub fn row_count(&self) -> u64 {
-        self.rows.len() as u64
+        self.row_count
     }
 
     /// The rows that were written since and live at the snapshot, in primary-key order.
@@ -105,11 +193,10 @@ impl Changes {
     /// # Errors
     /// [`Error::Usage`] if the projection names a column that the table does not have.
     pub fn batches(&self, projection: Option<&[usize]>, batch_rows: usize) -> Result<Batches> {
-        Batches::of_rows(
+        Batches::new(
             &self.table,
             &self.snapshot,
-            self.rows.clone(),
-            false,
+            self.rows(),
             projection,
             batch_rows,
         )

@@ -11,7 +11,6 @@ mod steps;
 use std::sync::Arc;
 
 pub use changes::Changes;
-pub(crate) use steps::PendingRecord;
 pub use steps::{Export, PendingExport};
 
 /// Where an exported row lies.

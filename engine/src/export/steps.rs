@@ -6,8 +6,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Changes, ExportFile};
-use crate::cache::table::ExportEffect;
 use crate::error::{Error, Result};
+use crate::facts::PendingRecord;
 use crate::log::committer;
 use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved};
 use crate::log::format::RecordKind;
@@ -26,7 +26,7 @@ const KEYS_SIZE_BYTES_MAX: usize = 1024 * 1024;
 pub struct Export {
     changes: Changes,
     shared: Arc<Shared>,
-    prepared: Option<(Uuid, Vec<ExportFile>)>,
+    prepared: Option<Uuid>,
 }
 
 impl Deref for Export {
@@ -92,16 +92,19 @@ impl Export {
                 self.changes.table.name()
             )));
         }
-        self.log_keys(
-            commit_id,
-            false,
-            self.changes.rows.iter().map(|(key, _)| &**key),
-        )?;
-        self.log_keys(
-            commit_id,
-            true,
-            self.changes.cleared.iter().map(|key| &**key),
-        )?;
+        let mut keys = KeyRecords::new(&self.shared, commit_id, false);
+        let mut rows = self.changes.rows();
+        while rows.advance()? {
+            if let Some(row) = rows.row() {
+                keys.push(row.key)?;
+            }
+        }
+        keys.submit()?;
+        let mut keys = KeyRecords::new(&self.shared, commit_id, true);
+        for key in &self.changes.cleared {
+            keys.push(key)?;
+        }
+        keys.submit()?;
         let prepared = ExportPrepared {
             table_id: self.changes.table.id(),
             commit_id,
@@ -111,36 +114,7 @@ impl Export {
         };
         self.shared
             .log(RecordKind::ExportPrepared, prepared.encode())?;
-        self.prepared = Some((commit_id, files.to_vec()));
-        Ok(())
-    }
-
-    fn log_keys<'k>(
-        &self,
-        commit_id: Uuid,
-        cleared: bool,
-        keys: impl Iterator<Item = &'k [u8]>,
-    ) -> Result<()> {
-        let mut record = ExportKeys {
-            commit_id,
-            cleared,
-            keys: Vec::new(),
-        };
-        let mut size_bytes = 0;
-        for key in keys {
-            record.keys.push(key);
-            size_bytes += key.len() + 4;
-            if size_bytes >= KEYS_SIZE_BYTES_MAX {
-                self.shared
-                    .submit(RecordKind::ExportKeys, record.encode(), Durability::Synced)?;
-                record.keys.clear();
-                size_bytes = 0;
-            }
-        }
-        if !record.keys.is_empty() {
-            self.shared
-                .submit(RecordKind::ExportKeys, record.encode(), Durability::Synced)?;
-        }
+        self.prepared = Some(commit_id);
         Ok(())
     }
 
@@ -149,28 +123,13 @@ impl Export {
     /// # Errors
     /// [`Error::Usage`] if it was not prepared; or what writing to the log answers: the export is then pending.
     pub fn commit(mut self, token: String) -> Result<()> {
-        let Some((commit_id, files)) = self.prepared.take() else {
+        let Some(commit_id) = self.prepared.take() else {
             return Err(Error::Usage(format!(
                 "table '{}': committed without prepare",
                 self.changes.table.name()
             )));
         };
-        let effect = self.effect(files);
-        resolve_committed(&self.shared, &self.changes.table, commit_id, &effect, token)
-    }
-
-    fn effect(&mut self, files: Vec<ExportFile>) -> ExportEffect {
-        ExportEffect {
-            to_seq: self.changes.to_seq(),
-            files,
-            placed: self
-                .changes
-                .rows
-                .iter()
-                .map(|(key, _)| key.clone())
-                .collect(),
-            cleared: std::mem::take(&mut self.changes.cleared),
-        }
+        resolve(&self.shared, commit_id, Some(token))
     }
 
     /// Gives the export up: the catalog does not hold it and never will.
@@ -180,70 +139,69 @@ impl Export {
     pub fn abort(mut self) -> Result<()> {
         match self.prepared.take() {
             None => Ok(()),
-            Some((commit_id, _)) => resolve_aborted(&self.shared, commit_id),
+            Some(commit_id) => resolve(&self.shared, commit_id, None),
         }
     }
 }
 
 impl Drop for Export {
     fn drop(&mut self) {
-        if let Some((commit_id, files)) = self.prepared.take() {
-            let effect = self.effect(files);
-            let from_seq = self.changes.from_seq();
-            self.shared.add_pending(PendingRecord {
-                table: self.changes.table.clone(),
-                commit_id,
-                from_seq,
-                effect,
-                settling: false,
-            });
-        }
-        // Only now: what is pending has to be settled before the next export starts.
+        // What was prepared is pending from now on, and has to be settled before the next export starts.
         *self.changes.table.state.exporting.lock() = false;
     }
 }
 
-fn resolve_committed(
-    shared: &Shared,
-    table: &Table,
+/// Keys on their way to the log, as many as one record takes at once.
+struct KeyRecords<'s> {
+    shared: &'s Shared,
     commit_id: Uuid,
-    effect: &ExportEffect,
-    token: String,
-) -> Result<()> {
-    let resolved = ExportResolved {
-        commit_id,
-        token: Some(token.clone()),
-    };
-    shared.log(RecordKind::ExportResolved, resolved.encode())?;
-    table
-        .state
-        .apply_export(effect, token, shared.pins.horizon_seq());
-    shared.remove_pending(commit_id);
-    Ok(())
+    cleared: bool,
+    keys: Vec<Box<[u8]>>,
+    size_bytes: usize,
 }
 
-fn resolve_aborted(shared: &Shared, commit_id: Uuid) -> Result<()> {
-    shared.log(
-        RecordKind::ExportResolved,
-        ExportResolved {
+impl<'s> KeyRecords<'s> {
+    fn new(shared: &'s Shared, commit_id: Uuid, cleared: bool) -> Self {
+        KeyRecords {
+            shared,
             commit_id,
-            token: None,
+            cleared,
+            keys: Vec::new(),
+            size_bytes: 0,
         }
-        .encode(),
-    )?;
-    shared.remove_pending(commit_id);
-    Ok(())
+    }
+
+    fn push(&mut self, key: &[u8]) -> Result<()> {
+        self.keys.push(key.into());
+        self.size_bytes += key.len() + 4;
+        if self.size_bytes >= KEYS_SIZE_BYTES_MAX {
+            self.submit()?;
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) -> Result<()> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let record = ExportKeys {
+            commit_id: self.commit_id,
+            cleared: self.cleared,
+            keys: self.keys.iter().map(|key| &**key).collect(),
+        };
+        let body = record.encode();
+        self.shared
+            .submit(RecordKind::ExportKeys, body, Durability::Synced)?;
+        self.keys.clear();
+        self.size_bytes = 0;
+        Ok(())
+    }
 }
 
-/// What the database keeps of a prepared export whose outcome is not known.
-#[derive(Clone, Debug)]
-pub(crate) struct PendingRecord {
-    pub(crate) table: Table,
-    pub(crate) commit_id: Uuid,
-    pub(crate) from_seq: u64,
-    pub(crate) effect: ExportEffect,
-    /// Whether its outcome is being written.
-    pub(crate) settling: bool,
+/// Writes the outcome of a prepared export; the committer applies it.
+fn resolve(shared: &Shared, commit_id: Uuid, token: Option<String>) -> Result<()> {
+    let resolved = ExportResolved { commit_id, token };
+    shared.log(RecordKind::ExportResolved, resolved.encode())
 }
 
 /// A prepared export whose outcome the log does not hold: the process ended, or gave up, between the two steps.
@@ -252,17 +210,25 @@ pub(crate) struct PendingRecord {
 #[derive(Debug)]
 pub struct PendingExport {
     shared: Arc<Shared>,
-    record: PendingRecord,
+    record: Arc<PendingRecord>,
+    table: Table,
 }
 
 impl PendingExport {
-    pub(crate) fn new(shared: Arc<Shared>, record: PendingRecord) -> Self {
-        PendingExport { shared, record }
+    pub(crate) fn new(shared: Arc<Shared>, record: Arc<PendingRecord>) -> Self {
+        let table = Table {
+            state: record.table.clone(),
+        };
+        PendingExport {
+            shared,
+            record,
+            table,
+        }
     }
 
     /// The table.
     pub fn table(&self) -> &Table {
-        &self.record.table
+        &self.table
     }
 
     /// The id that was given to [`Export::prepare`].
@@ -277,12 +243,12 @@ impl PendingExport {
 
     /// The commit sequence that it holds the table at.
     pub fn to_seq(&self) -> u64 {
-        self.record.effect.to_seq
+        self.record.to_seq
     }
 
     /// The files that were given to [`Export::prepare`].
     pub fn files(&self) -> &[ExportFile] {
-        &self.record.effect.files
+        &self.record.files
     }
 
     /// Notes durably that the catalog holds it, under that token.
@@ -291,15 +257,7 @@ impl PendingExport {
     /// [`Error::Usage`] if it is settled already, as by another [`PendingExport`] of the same; or what writing to the
     /// log answers.
     pub fn commit(self, token: String) -> Result<()> {
-        self.shared.check_writable()?;
-        self.shared.take_pending(&self.record)?;
-        resolve_committed(
-            &self.shared,
-            &self.record.table,
-            self.record.commit_id,
-            &self.record.effect,
-            token,
-        )
+        self.settle(Some(token))
     }
 
     /// Notes durably that the catalog does not hold it and never will.
@@ -308,8 +266,19 @@ impl PendingExport {
     /// [`Error::Usage`] if it is settled already, as by another [`PendingExport`] of the same; or what writing to the
     /// log answers.
     pub fn abort(self) -> Result<()> {
+        self.settle(None)
+    }
+
+    /// Who comes second gets an error: a log with two outcomes could not be read.
+    fn settle(&self, token: Option<String>) -> Result<()> {
         self.shared.check_writable()?;
-        self.shared.take_pending(&self.record)?;
-        resolve_aborted(&self.shared, self.record.commit_id)
+        if !self.shared.facts.take(self.record.commit_id) {
+            return Err(Error::Usage(format!(
+                "table '{}': the export {} is settled already",
+                self.table.name(),
+                self.record.commit_id
+            )));
+        }
+        resolve(&self.shared, self.record.commit_id, token)
     }
 }

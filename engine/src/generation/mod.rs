@@ -17,10 +17,11 @@ mod versions;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 
 use append::AppendVec;
-use table::TableGeneration;
+pub(crate) use sorted::GenerationCursor;
+pub(crate) use table::{Found, TableGeneration};
 
 use crate::codec::Malformed;
 use crate::log::delta::TablePart;
@@ -28,8 +29,13 @@ use crate::log::delta::TablePart;
 /// The deltas after one commit sequence, up to where the next generation begins.
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
+    /// Its deltas were committed after this sequence.
+    seq_from: u64,
     bodies: Bodies,
-    tables: RwLock<Vec<Option<Arc<TableGeneration>>>>,
+    /// By [`place_of`] their ids.
+    tables: AppendVec<OnceLock<Arc<TableGeneration>>>,
+    /// The ids of the tables that are here.
+    table_ids: Mutex<Vec<u32>>,
     /// Bytes of bodies, versions and indexes.
     size_bytes: AtomicU64,
 }
@@ -41,7 +47,35 @@ pub(crate) struct Bodies {
     len: AtomicU32,
 }
 
+/// The bit of a table's id that makes it the id of the table of its rows' export locations.
+pub(crate) const LOCATIONS_BIT: u32 = 1 << 31;
+
+/// Tables and their locations side by side.
+fn place_of(table_id: u32) -> u32 {
+    table_id.rotate_left(1)
+}
+
 impl Generation {
+    /// An empty generation for the deltas after that sequence.
+    pub(crate) fn new(seq_from: u64) -> Self {
+        Generation {
+            seq_from,
+            ..Generation::default()
+        }
+    }
+
+    /// Its deltas were committed after this sequence.
+    pub(crate) fn seq_from(&self) -> u64 {
+        self.seq_from
+    }
+
+    /// The tables that have something here, ascending.
+    pub(crate) fn table_ids(&self) -> Vec<u32> {
+        let mut ids = self.table_ids.lock().clone();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Takes the body of a delta's record; returns the number that its rows are written under. `None` if there are 2^32.
     pub(crate) fn add_body(&self, body: Arc<[u8]>) -> Option<u32> {
         self.grow(body.len());
@@ -50,15 +84,17 @@ impl Generation {
 
     /// Takes a delta's rows of one table; the body is there already. Nobody sees them before their sequence is visible.
     pub(crate) fn write(&self, seq: u64, body: u32, part: &TablePart<'_>) -> Result<(), Malformed> {
-        let table = self.table_or_new(part.table_id);
+        let table = self
+            .table_or_new(part.table_id)
+            .ok_or(Malformed("a table's number is too large"))?;
         let taken = table.write(&self.bodies, seq, body, part)?;
         self.grow(taken);
         Ok(())
     }
 
     /// What is here of a table, if anything.
-    pub(crate) fn table(&self, table_id: u32) -> Option<Arc<TableGeneration>> {
-        self.tables.read().get(table_id as usize)?.clone()
+    pub(crate) fn table(&self, table_id: u32) -> Option<&Arc<TableGeneration>> {
+        self.tables.get(place_of(table_id))?.get()
     }
 
     /// The bodies that the tables' versions point into.
@@ -75,19 +111,14 @@ impl Generation {
         self.size_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn table_or_new(&self, table_id: u32) -> Arc<TableGeneration> {
-        if let Some(table) = self.table(table_id) {
-            return table;
-        }
-        let mut tables = self.tables.write();
-        let i = table_id as usize;
-        if tables.len() <= i {
-            tables.resize(i + 1, None);
-        }
-        match tables.get_mut(i) {
-            Some(table) => table.get_or_insert_default().clone(),
-            None => Arc::default(),
-        }
+    fn table_or_new(&self, table_id: u32) -> Option<&Arc<TableGeneration>> {
+        let (slot, made) = self.tables.reserve(place_of(table_id));
+        self.grow(made * size_of::<OnceLock<Arc<TableGeneration>>>());
+        Some(slot?.get_or_init(|| {
+            self.table_ids.lock().push(table_id);
+            self.grow(size_of::<TableGeneration>());
+            Arc::default()
+        }))
     }
 }
 

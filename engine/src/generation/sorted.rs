@@ -5,13 +5,13 @@
 //! scanned all the time pays O(log n) a version, and one that never is, nothing.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Bodies;
 use super::versions::{Version, Versions};
+use super::{Bodies, Generation, TableGeneration};
+use crate::row_set::rows_page::RowRef;
 
 /// A version's number with the first bytes of its key, which mostly decide.
 #[derive(Clone, Copy, Debug)]
@@ -62,131 +62,195 @@ impl SortedRuns {
     }
 }
 
-/// The rows and tombstones of a table at a commit sequence, each key once, in key order.
+/// The rows and tombstones of a table at a commit sequence, each key once, in key order or against it.
 #[derive(Debug)]
-pub(crate) struct SortedRows<'g> {
-    versions: &'g Versions,
-    bodies: &'g Bodies,
-    runs: Vec<Run>,
-    /// The next version of each run that has one.
-    heads: BinaryHeap<Head<'g>>,
+pub(crate) struct GenerationCursor {
+    generation: Arc<Generation>,
+    table: Arc<TableGeneration>,
+    runs: Vec<RunPosition>,
+    descending: bool,
     seq: u64,
+    after_seq: u64,
     truncate_seq: u64,
-    last_key: Option<&'g [u8]>,
+    current: Option<Version>,
 }
 
+/// How far a run was read: what is left of it.
 #[derive(Debug)]
-struct Head<'g> {
-    prefix: u64,
-    key: &'g [u8],
-    number: u32,
-    run: usize,
-    next: usize,
+struct RunPosition {
+    run: Run,
+    start: usize,
+    end: usize,
 }
 
-impl<'g> SortedRows<'g> {
-    pub(super) fn new(
-        versions: &'g Versions,
-        bodies: &'g Bodies,
-        runs: Vec<Run>,
+impl GenerationCursor {
+    /// A cursor before the first row of a table that was written after one sequence and at or before another; `None` if
+    /// nothing of the table is here.
+    pub(crate) fn new(
+        generation: &Arc<Generation>,
+        table_id: u32,
+        after_seq: u64,
         seq: u64,
-        truncate_seq: u64,
-    ) -> Self {
-        let mut rows = SortedRows {
-            versions,
-            bodies,
-            heads: BinaryHeap::with_capacity(runs.len()),
-            runs,
+        descending: bool,
+    ) -> Option<Self> {
+        let table = generation.table(table_id)?.clone();
+        let runs = table.runs(generation.bodies()).into_iter();
+        let runs = runs.map(|run| RunPosition {
+            start: 0,
+            end: run.len(),
+            run,
+        });
+        Some(GenerationCursor {
+            runs: runs.collect(),
+            truncate_seq: table.truncate_seq(seq),
+            table,
+            generation: generation.clone(),
+            descending,
             seq,
-            truncate_seq,
-            last_key: None,
-        };
-        (0..rows.runs.len()).for_each(|run| rows.push_head(run, 0));
-        rows
+            after_seq,
+            current: None,
+        })
     }
 
-    /// Goes to the first key at or after `key`.
-    pub(crate) fn seek(&mut self, key: &[u8]) {
-        self.heads.clear();
-        self.last_key = None;
-        for run in 0..self.runs.len() {
-            let Some(ranked) = self.runs.get(run) else {
-                continue;
-            };
-            let prefix = prefix_of(key);
-            let at = ranked.partition_point(|ranked| match ranked.prefix.cmp(&prefix) {
-                Ordering::Equal => self.key_of(ranked.number) < key,
-                order => order.is_lt(),
-            });
-            self.push_head(run, at);
+    /// Leaves out the keys below one, or up to it.
+    pub(crate) fn skip_below(&mut self, key: &[u8], inclusive: bool) {
+        for i in 0..self.runs.len() {
+            let at = self.partition(i, key, inclusive);
+            if let Some(position) = self.runs.get_mut(i) {
+                position.start = position.start.max(at);
+            }
         }
     }
 
-    fn key_of(&self, number: u32) -> &'g [u8] {
-        let version = self.versions.get(number);
-        version.map_or(&[], |version| version.key(self.bodies))
-    }
-
-    fn push_head(&mut self, run: usize, at: usize) {
-        let ranked = self.runs.get(run).and_then(|run| run.get(at)).copied();
-        if let Some(Ranked { prefix, number }) = ranked {
-            self.heads.push(Head {
-                prefix,
-                key: self.key_of(number),
-                number,
-                run,
-                next: at + 1,
-            });
+    /// Leaves out the keys above one, or from it on.
+    pub(crate) fn skip_above(&mut self, key: &[u8], inclusive: bool) {
+        for i in 0..self.runs.len() {
+            let at = self.partition(i, key, !inclusive);
+            if let Some(position) = self.runs.get_mut(i) {
+                position.end = position.end.min(at);
+            }
         }
     }
-}
 
-impl<'g> Iterator for SortedRows<'g> {
-    /// The key and its version.
-    type Item = (&'g [u8], Version);
+    /// How many of a run's versions have keys below one, or up to it.
+    fn partition(&self, run: usize, key: &[u8], inclusive: bool) -> usize {
+        let (versions, bodies) = (self.table.versions(), self.generation.bodies());
+        let prefix = prefix_of(key);
+        self.runs.get(run).map_or(0, |position| {
+            position.run.partition_point(|ranked| {
+                let order = ranked
+                    .prefix
+                    .cmp(&prefix)
+                    .then_with(|| key_of(versions, bodies, ranked.number).cmp(key));
+                order.is_lt() || (inclusive && order.is_eq())
+            })
+        })
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The version it is at.
+    pub(crate) fn version(&self) -> Option<&Version> {
+        self.current.as_ref()
+    }
+
+    /// The row it is at: key, and value unless it is a tombstone.
+    pub(crate) fn row(&self) -> Option<RowRef<'_>> {
+        let version = self.current.as_ref()?;
+        let bodies = self.generation.bodies();
+        Some(RowRef {
+            key: version.key(bodies),
+            value: version
+                .value
+                .map(|(start, len)| bodies.slice(version.record, start, len)),
+        })
+    }
+
+    /// Goes to the next row; at first to the first one.
+    pub(crate) fn advance(&mut self) {
         loop {
-            let head = self.heads.pop()?;
-            self.push_head(head.run, head.next);
-            let is_older = self.last_key.is_some_and(|last| last == head.key);
-            let Some(version) = self.versions.get(head.number).filter(|_| !is_older) else {
+            let Some((prefix, number)) = self.next_key() else {
+                self.current = None;
+                return;
+            };
+            let newest = self.take_key(prefix, number);
+            let seen = newest
+                .filter(|version| version.seq > self.after_seq && version.seq >= self.truncate_seq);
+            if seen.is_some() {
+                self.current = seen;
+                return;
+            }
+        }
+    }
+
+    /// A version of the next key, with the prefix of the key.
+    fn next_key(&self) -> Option<(u64, u32)> {
+        let (versions, bodies) = (self.table.versions(), self.generation.bodies());
+        let mut next: Option<Ranked> = None;
+        for position in &self.runs {
+            let Some(head) = position.head(self.descending) else {
                 continue;
             };
-            if version.seq > self.seq {
-                continue;
+            let wins = next.is_none_or(|next| {
+                let order = head.prefix.cmp(&next.prefix).then_with(|| {
+                    key_of(versions, bodies, head.number).cmp(key_of(versions, bodies, next.number))
+                });
+                order
+                    == if self.descending {
+                        Ordering::Greater
+                    } else {
+                        Ordering::Less
+                    }
+            });
+            if wins {
+                next = Some(head);
             }
-            self.last_key = Some(head.key);
-            if version.seq >= self.truncate_seq {
-                return Some((head.key, version));
+        }
+        next.map(|next| (next.prefix, next.number))
+    }
+
+    /// Goes past all versions of a key; returns the newest one that is seen.
+    fn take_key(&mut self, prefix: u64, number: u32) -> Option<Version> {
+        let (versions, bodies) = (self.table.versions(), self.generation.bodies());
+        let key = key_of(versions, bodies, number);
+        let mut newest: Option<(u32, Version)> = None;
+        for position in &mut self.runs {
+            while let Some(head) = position.head(self.descending)
+                && head.prefix == prefix
+                && key_of(versions, bodies, head.number) == key
+            {
+                position.skip(self.descending);
+                if newest.is_none_or(|(number, _)| number < head.number)
+                    && let Some(version) = versions.get(head.number)
+                    && version.seq <= self.seq
+                {
+                    newest = Some((head.number, version));
+                }
             }
+        }
+        newest.map(|(_, version)| version)
+    }
+}
+
+impl RunPosition {
+    fn head(&self, descending: bool) -> Option<Ranked> {
+        if self.start >= self.end {
+            return None;
+        }
+        let at = if descending { self.end - 1 } else { self.start };
+        self.run.get(at).copied()
+    }
+
+    fn skip(&mut self, descending: bool) {
+        if descending {
+            self.end -= 1;
+        } else {
+            self.start += 1;
         }
     }
 }
 
-impl PartialEq for Head<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Head<'_> {}
-
-impl PartialOrd for Head<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Head<'_> {
-    /// The greatest is the smallest key, its newest version first, since a binary heap gives its greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_key = other
-            .prefix
-            .cmp(&self.prefix)
-            .then_with(|| other.key.cmp(self.key));
-        by_key.then(self.number.cmp(&other.number))
-    }
+fn key_of<'b>(versions: &Versions, bodies: &'b Bodies, number: u32) -> &'b [u8] {
+    let version = versions.get(number);
+    version.map_or(&[], |version| version.key(bodies))
 }
 
 impl Version {
@@ -197,13 +261,9 @@ impl Version {
 }
 
 fn compare(versions: &Versions, bodies: &Bodies, a: &Ranked, b: &Ranked) -> Ordering {
-    let key = |ranked: &Ranked| {
-        let version = versions.get(ranked.number);
-        version.map_or(&[][..], |version| version.key(bodies))
-    };
     a.prefix
         .cmp(&b.prefix)
-        .then_with(|| key(a).cmp(key(b)))
+        .then_with(|| key_of(versions, bodies, a.number).cmp(key_of(versions, bodies, b.number)))
         .then(b.number.cmp(&a.number))
 }
 

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
 use super::Bodies;
-use super::sorted::{SortedRows, SortedRuns};
+use super::sorted::{Run, SortedRuns};
 use super::versions::{NONE, Version, Versions};
 use crate::codec::Malformed;
 use crate::log::delta::{DeltaRow, TablePart};
@@ -176,35 +176,23 @@ impl TableGeneration {
             .unwrap_or(0)
     }
 
-    /// The rows and tombstones at a commit sequence, each key once, in no order.
-    pub(crate) fn rows_at(&self, seq: u64) -> impl Iterator<Item = Version> + '_ {
-        let slots = self.slots.load_full();
-        let truncate_seq = self.truncate_seq(seq);
-        (0..slots.slots.len()).filter_map(move |i| {
-            let newest = number_of(slots.slots.get(i)?.load(Ordering::Acquire))?;
-            self.version_at(newest, seq)
-                .filter(|version| version.seq >= truncate_seq)
-        })
+    /// The deltas that emptied the table, ascending.
+    pub(crate) fn truncates(&self) -> Vec<u64> {
+        self.truncates.read().clone()
     }
 
-    /// The rows and tombstones at a commit sequence, each key once, in key order.
-    pub(crate) fn sorted_at<'g>(&'g self, bodies: &'g Bodies, seq: u64) -> SortedRows<'g> {
-        let runs = self.sorted.runs(&self.versions, bodies);
-        SortedRows::new(&self.versions, bodies, runs, seq, self.truncate_seq(seq))
+    /// All versions that are there now, in a few sorted runs.
+    pub(super) fn runs(&self, bodies: &Bodies) -> Vec<Run> {
+        self.sorted.runs(&self.versions, bodies)
     }
 
-    /// The versions written after a commit sequence, oldest first.
-    pub(crate) fn written_after(&self, seq: u64) -> impl Iterator<Item = Version> + '_ {
-        let len = self.versions.len();
-        let (mut low, mut high) = (0, len);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.versions.get(middle) {
-                Some(version) if version.seq <= seq => low = middle + 1,
-                _ => high = middle,
-            }
-        }
-        (low..len).filter_map(|number| self.versions.get(number))
+    pub(super) fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// How many versions there are.
+    pub(crate) fn version_count(&self) -> u32 {
+        self.versions.len()
     }
 
     /// `None` only if no slot is free, which the load factor rules out.

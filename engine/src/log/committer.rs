@@ -1,14 +1,13 @@
 //! Writing what is queued, by whoever leads the commit queue.
 //!
-//! The leader takes the records that wait, writes them as one block, syncs it if any of them asks for that, applies the
-//! deltas to the DeltaCache in order, and makes them visible. A write that fails ends it: whoever waits gets the reason.
+//! The leader takes the records that wait, writes them as one block, syncs it if any of them asks for that, applies
+//! them to the DeltaCache in order, and makes them visible. A write that fails ends it: whoever waits gets the reason.
 
 use std::sync::Arc;
 
 use super::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
 use super::queue::{Durability, Queued, Ticket, Turn};
 use super::segment::SegmentWriter;
-use crate::cache::record_store::RecordEntry;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
@@ -58,6 +57,17 @@ pub(crate) fn sync(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// Has the active generation flushed, if it holds a delta.
+pub(crate) fn freeze(shared: &Shared) -> Result<()> {
+    shared.check_writable()?;
+    let committer = shared.committer.lock();
+    let Some(committer) = committer.as_ref() else {
+        return Err(Error::Usage("the database is closed".into()));
+    };
+    shared.freeze(committer.writer.last_block_number());
+    Ok(())
+}
+
 /// Writes what nobody waits for, until the queue is closed or a write fails; then seals the log.
 pub(crate) fn attend(shared: &Arc<Shared>) {
     while shared.queue.attend() {
@@ -67,7 +77,7 @@ pub(crate) fn attend(shared: &Arc<Shared>) {
     if let Some(mut committer) = shared.committer.lock().take()
         && shared.queue.failure().is_none()
     {
-        match committer.writer.seal(&shared.records) {
+        match committer.writer.seal(&shared.segments) {
             Ok(()) => shared.pins.publish(shared.pins.visible_seq(), true),
             Err(error) => tracing::warn!(%error, "the log could not be sealed"),
         }
@@ -98,11 +108,13 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
     }
 }
 
-fn stop(shared: &Shared, error: &Error) {
+/// Takes no more writes, since something failed.
+pub(crate) fn stop(shared: &Shared, error: &Error) {
     let reason = error.to_string();
     tracing::error!(%reason, "the database stops taking writes");
     shared.queue.fail(&reason);
     shared.pins.stop(&reason);
+    shared.generations.fail();
 }
 
 impl Committer {
@@ -111,7 +123,7 @@ impl Committer {
     }
 
     fn commit(&mut self, shared: &Shared, records: &[Queued]) -> Result<()> {
-        let size_bytes = records
+        let size_bytes: usize = records
             .iter()
             .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
             .sum();
@@ -120,35 +132,30 @@ impl Committer {
             record.header.encode(&mut body);
             body.extend_from_slice(&record.body);
         }
-        let place = self
+        let block_number = self
             .writer
-            .append(&body, len_u32(records.len()), &shared.records)?;
+            .append(&body, len_u32(records.len()), &shared.segments)?;
         let is_synced = records
             .iter()
             .any(|record| record.durability == Durability::Synced);
         if is_synced {
             self.writer.sync()?;
         }
-        let mut offset = place.body_offset;
         for record in records {
+            let applied = shared.apply(block_number, record.header, &record.body);
+            applied.map_err(|malformed| {
+                Error::Usage(format!("a record of our own is malformed: {}", malformed.0))
+            })?;
             if record.header.kind == RecordKind::Delta {
-                let entry = RecordEntry {
-                    segment: place.segment,
-                    offset,
-                    body_size_bytes: record.header.body_size_bytes,
-                };
-                let applied = shared.apply_delta(record.ticket.seq, entry, record.body.clone());
-                applied.map_err(|malformed| {
-                    Error::Usage(format!("a delta of our own is malformed: {}", malformed.0))
-                })?;
                 shared.pins.publish(record.ticket.seq, is_synced);
             }
-            offset += (RECORD_HEADER_SIZE_BYTES + record.body.len()) as u64;
         }
         if is_synced {
             // Also where there was no delta among the records: those before are synced now.
             shared.pins.publish(shared.pins.visible_seq(), true);
         }
+        shared.generations.note_logged(size_bytes as u64);
+        shared.freeze_if_full(block_number);
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A segment is a header and then blocks; a block is what one group commit wrote at once, and holds records; a record
 //! is a delta (rows, [`delta`]) or a fact about tables and exports ([`fact`]), with one checksum each. [`queue`] gathers
-//! the records of concurrent commits, [`committer`] has [`segment`] write them, [`recovery`] reads them all after a start,
-//! in pieces side by side ([`read_whole`]). The bytes are described in docs/format.md and defined in [`format`].
+//! the records of concurrent commits, [`committer`] has [`segment`] write them, [`recovery`] reads after a start those that
+//! the fragment tree does not hold, in pieces side by side ([`read_whole`]); [`segments`] go once it holds all of them. The bytes are described in docs/format.md and defined in [`format`].
 
 pub(crate) mod committer;
 pub(crate) mod delta;
@@ -13,3 +13,4 @@ pub(crate) mod queue;
 mod read_whole;
 pub(crate) mod recovery;
 pub(crate) mod segment;
+pub(crate) mod segments;

@@ -1,10 +1,10 @@
-//! Reading the whole log after a start, and telling what a crash tore from what is damaged.
+//! Reading the log after a start, and telling what a crash tore from what is damaged.
 //!
 //! Every block says up to which block the log was durable when it was written. So bytes that don't verify are damage,
 //! and an error, if they lie in a segment that another follows, or if a later block says that this one was durable.
 //! Otherwise they are the end of a write that a crash cut short and nobody was told of: they are dropped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
@@ -13,20 +13,19 @@ use super::format::{
     SEGMENT_HEADER_SIZE_BYTES, SegmentHeader,
 };
 use super::read_whole::read_whole;
-use super::segment::segment_number;
-use crate::cache::record_store::{OpenSegment, RecordEntry};
+use super::segment::{segment_number, segment_path};
+use super::segments::OpenSegment;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::io::{Io, OpenMode};
 use crate::layout::Layout;
+use crate::tree::state::LogStart;
 
 /// What the log was found to end with.
 #[derive(Debug)]
 pub(crate) struct LogEnd {
     pub(crate) last_segment_number: u64,
     pub(crate) last_block_number: u64,
-    /// How many segments were read.
-    pub(crate) segment_count: usize,
     /// The newest segment and its length in bytes up to its last whole block; `None` if there is none to go on in.
     pub(crate) tail: Option<(OpenSegment, u64)>,
 }
@@ -38,22 +37,27 @@ pub(crate) struct LogFolder<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) database_id: Uuid,
     pub(crate) layout: &'a Layout,
+    /// Where the part begins that is needed; what lies before is removed, or about to be.
+    pub(crate) start: LogStart,
 }
 
 /// Who takes what the log holds, in its order.
 pub(crate) trait LogReplay {
     /// A segment's records follow.
     fn segment(&mut self, segment: &OpenSegment);
-    /// A record that passed its checksum. `Malformed` says that its body is not what its kind says.
+    /// A record that passed its checksum, and the number of its block. `Malformed` says that its body is not what its
+    /// kind says.
     fn record(
         &mut self,
-        entry: RecordEntry,
+        block_number: u64,
         header: RecordHeader,
         body: &[u8],
     ) -> Result<(), Malformed>;
+    /// All records of a block were taken.
+    fn block_end(&mut self, block_number: u64);
 }
 
-/// Reads all segments of a folder. With `repair`, what a crash tore is cut off, so that writing can go on.
+/// Reads the segments of a folder. With `repair`, what a crash tore is cut off, so that writing can go on.
 pub(crate) fn replay_log(
     log: &LogFolder<'_>,
     repair: bool,
@@ -64,24 +68,18 @@ pub(crate) fn replay_log(
         folder,
         database_id,
         layout,
+        start,
     } = *log;
-    let files = io
-        .list(folder)
-        .map_err(|source| Error::io("list", folder, source))?;
-    let mut segments: Vec<_> = files
-        .into_iter()
-        .filter_map(|path| Some((segment_number(&path)?, path)))
-        .collect();
-    segments.sort();
+    let segments = needed_segments(log, repair)?;
     let mut end = LogEnd {
-        last_segment_number: 0,
-        last_block_number: 0,
-        segment_count: 0,
+        last_segment_number: start.segment_number.saturating_sub(1),
+        last_block_number: start.block_number.saturating_sub(1),
         tail: None,
     };
     let count = segments.len();
     for (i, (number, path)) in segments.into_iter().enumerate() {
-        let segment = SegmentBytes::read(io, &path, number, repair, layout)?;
+        let mut segment = SegmentBytes::read(io, &path, number, repair, layout)?;
+        segment.open.first_block_number = end.last_block_number + 1;
         let last = i + 1 == count;
         if number != end.last_segment_number + 1 {
             let missing = end.last_segment_number + 1;
@@ -96,12 +94,10 @@ pub(crate) fn replay_log(
             return Ok(end);
         }
         replay.segment(&segment.open);
-        end.segment_count = i + 1;
         end.last_segment_number = number;
         let mut scan = SegmentScan {
             bytes: &segment.bytes,
             database_id,
-            segment: crate::codec::len_u32(i),
             replay,
         };
         let (valid_len, stop) = scan.run(&mut end.last_block_number);
@@ -117,6 +113,36 @@ pub(crate) fn replay_log(
         harden(io, folder, &end)?;
     }
     Ok(end)
+}
+
+/// The segments from the first that is needed on, in order; with `repair`, those before are removed.
+fn needed_segments(log: &LogFolder<'_>, repair: bool) -> Result<Vec<(u64, PathBuf)>> {
+    let LogFolder {
+        io, folder, start, ..
+    } = *log;
+    let files = io
+        .list(folder)
+        .map_err(|source| Error::io("list", folder, source))?;
+    let mut segments: Vec<_> = files
+        .into_iter()
+        .filter_map(|path| Some((segment_number(&path)?, path)))
+        .collect();
+    segments.sort();
+    let needed = segments.partition_point(|(number, _)| *number < start.segment_number);
+    for (_, path) in segments.drain(..needed) {
+        if repair {
+            io.remove(&path)
+                .map_err(|source| Error::io("remove", &path, source))?;
+        }
+    }
+    if segments.is_empty() && start.segment_number > 1 {
+        return Err(Error::Corrupt {
+            path: segment_path(folder, start.segment_number),
+            offset: 0,
+            reason: "the segment is missing".into(),
+        });
+    }
+    Ok(segments)
 }
 
 /// Makes durable what was read. A process that died between a write and its sync leaves blocks, or a whole segment, that
@@ -153,7 +179,12 @@ impl SegmentBytes {
         let bytes = read_whole(&*file, len, layout).map_err(unreadable)?;
         let path = path.to_owned();
         Ok(SegmentBytes {
-            open: OpenSegment { path, file },
+            open: OpenSegment {
+                number,
+                first_block_number: 0,
+                path,
+                file,
+            },
             number,
             bytes,
         })
@@ -230,13 +261,9 @@ enum Stop {
     Unreadable(Malformed),
 }
 
-/// A record with its offset in the block's body.
-type PlacedRecord<'b> = (usize, RecordHeader, &'b [u8]);
-
 struct SegmentScan<'a> {
     bytes: &'a [u8],
     database_id: Uuid,
-    segment: u32,
     replay: &'a mut dyn LogReplay,
 }
 
@@ -273,17 +300,12 @@ impl SegmentScan<'_> {
         let records = self
             .records(body, header.record_count)
             .map_err(Stop::Unverified)?;
-        let body_offset = (offset + BLOCK_HEADER_SIZE_BYTES) as u64;
-        for (record_offset, header, record_body) in records {
-            let entry = RecordEntry {
-                segment: self.segment,
-                offset: body_offset + record_offset as u64,
-                body_size_bytes: header.body_size_bytes,
-            };
+        for (header, record_body) in records {
             self.replay
-                .record(entry, header, record_body)
+                .record(block_number, header, record_body)
                 .map_err(Stop::Unreadable)?;
         }
+        self.replay.block_end(block_number);
         Ok(BLOCK_HEADER_SIZE_BYTES + body_len)
     }
 
@@ -291,7 +313,7 @@ impl SegmentScan<'_> {
         &self,
         body: &'b [u8],
         record_count: u32,
-    ) -> Result<Vec<PlacedRecord<'b>>, Malformed> {
+    ) -> Result<Vec<(RecordHeader, &'b [u8])>, Malformed> {
         let mut records = Vec::new();
         let mut offset = 0;
         while offset < body.len() {
@@ -302,7 +324,7 @@ impl SegmentScan<'_> {
                 .get(RECORD_HEADER_SIZE_BYTES..record_len)
                 .ok_or(Malformed("record ends early"))?;
             header.verify(record_body, self.database_id)?;
-            records.push((offset, header, record_body));
+            records.push((header, record_body));
             offset += record_len;
         }
         if records.len() != record_count as usize {

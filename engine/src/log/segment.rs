@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::format::{
     BLOCK_HEADER_SIZE_BYTES, BlockHeader, SEGMENT_HEADER_SIZE_BYTES, SegmentHeader,
 };
-use crate::cache::record_store::{OpenSegment, RecordStore};
+use super::segments::{LogSegments, OpenSegment};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
@@ -45,15 +45,7 @@ pub(crate) struct SegmentWriter {
 struct CurrentSegment {
     file: Arc<dyn IoFile>,
     path: PathBuf,
-    store_number: u32,
     len_bytes: u64,
-}
-
-/// Where a block's records start.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BlockPlace {
-    pub(crate) segment: u32,
-    pub(crate) body_offset: u64,
 }
 
 impl SegmentWriter {
@@ -78,30 +70,34 @@ impl SegmentWriter {
         }
     }
 
+    /// The newest block's number.
+    pub(crate) fn last_block_number(&self) -> u64 {
+        self.next_block_number - 1
+    }
+
     /// Goes on in an existing segment of that length.
-    pub(crate) fn resume(&mut self, segment: OpenSegment, store_number: u32, len_bytes: u64) {
+    pub(crate) fn resume(&mut self, segment: OpenSegment, len_bytes: u64) {
         self.current = Some(CurrentSegment {
             file: segment.file,
             path: segment.path,
-            store_number,
             len_bytes,
         });
     }
 
-    /// Writes a block of encoded records. It is durable after [`sync`](Self::sync).
+    /// Writes a block of encoded records; returns its number. It is durable after [`sync`](Self::sync).
     pub(crate) fn append(
         &mut self,
         records: &[u8],
         record_count: u32,
-        store: &RecordStore,
-    ) -> Result<BlockPlace> {
+        segments: &LogSegments,
+    ) -> Result<u64> {
         let size_bytes = (BLOCK_HEADER_SIZE_BYTES + records.len()) as u64;
         let full = |segment: &CurrentSegment| {
             segment.len_bytes > SEGMENT_HEADER_SIZE_BYTES as u64
                 && segment.len_bytes + size_bytes > self.segment_size_bytes_max
         };
         if self.current.as_ref().is_none_or(full) {
-            self.start_segment(store)?;
+            self.start_segment(segments)?;
         }
         let header = BlockHeader {
             block_number: self.next_block_number,
@@ -122,10 +118,7 @@ impl SegmentWriter {
             .map_err(|source| Error::io("write", &current.path, source))?;
         current.len_bytes += size_bytes;
         self.next_block_number += 1;
-        Ok(BlockPlace {
-            segment: current.store_number,
-            body_offset: offset + BLOCK_HEADER_SIZE_BYTES as u64,
-        })
+        Ok(header.block_number)
     }
 
     /// Makes all blocks durable.
@@ -142,18 +135,18 @@ impl SegmentWriter {
 
     /// Writes an empty block, which says that all before it was durable, so that later damage to the last rows is not
     /// taken for a torn write.
-    pub(crate) fn seal(&mut self, store: &RecordStore) -> Result<()> {
+    pub(crate) fn seal(&mut self, segments: &LogSegments) -> Result<()> {
         self.sync()?;
         match &self.current {
             Some(segment) if segment.len_bytes > SEGMENT_HEADER_SIZE_BYTES as u64 => {
-                self.append(&[], 0, store)?;
+                self.append(&[], 0, segments)?;
                 self.sync()
             }
             _ => Ok(()),
         }
     }
 
-    fn start_segment(&mut self, store: &RecordStore) -> Result<()> {
+    fn start_segment(&mut self, segments: &LogSegments) -> Result<()> {
         // Only the last segment may end in blocks that a crash takes.
         self.sync()?;
         let path = segment_path(&self.folder, self.next_segment_number);
@@ -172,7 +165,9 @@ impl SegmentWriter {
         self.io
             .sync_folder(&self.folder)
             .map_err(|source| Error::io("sync", &self.folder, source))?;
-        let store_number = store.add_segment(OpenSegment {
+        segments.add(OpenSegment {
+            number: self.next_segment_number,
+            first_block_number: self.next_block_number,
             path: path.clone(),
             file: file.clone(),
         });
@@ -180,7 +175,6 @@ impl SegmentWriter {
         self.current = Some(CurrentSegment {
             file,
             path,
-            store_number,
             len_bytes: SEGMENT_HEADER_SIZE_BYTES as u64,
         });
         Ok(())

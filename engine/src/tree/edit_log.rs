@@ -53,6 +53,13 @@ pub(crate) struct Replayed {
     len_bytes: u64,
 }
 
+impl Replayed {
+    /// The file that was read.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl EditLog {
     /// Begins a log in an empty folder with the edit that makes its first state.
     ///
@@ -65,6 +72,18 @@ impl EditLog {
         state: &[u8],
     ) -> Result<Self> {
         Self::begin(io, folder, database_id, 1, state)
+    }
+
+    /// Removes what is left of a log whose database was not made to its end.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as the system answers.
+    pub(crate) fn clear(io: &dyn Io, folder: &Path) -> Result<()> {
+        for (_, path) in edit_files(io, folder)? {
+            io.remove(&path)
+                .map_err(|source| Error::io("remove", &path, source))?;
+        }
+        Ok(())
     }
 
     /// Goes on where a log that was read ends.

@@ -66,7 +66,8 @@ impl FragmentId {
         self.0 & !(1 << self.depth_bits())
     }
 
-    fn child(self, number: usize, bits: u32) -> FragmentId {
+    /// The id of a child, by its number and the bits that tell the children apart.
+    pub(crate) fn child(self, number: usize, bits: u32) -> FragmentId {
         FragmentId(self.0 << bits | number as u64)
     }
 }
@@ -81,7 +82,7 @@ impl Division {
     }
 
     /// Bits that tell the children apart.
-    fn bits(&self) -> u32 {
+    pub(crate) fn bits(&self) -> u32 {
         match self {
             Division::Hash { bits } => *bits,
             Division::Range { splits } => splits.len().checked_ilog2().map_or(0, |bits| bits + 1),
@@ -171,11 +172,11 @@ impl<R: Clone> FragmentTree<R> {
     }
 
     /// The fragments that may hold a key, the root first: newer rows lie further up.
-    pub(crate) fn path<'t>(
+    pub(crate) fn path<'t, 'k>(
         &'t self,
         shard_hash: u64,
-        key: &'t [u8],
-    ) -> impl Iterator<Item = &'t Fragment<R>> {
+        key: &'k [u8],
+    ) -> impl Iterator<Item = &'t Fragment<R>> + use<'t, 'k, R> {
         let mut next = Some(&self.root);
         std::iter::from_fn(move || {
             let fragment = next?;

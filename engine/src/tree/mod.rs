@@ -1,7 +1,19 @@
 //! The fragment tree: where the rows are that left the DeltaCache (docs/fragment-tree.md).
 //!
 //! A table's tree ([`fragment`]) says which RowSets hold a key. It never changes; each flush and each compaction makes a
-//! new one, by an edit that the [`edit_log`] makes durable first.
+//! new one. The [`state`] of all tables moves on by the changes of an [`edit`], which the [`edit_log`] makes durable
+//! first; the [`store`] does that, publishes the new trees, and removes the [`files`] that no tree names any more.
+//!
+//! A thread each does the [`flush`] of generations and the compactions that [`plan`] finds, one at a time
+//! ([`compact`], [`background`]).
 
-mod edit_log;
-mod fragment;
+pub(crate) mod background;
+pub(crate) mod compact;
+pub(crate) mod edit;
+pub(crate) mod edit_log;
+pub(crate) mod files;
+pub(crate) mod flush;
+pub(crate) mod fragment;
+pub(crate) mod plan;
+pub(crate) mod state;
+pub(crate) mod store;

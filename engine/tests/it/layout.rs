@@ -180,7 +180,7 @@ fn a_new_database_measures_its_own_folder_and_leaves_nothing_of_it() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["LOCK", "MANIFEST", "log"]);
+    assert_eq!(names, ["LOCK", "MANIFEST", "log", "tree"]);
 }
 
 #[test]

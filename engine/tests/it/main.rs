@@ -14,6 +14,7 @@ mod commits;
 mod faults;
 mod keyspace;
 mod layout;
+mod levels;
 mod model;
 mod outcomes;
 mod reading;

@@ -44,6 +44,11 @@ enum Step {
     /// Visible, and not yet durable.
     CommitBuffered(Vec<Write>),
     Sync,
+    /// What is in memory goes below level 0.
+    Flush,
+    Compact,
+    /// Writes fail after so many, in the foreground or the background, and then the machine stops.
+    FailingCrash(u64, u64),
     /// Many submits, waited for together: one group commit or several.
     Pipeline(Vec<Vec<Write>>),
     Hold,
@@ -75,6 +80,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         8 => writes().prop_map(Step::Commit),
         4 => writes().prop_map(Step::CommitBuffered),
         1 => Just(Step::Sync),
+        3 => Just(Step::Flush),
+        1 => Just(Step::Compact),
+        1 => (0..12_u64, any::<u64>()).prop_map(|(writes, seed)| Step::FailingCrash(writes, seed)),
         2 => prop::collection::vec(writes(), 1..6).prop_map(Step::Pipeline),
         2 => Just(Step::Hold),
         1 => any::<usize>().prop_map(Step::Release),
@@ -210,7 +218,9 @@ impl Harness {
         let options = Options {
             io: Arc::new(self.io.clone()),
             segment_size_bytes_max: Some(2000),
-            memory_budget_bytes: 4000,
+            memory_budget_bytes: 40_000,
+            generation_size_bytes_max: Some(6000),
+            fragment_size_bytes_max: Some(4000),
             profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
         };
         self.held.clear();
@@ -298,6 +308,16 @@ impl Harness {
             Step::Sync => {
                 self.database().sync().unwrap();
                 assert_eq!(self.database().durable_seq(), self.seq);
+            }
+            Step::Flush => self.database().flush().unwrap(),
+            Step::Compact => self.database().compact().unwrap(),
+            Step::FailingCrash(writes, seed) => {
+                self.io.fail_writes_after(*writes);
+                // They fail, or not, and leave files at any stage.
+                let flushed = self.database().flush();
+                let compacted = flushed.and_then(|()| self.database().compact());
+                drop(compacted);
+                self.crash(*seed);
             }
             Step::Pipeline(transactions) => {
                 let handles: Vec<_> = transactions
@@ -446,12 +466,18 @@ impl Harness {
     fn check(&self) {
         let newest = self.database().snapshot();
         assert_eq!(newest.seq(), self.seq);
+        // A flush in the background may make more durable meanwhile.
+        let durable_before = self.database().durable_seq();
         let origin = self
             .database()
             .origin("model")
             .map(|origin| origin.position);
         let durable_seq = self.database().durable_seq();
-        assert_eq!(origin, (durable_seq > 0).then(|| durable_seq.to_string()));
+        let durable = |seq: u64| origin == (seq > 0).then(|| seq.to_string());
+        assert!(
+            (durable_before..=durable_seq).any(durable),
+            "{origin:?} of {durable_before} to {durable_seq}"
+        );
         self.check_snapshot(&newest, &self.state);
         for (snapshot, state) in &self.held {
             self.check_snapshot(snapshot, state);

@@ -1,0 +1,208 @@
+//! The generations of the DeltaCache: one that is written, and those that wait to be flushed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::{Condvar, Mutex};
+
+use crate::Origin;
+use crate::generation::Generation;
+use crate::tree::state::{Exports, LogStart};
+
+/// A generation that is not written any more, and what was known when its last block was applied.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub(crate) generation: Arc<Generation>,
+    /// Its last delta.
+    pub(crate) seq_to: u64,
+    /// The block that ended with it.
+    pub(crate) block_number: u64,
+    pub(crate) log_start: LogStart,
+    /// The exports of each table that there was.
+    pub(crate) exports: Vec<Arc<Exports>>,
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// All generations.
+#[derive(Debug)]
+pub(crate) struct Generations {
+    /// Newest first; never empty.
+    list: ArcSwap<Vec<Arc<Generation>>>,
+    state: Mutex<State>,
+    /// Something was frozen, flushed or compacted, or the work in the background ends.
+    changed: Condvar,
+    /// A generation that reaches this size in bytes is frozen.
+    size_bytes_max: u64,
+    /// Most generations that wait to be flushed before writers wait.
+    frozen_count_max: usize,
+    /// Bytes of the log since the last generation was frozen, and how many freeze one.
+    log_bytes: AtomicU64,
+    log_bytes_max: u64,
+    stopping: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Oldest first.
+    frozen: VecDeque<Arc<Frozen>>,
+    /// Why nothing is flushed any more.
+    failed: bool,
+    /// Counts what may make a compaction due.
+    tree_changes: u64,
+    /// The count up to which no compaction is due.
+    settled_changes: u64,
+}
+
+/// Generations that wait before writers do: one is flushed while the next ones fill.
+pub(crate) const FROZEN_COUNT_MAX: usize = 3;
+
+impl Generations {
+    pub(crate) fn new(seq_from: u64, size_bytes_max: u64, log_bytes_max: u64) -> Self {
+        Generations {
+            list: ArcSwap::from_pointee(vec![Arc::new(Generation::new(seq_from))]),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            size_bytes_max,
+            frozen_count_max: FROZEN_COUNT_MAX,
+            log_bytes: AtomicU64::new(0),
+            log_bytes_max,
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// All of them, newest first.
+    pub(crate) fn list(&self) -> Guard<Arc<Vec<Arc<Generation>>>> {
+        self.list.load()
+    }
+
+    /// The one that is written.
+    pub(crate) fn active(&self) -> Arc<Generation> {
+        self.list.load().first().cloned().unwrap_or_default()
+    }
+
+    /// Bytes of all generations.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.list.load().iter().map(|one| one.size_bytes()).sum()
+    }
+
+    /// Counts bytes of the log.
+    pub(crate) fn note_logged(&self, size_bytes: u64) {
+        self.log_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the active generation, or the log behind it, is full.
+    pub(crate) fn is_full(&self) -> bool {
+        self.active().size_bytes() >= self.size_bytes_max
+            || self.log_bytes.load(Ordering::Relaxed) >= self.log_bytes_max
+    }
+
+    /// Goes on in a new generation. Only who writes may call this.
+    pub(crate) fn freeze(&self, frozen: Frozen) {
+        let mut state = self.state.lock();
+        let next = Arc::new(Generation::new(frozen.seq_to));
+        let mut list = vec![next];
+        list.extend(self.list.load().iter().cloned());
+        self.list.store(Arc::new(list));
+        state.frozen.push_back(Arc::new(frozen));
+        self.log_bytes.store(0, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    /// The oldest one that waits to be flushed. Waits for one; `None` when the work in the background ends.
+    pub(crate) fn next_frozen(&self) -> Option<Arc<Frozen>> {
+        let mut state = self.state.lock();
+        loop {
+            if self.is_stopping() || state.failed {
+                return None;
+            }
+            if let Some(frozen) = state.frozen.front() {
+                return Some(frozen.clone());
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Lets a generation go whose RowSets are in the trees that readers find.
+    pub(crate) fn drop_flushed(&self, frozen: &Arc<Frozen>) {
+        let mut state = self.state.lock();
+        let mut list = self.list.load().to_vec();
+        list.retain(|one| !Arc::ptr_eq(one, &frozen.generation));
+        self.list.store(Arc::new(list));
+        state.frozen.retain(|one| !Arc::ptr_eq(one, frozen));
+        state.tree_changes += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits while too much waits to be flushed.
+    pub(crate) fn wait_for_room(&self) {
+        let mut state = self.state.lock();
+        while state.frozen.len() >= self.frozen_count_max && !state.failed && !self.is_stopping() {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Waits until nothing waits to be flushed any more; whether that came to be.
+    pub(crate) fn wait_flushed(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.frozen.is_empty() && !state.failed && !self.is_stopping() {
+            self.changed.wait(&mut state);
+        }
+        state.frozen.is_empty()
+    }
+
+    /// Waits until a compaction may be due; `None` when the work in the background ends. The number is for
+    /// [`settle`](Self::settle).
+    pub(crate) fn wait_unsettled(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        loop {
+            if self.is_stopping() || state.failed {
+                return None;
+            }
+            if state.tree_changes > state.settled_changes {
+                return Some(state.tree_changes);
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Says that no compaction was due at that number.
+    pub(crate) fn settle(&self, tree_changes: u64) {
+        self.state.lock().settled_changes = tree_changes;
+        self.changed.notify_all();
+    }
+
+    /// Has compactions looked for.
+    pub(crate) fn unsettle(&self) {
+        self.state.lock().tree_changes += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until no compaction is due; whether that came to be.
+    pub(crate) fn wait_settled(&self) -> bool {
+        let mut state = self.state.lock();
+        while state.settled_changes < state.tree_changes && !state.failed && !self.is_stopping() {
+            self.changed.wait(&mut state);
+        }
+        state.settled_changes >= state.tree_changes
+    }
+
+    /// Ends the work in the background, as soon as it can.
+    pub(crate) fn stop(&self) {
+        let _state = self.state.lock();
+        self.stopping.store(true, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    /// Says that nothing is flushed any more.
+    pub(crate) fn fail(&self) {
+        self.state.lock().failed = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether the work in the background ends.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,295 @@
+//! What the log says besides rows: exports that are prepared, and their outcome.
+//!
+//! Records are taken in the order of the log, by the committer and after a start alike, so a generation that is frozen
+//! between two blocks belongs to exactly the facts of the blocks before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::cache::table::{TableState, hash_key};
+use crate::codec::{Malformed, len_u32, put_u32};
+use crate::export::{ExportFile, Exported};
+use crate::generation::{Generation, LOCATIONS_BIT};
+use crate::log::delta::{PendingRow, PendingTable, decode_delta, encode_delta};
+use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved};
+use crate::tree::state::Exports;
+
+/// Most bytes of keys in one body of locations.
+const LOCATIONS_SIZE_BYTES_MAX: usize = 1 << 20;
+
+/// The exports whose outcome the log does not hold yet.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Keys of exports that are not prepared yet.
+    keys: HashMap<Uuid, Keys>,
+    pending: Vec<Pending>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    placed: Vec<Box<[u8]>>,
+    cleared: Vec<Box<[u8]>>,
+    first_block_number: u64,
+}
+
+#[derive(Debug)]
+struct Pending {
+    record: Arc<PendingRecord>,
+    /// Whether its outcome is being written.
+    settling: bool,
+}
+
+/// A prepared export whose outcome is not known.
+#[derive(Debug)]
+pub(crate) struct PendingRecord {
+    pub(crate) table: Arc<TableState>,
+    pub(crate) commit_id: Uuid,
+    pub(crate) from_seq: u64,
+    pub(crate) to_seq: u64,
+    pub(crate) files: Vec<ExportFile>,
+    /// The keys of the files' rows, in their order.
+    placed: Vec<Box<[u8]>>,
+    /// The keys whose exported row is gone and not replaced.
+    cleared: Vec<Box<[u8]>>,
+    /// Whether all its keys were read.
+    is_whole: bool,
+    first_block_number: u64,
+}
+
+impl Facts {
+    /// Takes keys of an export that may be prepared.
+    pub(crate) fn keys(&self, block_number: u64, body: &[u8]) -> Result<(), Malformed> {
+        let record = ExportKeys::decode(body)?;
+        let mut state = self.state.lock();
+        let keys = state.keys.entry(record.commit_id).or_insert_with(|| Keys {
+            first_block_number: block_number,
+            ..Keys::default()
+        });
+        let list = if record.cleared {
+            &mut keys.cleared
+        } else {
+            &mut keys.placed
+        };
+        list.extend(record.keys.into_iter().map(Box::from));
+        Ok(())
+    }
+
+    /// Takes a prepared export. With `settled`, its outcome is known to follow, and some of its keys may be missing.
+    pub(crate) fn prepared(
+        &self,
+        block_number: u64,
+        body: &[u8],
+        settled: bool,
+        table: impl FnOnce(u32) -> Option<Arc<TableState>>,
+    ) -> Result<(), Malformed> {
+        let prepared = ExportPrepared::decode(body)?;
+        let table = table(prepared.table_id).ok_or(Malformed("an export of an unknown table"))?;
+        let mut state = self.state.lock();
+        let keys = state.keys.remove(&prepared.commit_id).unwrap_or(Keys {
+            first_block_number: block_number,
+            ..Keys::default()
+        });
+        let row_count: u64 = prepared.files.iter().map(|file| file.row_count).sum();
+        let is_whole = row_count == keys.placed.len() as u64;
+        if !is_whole && !settled {
+            return Err(Malformed(
+                "an export of another number of rows than its files hold",
+            ));
+        }
+        state.pending.push(Pending {
+            record: Arc::new(PendingRecord {
+                table,
+                commit_id: prepared.commit_id,
+                from_seq: prepared.from_seq,
+                to_seq: prepared.to_seq,
+                files: prepared.files,
+                placed: keys.placed,
+                cleared: keys.cleared,
+                is_whole,
+                first_block_number: keys.first_block_number,
+            }),
+            settling: false,
+        });
+        Ok(())
+    }
+
+    /// Takes an outcome. A committed export gives its rows locations, in the generation that is written. With
+    /// `contained`, the tree has them already.
+    pub(crate) fn resolved(
+        &self,
+        body: &[u8],
+        active: &Generation,
+        contained: bool,
+    ) -> Result<(), Malformed> {
+        let resolved = ExportResolved::decode(body)?;
+        let mut state = self.state.lock();
+        let found = state
+            .pending
+            .iter()
+            .position(|pending| pending.record.commit_id == resolved.commit_id);
+        let record = match found.and_then(|i| state.pending.get(i)) {
+            Some(pending) => pending.record.clone(),
+            None if contained => return Ok(()),
+            None => return Err(Malformed("the outcome of an export that was not prepared")),
+        };
+        if let Some(token) = resolved.token
+            && !contained
+        {
+            record.place(active, token)?;
+        }
+        // Only now: who looks for boundaries asks for pending exports first, and then for committed ones.
+        state
+            .pending
+            .retain(|pending| pending.record.commit_id != resolved.commit_id);
+        Ok(())
+    }
+
+    /// Ends the replay of a log: what was not prepared never will be.
+    pub(crate) fn finish(&self) -> Result<(), Malformed> {
+        let mut state = self.state.lock();
+        state.keys.clear();
+        if state.pending.iter().any(|pending| !pending.record.is_whole) {
+            return Err(Malformed("keys of a pending export are missing"));
+        }
+        Ok(())
+    }
+
+    /// The pending exports.
+    pub(crate) fn pending(&self) -> Vec<Arc<PendingRecord>> {
+        let state = self.state.lock();
+        state
+            .pending
+            .iter()
+            .map(|pending| pending.record.clone())
+            .collect()
+    }
+
+    /// Takes a pending export to settle it; false for who comes second.
+    pub(crate) fn take(&self, commit_id: Uuid) -> bool {
+        let mut state = self.state.lock();
+        let found = state
+            .pending
+            .iter_mut()
+            .find(|pending| pending.record.commit_id == commit_id && !pending.settling);
+        found.is_some_and(|pending| {
+            pending.settling = true;
+            true
+        })
+    }
+
+    /// The first block that is needed to go on with what has no outcome yet.
+    pub(crate) fn first_block_number(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let pending = state
+            .pending
+            .iter()
+            .map(|one| one.record.first_block_number);
+        let keys = state.keys.values().map(|one| one.first_block_number);
+        pending.chain(keys).min()
+    }
+}
+
+impl PendingRecord {
+    /// Writes where the rows lie, and then that they do.
+    fn place(&self, active: &Generation, token: String) -> Result<(), Malformed> {
+        if !self.is_whole {
+            return Err(Malformed("keys of a committed export are missing"));
+        }
+        let mut exports = Exports::clone(&self.table.exports.load());
+        if exports
+            .base
+            .as_ref()
+            .is_some_and(|base| base.seq > self.to_seq)
+        {
+            return Err(Malformed("an export moves back"));
+        }
+        let mut locations = Locations::new(active, self.table.id | LOCATIONS_BIT, self.to_seq);
+        for key in &self.cleared {
+            locations.push(key, None)?;
+        }
+        let mut keys = self.placed.iter();
+        for file in &self.files {
+            let number = len_u32(exports.files.len());
+            exports.files.push(file.path.as_str().into());
+            for (position, key) in (0..file.row_count).zip(keys.by_ref()) {
+                let position = u32::try_from(position).unwrap_or(u32::MAX);
+                locations.push(key, Some((number, position)))?;
+            }
+        }
+        locations.write()?;
+        exports.base = Some(Exported {
+            seq: self.to_seq,
+            token,
+        });
+        self.table.exports.store(Arc::new(exports));
+        Ok(())
+    }
+}
+
+/// Locations on their way into a generation, as rows of a table of their own.
+struct Locations<'g> {
+    generation: &'g Generation,
+    table_id: u32,
+    seq: u64,
+    arena: Vec<u8>,
+    rows: Vec<PendingRow>,
+}
+
+impl<'g> Locations<'g> {
+    fn new(generation: &'g Generation, table_id: u32, seq: u64) -> Self {
+        Locations {
+            generation,
+            table_id,
+            seq,
+            arena: Vec::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, key: &[u8], location: Option<(u32, u32)>) -> Result<(), Malformed> {
+        let key_start = self.arena.len();
+        self.arena.extend_from_slice(key);
+        let key_end = self.arena.len();
+        if let Some((file, position)) = location {
+            put_u32(&mut self.arena, file);
+            put_u32(&mut self.arena, position);
+        }
+        self.rows.push(PendingRow {
+            hash: hash_key(key),
+            key_start,
+            key_end,
+            value_end: self.arena.len(),
+            tombstone: location.is_none(),
+        });
+        if self.arena.len() >= LOCATIONS_SIZE_BYTES_MAX {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Malformed> {
+        let table = PendingTable {
+            table_id: self.table_id,
+            truncate: false,
+            arena: &self.arena,
+            rows: std::mem::take(&mut self.rows),
+        };
+        let body: Arc<[u8]> = encode_delta(None, &[table], 0).into();
+        self.arena.clear();
+        let delta = decode_delta(&body)?;
+        let number = self.generation.add_body(body.clone());
+        let number = number.ok_or(Malformed("a generation holds at most 2^32 records"))?;
+        for part in &delta.tables {
+            self.generation.write(self.seq, number, part)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Bounds of keys.
+
+use std::ops::Bound;
+
+use crate::codec::key::{KEY_SIZE_BYTES_MAX, encode_key_prefix};
+use crate::error::{Error, Result};
+use crate::shared::Table;
+use crate::value::Value;
+
+/// Encoded bounds of a scan.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyRange {
+    pub(crate) start: Bound<Vec<u8>>,
+    pub(crate) end: Bound<Vec<u8>>,
+}
+
+impl KeyRange {
+    /// All keys.
+    pub(crate) const ALL: KeyRange = KeyRange {
+        start: Bound::Unbounded,
+        end: Bound::Unbounded,
+    };
+
+    /// The range between bounds that are encoded already.
+    pub(crate) fn of_bytes(start: Bound<Vec<u8>>, end: Bound<Vec<u8>>) -> Self {
+        KeyRange { start, end }
+    }
+
+    pub(crate) fn new(
+        table: &Table,
+        range: &(Bound<Vec<Value>>, Bound<Vec<Value>>),
+    ) -> Result<Self> {
+        let encode = |values: &Vec<Value>| {
+            let count = table.schema().primary_key().len();
+            if values.is_empty() || values.len() > count {
+                return Err(Error::Row(format!(
+                    "table '{}': a bound of {} values, the primary key has {count} columns",
+                    table.name(),
+                    values.len()
+                )));
+            }
+            let mut key = Vec::new();
+            encode_key_prefix(table.schema(), values.iter(), &mut key)?;
+            Ok((key, values.len() < count))
+        };
+        // A bound of the key's first columns stands before or after all keys that start with it.
+        let start = match &range.0 {
+            Bound::Unbounded => Bound::Unbounded,
+            Bound::Included(values) => Bound::Included(encode(values)?.0),
+            Bound::Excluded(values) => match encode(values)? {
+                (key, false) => Bound::Excluded(key),
+                (key, true) => Bound::Included(after_prefix(key).unwrap_or_else(above_all)),
+            },
+        };
+        let end = match &range.1 {
+            Bound::Unbounded => Bound::Unbounded,
+            Bound::Excluded(values) => Bound::Excluded(encode(values)?.0),
+            Bound::Included(values) => match encode(values)? {
+                (key, false) => Bound::Included(key),
+                (key, true) => after_prefix(key).map_or(Bound::Unbounded, Bound::Excluded),
+            },
+        };
+        Ok(KeyRange { start, end })
+    }
+
+    /// Whether a key lies above the start.
+    pub(crate) fn starts_before(&self, key: &[u8]) -> bool {
+        match &self.start {
+            Bound::Unbounded => true,
+            Bound::Included(start) => key >= start.as_slice(),
+            Bound::Excluded(start) => key > start.as_slice(),
+        }
+    }
+
+    /// Whether a key lies below the end.
+    pub(crate) fn ends_after(&self, key: &[u8]) -> bool {
+        match &self.end {
+            Bound::Unbounded => true,
+            Bound::Included(end) => key <= end.as_slice(),
+            Bound::Excluded(end) => key < end.as_slice(),
+        }
+    }
+}
+
+/// The smallest key above all that start with a prefix; `None` if there is none.
+pub(crate) fn after_prefix(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
+    while let Some(last) = prefix.pop() {
+        if last < u8::MAX {
+            prefix.push(last + 1);
+            return Some(prefix);
+        }
+    }
+    None
+}
+
+/// Above every key: nothing stands behind a prefix of the greatest bytes.
+fn above_all() -> Vec<u8> {
+    vec![u8::MAX; KEY_SIZE_BYTES_MAX + 1]
+}

@@ -1,0 +1,311 @@
+//! From a folder to a database: the edits of the tree, and then the part of the log that they don't contain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cache::generations::Generations;
+use crate::cache::table::{TableState, Trees};
+use crate::codec::Malformed;
+use crate::database::Options;
+use crate::error::{Error, Result};
+use crate::io::Io;
+use crate::layout::{Layout, profile_for};
+use crate::log::fact::decode_table;
+use crate::log::queue::CommitQueue;
+use crate::log::recovery::{LogEnd, LogFolder, replay_log};
+use crate::log::segment::{SegmentWriter, segment_number, segment_path};
+use crate::manifest::Manifest;
+use crate::replay::Replay;
+use crate::row_set::budget::MemoryBudget;
+use crate::row_set::page_cache::PageCache;
+use crate::shared::{Shared, TreeSizes};
+use crate::tree::edit::encode_edit;
+use crate::tree::edit_log::{EditLog, Replayed, replay_edits};
+use crate::tree::files::delta_files;
+use crate::tree::store::{HeldFiles, HeldState, TreeStore};
+
+/// The part of the memory budget that generations take: the active one, and those that wait to be flushed.
+const GENERATIONS_SHARE: u64 = 4;
+/// The part of the memory budget at which one generation is full.
+const GENERATION_SHARE: u64 = 16;
+/// A generation is worth a flush from this size on, however small the budget is.
+const GENERATION_SIZE_BYTES_MIN: u64 = 4 << 10;
+/// The log may grow to so many times the size of a generation before one is flushed.
+const LOG_PER_GENERATION: u64 = 4;
+/// P-Size.
+const FRAGMENT_SIZE_BYTES_MAX: u64 = 64 << 20;
+/// A flush goes no further down than to fragments that get so much, or a sixteenth of P-Size.
+const FLUSH_SIZE_BYTES_MIN: u64 = 256 << 10;
+/// How often a reader beside a writer begins anew because files vanished under it.
+const READ_ONLY_ATTEMPTS: usize = 200;
+
+fn log_folder(folder: &Path) -> PathBuf {
+    folder.join("log")
+}
+
+fn tree_folder(folder: &Path) -> PathBuf {
+    folder.join("tree")
+}
+
+/// Creates a database in a folder that has none.
+pub(crate) fn create(options: &Options, folder: &Path) -> Result<Manifest> {
+    let io = &*options.io;
+    let log_folder = log_folder(folder);
+    io.create_folder(&log_folder)
+        .map_err(|source| Error::io("create", &log_folder, source))?;
+    let files = io
+        .list(&log_folder)
+        .map_err(|source| Error::io("list", &log_folder, source))?;
+    if let Some(path) = files
+        .into_iter()
+        .find(|path| segment_number(path).is_some())
+    {
+        return Err(Error::Corrupt {
+            path,
+            offset: 0,
+            reason: "a log without the manifest of its database".into(),
+        });
+    }
+    let profile = profile_for(&options.profile, io, folder);
+    let manifest = Manifest {
+        has_tree: true,
+        database_id: uuid::Builder::from_random_bytes(io.random_u128().to_be_bytes()).into_uuid(),
+        shard_bits: profile.s_paral().ilog2(),
+        profile,
+    };
+    plant(&options.io, folder, &manifest)?;
+    Ok(manifest)
+}
+
+/// Gives a database of an older version its tree.
+pub(crate) fn upgrade(io: &Arc<dyn Io>, folder: &Path, manifest: Manifest) -> Result<Manifest> {
+    let manifest = Manifest {
+        has_tree: true,
+        ..manifest
+    };
+    plant(io, folder, &manifest)?;
+    Ok(manifest)
+}
+
+/// Makes an empty tree, and then the manifest, which says that there is one.
+fn plant(io: &Arc<dyn Io>, folder: &Path, manifest: &Manifest) -> Result<()> {
+    let tree_folder = tree_folder(folder);
+    io.create_folder(&tree_folder)
+        .map_err(|source| Error::io("create", &tree_folder, source))?;
+    if let Some((_, path)) = delta_files(&**io, &tree_folder)?.pop() {
+        return Err(Error::Corrupt {
+            path,
+            offset: 0,
+            reason: "a tree without the manifest of its database".into(),
+        });
+    }
+    EditLog::clear(&**io, &tree_folder)?;
+    let state = encode_edit(&HeldState::default().changes());
+    EditLog::create(io.clone(), &tree_folder, manifest.database_id, &state)?;
+    manifest.write(&**io, folder)
+}
+
+/// Syncs the database's folder, and the folder that it is in.
+pub(crate) fn sync_folders(io: &dyn Io, folder: &Path) -> Result<()> {
+    io.sync_folder(folder)
+        .map_err(|source| Error::io("sync", folder, source))?;
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    io.sync_folder(parent)
+        .map_err(|source| Error::io("sync", parent, source))
+}
+
+/// Brings a database back, and gives what goes on writing its log.
+pub(crate) fn recover(
+    options: &Options,
+    manifest: Manifest,
+    folder: &Path,
+) -> Result<(Arc<Shared>, SegmentWriter)> {
+    let database_id = manifest.database_id;
+    let tree_folder = tree_folder(folder);
+    let replayed = replay_edits(&*options.io, &tree_folder, database_id, true)?;
+    let replayed = replayed.ok_or_else(|| no_edits(&tree_folder))?;
+    let opening = Opening {
+        options,
+        manifest: &manifest,
+        folder,
+        read_only: false,
+    };
+    let (shared, state, end) = opening.rebuild(Some(&replayed), &mut HeldFiles::new())?;
+    let log = EditLog::resume(options.io.clone(), &tree_folder, database_id, &replayed)?;
+    shared.store.resume(&options.io, log, state)?;
+    let mut writer = SegmentWriter::new(
+        options.io.clone(),
+        &log_folder(folder),
+        database_id,
+        shared.layout.log_segment_size_bytes.value,
+        end.last_segment_number,
+        end.last_block_number,
+    );
+    if let Some((segment, len_bytes)) = end.tail {
+        writer.resume(segment, len_bytes);
+    }
+    Ok((Arc::new(shared), writer))
+}
+
+/// Reads a database as it is now. Beside a writer, files may go while they are looked for; then it looks again.
+pub(crate) fn recover_read_only(
+    options: &Options,
+    manifest: &Manifest,
+    folder: &Path,
+) -> Result<Arc<Shared>> {
+    let opening = Opening {
+        options,
+        manifest,
+        folder,
+        read_only: true,
+    };
+    // A file that is open can't go any more, so each attempt comes further, however fast the writer is.
+    let mut files = HeldFiles::new();
+    let mut attempt = 1;
+    loop {
+        match opening.read_once(&mut files) {
+            Ok(shared) => return Ok(Arc::new(shared)),
+            Err(error) if attempt == READ_ONLY_ATTEMPTS => return Err(error),
+            Err(error) => tracing::debug!(%error, attempt, "reading the database anew"),
+        }
+        attempt += 1;
+        std::thread::yield_now();
+    }
+}
+
+fn no_edits(tree_folder: &Path) -> Error {
+    Error::Corrupt {
+        path: tree_folder.to_owned(),
+        offset: 0,
+        reason: "the log of edits is missing".into(),
+    }
+}
+
+/// A database that is being opened.
+struct Opening<'a> {
+    options: &'a Options,
+    manifest: &'a Manifest,
+    folder: &'a Path,
+    read_only: bool,
+}
+
+impl Opening<'_> {
+    fn read_once(&self, files: &mut HeldFiles) -> Result<Shared> {
+        let replayed = if self.manifest.has_tree {
+            let (io, tree_folder) = (&*self.options.io, tree_folder(self.folder));
+            let found = replay_edits(io, &tree_folder, self.manifest.database_id, false)?;
+            Some(found.ok_or_else(|| no_edits(&tree_folder))?)
+        } else {
+            None
+        };
+        let (shared, _, _) = self.rebuild(replayed.as_ref(), files)?;
+        Ok(shared)
+    }
+
+    /// The state that the edits and the log lead to.
+    fn rebuild(
+        &self,
+        replayed: Option<&Replayed>,
+        files: &mut HeldFiles,
+    ) -> Result<(Shared, HeldState, LogEnd)> {
+        let Opening {
+            options,
+            manifest,
+            folder,
+            read_only,
+        } = *self;
+        let layout = Layout::new(
+            &manifest.profile,
+            manifest.shard_bits,
+            options.segment_size_bytes_max,
+        );
+        let budget_bytes = options.memory_budget_bytes;
+        let page_bytes = budget_bytes - budget_bytes / GENERATIONS_SHARE;
+        let cache = PageCache::new(MemoryBudget::new(page_bytes));
+        let store = TreeStore::new(tree_folder(folder), manifest.database_id, cache);
+        let state = match replayed {
+            Some(replayed) => store.load(&options.io, replayed, files)?,
+            None => HeldState::default(),
+        };
+        let sizes = sizes(options, manifest, state.flushed_seq);
+        let io = options.io.clone();
+        let mut shared = Shared::new(manifest.clone(), layout, read_only, io, store, sizes);
+        take_state(&shared, &state).map_err(|malformed| Error::Corrupt {
+            path: replayed.map_or_else(|| folder.to_owned(), |replayed| replayed.path().to_owned()),
+            offset: 0,
+            reason: malformed.0.to_owned(),
+        })?;
+        let log_folder = log_folder(folder);
+        let log = LogFolder {
+            io: &*options.io,
+            folder: &log_folder,
+            database_id: manifest.database_id,
+            layout: &layout,
+            start: state.log_start,
+        };
+        let mut replay = Replay::new(&shared, state.flushed_seq, state.facts_through_block);
+        let end = replay_log(&log, !read_only, &mut replay)?;
+        let last_seq = replay.last_seq;
+        let in_log = |reason: &str| Error::Corrupt {
+            path: segment_path(&log_folder, end.last_segment_number),
+            offset: 0,
+            reason: reason.to_owned(),
+        };
+        if end.last_block_number < state.facts_through_block {
+            return Err(in_log("the log ends before what was flushed from it"));
+        }
+        shared
+            .facts
+            .finish()
+            .map_err(|malformed| in_log(malformed.0))?;
+        shared.queue = CommitQueue::new(manifest.database_id, last_seq, &layout);
+        Ok((shared, state, end))
+    }
+}
+
+fn sizes(options: &Options, manifest: &Manifest, flushed_seq: u64) -> (TreeSizes, Generations) {
+    let generation = options
+        .generation_size_bytes_max
+        .unwrap_or(options.memory_budget_bytes / GENERATION_SHARE)
+        .max(GENERATION_SIZE_BYTES_MIN);
+    let fragment = options
+        .fragment_size_bytes_max
+        .unwrap_or(FRAGMENT_SIZE_BYTES_MAX);
+    let tree_sizes = TreeSizes {
+        fragment_size_bytes_max: fragment,
+        flush_size_bytes_min: FLUSH_SIZE_BYTES_MIN
+            .max(manifest.profile.s_size_bytes())
+            .min(fragment / 16),
+        child_bits: manifest.shard_bits.max(1),
+    };
+    let log_bytes_max = generation.saturating_mul(LOG_PER_GENERATION);
+    let generations = Generations::new(flushed_seq, generation, log_bytes_max);
+    (tree_sizes, generations)
+}
+
+/// Gives the shared state what the tree holds.
+fn take_state(shared: &Shared, state: &HeldState) -> Result<(), Malformed> {
+    for (number, entry) in state.tables.iter().enumerate() {
+        let (id, schema) = decode_table(&entry.record)?;
+        if id as usize != number {
+            return Err(Malformed("a table is missing before this one"));
+        }
+        let table = TableState::new(shared.database_id, id, schema);
+        table.trees.store(Arc::new(Trees {
+            rows: entry.rows.clone(),
+            locations: entry.locations.clone(),
+        }));
+        table.exports.store(entry.exports.clone());
+        shared.add_table(table);
+    }
+    for origin in &state.origins {
+        shared
+            .origins
+            .advance(state.flushed_seq, origin.clone(), state.flushed_seq);
+    }
+    shared.pins.publish(state.flushed_seq, true);
+    Ok(())
+}

@@ -1,0 +1,411 @@
+//! An edit: changes of the state that count together.
+
+use std::sync::Arc;
+
+use super::fragment::{Division, FragmentId};
+use super::state::{Described, LogStart};
+use crate::Origin;
+use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
+use crate::export::Exported;
+use crate::row_set::meta::RowSetMeta;
+
+/// What becomes different. A table's id with its first bit set means the locations of the table's exported rows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Change<R> {
+    /// The next table.
+    Table {
+        /// As the log has it.
+        record: Arc<[u8]>,
+    },
+    /// A RowSet is in the fragment that it names.
+    Add(R),
+    /// A RowSet is no more.
+    Remove {
+        table_id: u32,
+        fragment_id: FragmentId,
+        file_number: u64,
+        offset: u64,
+    },
+    /// A fragment has children.
+    Divide {
+        table_id: u32,
+        fragment_id: FragmentId,
+        division: Division,
+    },
+    /// The deltas that emptied a table and still matter.
+    Truncates { table_id: u32, seqs: Vec<u64> },
+    /// A table was exported.
+    Exported {
+        table_id: u32,
+        base: Exported,
+        new_files: Vec<Arc<str>>,
+    },
+    /// How far the log is contained in the state.
+    Flushed {
+        seq: u64,
+        facts_through_block: u64,
+        log_start: LogStart,
+    },
+    /// How far each source is.
+    Origins(Vec<Origin>),
+    /// Delta files have smaller numbers.
+    NextFile(u64),
+}
+
+/// The bytes of an edit.
+pub(crate) fn encode_edit<R: Described>(changes: &[Change<R>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_u32(&mut out, len_u32(changes.len()));
+    for change in changes {
+        change.encode(&mut out);
+    }
+    out
+}
+
+/// The changes of an edit.
+pub(crate) fn decode_edit(bytes: &[u8]) -> Result<Vec<Change<Arc<RowSetMeta>>>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(8)?;
+    let changes: Result<_, Malformed> = (0..count).map(|_| decode(&mut reader)).collect();
+    reader.finish()?;
+    changes
+}
+
+impl<R> Change<R> {
+    /// The same with what else stands for a RowSet.
+    pub(crate) fn map<S, E>(self, mut make: impl FnMut(R) -> Result<S, E>) -> Result<Change<S>, E> {
+        Ok(match self {
+            Change::Add(row_set) => Change::Add(make(row_set)?),
+            Change::Table { record } => Change::Table { record },
+            Change::Remove {
+                table_id,
+                fragment_id,
+                file_number,
+                offset,
+            } => Change::Remove {
+                table_id,
+                fragment_id,
+                file_number,
+                offset,
+            },
+            Change::Divide {
+                table_id,
+                fragment_id,
+                division,
+            } => Change::Divide {
+                table_id,
+                fragment_id,
+                division,
+            },
+            Change::Truncates { table_id, seqs } => Change::Truncates { table_id, seqs },
+            Change::Exported {
+                table_id,
+                base,
+                new_files,
+            } => Change::Exported {
+                table_id,
+                base,
+                new_files,
+            },
+            Change::Flushed {
+                seq,
+                facts_through_block,
+                log_start,
+            } => Change::Flushed {
+                seq,
+                facts_through_block,
+                log_start,
+            },
+            Change::Origins(origins) => Change::Origins(origins),
+            Change::NextFile(number) => Change::NextFile(number),
+        })
+    }
+}
+
+impl<R: Described> Change<R> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Change::Table { record } => {
+                put_u32(out, 1);
+                put_blob(out, record);
+            }
+            Change::Add(row_set) => {
+                put_u32(out, 2);
+                row_set.meta().encode(out);
+            }
+            Change::Remove {
+                table_id,
+                fragment_id,
+                file_number,
+                offset,
+            } => {
+                put_u32(out, 3);
+                put_u32(out, *table_id);
+                put_u64(out, fragment_id.0);
+                put_u64(out, *file_number);
+                put_u64(out, *offset);
+            }
+            Change::Divide {
+                table_id,
+                fragment_id,
+                division,
+            } => {
+                put_u32(out, 4);
+                put_u32(out, *table_id);
+                put_u64(out, fragment_id.0);
+                division.encode(out);
+            }
+            Change::Truncates { table_id, seqs } => {
+                put_u32(out, 5);
+                put_u32(out, *table_id);
+                put_u32(out, len_u32(seqs.len()));
+                seqs.iter().for_each(|seq| put_u64(out, *seq));
+            }
+            Change::Exported {
+                table_id,
+                base,
+                new_files,
+            } => encode_exported(*table_id, base, new_files, out),
+            Change::Flushed {
+                seq,
+                facts_through_block,
+                log_start,
+            } => {
+                put_u32(out, 7);
+                put_u64(out, *seq);
+                put_u64(out, *facts_through_block);
+                put_u64(out, log_start.segment_number);
+                put_u64(out, log_start.block_number);
+            }
+            Change::Origins(origins) => {
+                put_u32(out, 8);
+                put_u32(out, len_u32(origins.len()));
+                for origin in origins {
+                    put_blob(out, origin.source.as_bytes());
+                    put_blob(out, origin.position.as_bytes());
+                }
+            }
+            Change::NextFile(number) => {
+                put_u32(out, 9);
+                put_u64(out, *number);
+            }
+        }
+    }
+}
+
+fn encode_exported(table_id: u32, base: &Exported, new_files: &[Arc<str>], out: &mut Vec<u8>) {
+    put_u32(out, 6);
+    put_u32(out, table_id);
+    put_u64(out, base.seq);
+    put_blob(out, base.token.as_bytes());
+    put_u32(out, len_u32(new_files.len()));
+    new_files
+        .iter()
+        .for_each(|file| put_blob(out, file.as_bytes()));
+}
+
+fn decode(reader: &mut Reader<'_>) -> Result<Change<Arc<RowSetMeta>>, Malformed> {
+    Ok(match reader.u32()? {
+        1 => Change::Table {
+            record: reader.blob()?.into(),
+        },
+        2 => Change::Add(Arc::new(RowSetMeta::decode(reader)?)),
+        3 => Change::Remove {
+            table_id: reader.u32()?,
+            fragment_id: FragmentId(reader.u64()?),
+            file_number: reader.u64()?,
+            offset: reader.u64()?,
+        },
+        4 => Change::Divide {
+            table_id: reader.u32()?,
+            fragment_id: FragmentId(reader.u64()?),
+            division: Division::decode(reader)?,
+        },
+        5 => Change::Truncates {
+            table_id: reader.u32()?,
+            seqs: (0..reader.count(8)?)
+                .map(|_| reader.u64())
+                .collect::<Result<_, _>>()?,
+        },
+        6 => Change::Exported {
+            table_id: reader.u32()?,
+            base: Exported {
+                seq: reader.u64()?,
+                token: reader.text()?.to_owned(),
+            },
+            new_files: (0..reader.count(4)?)
+                .map(|_| reader.text().map(Arc::from))
+                .collect::<Result<_, _>>()?,
+        },
+        7 => Change::Flushed {
+            seq: reader.u64()?,
+            facts_through_block: reader.u64()?,
+            log_start: LogStart {
+                segment_number: reader.u64()?,
+                block_number: reader.u64()?,
+            },
+        },
+        8 => {
+            let count = reader.count(8)?;
+            let origin = |reader: &mut Reader<'_>| {
+                Ok::<_, Malformed>(Origin {
+                    source: reader.text()?.to_owned(),
+                    position: reader.text()?.to_owned(),
+                })
+            };
+            Change::Origins(
+                (0..count)
+                    .map(|_| origin(reader))
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+        9 => Change::NextFile(reader.u64()?),
+        _ => return Err(Malformed("a change of an unknown kind")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::state::TreeState;
+    use super::*;
+    use crate::row_set::meta::RowSetHead;
+
+    type State = TreeState<Arc<RowSetMeta>>;
+
+    fn row_set(
+        table_id: u32,
+        fragment_id: u64,
+        seq_from: u64,
+        file_number: u64,
+    ) -> Arc<RowSetMeta> {
+        Arc::new(RowSetMeta {
+            head: RowSetHead {
+                table_id,
+                fragment_id,
+                seq_from,
+                seq_to: seq_from + 5,
+            },
+            file_number,
+            ..RowSetMeta::default()
+        })
+    }
+
+    fn changes() -> Vec<Change<Arc<RowSetMeta>>> {
+        vec![
+            Change::NextFile(9),
+            Change::Table {
+                record: b"table".as_slice().into(),
+            },
+            Change::Add(row_set(0, 1, 10, 3)),
+            Change::Add(row_set(0, 1, 0, 4)),
+            Change::Add(row_set(1 << 31, 1, 0, 4)),
+            Change::Divide {
+                table_id: 0,
+                fragment_id: FragmentId::ROOT,
+                division: Division::Hash { bits: 2 },
+            },
+            Change::Add(row_set(0, 6, 0, 5)),
+            Change::Remove {
+                table_id: 0,
+                fragment_id: FragmentId::ROOT,
+                file_number: 4,
+                offset: 0,
+            },
+            Change::Truncates {
+                table_id: 0,
+                seqs: vec![3, 8],
+            },
+            Change::Exported {
+                table_id: 0,
+                base: Exported {
+                    seq: 7,
+                    token: "t".into(),
+                },
+                new_files: vec!["a".into(), "b".into()],
+            },
+            Change::Flushed {
+                seq: 15,
+                facts_through_block: 20,
+                log_start: LogStart {
+                    segment_number: 2,
+                    block_number: 17,
+                },
+            },
+            Change::Origins(vec![Origin {
+                source: "s".into(),
+                position: "p".into(),
+            }]),
+        ]
+    }
+
+    fn applied(changes: &[Change<Arc<RowSetMeta>>]) -> Result<State, Malformed> {
+        let mut state = State::default();
+        for change in changes {
+            state.apply(change.clone())?;
+        }
+        Ok(state)
+    }
+
+    #[test]
+    fn a_state_is_made_again_by_one_edit() {
+        let state = applied(&changes()).unwrap();
+        assert_eq!(decode_edit(&encode_edit(&changes())), Ok(changes()));
+        let restated = applied(&decode_edit(&encode_edit(&state.changes())).unwrap()).unwrap();
+        assert_eq!(format!("{state:?}"), format!("{restated:?}"));
+        let newest_first: Vec<u64> = state.row_sets().map(|meta| meta.file_number).collect();
+        assert_eq!(newest_first, [3, 5, 4]);
+    }
+
+    #[test]
+    fn changes_that_can_not_be_are_refused() {
+        let remove = |file_number| Change::Remove {
+            table_id: 0,
+            fragment_id: FragmentId::ROOT,
+            file_number,
+            offset: 0,
+        };
+        let again = |seq| Change::Flushed {
+            seq,
+            facts_through_block: 20,
+            log_start: LogStart {
+                segment_number: 2,
+                block_number: 17,
+            },
+        };
+        for wrong in [
+            Change::Add(row_set(0, 1, 12, 5)),
+            Change::Add(row_set(0, 77, 90, 5)),
+            Change::Add(row_set(5, 1, 90, 5)),
+            Change::Add(row_set(0, 1, 90, 9)),
+            remove(4),
+            again(14),
+            Change::Truncates {
+                table_id: 0,
+                seqs: vec![3, 3],
+            },
+        ] {
+            let mut all = changes();
+            all.push(wrong.clone());
+            assert!(applied(&all).is_err(), "{wrong:?}");
+        }
+        let mut all = changes();
+        all.extend([remove(3), again(15)]);
+        assert!(applied(&all).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_edits_are_refused_or_decode_without_a_panic(
+            position: prop::sample::Index, byte: u8, cut: prop::sample::Index,
+        ) {
+            let mut bytes = encode_edit(&changes());
+            *position.get_mut(&mut bytes) = byte;
+            bytes.truncate(cut.index(bytes.len() + 1));
+            if let Ok(changes) = decode_edit(&bytes) {
+                let _ = applied(&changes);
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The state of the tree on disk and in memory, moved on by one edit at a time.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use uuid::Uuid;
+
+use super::edit::{Change, decode_edit, encode_edit};
+use super::edit_log::{EditLog, Replayed};
+use super::files::{HeldFile, HeldRowSet, delta_files};
+use super::state::{Described, TreeState};
+use crate::cache::table::{TableState, Trees};
+use crate::codec::Malformed;
+use crate::error::{Error, Result};
+use crate::generation::LOCATIONS_BIT;
+use crate::io::Io;
+use crate::row_set::file::{DeltaFile, delta_file_path};
+use crate::row_set::meta::RowSetMeta;
+use crate::row_set::page_cache::PageCache;
+use crate::row_set::reader::RowSet;
+
+/// The state of a database below level 0.
+pub(crate) type HeldState = TreeState<Arc<HeldRowSet>>;
+
+/// Delta files that are open, by number. No number is ever given to another file.
+pub(crate) type HeldFiles = HashMap<u64, Arc<HeldFile>>;
+
+/// Makes edits, one at a time.
+#[derive(Debug)]
+pub(crate) struct TreeStore {
+    pub(crate) folder: PathBuf,
+    pub(crate) database_id: Uuid,
+    pub(crate) cache: Arc<PageCache>,
+    /// `None` in a database that is read-only.
+    writer: Mutex<Option<Writer>>,
+    next_file_number: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Writer {
+    log: EditLog,
+    state: HeldState,
+    /// How many RowSets of the trees lie in a file.
+    row_sets_by_file: HashMap<u64, usize>,
+}
+
+impl TreeStore {
+    pub(crate) fn new(folder: PathBuf, database_id: Uuid, cache: Arc<PageCache>) -> Self {
+        TreeStore {
+            folder,
+            database_id,
+            cache,
+            writer: Mutex::default(),
+            next_file_number: AtomicU64::new(1),
+        }
+    }
+
+    /// The state that edits lead to, with its files open. Those that are open already are given, and more are added.
+    pub(crate) fn load(
+        &self,
+        io: &Arc<dyn Io>,
+        replayed: &Replayed,
+        files: &mut HeldFiles,
+    ) -> Result<HeldState> {
+        let corrupt = |malformed: Malformed| Error::Corrupt {
+            path: replayed.path().to_owned(),
+            offset: 0,
+            reason: malformed.0.to_owned(),
+        };
+        let mut state = TreeState::<Arc<RowSetMeta>>::default();
+        for edit in &replayed.edits {
+            for change in decode_edit(edit).map_err(corrupt)? {
+                state.apply(change).map_err(corrupt)?;
+            }
+        }
+        let mut held = HeldState::default();
+        for change in state.changes() {
+            let change = change.map(|meta| self.open(io, files, &meta))?;
+            held.apply(change).map_err(corrupt)?;
+        }
+        Ok(held)
+    }
+
+    fn open(
+        &self,
+        io: &Arc<dyn Io>,
+        files: &mut HeldFiles,
+        meta: &RowSetMeta,
+    ) -> Result<Arc<HeldRowSet>> {
+        let number = meta.file_number;
+        let file = match files.get(&number) {
+            Some(file) => file.clone(),
+            None => {
+                let path = delta_file_path(&self.folder, number);
+                let opened = DeltaFile::open(&**io, &path, self.database_id, number);
+                let opened = opened.map_err(|error| missing(&path, error))?;
+                let file = HeldFile::new(opened, io.clone());
+                files.insert(number, file.clone());
+                file
+            }
+        };
+        self.hold(meta.clone(), &file)
+    }
+
+    /// A RowSet of a file that is open.
+    pub(crate) fn hold(&self, meta: RowSetMeta, file: &Arc<HeldFile>) -> Result<Arc<HeldRowSet>> {
+        Ok(Arc::new(HeldRowSet {
+            row_set: RowSet::open(meta, file.file.clone(), &self.cache)?,
+            file: file.clone(),
+        }))
+    }
+
+    /// Begins to write where a state that was loaded ends; removes the delta files that it does not name.
+    pub(crate) fn resume(&self, io: &Arc<dyn Io>, log: EditLog, state: HeldState) -> Result<()> {
+        let mut row_sets_by_file = HashMap::new();
+        for row_set in state.row_sets() {
+            *row_sets_by_file
+                .entry(row_set.meta().file_number)
+                .or_default() += 1;
+        }
+        for (number, path) in delta_files(&**io, &self.folder)? {
+            if !row_sets_by_file.contains_key(&number) {
+                io.remove(&path)
+                    .map_err(|source| Error::io("remove", &path, source))?;
+            }
+        }
+        self.next_file_number
+            .store(state.next_file_number, Ordering::Relaxed);
+        *self.writer.lock() = Some(Writer {
+            log,
+            state,
+            row_sets_by_file,
+        });
+        Ok(())
+    }
+
+    /// A number that no delta file has had.
+    pub(crate) fn next_file_number(&self) -> u64 {
+        self.next_file_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes changes durable as one edit, then shows readers the new trees.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as the system answers; whether the edit counts is then open until the next start.
+    pub(crate) fn commit(
+        &self,
+        tables: &RwLock<Vec<Arc<TableState>>>,
+        make: impl FnOnce(&HeldState) -> Vec<Change<Arc<HeldRowSet>>>,
+    ) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let Some(writer) = writer.as_mut() else {
+            return Err(Error::Usage("the database is open read-only".into()));
+        };
+        let mut changes = make(&writer.state);
+        changes.insert(
+            0,
+            Change::NextFile(self.next_file_number.load(Ordering::Relaxed)),
+        );
+        let edit = encode_edit(&changes);
+        let mut state = writer.state.clone();
+        for change in &changes {
+            state.apply(change.clone()).map_err(|malformed| {
+                Error::Usage(format!("an edit of our own is malformed: {}", malformed.0))
+            })?;
+        }
+        writer.log.append(&edit)?;
+        let before = std::mem::replace(&mut writer.state, state);
+        publish(&writer.state, &changes, tables);
+        writer.retire_files(&before, &changes);
+        if writer.log.is_long() {
+            writer.log.restate(&encode_edit(&writer.state.changes()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Counts the RowSets of files; a file without any goes with its last reader.
+    fn retire_files(&mut self, before: &HeldState, changes: &[Change<Arc<HeldRowSet>>]) {
+        let mut removed = Vec::new();
+        for change in changes {
+            match change {
+                Change::Add(row_set) => {
+                    let number = row_set.meta().file_number;
+                    *self.row_sets_by_file.entry(number).or_default() += 1;
+                }
+                Change::Remove { file_number, .. } => removed.push(*file_number),
+                _ => {}
+            }
+        }
+        for number in removed {
+            if let Some(count) = self.row_sets_by_file.get_mut(&number) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        self.row_sets_by_file.retain(|number, count| {
+            if *count == 0
+                && let Some(row_set) = before
+                    .row_sets()
+                    .find(|row_set| row_set.meta().file_number == *number)
+            {
+                row_set.file.retire();
+            }
+            *count > 0
+        });
+    }
+}
+
+/// Shows readers the trees that an edit touched.
+fn publish(
+    state: &HeldState,
+    changes: &[Change<Arc<HeldRowSet>>],
+    tables: &RwLock<Vec<Arc<TableState>>>,
+) {
+    let mut touched: Vec<u32> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Add(row_set) => Some(row_set.meta().head.table_id),
+            Change::Remove { table_id, .. }
+            | Change::Divide { table_id, .. }
+            | Change::Truncates { table_id, .. } => Some(*table_id),
+            _ => None,
+        })
+        .map(|table_id| table_id & !LOCATIONS_BIT)
+        .collect();
+    touched.sort_unstable();
+    touched.dedup();
+    let tables = tables.read();
+    for table_id in touched {
+        let i = table_id as usize;
+        if let (Some(table), Some(entry)) = (tables.get(i), state.tables.get(i)) {
+            table.trees.store(Arc::new(Trees {
+                rows: entry.rows.clone(),
+                locations: entry.locations.clone(),
+            }));
+        }
+    }
+}
+
+/// A file that the edits name and that is not there was lost.
+fn missing(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Error::Corrupt {
+                path: path.to_owned(),
+                offset: 0,
+                reason: "the file is missing".into(),
+            }
+        }
+        other => other,
+    }
+}
