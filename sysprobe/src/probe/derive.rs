@@ -398,11 +398,12 @@ fn uncertain(quantity: Quantity, axes: &[Axis]) -> Option<Uncertain> {
         let high = axis.curve.knee().map_or(0, |knee| knee.setting_high);
         !axis.curve.is_decided() && high >= found
     };
-    axes.iter().any(undecided).then_some(Uncertain {
+    let uncertain = Uncertain {
         quantity,
         low: knees.iter().map(|knee| knee.setting_low).max()?,
         high: knees.iter().map(|knee| knee.setting_high).max()?,
-    })
+    };
+    (uncertain.low < uncertain.high && axes.iter().any(undecided)).then_some(uncertain)
 }
 
 /// Synced writes, smallest first; each size at least once.
