@@ -12,8 +12,8 @@ use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
 use crate::error::Result;
-use crate::read::merge::Merge;
 use crate::read::range::KeyRange;
+use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::{Shared, Table};
 use crate::value::{Row, Value};
@@ -121,7 +121,7 @@ impl Snapshot {
     /// read.
     pub fn row_count(&self, table: &Table) -> Result<u64> {
         self.check_table(table)?;
-        let mut rows = self.view(table).scan(KeyRange::ALL, false, false);
+        let mut rows = self.view(table).scan_unordered(KeyRange::ALL);
         let mut count = 0;
         while rows.advance()? {
             count += 1;
@@ -138,7 +138,13 @@ impl Snapshot {
         self.check_table(table)?;
         let range = KeyRange::new(table, &scan.range)?;
         let descending = scan.order == ScanOrder::Descending;
-        let rows = self.view(table).scan(range, descending, false);
+        let view = self.view(table);
+        let rows = if scan.order == ScanOrder::Unordered {
+            view.scan_unordered(range)
+        } else {
+            let merge = view.scan(range, descending, false);
+            Rows::ordered(view, merge)
+        };
         let projection = scan.projection.as_deref();
         Batches::new(table, self, rows, projection, scan.batch_rows)
     }
@@ -169,7 +175,7 @@ pub struct Batches {
     _snapshot: Snapshot,
     builder: BatchBuilder,
     batch_rows: usize,
-    rows: Merge,
+    rows: Rows,
     failed: bool,
 }
 
@@ -177,7 +183,7 @@ impl Batches {
     pub(crate) fn new(
         table: &Table,
         snapshot: &Snapshot,
-        rows: Merge,
+        rows: Rows,
         projection: Option<&[usize]>,
         batch_rows: usize,
     ) -> Result<Self> {
