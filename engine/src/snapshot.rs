@@ -99,7 +99,8 @@ impl Snapshot {
     /// The row with that key, given in primary-key order.
     ///
     /// # Errors
-    /// [`Error::Row`] if the key does not fit the table, [`Error::Corrupt`] or [`Error::Io`] if it can't be read.
+    /// [`Error::Row`](crate::Error::Row) if the key does not fit the table, [`Error::Corrupt`](crate::Error::Corrupt) or
+    /// [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn get(&self, table: &Table, key: &[Value]) -> Result<Option<Row>> {
         self.check_table(table)?;
         get_row(&self.view(table), table, key)
@@ -117,8 +118,8 @@ impl Snapshot {
     /// How many rows the table holds. Looks at every key.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the table belongs to another database, [`Error::Corrupt`] or [`Error::Io`] if it can't be
-    /// read.
+    /// [`Error::Usage`](crate::Error::Usage) if the table belongs to another database,
+    /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn row_count(&self, table: &Table) -> Result<u64> {
         self.check_table(table)?;
         let mut rows = self.view(table).scan_unordered(KeyRange::ALL);
@@ -132,8 +133,8 @@ impl Snapshot {
     /// The rows of a table as Arrow batches.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a column that does not exist or a table of another database, [`Error::Row`] for a bound that
-    /// does not fit the key.
+    /// [`Error::Usage`](crate::Error::Usage) for a column that does not exist or a table of another database,
+    /// [`Error::Row`](crate::Error::Row) for a bound that does not fit the key.
     pub fn scan(&self, table: &Table, scan: Scan) -> Result<Batches> {
         self.check_table(table)?;
         let range = KeyRange::new(table, &scan.range)?;
