@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use moonshine_engine::io::{CrashStyle, SimulatedIo};
+use moonshine_engine::io::{CrashStyle, Io, OpenMode, SimulatedIo};
 use moonshine_engine::{
     Database, Durability, Error, ExportFile, Keyspace, Options, PendingExport, Placement, Snapshot,
 };
@@ -347,4 +347,51 @@ fn a_reader_beside_a_writer_finds_its_files() {
             );
         }
     });
+}
+
+/// *Durable*: a crash between an edit and the removal of what it replaced leaves files that the next start passes over
+/// and removes.
+#[test]
+fn files_that_an_edit_replaced_do_no_harm() {
+    let io = SimulatedIo::new(7);
+    let (database, keyspace) = open(&io).unwrap();
+    let mut seen = BTreeMap::new();
+    for round in 0..60_u32 {
+        let keys = (0..40).map(|k| (k * 3 + round) % 100);
+        write(&keyspace, keys, &format!("{round} {}", "z".repeat(50))).unwrap();
+        if round % 3 == 0 {
+            database.flush().unwrap();
+        }
+        for (path, len) in io.files() {
+            let file = io.open(&path, OpenMode::Read).unwrap();
+            let mut bytes = vec![0; len];
+            if file.read_exact_at(&mut bytes, 0).is_ok() {
+                seen.insert(path, bytes);
+            }
+        }
+    }
+    database.flush().unwrap();
+    database.compact().unwrap();
+    let expected = rows(&keyspace, &database.snapshot());
+    drop((database, keyspace));
+    let left = io.files();
+    let is_gone = |path: &PathBuf| !left.iter().any(|(other, _)| other == path);
+    let gone: Vec<_> = seen.into_iter().filter(|(path, _)| is_gone(path)).collect();
+    let of = |ending: &str| {
+        let ends = |(path, _): &&(PathBuf, Vec<u8>)| path.to_string_lossy().ends_with(ending);
+        gone.iter().filter(ends).count()
+    };
+    assert!(
+        of(".mlog") > 2 && of(".mdelta") > 2,
+        "what there is to bring back"
+    );
+    for (path, bytes) in &gone {
+        let file = io.open(path, OpenMode::CreateNew).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file.sync_data().unwrap();
+    }
+    let (database, keyspace) = open(&io).unwrap();
+    assert_eq!(rows(&keyspace, &database.snapshot()), expected);
+    let now: Vec<_> = io.files().into_iter().map(|(path, _)| path).collect();
+    assert!(gone.iter().all(|(path, _)| !now.contains(path)));
 }
