@@ -86,7 +86,8 @@ fn the_log_the_memory_and_dead_rows_stay_under_their_limits() {
     assert!(log < 100_000, "a log of {log} bytes");
     let live = 500 * (10 + 200);
     let stored = size_bytes(&io, ".mdelta");
-    assert!(stored < 6 * live, "{stored} bytes for {live}");
+    // 32 times as much was written. A leaf may have 8 RowSets with the same keys, and one RowSet keeps its file.
+    assert!(stored < 12 * live, "{stored} bytes for {live}");
     assert_eq!(keyspace.iter().count(), 500);
     let listed = database.log_segments().unwrap();
     assert_eq!(listed.len(), files(&io, ".mlog").len());
@@ -363,7 +364,10 @@ fn files_that_an_edit_replaced_do_no_harm() {
             database.flush().unwrap();
         }
         for (path, len) in io.files() {
-            let file = io.open(&path, OpenMode::Read).unwrap();
+            // It may be gone by now.
+            let Ok(file) = io.open(&path, OpenMode::Read) else {
+                continue;
+            };
             let mut bytes = vec![0; len];
             if file.read_exact_at(&mut bytes, 0).is_ok() {
                 seen.insert(path, bytes);
