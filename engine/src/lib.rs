@@ -1,10 +1,11 @@
 //! The Moonshine engine: an embedded store for tables with a primary key.
 //!
 //! A [`Transaction`] gathers writes to any number of tables and becomes one delta. The `log` makes it durable, together
-//! with the deltas of concurrent commits; the `cache` finds its rows again, by key and at any commit sequence that a
-//! [`Snapshot`] holds; `codec` is the bytes of keys, rows and Arrow batches. [`Changes`] and [`Export`] tell an exporter
-//! what changed since it last came, and remember where it put each row. What a new database is laid out from, and how, is the [`Layout`]. All access to files
-//! goes through [`io`].
+//! with the deltas of concurrent commits; the `cache` holds the newest deltas in memory, in `generation`s; the `tree` takes
+//! them below level 0, as `row_set`s of a table's fragments, and compacts those in the background. `read` makes one table
+//! of all that again, at any commit sequence that a [`Snapshot`] holds; `codec` is the bytes of keys, rows and Arrow
+//! batches. [`Changes`] and [`Export`] tell an exporter what changed since it last came, and remember where it put each
+//! row. What a new database is laid out from, and how, is the [`Layout`]. All access to files goes through [`io`].
 //!
 //! ```
 //! use moonshine_engine::{ColumnType, Database, Options, Scan, TableSchema, Value};

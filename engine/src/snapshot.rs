@@ -12,8 +12,8 @@ use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
 use crate::error::Result;
-use crate::read::merge::Merge;
 use crate::read::range::KeyRange;
+use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::{Shared, Table};
 use crate::value::{Row, Value};
@@ -99,7 +99,8 @@ impl Snapshot {
     /// The row with that key, given in primary-key order.
     ///
     /// # Errors
-    /// [`Error::Row`] if the key does not fit the table, [`Error::Corrupt`] or [`Error::Io`] if it can't be read.
+    /// [`Error::Row`](crate::Error::Row) if the key does not fit the table, [`Error::Corrupt`](crate::Error::Corrupt) or
+    /// [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn get(&self, table: &Table, key: &[Value]) -> Result<Option<Row>> {
         self.check_table(table)?;
         get_row(&self.view(table), table, key)
@@ -117,11 +118,11 @@ impl Snapshot {
     /// How many rows the table holds. Looks at every key.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the table belongs to another database, [`Error::Corrupt`] or [`Error::Io`] if it can't be
-    /// read.
+    /// [`Error::Usage`](crate::Error::Usage) if the table belongs to another database,
+    /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn row_count(&self, table: &Table) -> Result<u64> {
         self.check_table(table)?;
-        let mut rows = self.view(table).scan(KeyRange::ALL, false, false);
+        let mut rows = self.view(table).scan_unordered(KeyRange::ALL);
         let mut count = 0;
         while rows.advance()? {
             count += 1;
@@ -132,13 +133,19 @@ impl Snapshot {
     /// The rows of a table as Arrow batches.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a column that does not exist or a table of another database, [`Error::Row`] for a bound that
-    /// does not fit the key.
+    /// [`Error::Usage`](crate::Error::Usage) for a column that does not exist or a table of another database,
+    /// [`Error::Row`](crate::Error::Row) for a bound that does not fit the key.
     pub fn scan(&self, table: &Table, scan: Scan) -> Result<Batches> {
         self.check_table(table)?;
         let range = KeyRange::new(table, &scan.range)?;
         let descending = scan.order == ScanOrder::Descending;
-        let rows = self.view(table).scan(range, descending, false);
+        let view = self.view(table);
+        let rows = if scan.order == ScanOrder::Unordered {
+            view.scan_unordered(range)
+        } else {
+            let merge = view.scan(range, descending, false);
+            Rows::ordered(view, merge)
+        };
         let projection = scan.projection.as_deref();
         Batches::new(table, self, rows, projection, scan.batch_rows)
     }
@@ -169,7 +176,7 @@ pub struct Batches {
     _snapshot: Snapshot,
     builder: BatchBuilder,
     batch_rows: usize,
-    rows: Merge,
+    rows: Rows,
     failed: bool,
 }
 
@@ -177,7 +184,7 @@ impl Batches {
     pub(crate) fn new(
         table: &Table,
         snapshot: &Snapshot,
-        rows: Merge,
+        rows: Rows,
         projection: Option<&[usize]>,
         batch_rows: usize,
     ) -> Result<Self> {

@@ -9,6 +9,7 @@ use crate::codec::Reader;
 use crate::error::{Error, Result};
 use crate::read::merge::Merge;
 use crate::read::range::KeyRange;
+use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::Table;
 use crate::snapshot::{Batches, Snapshot};
@@ -196,7 +197,7 @@ impl Changes {
         Batches::new(
             &self.table,
             &self.snapshot,
-            self.rows(),
+            Rows::ordered(self.rows.clone(), self.rows()),
             projection,
             batch_rows,
         )

@@ -71,7 +71,7 @@ pub struct LayoutNumber {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Shards of each table in the DeltaCache, and RowSets of a delta at most: S-Paral when the database was created.
+    /// RowSets of a delta at most, and children of a fragment: S-Paral when the database was created.
     /// It never changes, since the order of rows in the log follows from it.
     pub shard_count: LayoutNumber,
     /// A segment of the log ends before it would grow beyond this, unless one block alone is larger: 256 × S-Size, at

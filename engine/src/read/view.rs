@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::merge::{Merge, Source, not_stored};
 use super::range::KeyRange;
+use super::rows::Rows;
 use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
@@ -11,7 +12,11 @@ use crate::generation::{Found, Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::row_set::reader::FoundRow;
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
+use crate::tree::fragment::Fragment;
 use crate::tree::state::{Exports, TableTree};
+
+/// What a scan of all rows reads at once.
+const READ_SIZE_BYTES: usize = 256 << 10;
 
 /// A table, or the locations of its exported rows, at a commit sequence.
 #[derive(Clone, Debug)]
@@ -186,20 +191,73 @@ impl View {
     /// The rows of a range in key order, or against it; with `tombstones`, also the keys that are deleted.
     pub(crate) fn scan(&self, range: KeyRange, descending: bool, tombstones: bool) -> Merge {
         let truncate_seq = self.truncate_seq();
-        let mut sources = Vec::new();
+        let mut sources = self.generation_sources(truncate_seq, descending);
+        // Fragments of one level share no key, and newer rows lie further up.
+        for fragment in self.tree.fragments.fragments() {
+            for held in self.wanted(fragment, &range, truncate_seq) {
+                sources.push(Source::RowSet(held.row_set.cursor(), held.clone()));
+            }
+        }
+        Merge::new(sources, range, descending, tombstones)
+    }
+
+    /// The rows of a range in no order.
+    pub(crate) fn scan_unordered(&self, range: KeyRange) -> Rows {
+        let fragments = self.tree.fragments.fragments();
+        let is_mixed = |fragment: &Arc<Fragment<_>>| {
+            fragment.children.is_some() && !fragment.row_sets.is_empty()
+        };
+        if fragments.iter().any(|fragment| is_mixed(fragment)) {
+            // Rows on their way down replace some of several leaves.
+            let merge = self.scan(range, false, false);
+            return Rows::ordered(self.clone(), merge);
+        }
+        let truncate_seq = self.truncate_seq();
+        let leaves = fragments.into_iter().map(|fragment| {
+            let wanted = self.wanted(fragment, &range, truncate_seq);
+            let sources = wanted.map(|held| {
+                let cursor = held.row_set.stream(READ_SIZE_BYTES);
+                Source::RowSet(cursor, held.clone())
+            });
+            Merge::new(sources.collect(), range.clone(), false, false)
+        });
+        let leaves = leaves.collect();
+        let sources = self.generation_sources(truncate_seq, false);
+        let generations = Merge::new(sources, range, false, false);
+        Rows::of_leaves(self.clone(), leaves, generations)
+    }
+
+    /// Whether a generation says what became of a key.
+    pub(crate) fn generations_know(&self, hash: u64, key: &[u8]) -> bool {
+        self.generations.iter().any(|generation| {
+            generation.table(self.table_id).is_some_and(|table| {
+                table.get(generation.bodies(), hash, key, self.seq) != Found::Nothing
+            })
+        })
+    }
+
+    fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {
         // A truncate hides what was written before it, also in older generations.
         let after_seq = self.after_seq.max(truncate_seq.saturating_sub(1));
-        for generation in self.generations.iter() {
-            let cursor =
-                GenerationCursor::new(generation, self.table_id, after_seq, self.seq, descending);
-            sources.extend(cursor.map(Source::Generation));
-        }
+        let cursors = self.generations.iter().filter_map(|generation| {
+            GenerationCursor::new(generation, self.table_id, after_seq, self.seq, descending)
+        });
+        cursors.map(Source::Generation).collect()
+    }
+
+    /// The RowSets of a fragment that hold rows of a range.
+    fn wanted<'f>(
+        &self,
+        fragment: &'f Fragment<Arc<HeldRowSet>>,
+        range: &KeyRange,
+        truncate_seq: u64,
+    ) -> impl Iterator<Item = &'f Arc<HeldRowSet>> {
         // What the oldest generation still holds may be in the tree already.
         let oldest_seq = self
             .generations
             .last()
             .map_or(u64::MAX, |one| one.seq_from());
-        let is_wanted = |held: &&Arc<HeldRowSet>| {
+        fragment.row_sets.iter().filter(move |held| {
             let meta = held.row_set.meta();
             self.sees(held)
                 && meta.head.seq_from < oldest_seq
@@ -207,13 +265,6 @@ impl View {
                 && meta.head.seq_to >= truncate_seq
                 && range.starts_before(&meta.key_max)
                 && range.ends_after(&meta.key_min)
-        };
-        // Fragments of one level share no key, and newer rows lie further up.
-        for fragment in self.tree.fragments.fragments() {
-            for held in fragment.row_sets.iter().filter(is_wanted) {
-                sources.push(Source::RowSet(held.row_set.cursor(), held.clone()));
-            }
-        }
-        Merge::new(sources, range, descending, tombstones)
+        })
     }
 }

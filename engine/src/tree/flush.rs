@@ -88,8 +88,6 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         changes
     });
     made?;
-    // Readers find the rows in the trees now.
-    shared.generations.drop_flushed(frozen);
     if let Err(error) = shared
         .segments
         .remove_before(&*shared.io, frozen.log_start.segment_number)
@@ -97,6 +95,8 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         // The next start removes it.
         tracing::warn!(%error, "a segment of the log that is of no use is left");
     }
+    // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
+    shared.generations.drop_flushed(frozen);
     Ok(Flushed::Done)
 }
 
