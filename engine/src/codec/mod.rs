@@ -9,6 +9,9 @@ pub(crate) mod columns;
 pub(crate) mod key;
 pub(crate) mod row;
 
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
+
 /// Bytes that are not what their place says they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
@@ -125,6 +128,24 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// The 48 bytes that each of a database's numbered files begins with: magic, format version, database, the file's number,
+/// and a checksum of these.
+pub(crate) fn encode_file_header(
+    magic: &[u8; 8],
+    version: u32,
+    database_id: Uuid,
+    file_number: u64,
+) -> Vec<u8> {
+    let mut out = magic.to_vec();
+    put_u32(&mut out, version);
+    put_u32(&mut out, 0);
+    out.extend_from_slice(database_id.as_bytes());
+    put_u64(&mut out, file_number);
+    let checksum = xxh3_64(&out);
+    put_u64(&mut out, checksum);
+    out
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::codec::{Malformed, Reader, put_u32, put_u64};
+use crate::codec::{Malformed, Reader, encode_file_header, put_u32, put_u64};
 
 /// The version of segments, and of all that is in them.
 const SEGMENT_VERSION: u32 = 1;
@@ -62,15 +62,12 @@ pub(crate) struct SegmentHeader {
 
 impl SegmentHeader {
     pub(crate) fn encode(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(SEGMENT_HEADER_SIZE_BYTES);
-        out.extend_from_slice(SEGMENT_MAGIC);
-        put_u32(&mut out, SEGMENT_VERSION);
-        put_u32(&mut out, 0);
-        out.extend_from_slice(self.database_id.as_bytes());
-        put_u64(&mut out, self.segment_number);
-        let checksum = xxh3_64(&out);
-        put_u64(&mut out, checksum);
-        out
+        encode_file_header(
+            SEGMENT_MAGIC,
+            SEGMENT_VERSION,
+            self.database_id,
+            self.segment_number,
+        )
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
-use xxhash_rust::xxh3::xxh3_64;
 
-use crate::codec::{Malformed, Reader, put_u32, put_u64};
+use crate::codec::{self, Malformed, Reader};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
@@ -30,14 +29,7 @@ pub fn delta_file_path(folder: &Path, file_number: u64) -> PathBuf {
 
 /// The first bytes of a delta file.
 pub(crate) fn encode_file_header(database_id: Uuid, file_number: u64) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    put_u32(&mut out, DELTA_FILE_VERSION);
-    put_u32(&mut out, 0);
-    out.extend_from_slice(database_id.as_bytes());
-    put_u64(&mut out, file_number);
-    let checksum = xxh3_64(&out);
-    put_u64(&mut out, checksum);
-    out
+    codec::encode_file_header(MAGIC, DELTA_FILE_VERSION, database_id, file_number)
 }
 
 fn check_file_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Result<(), Malformed> {

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::codec::{Malformed, Reader, len_u32, put_u32, put_u64};
+use crate::codec::{self, Malformed, Reader, len_u32, put_u32, put_u64};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
@@ -325,14 +325,7 @@ fn edit_files(io: &dyn Io, folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
 }
 
 fn encode_header(database_id: Uuid, file_number: u64) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    put_u32(&mut out, VERSION);
-    put_u32(&mut out, 0);
-    out.extend_from_slice(database_id.as_bytes());
-    put_u64(&mut out, file_number);
-    let checksum = xxh3_64(&out);
-    put_u64(&mut out, checksum);
-    out
+    codec::encode_file_header(MAGIC, VERSION, database_id, file_number)
 }
 
 fn check_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Result<(), Malformed> {
