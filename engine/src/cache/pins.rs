@@ -1,7 +1,6 @@
 //! Which commit sequence is visible, and which older ones readers still hold.
 
 use std::collections::BTreeMap;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
@@ -10,14 +9,13 @@ use parking_lot::{Condvar, Mutex};
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     state: Mutex<State>,
-    /// As in the state, for those who only look.
+    /// Changed under the lock of the state; read without it.
     visible_seq: AtomicU64,
     visible_changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    visible_seq: u64,
     durable_seq: u64,
     pinned: BTreeMap<u64, usize>,
     stopped: Option<String>,
@@ -37,12 +35,11 @@ impl Pins {
     /// Makes everything up to that sequence visible, and says whether all of it is durable.
     pub(crate) fn publish(&self, seq: u64, is_durable: bool) {
         let mut state = self.state.lock();
+        let visible_seq = self.visible_seq();
         assert!(
-            seq >= state.visible_seq,
-            "the visible sequence moves from {} back to {seq}",
-            state.visible_seq
+            seq >= visible_seq,
+            "the visible sequence moves from {visible_seq} back to {seq}"
         );
-        state.visible_seq = seq;
         self.visible_seq.store(seq, Ordering::Release);
         if is_durable {
             state.durable_seq = seq;
@@ -63,7 +60,7 @@ impl Pins {
     pub(crate) fn wait_visible(&self, seq: u64) -> Result<(), String> {
         let mut state = self.state.lock();
         loop {
-            if state.visible_seq >= seq {
+            if self.visible_seq() >= seq {
                 return Ok(());
             }
             if let Some(reason) = &state.stopped {
@@ -76,7 +73,7 @@ impl Pins {
     /// Holds the visible sequence, so that its versions stay; returns it.
     pub(crate) fn pin_visible(&self) -> u64 {
         let mut state = self.state.lock();
-        let seq = state.visible_seq;
+        let seq = self.visible_seq();
         *state.pinned.entry(seq).or_default() += 1;
         seq
     }
