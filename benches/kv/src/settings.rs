@@ -110,7 +110,8 @@ pub(crate) fn sled(folder: &std::path::Path, memory: Memory) -> sled::Config {
         .flush_every_ms(None)
 }
 
-/// Moonshine: one budget for the rows in memory. Level 0 keeps all keys in memory besides.
+/// Moonshine: one budget for the newest rows and for pages. It measures its device when the folder is made, before the
+/// clock runs.
 pub(crate) fn moonshine(memory: Memory) -> moonshine_engine::Options {
     moonshine_engine::Options {
         memory_budget_bytes: memory.total_bytes(),

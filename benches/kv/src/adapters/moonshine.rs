@@ -1,16 +1,12 @@
-//! Moonshine: a table of a binary key and a binary value, through the engine's public API.
+//! Moonshine: a keyspace, through the engine's public API.
 //!
-//! Every commit is synced; there is no buffered one yet. A buffered batch is submitted without waiting, so it is durable
-//! and readable a little later; a buffered single row must be readable on return and so waits for its sync.
+//! A reader holds a snapshot. Arrow batches come from the table that the keyspace is.
 
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
-use moonshine_engine::{
-    ColumnType, Database, Scan, ScanOrder, Snapshot, Table, TableSchema, Transaction, Value,
-};
+use moonshine_engine::{Batch, Database, Keyspace, Scan, Snapshot};
 
 use crate::data;
 use crate::kv::{ArrowTotals, Durability, Kv, Reader, Result, Sink};
@@ -20,9 +16,17 @@ const VALUE_COLUMN: usize = 1;
 
 pub(crate) struct Moonshine {
     database: Database,
-    rows: Table,
-    /// The newest commit sequence that was submitted and not waited for.
-    submitted_seq: AtomicU64,
+    synced: Keyspace,
+    buffered: Keyspace,
+}
+
+impl Moonshine {
+    fn rows(&self, durability: Durability) -> &Keyspace {
+        match durability {
+            Durability::Synced => &self.synced,
+            Durability::Buffered => &self.buffered,
+        }
+    }
 }
 
 impl Kv for Moonshine {
@@ -30,21 +34,19 @@ impl Kv for Moonshine {
 
     fn open(folder: &Path, memory: Memory) -> Result<Self> {
         let database = Database::open(folder, settings::moonshine(memory))?;
-        let schema = TableSchema::builder("bench.rows")
-            .column("key", ColumnType::Binary, false)
-            .column("value", ColumnType::Binary, false)
-            .primary_key(["key"])
-            .build()?;
-        let rows = database.create_table(schema)?;
+        let synced = database.keyspace("rows")?;
+        let buffered = synced
+            .clone()
+            .with_durability(moonshine_engine::Durability::Buffered);
         Ok(Moonshine {
             database,
-            rows,
-            submitted_seq: AtomicU64::new(0),
+            synced,
+            buffered,
         })
     }
 
-    fn put(&self, key: &[u8], value: &[u8], _: Durability) -> Result<()> {
-        self.write(Durability::Synced, |sink| sink.put(key, value))
+    fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<()> {
+        Ok(self.rows(durability).insert(key, value)?)
     }
 
     fn write(
@@ -52,97 +54,54 @@ impl Kv for Moonshine {
         durability: Durability,
         fill: impl FnOnce(&mut dyn Sink) -> Result<()>,
     ) -> Result<()> {
-        let mut sink = MoonshineSink {
-            rows: &self.rows,
-            transaction: self.database.begin(),
-        };
-        fill(&mut sink)?;
-        match durability {
-            Durability::Synced => {
-                sink.transaction.commit()?;
-            }
-            Durability::Buffered => {
-                let seq = sink.transaction.submit()?.seq();
-                self.submitted_seq.fetch_max(seq, Ordering::Relaxed);
-            }
-        }
-        Ok(())
+        let mut batch = self.rows(durability).batch();
+        fill(&mut batch)?;
+        Ok(batch.commit()?)
     }
 
     fn sync(&self) -> Result<()> {
-        Ok(self
-            .database
-            .wait_durable(self.submitted_seq.load(Ordering::Relaxed))?)
+        Ok(self.database.sync()?)
+    }
+
+    fn settle(&self) -> Result<()> {
+        Ok(self.database.flush()?)
+    }
+
+    fn compact(&mut self) -> Result<bool> {
+        self.database.flush()?;
+        self.database.compact()?;
+        Ok(true)
     }
 
     fn reader(&self) -> Result<MoonshineReader<'_>> {
         Ok(MoonshineReader {
-            rows: &self.rows,
+            rows: &self.synced,
             snapshot: self.database.snapshot(),
         })
     }
 }
 
-struct MoonshineSink<'a> {
-    rows: &'a Table,
-    transaction: Transaction,
-}
-
-impl Sink for MoonshineSink<'_> {
+impl Sink for Batch {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        Ok(self.transaction.upsert(
-            self.rows,
-            vec![Value::Binary(key.to_vec()), Value::Binary(value.to_vec())],
-        )?)
+        Ok(self.insert(key, value)?)
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<()> {
-        Ok(self
-            .transaction
-            .delete(self.rows, &[Value::Binary(key.to_vec())])?)
+        Ok(self.remove(key)?)
     }
 }
 
 pub(crate) struct MoonshineReader<'a> {
-    rows: &'a Table,
+    rows: &'a Keyspace,
     snapshot: Snapshot,
 }
 
 impl MoonshineReader<'_> {
-    fn each_batch(
-        &mut self,
-        scan: Scan,
-        mut each: impl FnMut(&RecordBatch) -> Result<bool>,
-    ) -> Result<()> {
-        for batch in self.snapshot.scan(self.rows, scan)? {
-            if !each(&batch?)? {
-                break;
-            }
+    fn each_batch(&mut self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+        for batch in self.snapshot.scan(self.rows.table(), Scan::default())? {
+            each(&batch?)?;
         }
         Ok(())
-    }
-
-    fn each_row(
-        &mut self,
-        scan: Scan,
-        limit: u64,
-        mut each: impl FnMut(&[u8], &[u8]),
-    ) -> Result<u64> {
-        let mut count = 0;
-        self.each_batch(scan, |batch| {
-            for (key, value) in binary_column(batch, 0)?
-                .iter()
-                .zip(binary_column(batch, VALUE_COLUMN)?)
-            {
-                if count == limit {
-                    return Ok(false);
-                }
-                each(key.unwrap_or_default(), value.unwrap_or_default());
-                count += 1;
-            }
-            Ok(count < limit)
-        })?;
-        Ok(count)
     }
 }
 
@@ -156,43 +115,46 @@ fn binary_column(batch: &RecordBatch, position: usize) -> Result<&BinaryArray> {
 
 impl Reader for MoonshineReader<'_> {
     fn get(&mut self, key: &[u8], mut found: impl FnMut(&[u8])) -> Result<bool> {
-        match self
-            .snapshot
-            .get(self.rows, &[Value::Binary(key.to_vec())])?
-            .as_deref()
-        {
-            Some([_, Value::Binary(value)]) => found(value),
-            Some(row) => return Err(format!("a row of {} values", row.len()).into()),
-            None => return Ok(false),
+        let value = self.rows.get_at(&self.snapshot, key)?;
+        if let Some(value) = &value {
+            found(value);
         }
-        Ok(true)
+        Ok(value.is_some())
     }
 
-    fn range(&mut self, from: &[u8], limit: u64, each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
-        let start = if from.is_empty() {
-            Bound::Unbounded
-        } else {
-            Bound::Included(vec![Value::Binary(from.to_vec())])
-        };
-        let batch_rows = usize::try_from(limit)
-            .unwrap_or(usize::MAX)
-            .min(Scan::default().batch_rows);
-        let scan = Scan {
-            order: ScanOrder::Ascending,
-            range: (start, Bound::Unbounded),
-            batch_rows,
-            ..Scan::default()
-        };
-        self.each_row(scan, limit, each)
+    fn range(
+        &mut self,
+        from: &[u8],
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
+        let range = (Bound::Included(from), Bound::Unbounded);
+        let pairs = self.rows.range_at(&self.snapshot, range)?;
+        let mut count = 0;
+        for pair in pairs.take(usize::try_from(limit).unwrap_or(usize::MAX)) {
+            let (key, value) = pair?;
+            each(&key, &value);
+            count += 1;
+        }
+        Ok(count)
     }
 
-    fn scan(&mut self, each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
-        self.each_row(Scan::default(), u64::MAX, each)
+    fn scan(&mut self, mut each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        let mut count = 0;
+        self.each_batch(|batch| {
+            let (keys, values) = (binary_column(batch, 0)?, binary_column(batch, VALUE_COLUMN)?);
+            for (key, value) in keys.iter().zip(values) {
+                each(key.unwrap_or_default(), value.unwrap_or_default());
+                count += 1;
+            }
+            Ok(())
+        })?;
+        Ok(count)
     }
 
     fn scan_arrow(&mut self) -> Result<Option<ArrowTotals>> {
         let mut totals = ArrowTotals::default();
-        self.each_batch(Scan::default(), |batch| {
+        self.each_batch(|batch| {
             totals.row_count += batch.num_rows() as u64;
             let values = binary_column(batch, VALUE_COLUMN)?;
             let sum = values
@@ -201,12 +163,12 @@ impl Reader for MoonshineReader<'_> {
                 .map(data::check_sum)
                 .fold(0, u64::wrapping_add);
             totals.check_sum = totals.check_sum.wrapping_add(sum);
-            Ok(true)
+            Ok(())
         })?;
         Ok(Some(totals))
     }
 
     fn len(&mut self) -> Result<u64> {
-        Ok(self.snapshot.row_count(self.rows)?)
+        Ok(self.snapshot.row_count(self.rows.table())?)
     }
 }

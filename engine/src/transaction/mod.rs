@@ -1,17 +1,17 @@
-//! Buffered writes that become one delta.
+//! Buffered writes that become one delta: [`writes`] gathers those to a table, [`Transaction`] makes a record of all.
+
+mod writes;
 
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use hashbrown::HashTable;
 
 use crate::Origin;
-use crate::cache::table::hash_key;
 use crate::codec::columns::BatchColumns;
 use crate::codec::key::encode_key;
 use crate::codec::row::{encode_row, join_row};
 use crate::error::{Error, Result};
-use crate::log::delta::{PendingRow, PendingTable, encode_delta, shard_of};
+use crate::log::delta::encode_delta;
 use crate::log::format::RecordKind;
 use crate::log::queue::{Durability, Ticket};
 use crate::open::OpenDatabase;
@@ -19,9 +19,7 @@ use crate::read::view::View;
 use crate::shared::Table;
 use crate::snapshot::get_row;
 use crate::value::{Row, Value, check_row};
-
-/// Largest encoded row, in bytes, its key included.
-const ROW_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
+use writes::TableWrites;
 
 /// Writes to any number of tables that take effect together or not at all.
 ///
@@ -50,124 +48,6 @@ pub struct Transaction {
     origin: Option<Origin>,
     durability: Durability,
     tables: Vec<TableWrites>,
-}
-
-#[derive(Debug)]
-struct TableWrites {
-    table: Table,
-    truncate: bool,
-    arena: Vec<u8>,
-    /// In the order they were written; a later one of the same key replaces an earlier one.
-    rows: Vec<PendingRow>,
-    /// The newest row of each key, by hash; built when first read.
-    index: Option<HashTable<u32>>,
-}
-
-impl TableWrites {
-    fn new(table: &Table) -> Self {
-        TableWrites {
-            table: table.clone(),
-            truncate: false,
-            arena: Vec::new(),
-            rows: Vec::new(),
-            index: None,
-        }
-    }
-
-    fn key(&self, row: &PendingRow) -> &[u8] {
-        self.arena
-            .get(row.key_start..row.key_end)
-            .unwrap_or_default()
-    }
-
-    /// Takes what was appended to the arena since `key_start` as a row.
-    fn push(&mut self, key_start: usize, key_end: usize, tombstone: bool) -> Result<()> {
-        let value_end = self.arena.len();
-        if value_end - key_start > ROW_SIZE_BYTES_MAX {
-            self.arena.truncate(key_start);
-            return Err(Error::Row(format!(
-                "table '{}': a row of {} bytes, at most {ROW_SIZE_BYTES_MAX} are supported",
-                self.table.name(),
-                value_end - key_start
-            )));
-        }
-        let hash = hash_key(self.arena.get(key_start..key_end).unwrap_or_default());
-        self.rows.push(PendingRow {
-            hash,
-            key_start,
-            key_end,
-            value_end,
-            tombstone,
-        });
-        if let Some(mut index) = self.index.take() {
-            self.index_row(&mut index, self.rows.len() - 1);
-            self.index = Some(index);
-        }
-        Ok(())
-    }
-
-    fn index_row(&self, index: &mut HashTable<u32>, i: usize) {
-        let Some(row) = self.rows.get(i) else { return };
-        let same = |&other: &u32| {
-            self.rows
-                .get(other as usize)
-                .is_some_and(|other| other.hash == row.hash && self.key(other) == self.key(row))
-        };
-        let number = crate::codec::len_u32(i);
-        match index.find_mut(row.hash, same) {
-            Some(found) => *found = number,
-            None => {
-                let hash_of =
-                    |&other: &u32| self.rows.get(other as usize).map_or(0, |row| row.hash);
-                index.insert_unique(row.hash, number, hash_of);
-            }
-        }
-    }
-
-    fn find(&mut self, key: &[u8]) -> Option<PendingRow> {
-        let index = match self.index.take() {
-            Some(index) => index,
-            None => {
-                let mut index = HashTable::with_capacity(self.rows.len());
-                (0..self.rows.len()).for_each(|i| self.index_row(&mut index, i));
-                index
-            }
-        };
-        let same = |&i: &u32| {
-            self.rows
-                .get(i as usize)
-                .is_some_and(|row| self.key(row) == key)
-        };
-        let found = index
-            .find(hash_key(key), same)
-            .and_then(|&i| self.rows.get(i as usize))
-            .copied();
-        self.index = Some(index);
-        found
-    }
-
-    /// The rows as a delta holds them: by shard and key, the newest of each key.
-    fn sorted(&self, shard_bits: u32) -> PendingTable<'_> {
-        let mut rows = self.rows.clone();
-        // The sort is stable, so that rows of one key stay in the order they were written.
-        rows.sort_by(|a, b| {
-            let by_shard = shard_of(a.hash, shard_bits).cmp(&shard_of(b.hash, shard_bits));
-            by_shard.then_with(|| self.key(a).cmp(self.key(b)))
-        });
-        let mut newest: Vec<PendingRow> = Vec::with_capacity(rows.len());
-        for row in rows {
-            match newest.last_mut() {
-                Some(last) if self.key(last) == self.key(&row) => *last = row,
-                _ => newest.push(row),
-            }
-        }
-        PendingTable {
-            table_id: self.table.id(),
-            truncate: self.truncate,
-            arena: &self.arena,
-            rows: newest,
-        }
-    }
 }
 
 impl Transaction {
