@@ -24,6 +24,7 @@ use crate::shared::{Shared, Table};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 use crate::tree::background;
+use crate::tree::scheduler::Depth;
 
 /// How to open a database.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Options {
     pub generation_size_bytes_max: Option<u64>,
     /// P-Size: a fragment of a table that is larger is divided. `None` for 64 MiB.
     pub fragment_size_bytes_max: Option<u64>,
+    /// Compactions side by side. `None` for S-Paral, at most one fewer than there are cores, and at least one.
+    pub compaction_threads: Option<usize>,
     /// Files and randomness.
     pub io: Arc<dyn Io>,
 }
@@ -52,6 +55,7 @@ impl Default for Options {
             segment_size_bytes_max: None,
             generation_size_bytes_max: None,
             fragment_size_bytes_max: None,
+            compaction_threads: None,
             io: Arc::new(SyscallIo),
         }
     }
@@ -318,15 +322,19 @@ impl Database {
         shared.check_writable()
     }
 
-    /// Does the compactions that are due, and waits for them. They happen by themselves in the background.
+    /// Writes what is in memory below level 0, and compacts everything as far as it goes: each leaf of each table becomes
+    /// one run of rows, less what was replaced and deleted, but for what snapshots and exports still need apart. Waits
+    /// for it. What reads and space need happens by itself in the background; this takes as much writing as the database
+    /// is large.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
     pub fn compact(&self) -> Result<()> {
         let shared = self.shared();
-        shared.check_writable()?;
-        shared.generations.unsettle();
-        shared.generations.wait_settled();
+        committer::freeze(shared)?;
+        shared.generations.wait_flushed();
+        shared.look_at_all(Depth::Full);
+        shared.scheduler.wait_settled();
         shared.check_writable()
     }
 

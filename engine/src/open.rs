@@ -22,7 +22,7 @@ pub(crate) struct OpenDatabase {
 
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
-        self.shared.generations.stop();
+        self.shared.stop_background();
         for thread in self.background.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread that flushes or compacts ended in a panic");

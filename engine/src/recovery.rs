@@ -17,6 +17,7 @@ use crate::log::segment::{SegmentWriter, segment_number, segment_path};
 use crate::manifest::Manifest;
 use crate::replay::Replay;
 use crate::row_set::budget::MemoryBudget;
+use crate::row_set::open_files::OpenFiles;
 use crate::row_set::page_cache::PageCache;
 use crate::shared::{Shared, TreeSizes};
 use crate::tree::edit::encode_edit;
@@ -36,6 +37,8 @@ const LOG_PER_GENERATION: u64 = 4;
 const FRAGMENT_SIZE_BYTES_MAX: u64 = 64 << 20;
 /// A flush goes no further down than to fragments that get so much, or a sixteenth of P-Size.
 const FLUSH_SIZE_BYTES_MIN: u64 = 256 << 10;
+/// Delta files that are open at once: half of what a process may usually have.
+const OPEN_FILES_MAX: usize = 512;
 /// How often a reader beside a writer begins anew because files vanished under it.
 const READ_ONLY_ATTEMPTS: usize = 200;
 
@@ -225,9 +228,10 @@ impl Opening<'_> {
         let budget_bytes = options.memory_budget_bytes;
         let page_bytes = budget_bytes - budget_bytes / GENERATIONS_SHARE;
         let cache = PageCache::new(MemoryBudget::new(page_bytes));
-        let store = TreeStore::new(tree_folder(folder), manifest.database_id, cache);
+        let open_files = OpenFiles::new(options.io.clone(), OPEN_FILES_MAX);
+        let store = TreeStore::new(tree_folder(folder), manifest.database_id, cache, open_files);
         let state = match replayed {
-            Some(replayed) => store.load(&options.io, replayed, files)?,
+            Some(replayed) => store.load(&options.io, replayed, files, read_only)?,
             None => HeldState::default(),
         };
         let sizes = sizes(options, manifest, state.flushed_seq);
@@ -280,6 +284,13 @@ fn sizes(options: &Options, manifest: &Manifest, flushed_seq: u64) -> (TreeSizes
             .max(manifest.profile.s_size_bytes())
             .min(fragment / 16),
         child_bits: manifest.shard_bits.max(1),
+        compaction_threads: options
+            .compaction_threads
+            .unwrap_or_else(|| {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                (manifest.profile.s_paral() as usize).min(cores - 1)
+            })
+            .max(1),
     };
     let log_bytes_max = generation.saturating_mul(LOG_PER_GENERATION);
     let generations = Generations::new(flushed_seq, generation, log_bytes_max);

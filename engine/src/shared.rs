@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::cache::generations::{Frozen, Generations};
 use crate::cache::pins::Pins;
 use crate::cache::table::TableState;
-use crate::codec::Malformed;
+use crate::codec::{Malformed, len_u32};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::io::Io;
@@ -22,6 +22,7 @@ use crate::log::segments::LogSegments;
 use crate::manifest::Manifest;
 use crate::origins::Origins;
 use crate::schema::TableSchema;
+use crate::tree::scheduler::{Depth, Scheduler};
 use crate::tree::store::TreeStore;
 
 /// What readers, writers and the committer share.
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) io: Arc<dyn Io>,
     pub(crate) store: TreeStore,
     pub(crate) tree_sizes: TreeSizes,
+    pub(crate) scheduler: Scheduler,
     pub(crate) pins: Pins,
     pub(crate) origins: Origins,
     pub(crate) queue: CommitQueue,
@@ -55,6 +57,8 @@ pub(crate) struct TreeSizes {
     pub(crate) flush_size_bytes_min: u64,
     /// Bits of the number of a child: S-Paral children.
     pub(crate) child_bits: u32,
+    /// Compactions side by side.
+    pub(crate) compaction_threads: usize,
 }
 
 impl Shared {
@@ -81,6 +85,7 @@ impl Shared {
             io,
             store,
             tree_sizes,
+            scheduler: Scheduler::default(),
             pins: Pins::default(),
             origins: Origins::default(),
             queue: CommitQueue::new(manifest.database_id, 0, &layout),
@@ -217,6 +222,18 @@ impl Shared {
                 .collect(),
             origins: self.origins.at(seq_to),
         });
+    }
+
+    /// Has the trees of all tables looked at for compactions.
+    pub(crate) fn look_at_all(&self, depth: Depth) {
+        let table_count = len_u32(self.tables.read().len());
+        self.scheduler.look_at(0..table_count, depth);
+    }
+
+    /// Ends the flushes and compactions, as soon as they can.
+    pub(crate) fn stop_background(&self) {
+        self.generations.stop();
+        self.scheduler.stop();
     }
 
     /// The table of that number.

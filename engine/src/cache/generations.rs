@@ -31,7 +31,7 @@ pub(crate) struct Generations {
     /// Newest first; never empty.
     list: ArcSwap<Vec<Arc<Generation>>>,
     state: Mutex<State>,
-    /// Something was frozen, flushed or compacted, or the work in the background ends.
+    /// Something was frozen or flushed, or the work in the background ends.
     changed: Condvar,
     /// A generation that reaches this size in bytes is frozen.
     size_bytes_max: u64,
@@ -49,10 +49,6 @@ struct State {
     frozen: VecDeque<Arc<Frozen>>,
     /// Why nothing is flushed any more.
     failed: bool,
-    /// Counts what may make a compaction due.
-    tree_changes: u64,
-    /// The count up to which no compaction is due.
-    settled_changes: u64,
 }
 
 /// Generations that wait before writers do: one is flushed while the next ones fill.
@@ -131,7 +127,6 @@ impl Generations {
         list.retain(|one| !Arc::ptr_eq(one, &frozen.generation));
         self.list.store(Arc::new(list));
         state.frozen.retain(|one| !Arc::ptr_eq(one, frozen));
-        state.tree_changes += 1;
         self.changed.notify_all();
     }
 
@@ -150,42 +145,6 @@ impl Generations {
             self.changed.wait(&mut state);
         }
         state.frozen.is_empty()
-    }
-
-    /// Waits until a compaction may be due; `None` when the work in the background ends. The number is for
-    /// [`settle`](Self::settle).
-    pub(crate) fn wait_unsettled(&self) -> Option<u64> {
-        let mut state = self.state.lock();
-        loop {
-            if self.is_stopping() || state.failed {
-                return None;
-            }
-            if state.tree_changes > state.settled_changes {
-                return Some(state.tree_changes);
-            }
-            self.changed.wait(&mut state);
-        }
-    }
-
-    /// Says that no compaction was due at that number.
-    pub(crate) fn settle(&self, tree_changes: u64) {
-        self.state.lock().settled_changes = tree_changes;
-        self.changed.notify_all();
-    }
-
-    /// Has compactions looked for.
-    pub(crate) fn unsettle(&self) {
-        self.state.lock().tree_changes += 1;
-        self.changed.notify_all();
-    }
-
-    /// Waits until no compaction is due; whether that came to be.
-    pub(crate) fn wait_settled(&self) -> bool {
-        let mut state = self.state.lock();
-        while state.settled_changes < state.tree_changes && !state.failed && !self.is_stopping() {
-            self.changed.wait(&mut state);
-        }
-        state.settled_changes >= state.tree_changes
     }
 
     /// Ends the work in the background, as soon as it can.

@@ -56,6 +56,13 @@ pub trait Io: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As the system answers.
     fn remove(&self, path: &Path) -> Result<()>;
+    /// Gives bytes of a file back to the file system; they read as zeros from then on. False, and nothing done, where the
+    /// file system has no holes, where the file has a second name (a hard link, of a backup perhaps), and while somebody
+    /// [`share`](IoFile::share)s it.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn punch_hole(&self, path: &Path, offset: u64, size_bytes: u64) -> Result<bool>;
     /// Makes the folder's list of files durable.
     ///
     /// # Errors
@@ -106,4 +113,9 @@ pub trait IoFile: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As the system answers.
     fn set_len(&self, len_bytes: u64) -> Result<()>;
+    /// Keeps others from punching holes into it for as long as it is open: for a reader beside a process that writes.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn share(&self) -> Result<()>;
 }

@@ -46,6 +46,10 @@ struct Disk {
 struct Content {
     synced: Vec<u8>,
     current: Vec<u8>,
+    /// Bytes that were given back: starts and ends.
+    holes: Vec<(usize, usize)>,
+    /// Open files that no hole is to come into.
+    shares: Arc<()>,
 }
 
 impl SimulatedIo {
@@ -86,6 +90,8 @@ impl SimulatedIo {
                     Arc::new(Mutex::new(Content {
                         synced,
                         current: bytes,
+                        holes: content.holes.clone(),
+                        shares: Arc::default(),
                     })),
                 )
             })
@@ -116,7 +122,9 @@ impl SimulatedIo {
     pub fn damage(&self, path: &Path, offset: usize, flip: u8) -> Result<()> {
         let content = self.content(path)?;
         let mut content = content.lock();
-        let Content { synced, current } = &mut *content;
+        let Content {
+            synced, current, ..
+        } = &mut *content;
         for bytes in [synced, current] {
             *bytes.get_mut(offset).ok_or(ErrorKind::NotFound)? ^= flip;
         }
@@ -131,6 +139,14 @@ impl SimulatedIo {
             .iter()
             .map(|(path, content)| (path.clone(), content.lock().current.len()))
             .collect()
+    }
+
+    /// The holes in a file: their starts and ends, in bytes.
+    ///
+    /// # Errors
+    /// `NotFound` where the file does not exist.
+    pub fn holes(&self, path: &Path) -> Result<Vec<(usize, usize)>> {
+        Ok(self.content(path)?.lock().holes.clone())
     }
 
     fn content(&self, path: &Path) -> Result<Arc<Mutex<Content>>> {
@@ -190,6 +206,7 @@ impl Io for SimulatedIo {
         Ok(Arc::new(SimulatedFile {
             content,
             disk: self.disk.clone(),
+            share: Mutex::default(),
         }))
     }
 
@@ -222,6 +239,26 @@ impl Io for SimulatedIo {
             .remove(path)
             .map(|_| ())
             .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    /// Durable at once, the worst that may happen: a hole must not come before what makes the bytes needless is durable.
+    fn punch_hole(&self, path: &Path, offset: u64, size_bytes: u64) -> Result<bool> {
+        let content = self.content(path)?;
+        let mut content = content.lock();
+        if Arc::strong_count(&content.shares) > 1 {
+            return Ok(false);
+        }
+        let (start, end) = (position(offset)?, position(offset + size_bytes)?);
+        let Content {
+            synced, current, ..
+        } = &mut *content;
+        for bytes in [synced, current] {
+            let len = bytes.len();
+            let punched = bytes.get_mut(start.min(len)..end.min(len));
+            punched.ok_or(ErrorKind::InvalidInput)?.fill(0);
+        }
+        content.holes.push((start, end));
+        Ok(true)
     }
 
     fn sync_folder(&self, _folder: &Path) -> Result<()> {
@@ -263,6 +300,7 @@ impl FileLock for SimulatedLock {}
 struct SimulatedFile {
     content: Arc<Mutex<Content>>,
     disk: Arc<Mutex<Disk>>,
+    share: Mutex<Option<Arc<()>>>,
 }
 
 fn position(offset: u64) -> Result<usize> {
@@ -305,7 +343,9 @@ impl IoFile for SimulatedFile {
             return Err(Error::other("simulated sync failure"));
         }
         let mut content = self.content.lock();
-        let Content { synced, current } = &mut *content;
+        let Content {
+            synced, current, ..
+        } = &mut *content;
         synced.clone_from(current);
         Ok(())
     }
@@ -316,6 +356,11 @@ impl IoFile for SimulatedFile {
 
     fn set_len(&self, len_bytes: u64) -> Result<()> {
         self.content.lock().current.resize(position(len_bytes)?, 0);
+        Ok(())
+    }
+
+    fn share(&self) -> Result<()> {
+        *self.share.lock() = Some(self.content.lock().shares.clone());
         Ok(())
     }
 }

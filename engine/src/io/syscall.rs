@@ -7,13 +7,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moonshine_sysprobe::disk::Medium;
 use moonshine_sysprobe::{Budget, measure};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::Errno;
 
 use super::{FileLock, Io, IoFile, OpenMode};
 use crate::layout::StoredProfile;
@@ -56,6 +57,24 @@ impl Io for SyscallIo {
         std::fs::remove_file(path)
     }
 
+    fn punch_hole(&self, path: &Path, offset: u64, size_bytes: u64) -> Result<bool> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+        if file.metadata()?.nlink() > 1 {
+            return Ok(false);
+        }
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&file, punch, offset, size_bytes) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn sync_folder(&self, folder: &Path) -> Result<()> {
         File::open(folder)?.sync_all()
     }
@@ -69,7 +88,7 @@ impl Io for SyscallIo {
             .open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Box::new(SyscallLock(file)))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -138,6 +157,10 @@ impl IoFile for SyscallFile {
 
     fn set_len(&self, len_bytes: u64) -> Result<()> {
         self.0.set_len(len_bytes)
+    }
+
+    fn share(&self) -> Result<()> {
+        Ok(flock(&self.0, FlockOperation::LockShared)?)
     }
 }
 

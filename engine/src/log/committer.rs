@@ -115,6 +115,7 @@ pub(crate) fn stop(shared: &Shared, error: &Error) {
     shared.queue.fail(&reason);
     shared.pins.stop(&reason);
     shared.generations.fail();
+    shared.scheduler.stop();
 }
 
 impl Committer {

@@ -2,14 +2,17 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::RwLock;
 use uuid::Uuid;
 
 use crate::codec::{self, Malformed, Reader};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
+use super::open_files::OpenFiles;
 use super::page::{
     PAGE_HEADER_SIZE_BYTES, PAGE_SIZE_BYTES_MAX, PagePlace, PageScratch, PageSeed, decode_page,
 };
@@ -49,10 +52,16 @@ fn check_file_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Resul
 }
 
 /// A delta file that is open to read.
+///
+/// Where a limit of open files is set, its file may be closed between two reads.
 #[derive(Debug)]
 pub struct DeltaFile {
     path: PathBuf,
-    file: Arc<dyn IoFile>,
+    file: RwLock<Option<Arc<dyn IoFile>>>,
+    /// Whether it was read since somebody thought of closing it.
+    is_used: AtomicBool,
+    /// Who closes it, and what it is known by there.
+    limit: OnceLock<(Arc<OpenFiles>, Weak<DeltaFile>)>,
     file_number: u64,
     seed: PageSeed,
 }
@@ -88,7 +97,9 @@ impl DeltaFile {
     ) -> Arc<Self> {
         Arc::new(DeltaFile {
             path: path.to_owned(),
-            file,
+            file: RwLock::new(Some(file)),
+            is_used: AtomicBool::new(false),
+            limit: OnceLock::new(),
             file_number,
             seed: PageSeed::new(database_id, file_number),
         })
@@ -104,9 +115,63 @@ impl DeltaFile {
         &self.path
     }
 
+    /// Has the file closed when too many are open. While somebody holds this it must not be removed.
+    pub(crate) fn limit(self: &Arc<Self>, open_files: &Arc<OpenFiles>) {
+        let me = Arc::downgrade(self);
+        if self.limit.set((open_files.clone(), me.clone())).is_ok() {
+            open_files.note(me);
+        }
+    }
+
+    /// Keeps other processes from changing the file as long as this is held. It has no limit.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as the system answers.
+    pub(crate) fn share(&self) -> Result<()> {
+        self.handle()?
+            .share()
+            .map_err(|source| Error::io("lock", &self.path, source))
+    }
+
+    /// Closes the file unless it was read since the last call; false if it was.
+    pub(crate) fn close_if_unused(&self) -> bool {
+        let is_unused = !self.is_used.swap(false, Ordering::Relaxed);
+        if is_unused {
+            *self.file.write() = None;
+        }
+        is_unused
+    }
+
+    /// The file; opened if it was closed.
+    fn handle(&self) -> Result<Arc<dyn IoFile>> {
+        self.is_used.store(true, Ordering::Relaxed);
+        if let Some(file) = &*self.file.read() {
+            return Ok(file.clone());
+        }
+        let mut place = self.file.write();
+        if let Some(file) = &*place {
+            return Ok(file.clone());
+        }
+        let Some((open_files, me)) = self.limit.get() else {
+            return Err(Error::Usage(format!("{} was closed", self.path.display())));
+        };
+        let opened = open_files.io.open(&self.path, OpenMode::Read);
+        let file = opened.map_err(|source| Error::io("open", &self.path, source))?;
+        *place = Some(file.clone());
+        drop(place);
+        open_files.note(me.clone());
+        Ok(file)
+    }
+
+    /// Its length.
+    pub(crate) fn len_bytes(&self) -> Result<u64> {
+        let len_bytes = self.handle()?.len_bytes();
+        len_bytes.map_err(|source| Error::io("read", &self.path, source))
+    }
+
     /// Fills the buffer from that offset.
     pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        self.file
+        self.handle()?
             .read_exact_at(buffer, offset)
             .map_err(|source| match source.kind() {
                 std::io::ErrorKind::UnexpectedEof => self.corrupt(offset, "the file ends early"),

@@ -52,6 +52,7 @@ pub mod location;
 pub mod merge;
 pub mod meta;
 pub mod multi_get;
+pub(crate) mod open_files;
 pub mod page;
 pub mod page_cache;
 pub mod reader;

@@ -184,6 +184,11 @@ impl RowSet {
         Ok(take(page.content()))
     }
 
+    /// Reads the footer, which shows whether the RowSet is still there.
+    pub(crate) fn check_there(&self) -> Result<()> {
+        self.inner.page(PageKind::Footer, 0).map(drop)
+    }
+
     pub(crate) fn file(&self) -> &DeltaFile {
         &self.inner.file
     }

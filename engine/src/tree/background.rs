@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use super::compact::{Compacted, Failed, compact_once};
+use super::compact::{Compacted, Failed, run};
 use super::flush::{Flushed, flush};
-use crate::error::{Error, Result};
+use super::scheduler::Depth;
+use crate::error::Error;
 use crate::log::committer;
 use crate::shared::Shared;
 
@@ -23,29 +24,42 @@ impl Drop for Working<'_> {
 
 /// Starts the threads; they end when the database is closed or takes no more writes.
 pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let (flushing, compacting) = (shared.clone(), shared.clone());
-    let flusher = Builder::new()
-        .name("moonshine-flush".into())
-        .spawn(move || flush_all(&flushing))?;
-    let compactor = Builder::new()
-        .name("moonshine-compact".into())
-        .spawn(move || compact_all(&compacting));
-    match compactor {
-        Ok(compactor) => Ok(vec![flusher, compactor]),
-        Err(error) => {
-            shared.generations.stop();
+    let mut threads = Vec::new();
+    let started = start_into(shared, &mut threads);
+    if let Err(error) = started {
+        shared.stop_background();
+        for thread in threads {
             // It ends now; a panic in it was logged.
-            let _ = flusher.join();
-            Err(error)
+            let _ = thread.join();
         }
+        return Err(error);
     }
+    Ok(threads)
+}
+
+fn start_into(shared: &Arc<Shared>, threads: &mut Vec<JoinHandle<()>>) -> std::io::Result<()> {
+    let flushing = shared.clone();
+    let flusher = Builder::new().name("moonshine-flush".into());
+    threads.push(flusher.spawn(move || flush_all(&flushing))?);
+    for number in 0..shared.tree_sizes.compaction_threads {
+        let compacting = shared.clone();
+        let compactor = Builder::new().name(format!("moonshine-compact-{number}"));
+        threads.push(compactor.spawn(move || {
+            if number == 0 {
+                compacting.store.punch_gaps(&*compacting.io);
+            }
+            compact_all(&compacting);
+        })?);
+    }
+    shared.look_at_all(Depth::Regular);
+    Ok(())
 }
 
 fn flush_all(shared: &Shared) {
     let _working = Working(shared);
     while let Some(frozen) = shared.generations.next_frozen() {
         match flush(shared, &frozen) {
-            Ok(Flushed::Done) => {}
+            Ok(Flushed::Done) => shared.look_at_all(Depth::Regular),
             Ok(Flushed::Cancelled) => return,
             Err(error) => {
                 committer::stop(shared, &error);
@@ -57,31 +71,20 @@ fn flush_all(shared: &Shared) {
 
 fn compact_all(shared: &Shared) {
     let _working = Working(shared);
-    while let Some(tree_changes) = shared.generations.wait_unsettled() {
-        match compact_until_settled(shared) {
-            Ok(true) => shared.generations.settle(tree_changes),
-            Ok(false) => return,
-            Err(error) => {
-                committer::stop(shared, &error);
-                return;
-            }
-        }
-    }
-}
-
-/// Does what is due; false if the database is being closed.
-fn compact_until_settled(shared: &Shared) -> Result<bool> {
-    loop {
-        match compact_once(shared) {
-            Ok(Compacted::Done) => {}
-            Ok(Compacted::Nothing) => return Ok(true),
-            Ok(Compacted::Cancelled) => return Ok(false),
+    while let Some(job) = shared.scheduler.next(shared) {
+        match run(shared, &job) {
+            Ok(Compacted::Done) => shared.scheduler.finish(&job, true),
+            Ok(Compacted::NotWorth) => shared.scheduler.finish(&job, false),
+            Ok(Compacted::Cancelled) => return,
             Err(Failed::Rows(error)) => {
                 // The tree is as it was. The next flush has it tried again.
                 tracing::warn!(%error, "a compaction failed");
-                return Ok(true);
+                shared.scheduler.give_up(&job);
             }
-            Err(Failed::Edit(error)) => return Err(error),
+            Err(Failed::Edit(error)) => {
+                committer::stop(shared, &error);
+                return;
+            }
         }
     }
 }

@@ -6,11 +6,12 @@ use super::edit::Change;
 use super::files::HeldRowSet;
 use super::flush::{OutputFile, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
-use super::plan::{Job, JobKind, boundaries_of, may_merge, plan};
-use super::state::{Described, TableTree};
-use crate::cache::table::{TableState, hash_key};
+use super::leaf_policy::{may_merge, size_bytes};
+use super::plan::{Job, JobKind, boundaries_of, forgettable, fragment_size_bytes_max};
+use super::state::Described;
+use super::survey::dead_bytes;
+use crate::cache::table::hash_key;
 use crate::error::{Error, Result};
-use crate::generation::LOCATIONS_BIT;
 use crate::read::merge::{Merge, Source};
 use crate::read::range::KeyRange;
 use crate::row_set::meta::RowSetHead;
@@ -20,13 +21,16 @@ use crate::shared::Shared;
 /// What the inputs are read in at once, together.
 const READ_SIZE_BYTES: usize = 4 << 20;
 
-/// What became of looking for a compaction.
+/// A compaction that only gives back space has to give back one in so many of the bytes that it reads.
+const WORTH_SHARE: u64 = 16;
+
+/// What became of a compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compacted {
-    /// One was done.
+    /// It is done.
     Done,
-    /// None is due.
-    Nothing,
+    /// It would give back too little; nothing changed.
+    NotWorth,
     /// The database is being closed; nothing changed.
     Cancelled,
 }
@@ -40,101 +44,38 @@ pub(crate) enum Failed {
     Edit(Error),
 }
 
-/// Does the compaction that is due first.
-pub(crate) fn compact_once(shared: &Shared) -> Result<Compacted, Failed> {
-    let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
-    for table in tables {
-        for table_id in [table.id, table.id | LOCATIONS_BIT] {
-            let tree = tree_of(&table, table_id);
-            if let Some(job) = plan(shared, table_id, &tree) {
-                return run(shared, &tree, job);
-            }
-            if forgettable(shared, table_id, &tree).is_some() {
-                return forget_truncates(shared, table_id);
-            }
-        }
+/// Does a compaction.
+pub(crate) fn run(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
+    if job.kind == JobKind::Forget {
+        return forget_truncates(shared, job.table_id);
     }
-    Ok(Compacted::Nothing)
-}
-
-fn tree_of(table: &TableState, table_id: u32) -> Arc<TableTree<Arc<HeldRowSet>>> {
-    let trees = table.trees.load();
-    if table_id & LOCATIONS_BIT == 0 {
-        trees.rows.clone()
-    } else {
-        trees.locations.clone()
-    }
-}
-
-/// The truncates that stay, if some can go: nobody asks for the table before them, and no RowSet from before is left.
-fn forgettable(
-    shared: &Shared,
-    table_id: u32,
-    tree: &TableTree<Arc<HeldRowSet>>,
-) -> Option<Vec<u64>> {
-    if tree.truncates.is_empty() {
-        return None;
-    }
-    let boundaries = boundaries_of(shared, table_id);
-    let fragments = tree.fragments.fragments();
-    let oldest = fragments
-        .iter()
-        .flat_map(|fragment| fragment.row_sets.iter())
-        .map(|held| held.meta().head.seq_to)
-        .min();
-    let is_needed = |(i, &truncate): (usize, &u64)| match tree.truncates.get(i + 1) {
-        // The next one says the same to all that read at or after it.
-        Some(&next) => boundaries.iter().any(|&seq| truncate <= seq && seq < next),
-        None => {
-            oldest.is_some_and(|oldest| oldest < truncate)
-                || boundaries.iter().any(|&seq| seq < truncate)
-        }
-    };
-    let kept: Vec<u64> = tree
-        .truncates
-        .iter()
-        .enumerate()
-        .filter(|one| is_needed(*one))
-        .map(|(_, &truncate)| truncate)
-        .collect();
-    (kept.len() < tree.truncates.len()).then_some(kept)
-}
-
-fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed> {
-    let made = shared.store.commit(&shared.tables, |state| {
-        let tree = state.tree(table_id);
-        let seqs = tree.and_then(|tree| forgettable(shared, table_id, tree));
-        let change = seqs.map(|seqs| Change::Truncates { table_id, seqs });
-        change.into_iter().collect()
-    });
-    made.map_err(Failed::Edit)?;
-    Ok(Compacted::Done)
-}
-
-fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<Compacted, Failed> {
     let boundaries = boundaries_of(shared, job.table_id);
-    let division = match job.kind {
+    let groups = grouped(&job.inputs, &job.tree.truncates, &boundaries);
+    let Some(kind) = settled_kind(shared, job, &groups).map_err(Failed::Rows)? else {
+        return Ok(Compacted::NotWorth);
+    };
+    let division = match kind {
         JobKind::Divide => Some(Division::Hash {
             bits: shared.tree_sizes.child_bits,
         }),
-        JobKind::PushDown => tree
+        JobKind::PushDown => job
+            .tree
             .fragments
             .fragment(job.fragment_id)
             .and_then(|fragment| fragment.children.as_ref())
             .map(|children| children.division.clone()),
-        JobKind::Merge | JobKind::Sweep => None,
+        _ => None,
     };
     let writing = Writing {
         shared,
-        job: &job,
+        job,
         division: division.as_ref(),
     };
-    let groups = grouped(&job.inputs, &tree.truncates, &boundaries);
     let Some(outputs) = writing.write(&groups).map_err(Failed::Rows)? else {
         return Ok(Compacted::Cancelled);
     };
     let mut changes = Vec::new();
-    if job.kind == JobKind::Divide
+    if kind == JobKind::Divide
         && let Some(division) = division
     {
         changes.push(Change::Divide {
@@ -156,6 +97,50 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
     let made = shared.store.commit(&shared.tables, |_| changes);
     made.map_err(Failed::Edit)?;
     Ok(Compacted::Done)
+}
+
+fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed> {
+    let made = shared.store.commit(&shared.tables, |state| {
+        let tree = state.tree(table_id);
+        let seqs = tree.and_then(|tree| forgettable(shared, table_id, tree));
+        let change = seqs.map(|seqs| Change::Truncates { table_id, seqs });
+        change.into_iter().collect()
+    });
+    made.map_err(Failed::Edit)?;
+    Ok(Compacted::Done)
+}
+
+/// What is to be done after a closer look; `None` if nothing is worth it.
+///
+/// A leaf that is too large only for what it holds of dead rows is written anew and not divided. And one that is to give
+/// back space while nobody writes has to give back enough.
+fn settled_kind(
+    shared: &Shared,
+    job: &Job,
+    groups: &[Vec<Arc<HeldRowSet>>],
+) -> Result<Option<JobKind>> {
+    if job.if_worth
+        && let Some(newest) = job.inputs.first()
+    {
+        newest.survey();
+    }
+    let looks = job.if_worth || job.kind == JobKind::Divide;
+    let [group] = groups else {
+        return Ok((!job.if_worth).then_some(job.kind));
+    };
+    if !looks {
+        return Ok(Some(job.kind));
+    }
+    let whole_bytes = size_bytes(group);
+    let dead_bytes = dead_bytes(group, job.is_bottom)?.min(whole_bytes);
+    let left_bytes = whole_bytes - dead_bytes;
+    if job.kind == JobKind::Divide {
+        let fits =
+            left_bytes < fragment_size_bytes_max(&shared.tree_sizes, job.fragment_id) / 4 * 3;
+        return Ok(Some(if fits { JobKind::Merge } else { job.kind }));
+    }
+    let is_worth = dead_bytes >= whole_bytes / WORTH_SHARE && shared.scheduler.spend(left_bytes);
+    Ok(is_worth.then_some(job.kind))
 }
 
 /// The inputs in groups that may each become one, the oldest group first, each newest first.

@@ -7,6 +7,7 @@ use super::state::{Described, LogStart};
 use crate::Origin;
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
 use crate::export::Exported;
+use crate::generation::LOCATIONS_BIT;
 use crate::row_set::meta::RowSetMeta;
 
 /// What becomes different. A table's id with its first bit set means the locations of the table's exported rows.
@@ -69,6 +70,24 @@ pub(crate) fn decode_edit(bytes: &[u8]) -> Result<Vec<Change<Arc<RowSetMeta>>>, 
     let changes: Result<_, Malformed> = (0..count).map(|_| decode(&mut reader)).collect();
     reader.finish()?;
     changes
+}
+
+impl<R: Described> Change<R> {
+    /// The table whose entry it changes, if it changes one; for locations that of the table.
+    pub(crate) fn table_id(&self) -> Option<u32> {
+        let id = match self {
+            Change::Add(row_set) => row_set.meta().head.table_id,
+            Change::Remove { table_id, .. }
+            | Change::Divide { table_id, .. }
+            | Change::Truncates { table_id, .. }
+            | Change::Exported { table_id, .. } => *table_id,
+            Change::Table { .. }
+            | Change::Flushed { .. }
+            | Change::Origins(_)
+            | Change::NextFile(_) => return None,
+        };
+        Some(id & !LOCATIONS_BIT)
+    }
 }
 
 impl<R> Change<R> {

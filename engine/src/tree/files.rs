@@ -1,4 +1,7 @@
-//! Delta files that are open, and when they go.
+//! Delta files that are open, and when they and their parts go.
+//!
+//! A file goes when no tree names a RowSet of it any more; a RowSet that goes before gives its bytes back as a hole. Both
+//! wait for the last reader, and happen only after the edit is durable that took the RowSet out of the tree.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::row_set::file::DeltaFile;
 use crate::row_set::meta::RowSetMeta;
+use crate::row_set::page_cache::PageCache;
 use crate::row_set::reader::RowSet;
 
 /// A delta file that somebody reads. When no tree names it any more, it is removed with its last reader.
@@ -19,11 +23,23 @@ pub(crate) struct HeldFile {
     retired: AtomicBool,
 }
 
-/// A RowSet of a tree. While it is held its file stays.
+/// The bytes of a RowSet in its file. Whoever reads the RowSet holds them.
+#[derive(Debug)]
+pub(crate) struct Extent {
+    file: Arc<HeldFile>,
+    offset: u64,
+    size_bytes: u64,
+    retired: AtomicBool,
+}
+
+/// A RowSet of a tree. While it is held its file stays, and its bytes.
 #[derive(Debug)]
 pub(crate) struct HeldRowSet {
     pub(crate) row_set: RowSet,
     pub(crate) file: Arc<HeldFile>,
+    extent: Arc<Extent>,
+    /// Whether what stands below it was looked through for dead rows.
+    is_surveyed: AtomicBool,
 }
 
 impl HeldFile {
@@ -42,9 +58,76 @@ impl HeldFile {
 }
 
 impl HeldRowSet {
+    /// A RowSet of a file that is open.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the RowSet lies in another file.
+    pub(crate) fn open(
+        meta: RowSetMeta,
+        file: &Arc<HeldFile>,
+        cache: &Arc<PageCache>,
+    ) -> Result<Self> {
+        let extent = Arc::new(Extent {
+            file: file.clone(),
+            offset: meta.offset,
+            size_bytes: meta.size_bytes,
+            retired: AtomicBool::new(false),
+        });
+        Ok(HeldRowSet {
+            row_set: RowSet::open(meta, file.file.clone(), cache)?,
+            file: file.clone(),
+            extent,
+            is_surveyed: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether it and what is older was looked through for dead rows since it came.
+    pub(crate) fn is_surveyed(&self) -> bool {
+        self.is_surveyed.load(Ordering::Relaxed)
+    }
+
+    /// Says that it and what is older was looked through.
+    pub(crate) fn survey(&self) {
+        self.is_surveyed.store(true, Ordering::Relaxed);
+    }
+
+    /// The bytes that it lies in. They are the same for all that stand for one RowSet.
+    pub(crate) fn extent(&self) -> &Arc<Extent> {
+        &self.extent
+    }
+
     /// The error for a row that is not what its place says.
     pub(crate) fn corrupt(&self, reason: &str) -> Error {
         self.file.file.corrupt(self.row_set.meta().offset, reason)
+    }
+}
+
+impl Extent {
+    /// Says that no tree names the RowSet any more, and none will.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Extent {
+    fn drop(&mut self) {
+        if *self.retired.get_mut() && !self.file.retired.load(Ordering::Relaxed) {
+            punch_hole(
+                &*self.file.io,
+                self.file.file.path(),
+                (self.offset, self.size_bytes),
+            );
+        }
+    }
+}
+
+/// Gives the bytes of a file that nobody needs back to the file system: offset and length.
+pub(crate) fn punch_hole(io: &dyn Io, path: &Path, (offset, size_bytes): (u64, u64)) {
+    match io.punch_hole(path, offset, size_bytes) {
+        Ok(true) => {}
+        Ok(false) => tracing::debug!(path = %path.display(), offset, size_bytes, "no hole here"),
+        // The space comes back with the file.
+        Err(error) => tracing::debug!(path = %path.display(), %error, "no hole here"),
     }
 }
 

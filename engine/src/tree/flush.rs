@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
 use super::fragment::{Fragment, FragmentId, FragmentTree};
-use super::state::TableTree;
+use super::state::{Described, TableTree};
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
 use crate::codec::len_u32;
@@ -60,6 +60,7 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         }
     };
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
+    let size_bytes = row_sets.iter().map(|held| held.meta().size_bytes).sum();
     let made = shared.store.commit(&shared.tables, |state| {
         let mut changes = Vec::new();
         for table in tables
@@ -88,6 +89,7 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         changes
     });
     made?;
+    shared.scheduler.earn(size_bytes);
     if let Err(error) = shared
         .segments
         .remove_before(&*shared.io, frozen.log_start.segment_number)
@@ -335,6 +337,7 @@ impl<'s> OutputFile<'s> {
             return Ok(Vec::new());
         };
         let finished = writer.finish().and_then(|file| {
+            file.limit(&self.shared.store.open_files);
             let held = HeldFile::new(file, self.shared.io.clone());
             let row_sets = self.row_sets.drain(..);
             row_sets

@@ -4,8 +4,9 @@
 //! new one. The [`state`] of all tables moves on by the changes of an [`edit`], which the [`edit_log`] makes durable
 //! first; the [`store`] does that, publishes the new trees, and removes the [`files`] that no tree names any more.
 //!
-//! A thread each does the [`flush`] of generations and the compactions that [`plan`] finds, one at a time
-//! ([`compact`], [`background`]).
+//! A thread does the [`flush`] of generations. Others do compactions ([`compact`], [`background`]), as many at once as the
+//! [`scheduler`] has jobs for: a [`plan`] looks through a table's fragments for what is due, the [`leaf_policy`] says what
+//! that is in a leaf, and a [`survey`] whether writing a leaf anew is worth it.
 
 pub(crate) mod background;
 pub(crate) mod compact;
@@ -14,6 +15,9 @@ pub(crate) mod edit_log;
 pub(crate) mod files;
 pub(crate) mod flush;
 pub(crate) mod fragment;
+mod leaf_policy;
 pub(crate) mod plan;
+pub(crate) mod scheduler;
 pub(crate) mod state;
 pub(crate) mod store;
+mod survey;

@@ -1,17 +1,16 @@
-//! Which compaction is due.
+//! Which compaction is due in a table: looks through its fragments.
 
 use std::sync::Arc;
 
 use super::files::HeldRowSet;
 use super::fragment::{Fragment, FragmentId};
+use super::leaf_policy::{LEAF_ROW_SETS_MAX, Leaf, groups, size_bytes};
+use super::scheduler::Depth;
 use super::state::{Described, TableTree};
+use crate::cache::table::TableState;
 use crate::generation::LOCATIONS_BIT;
 use crate::shared::{Shared, TreeSizes};
 
-/// A leaf with more RowSets than this merges some.
-const LEAF_ROW_SETS_MAX: usize = 8;
-/// A merge takes the next older RowSet in while that is not larger than so many times what it has.
-const SIMILAR_FACTOR: u64 = 4;
 /// The P-Size of a leaf is between 3/4 and 5/4 of what is set, so that uniform leaves don't divide all at once.
 const JITTER_STEPS: u64 = 64;
 
@@ -21,12 +20,18 @@ pub(crate) struct Job {
     pub(crate) table_id: u32,
     pub(crate) fragment_id: FragmentId,
     pub(crate) kind: JobKind,
+    /// How thoroughly the table was looked at.
+    pub(crate) depth: Depth,
+    /// The tree that was looked at.
+    pub(crate) tree: Arc<TableTree<Arc<HeldRowSet>>>,
     /// Newest first.
     pub(crate) inputs: Vec<Arc<HeldRowSet>>,
     /// RowSets and truncates that nobody can see any more.
     pub(crate) dead: Vec<Arc<HeldRowSet>>,
     /// Whether the fragment holds nothing older than the inputs.
     pub(crate) is_bottom: bool,
+    /// Whether it is done only if it gives back enough space.
+    pub(crate) if_worth: bool,
 }
 
 /// The kinds of compaction.
@@ -40,55 +45,104 @@ pub(crate) enum JobKind {
     PushDown,
     /// Only what is dead goes.
     Sweep,
+    /// Truncates go that mean nothing any more.
+    Forget,
 }
 
-/// The compaction that is due first in a tree, if any.
-pub(crate) fn plan(
+/// The compaction that is due first in a table, in fragments that nobody claims.
+pub(crate) fn plan_table(
+    shared: &Shared,
+    table: &TableState,
+    depth: Depth,
+    is_claimed: impl Fn(u32, FragmentId) -> bool,
+) -> Option<Job> {
+    [table.id, table.id | LOCATIONS_BIT]
+        .into_iter()
+        .find_map(|table_id| {
+            let trees = table.trees.load();
+            let tree = if table_id & LOCATIONS_BIT == 0 {
+                trees.rows.clone()
+            } else {
+                trees.locations.clone()
+            };
+            let job = plan_tree(shared, table_id, &tree, depth, &is_claimed);
+            job.or_else(|| forget_job(shared, table_id, tree, depth, &is_claimed))
+        })
+}
+
+fn plan_tree(
     shared: &Shared,
     table_id: u32,
-    tree: &TableTree<Arc<HeldRowSet>>,
+    tree: &Arc<TableTree<Arc<HeldRowSet>>>,
+    depth: Depth,
+    is_claimed: &impl Fn(u32, FragmentId) -> bool,
 ) -> Option<Job> {
     // After the tree was taken: see `boundaries`.
     let boundaries = boundaries_of(shared, table_id);
-    for fragment in tree.fragments.fragments() {
-        if fragment.row_sets.is_empty() {
-            continue;
-        }
-        let dead_from = dead_from(fragment, &tree.truncates, &boundaries);
-        let (live, dead): (Vec<_>, Vec<_>) = fragment
-            .row_sets
-            .iter()
-            .cloned()
-            .partition(|held| !dead_from.contains(&place(held)));
-        let job = |kind, inputs, is_bottom| Job {
+    let fragments = tree.fragments.fragments();
+    let mut filled = fragments
+        .into_iter()
+        .filter(|fragment| !fragment.row_sets.is_empty() && !is_claimed(table_id, fragment.id));
+    filled.find_map(|fragment| {
+        let (kind, inputs, is_bottom, if_worth, dead) =
+            plan_fragment(shared, tree, fragment, depth, &boundaries)?;
+        Some(Job {
             table_id,
             fragment_id: fragment.id,
             kind,
+            depth,
+            tree: tree.clone(),
             inputs,
-            dead: dead.clone(),
+            dead,
             is_bottom,
-        };
-        let sizes = &shared.tree_sizes;
-        if fragment.children.is_some() {
-            let total: u64 = live.iter().map(|held| held.meta().size_bytes).sum();
-            let enough = sizes.flush_size_bytes_min << sizes.child_bits;
-            if total > enough || live.len() > LEAF_ROW_SETS_MAX {
-                return Some(job(JobKind::PushDown, live, false));
-            }
-        } else if size_bytes(&live) > fragment_size_bytes_max(sizes, fragment.id)
-            && can_divide(fragment.id, sizes.child_bits)
-        {
-            return Some(job(JobKind::Divide, live, true));
-        } else if let Some((start, end)) = similar(&live, &tree.truncates, &boundaries) {
-            let is_bottom = end == live.len();
-            let inputs = live.get(start..end).unwrap_or_default().to_vec();
-            return Some(job(JobKind::Merge, inputs, is_bottom));
+            if_worth,
+        })
+    })
+}
+
+type Found = (
+    JobKind,
+    Vec<Arc<HeldRowSet>>,
+    bool,
+    bool,
+    Vec<Arc<HeldRowSet>>,
+);
+
+fn plan_fragment(
+    shared: &Shared,
+    tree: &TableTree<Arc<HeldRowSet>>,
+    fragment: &Fragment<Arc<HeldRowSet>>,
+    depth: Depth,
+    boundaries: &[u64],
+) -> Option<Found> {
+    let (dead, live): (Vec<_>, Vec<_>) = fragment
+        .row_sets
+        .iter()
+        .cloned()
+        .partition(|held| is_dead(held, &tree.truncates, boundaries));
+    let sizes = &shared.tree_sizes;
+    if fragment.children.is_some() {
+        let enough = sizes.flush_size_bytes_min << sizes.child_bits;
+        let is_due = size_bytes(&live) > enough
+            || live.len() > LEAF_ROW_SETS_MAX
+            || (depth == Depth::Full && !live.is_empty());
+        if is_due {
+            return Some((JobKind::PushDown, live, false, false, dead));
         }
-        if !dead.is_empty() {
-            return Some(job(JobKind::Sweep, Vec::new(), false));
+    } else {
+        let leaf = Leaf {
+            row_sets: &live,
+            groups: groups(&live, &tree.truncates, boundaries),
+            size_bytes_max: fragment_size_bytes_max(sizes, fragment.id),
+            can_divide: can_divide(fragment.id, sizes.child_bits),
+        };
+        if let Some(due) = leaf.due(depth) {
+            let is_bottom = due.end == live.len();
+            let inputs = live.get(due.start..due.end).unwrap_or_default().to_vec();
+            return Some((due.kind, inputs, is_bottom, due.if_worth, dead));
         }
     }
-    None
+    (!dead.is_empty()).then(|| (JobKind::Sweep, Vec::new(), false, false, dead))
 }
 
 /// The boundaries of a table; its locations have none.
@@ -100,16 +154,8 @@ pub(super) fn boundaries_of(shared: &Shared, table_id: u32) -> Vec<u64> {
     }
 }
 
-fn place(held: &Arc<HeldRowSet>) -> (u64, u64) {
-    (held.meta().file_number, held.meta().offset)
-}
-
-fn size_bytes(row_sets: &[Arc<HeldRowSet>]) -> u64 {
-    row_sets.iter().map(|held| held.meta().size_bytes).sum()
-}
-
 /// P-Size of a leaf.
-fn fragment_size_bytes_max(sizes: &TreeSizes, id: FragmentId) -> u64 {
+pub(super) fn fragment_size_bytes_max(sizes: &TreeSizes, id: FragmentId) -> u64 {
     let step = xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes()) % JITTER_STEPS;
     let size = sizes.fragment_size_bytes_max;
     size - size / 4 + size / 2 / JITTER_STEPS * step
@@ -120,65 +166,71 @@ fn can_divide(id: FragmentId, child_bits: u32) -> bool {
     id.0.leading_zeros() >= child_bits
 }
 
-/// The RowSets that a truncate emptied and that no boundary before it needs.
-fn dead_from(
-    fragment: &Fragment<Arc<HeldRowSet>>,
-    truncates: &[u64],
-    boundaries: &[u64],
-) -> Vec<(u64, u64)> {
-    let is_dead = |held: &&Arc<HeldRowSet>| {
-        let head = held.meta().head;
-        let after = truncates.partition_point(|&truncate| truncate <= head.seq_to);
-        truncates.get(after).is_some_and(|&truncate| {
-            let is_needed = |&seq: &u64| head.seq_from < seq && seq < truncate;
-            !boundaries.iter().any(is_needed)
-        })
-    };
-    fragment
-        .row_sets
-        .iter()
-        .filter(is_dead)
-        .map(place)
-        .collect()
+/// Whether a truncate emptied a RowSet, and no boundary before it needs it.
+fn is_dead(held: &Arc<HeldRowSet>, truncates: &[u64], boundaries: &[u64]) -> bool {
+    let head = held.meta().head;
+    let after = truncates.partition_point(|&truncate| truncate <= head.seq_to);
+    truncates.get(after).is_some_and(|&truncate| {
+        let is_needed = |&seq: &u64| head.seq_from < seq && seq < truncate;
+        !boundaries.iter().any(is_needed)
+    })
 }
 
-/// Whether an older and a newer RowSet may become one.
-pub(super) fn may_merge(
-    older: &Arc<HeldRowSet>,
-    newer: &Arc<HeldRowSet>,
-    truncates: &[u64],
-    boundaries: &[u64],
-) -> bool {
-    let (older, newer) = (older.meta().head, newer.meta().head);
-    let between = |&seq: &u64| older.seq_from < seq && seq < newer.seq_to;
-    let divides = |&truncate: &u64| older.seq_to < truncate && truncate <= newer.seq_to;
-    !boundaries.iter().any(between) && !truncates.iter().any(divides)
-}
-
-/// The RowSets of a leaf that are to be merged: from a place, newest first, to the one behind the last.
-fn similar(
-    row_sets: &[Arc<HeldRowSet>],
-    truncates: &[u64],
-    boundaries: &[u64],
-) -> Option<(usize, usize)> {
-    if row_sets.len() <= LEAF_ROW_SETS_MAX {
+/// Takes truncates out that mean nothing any more. It claims the root, as any fragment would do.
+fn forget_job(
+    shared: &Shared,
+    table_id: u32,
+    tree: Arc<TableTree<Arc<HeldRowSet>>>,
+    depth: Depth,
+    is_claimed: &impl Fn(u32, FragmentId) -> bool,
+) -> Option<Job> {
+    if is_claimed(table_id, FragmentId::ROOT) {
         return None;
     }
-    let mut best: Option<(usize, usize)> = None;
-    for start in 0..row_sets.len() {
-        let mut end = start + 1;
-        while let (Some(newest), Some(older)) = (row_sets.get(start), row_sets.get(end)) {
-            let taken = size_bytes(row_sets.get(start..end).unwrap_or_default());
-            if older.meta().size_bytes > taken.saturating_mul(SIMILAR_FACTOR)
-                || !may_merge(older, newest, truncates, boundaries)
-            {
-                break;
-            }
-            end += 1;
-        }
-        if end - start > best.map_or(1, |(start, end)| end - start) {
-            best = Some((start, end));
-        }
+    forgettable(shared, table_id, &tree)?;
+    Some(Job {
+        table_id,
+        fragment_id: FragmentId::ROOT,
+        kind: JobKind::Forget,
+        depth,
+        tree,
+        inputs: Vec::new(),
+        dead: Vec::new(),
+        is_bottom: false,
+        if_worth: false,
+    })
+}
+
+/// The truncates that stay, if some can go: nobody asks for the table before them, and no RowSet from before is left.
+pub(super) fn forgettable(
+    shared: &Shared,
+    table_id: u32,
+    tree: &TableTree<Arc<HeldRowSet>>,
+) -> Option<Vec<u64>> {
+    if tree.truncates.is_empty() {
+        return None;
     }
-    best
+    let boundaries = boundaries_of(shared, table_id);
+    let fragments = tree.fragments.fragments();
+    let oldest = fragments
+        .iter()
+        .flat_map(|fragment| fragment.row_sets.iter())
+        .map(|held| held.meta().head.seq_to)
+        .min();
+    let is_needed = |(i, &truncate): (usize, &u64)| match tree.truncates.get(i + 1) {
+        // The next one says the same to all that read at or after it.
+        Some(&next) => boundaries.iter().any(|&seq| truncate <= seq && seq < next),
+        None => {
+            oldest.is_some_and(|oldest| oldest < truncate)
+                || boundaries.iter().any(|&seq| seq < truncate)
+        }
+    };
+    let kept: Vec<u64> = tree
+        .truncates
+        .iter()
+        .enumerate()
+        .filter(|one| is_needed(*one))
+        .map(|(_, &truncate)| truncate)
+        .collect();
+    (kept.len() < tree.truncates.len()).then_some(kept)
 }

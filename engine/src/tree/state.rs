@@ -70,6 +70,19 @@ pub(crate) struct TreeState<R> {
     pub(crate) tables: Vec<TableEntry<R>>,
 }
 
+/// What an edit changed, as it was before.
+#[derive(Debug)]
+pub(crate) struct Undo<R> {
+    flushed_seq: u64,
+    facts_through_block: u64,
+    log_start: LogStart,
+    next_file_number: u64,
+    /// If they changed.
+    origins: Option<Vec<Origin>>,
+    table_count: usize,
+    tables: Vec<(usize, TableEntry<R>)>,
+}
+
 impl<R: Clone> Default for TableTree<R> {
     fn default() -> Self {
         TableTree {
@@ -125,6 +138,71 @@ impl<R: Described> TreeState<R> {
         } else {
             &mut table.locations
         }))
+    }
+
+    /// Moves the state on by an edit; or not at all, where a change of it can't be. What it takes follows from the edit, not
+    /// from the state.
+    pub(crate) fn apply_edit(&mut self, changes: &[Change<R>]) -> Result<Undo<R>, Malformed> {
+        let mut touched: Vec<usize> = changes
+            .iter()
+            .filter_map(|change| Some(change.table_id()? as usize))
+            .collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let has_origins = |change| matches!(change, &Change::Origins(_));
+        let undo = Undo {
+            flushed_seq: self.flushed_seq,
+            facts_through_block: self.facts_through_block,
+            log_start: self.log_start,
+            next_file_number: self.next_file_number,
+            origins: changes
+                .iter()
+                .any(has_origins)
+                .then(|| self.origins.clone()),
+            table_count: self.tables.len(),
+            tables: touched
+                .into_iter()
+                .filter_map(|i| Some((i, self.tables.get(i)?.clone())))
+                .collect(),
+        };
+        for change in changes {
+            if let Err(malformed) = self.apply(change.clone()) {
+                self.undo(undo);
+                return Err(malformed);
+            }
+        }
+        Ok(undo)
+    }
+
+    /// Takes an edit back, the last one there was.
+    pub(crate) fn undo(&mut self, undo: Undo<R>) {
+        self.flushed_seq = undo.flushed_seq;
+        self.facts_through_block = undo.facts_through_block;
+        self.log_start = undo.log_start;
+        self.next_file_number = undo.next_file_number;
+        if let Some(origins) = undo.origins {
+            self.origins = origins;
+        }
+        self.tables.truncate(undo.table_count);
+        for (i, entry) in undo.tables {
+            if let Some(place) = self.tables.get_mut(i) {
+                *place = entry;
+            }
+        }
+    }
+
+    /// A RowSet, by its fragment and its place.
+    pub(crate) fn row_set(
+        &self,
+        table_id: u32,
+        fragment_id: FragmentId,
+        place: (u64, u64),
+    ) -> Option<&R> {
+        let fragment = self.tree(table_id)?.fragments.fragment(fragment_id)?;
+        fragment
+            .row_sets
+            .iter()
+            .find(|row_set| (row_set.meta().file_number, row_set.meta().offset) == place)
     }
 
     /// Moves the state on.

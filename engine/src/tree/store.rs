@@ -1,6 +1,7 @@
 //! The state of the tree on disk and in memory, moved on by one edit at a time.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,17 +11,16 @@ use uuid::Uuid;
 
 use super::edit::{Change, decode_edit, encode_edit};
 use super::edit_log::{EditLog, Replayed};
-use super::files::{HeldFile, HeldRowSet, delta_files};
+use super::files::{HeldFile, HeldRowSet, delta_files, punch_hole};
 use super::state::{Described, TreeState};
 use crate::cache::table::{TableState, Trees};
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
-use crate::generation::LOCATIONS_BIT;
 use crate::io::Io;
-use crate::row_set::file::{DeltaFile, delta_file_path};
+use crate::row_set::file::{DeltaFile, FILE_HEADER_SIZE_BYTES, delta_file_path};
 use crate::row_set::meta::RowSetMeta;
+use crate::row_set::open_files::OpenFiles;
 use crate::row_set::page_cache::PageCache;
-use crate::row_set::reader::RowSet;
 
 /// The state of a database below level 0.
 pub(crate) type HeldState = TreeState<Arc<HeldRowSet>>;
@@ -28,42 +28,56 @@ pub(crate) type HeldState = TreeState<Arc<HeldRowSet>>;
 /// Delta files that are open, by number. No number is ever given to another file.
 pub(crate) type HeldFiles = HashMap<u64, Arc<HeldFile>>;
 
+/// Bytes of a file that no RowSet names: offset and length.
+type Gap = (Arc<HeldFile>, (u64, u64));
+
 /// Makes edits, one at a time.
 #[derive(Debug)]
 pub(crate) struct TreeStore {
     pub(crate) folder: PathBuf,
     pub(crate) database_id: Uuid,
     pub(crate) cache: Arc<PageCache>,
+    pub(crate) open_files: Arc<OpenFiles>,
     /// `None` in a database that is read-only.
     writer: Mutex<Option<Writer>>,
     next_file_number: AtomicU64,
+    /// Bytes that no RowSet names in the files that were there at the start.
+    gaps: Mutex<Vec<Gap>>,
 }
 
 #[derive(Debug)]
 struct Writer {
     log: EditLog,
     state: HeldState,
-    /// How many RowSets of the trees lie in a file.
-    row_sets_by_file: HashMap<u64, usize>,
+    files: NamedFiles,
 }
 
 impl TreeStore {
-    pub(crate) fn new(folder: PathBuf, database_id: Uuid, cache: Arc<PageCache>) -> Self {
+    pub(crate) fn new(
+        folder: PathBuf,
+        database_id: Uuid,
+        cache: Arc<PageCache>,
+        open_files: Arc<OpenFiles>,
+    ) -> Self {
         TreeStore {
             folder,
             database_id,
             cache,
+            open_files,
             writer: Mutex::default(),
             next_file_number: AtomicU64::new(1),
+            gaps: Mutex::default(),
         }
     }
 
-    /// The state that edits lead to, with its files open. Those that are open already are given, and more are added.
+    /// The state that edits lead to. Files that are open already are given, and more are added. Beside a process that
+    /// writes they stay open, which keeps that process from taking anything out of them.
     pub(crate) fn load(
         &self,
         io: &Arc<dyn Io>,
         replayed: &Replayed,
         files: &mut HeldFiles,
+        beside_writer: bool,
     ) -> Result<HeldState> {
         let corrupt = |malformed: Malformed| Error::Corrupt {
             path: replayed.path().to_owned(),
@@ -78,7 +92,7 @@ impl TreeStore {
         }
         let mut held = HeldState::default();
         for change in state.changes() {
-            let change = change.map(|meta| self.open(io, files, &meta))?;
+            let change = change.map(|meta| self.open(io, files, &meta, beside_writer))?;
             held.apply(change).map_err(corrupt)?;
         }
         Ok(held)
@@ -89,6 +103,7 @@ impl TreeStore {
         io: &Arc<dyn Io>,
         files: &mut HeldFiles,
         meta: &RowSetMeta,
+        beside_writer: bool,
     ) -> Result<Arc<HeldRowSet>> {
         let number = meta.file_number;
         let file = match files.get(&number) {
@@ -97,44 +112,52 @@ impl TreeStore {
                 let path = delta_file_path(&self.folder, number);
                 let opened = DeltaFile::open(&**io, &path, self.database_id, number);
                 let opened = opened.map_err(|error| missing(&path, error))?;
+                if beside_writer {
+                    opened.share()?;
+                } else {
+                    opened.limit(&self.open_files);
+                }
                 let file = HeldFile::new(opened, io.clone());
                 files.insert(number, file.clone());
                 file
             }
         };
-        self.hold(meta.clone(), &file)
+        let held = self.hold(meta.clone(), &file)?;
+        if beside_writer {
+            // It may have gone after the edits were read, and before the file was shared.
+            held.row_set.check_there()?;
+        }
+        Ok(held)
     }
 
-    /// A RowSet of a file that is open.
+    /// A RowSet of a file.
     pub(crate) fn hold(&self, meta: RowSetMeta, file: &Arc<HeldFile>) -> Result<Arc<HeldRowSet>> {
-        Ok(Arc::new(HeldRowSet {
-            row_set: RowSet::open(meta, file.file.clone(), &self.cache)?,
-            file: file.clone(),
-        }))
+        Ok(Arc::new(HeldRowSet::open(meta, file, &self.cache)?))
     }
 
     /// Begins to write where a state that was loaded ends; removes the delta files that it does not name.
     pub(crate) fn resume(&self, io: &Arc<dyn Io>, log: EditLog, state: HeldState) -> Result<()> {
-        let mut row_sets_by_file = HashMap::new();
-        for row_set in state.row_sets() {
-            *row_sets_by_file
-                .entry(row_set.meta().file_number)
-                .or_default() += 1;
-        }
+        let mut files = NamedFiles::default();
+        state.row_sets().for_each(|row_set| files.add(row_set));
         for (number, path) in delta_files(&**io, &self.folder)? {
-            if !row_sets_by_file.contains_key(&number) {
+            if !files.0.contains_key(&number) {
                 io.remove(&path)
                     .map_err(|source| Error::io("remove", &path, source))?;
             }
         }
         self.next_file_number
             .store(state.next_file_number, Ordering::Relaxed);
-        *self.writer.lock() = Some(Writer {
-            log,
-            state,
-            row_sets_by_file,
-        });
+        *self.gaps.lock() = files.gaps();
+        *self.writer.lock() = Some(Writer { log, state, files });
         Ok(())
+    }
+
+    /// Gives back the space that the last process did not come to give back.
+    pub(crate) fn punch_gaps(&self, io: &dyn Io) {
+        let gaps = std::mem::take(&mut *self.gaps.lock());
+        for (file, gap) in gaps {
+            punch_hole(io, file.file.path(), gap);
+        }
     }
 
     /// A number that no delta file has had.
@@ -151,6 +174,18 @@ impl TreeStore {
         tables: &RwLock<Vec<Arc<TableState>>>,
         make: impl FnOnce(&HeldState) -> Vec<Change<Arc<HeldRowSet>>>,
     ) -> Result<()> {
+        let removed = self.commit_edit(tables, make)?;
+        // What nobody reads gives its space back as it is let go of here, where no other edit has to wait for it.
+        removed.iter().for_each(|held| held.extent().retire());
+        Ok(())
+    }
+
+    /// Makes the edit; returns the RowSets that went.
+    fn commit_edit(
+        &self,
+        tables: &RwLock<Vec<Arc<TableState>>>,
+        make: impl FnOnce(&HeldState) -> Vec<Change<Arc<HeldRowSet>>>,
+    ) -> Result<Vec<Arc<HeldRowSet>>> {
         let mut writer = self.writer.lock();
         let Some(writer) = writer.as_mut() else {
             return Err(Error::Usage("the database is open read-only".into()));
@@ -161,52 +196,113 @@ impl TreeStore {
             Change::NextFile(self.next_file_number.load(Ordering::Relaxed)),
         );
         let edit = encode_edit(&changes);
-        let mut state = writer.state.clone();
-        for change in &changes {
-            state.apply(change.clone()).map_err(|malformed| {
-                Error::Usage(format!("an edit of our own is malformed: {}", malformed.0))
-            })?;
+        let removed = writer.removed(&changes);
+        let undo = writer.state.apply_edit(&changes).map_err(|malformed| {
+            Error::Usage(format!("an edit of our own is malformed: {}", malformed.0))
+        })?;
+        if let Err(error) = writer.log.append(&edit) {
+            writer.state.undo(undo);
+            return Err(error);
         }
-        writer.log.append(&edit)?;
-        let before = std::mem::replace(&mut writer.state, state);
         publish(&writer.state, &changes, tables);
-        writer.retire_files(&before, &changes);
+        writer.count_row_sets(&changes);
         if writer.log.is_long() {
             writer.log.restate(&encode_edit(&writer.state.changes()))?;
         }
-        Ok(())
+        Ok(removed)
     }
 }
 
 impl Writer {
-    /// Counts the RowSets of files; a file without any goes with its last reader.
-    fn retire_files(&mut self, before: &HeldState, changes: &[Change<Arc<HeldRowSet>>]) {
-        let mut removed = Vec::new();
-        for change in changes {
-            match change {
-                Change::Add(row_set) => {
-                    let number = row_set.meta().file_number;
-                    *self.row_sets_by_file.entry(number).or_default() += 1;
-                }
-                Change::Remove { file_number, .. } => removed.push(*file_number),
-                _ => {}
+    /// The RowSets that an edit takes out of the trees for good. Not those that it puts back in another place or form.
+    fn removed(&self, changes: &[Change<Arc<HeldRowSet>>]) -> Vec<Arc<HeldRowSet>> {
+        let stays = |removed: &Arc<HeldRowSet>| {
+            changes.iter().any(|change| {
+                matches!(change, Change::Add(added) if Arc::ptr_eq(added.extent(), removed.extent()))
+            })
+        };
+        let removed = changes.iter().filter_map(|change| match change {
+            Change::Remove {
+                table_id,
+                fragment_id,
+                file_number,
+                offset,
+            } => {
+                let place = (*file_number, *offset);
+                self.state.row_set(*table_id, *fragment_id, place).cloned()
             }
-        }
-        for number in removed {
-            if let Some(count) = self.row_sets_by_file.get_mut(&number) {
-                *count = count.saturating_sub(1);
-            }
-        }
-        self.row_sets_by_file.retain(|number, count| {
-            if *count == 0
-                && let Some(row_set) = before
-                    .row_sets()
-                    .find(|row_set| row_set.meta().file_number == *number)
-            {
-                row_set.file.retire();
-            }
-            *count > 0
+            _ => None,
         });
+        removed.filter(|removed| !stays(removed)).collect()
+    }
+
+    /// Counts the RowSets of files. A file without any goes with its last reader.
+    fn count_row_sets(&mut self, changes: &[Change<Arc<HeldRowSet>>]) {
+        // A file that an edit takes a RowSet from and gives one to must not go in between.
+        for change in changes {
+            if let Change::Remove {
+                file_number,
+                offset,
+                ..
+            } = change
+            {
+                self.files.take(*file_number, *offset);
+            }
+        }
+        for change in changes {
+            if let Change::Add(row_set) = change {
+                self.files.add(row_set);
+            }
+        }
+        for change in changes {
+            if let Change::Remove { file_number, .. } = change {
+                self.files.retire_if_empty(*file_number);
+            }
+        }
+    }
+}
+
+/// The files that the trees name, and where the RowSets of the trees lie in each: offsets and lengths.
+#[derive(Debug, Default)]
+struct NamedFiles(HashMap<u64, (BTreeMap<u64, u64>, Arc<HeldFile>)>);
+
+impl NamedFiles {
+    fn add(&mut self, row_set: &Arc<HeldRowSet>) {
+        let meta = row_set.meta();
+        let entry = self.0.entry(meta.file_number);
+        let (extents, _) = entry.or_insert_with(|| (BTreeMap::new(), row_set.file.clone()));
+        extents.insert(meta.offset, meta.size_bytes);
+    }
+
+    fn take(&mut self, number: u64, offset: u64) {
+        if let Some((extents, _)) = self.0.get_mut(&number) {
+            extents.remove(&offset);
+        }
+    }
+
+    fn retire_if_empty(&mut self, number: u64) {
+        if let Entry::Occupied(entry) = self.0.entry(number)
+            && entry.get().0.is_empty()
+        {
+            entry.remove().1.retire();
+        }
+    }
+
+    /// What lies between the RowSets of each file, and behind the last.
+    fn gaps(&self) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        for (extents, file) in self.0.values() {
+            let mut end = FILE_HEADER_SIZE_BYTES as u64;
+            // Where the length can't be told, what lies behind the last RowSet stays.
+            let file_end = file.file.len_bytes().unwrap_or(0);
+            for (&start, &size_bytes) in extents.iter().chain([(&file_end, &0)]) {
+                if end < start {
+                    gaps.push((file.clone(), (end, start - end)));
+                }
+                end = end.max(start.saturating_add(size_bytes));
+            }
+        }
+        gaps
     }
 }
 
@@ -216,17 +312,7 @@ fn publish(
     changes: &[Change<Arc<HeldRowSet>>],
     tables: &RwLock<Vec<Arc<TableState>>>,
 ) {
-    let mut touched: Vec<u32> = changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::Add(row_set) => Some(row_set.meta().head.table_id),
-            Change::Remove { table_id, .. }
-            | Change::Divide { table_id, .. }
-            | Change::Truncates { table_id, .. } => Some(*table_id),
-            _ => None,
-        })
-        .map(|table_id| table_id & !LOCATIONS_BIT)
-        .collect();
+    let mut touched: Vec<u32> = changes.iter().filter_map(Change::table_id).collect();
     touched.sort_unstable();
     touched.dedup();
     let tables = tables.read();

@@ -65,6 +65,9 @@ impl Io for MeasurableIo {
     fn remove(&self, path: &Path) -> IoResult<()> {
         self.disk.remove(path)
     }
+    fn punch_hole(&self, path: &Path, offset: u64, size_bytes: u64) -> IoResult<bool> {
+        self.disk.punch_hole(path, offset, size_bytes)
+    }
     fn sync_folder(&self, folder: &Path) -> IoResult<()> {
         self.disk.sync_folder(folder)
     }

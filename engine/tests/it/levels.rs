@@ -20,6 +20,7 @@ fn options(io: &SimulatedIo) -> Options {
         segment_size_bytes_max: Some(8 << 10),
         generation_size_bytes_max: Some(GENERATION_SIZE_BYTES),
         fragment_size_bytes_max: Some(32 << 10),
+        compaction_threads: Some(3),
     }
 }
 

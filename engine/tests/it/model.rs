@@ -221,6 +221,7 @@ impl Harness {
             memory_budget_bytes: 40_000,
             generation_size_bytes_max: Some(6000),
             fragment_size_bytes_max: Some(4000),
+            compaction_threads: Some(3),
             profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
         };
         self.held.clear();

@@ -75,6 +75,10 @@ impl Io for CountingIo {
         self.system.remove(path)
     }
 
+    fn punch_hole(&self, path: &Path, offset: u64, size_bytes: u64) -> Result<bool> {
+        self.system.punch_hole(path, offset, size_bytes)
+    }
+
     fn sync_folder(&self, folder: &Path) -> Result<()> {
         self.system.sync_folder(folder)
     }
@@ -126,5 +130,9 @@ impl IoFile for CountingFile {
 
     fn set_len(&self, len_bytes: u64) -> Result<()> {
         self.file.set_len(len_bytes)
+    }
+
+    fn share(&self) -> Result<()> {
+        self.file.share()
     }
 }

@@ -1,0 +1,183 @@
+//! Who does which compaction: jobs side by side, never two on one fragment.
+//!
+//! A table is *due* for a look after a change of its tree. Whoever is free looks for a job in the tables that are due,
+//! and claims its fragment until the job's edit is made, or given up. So a plan is always made from a tree that no edit
+//! of another job can invalidate: jobs on other fragments, and flushes, only add RowSets that are newer than all that the
+//! job reads. Nothing of this is kept on disk; after a start everything is due once, and planned anew.
+//!
+//! What is worth doing only while nobody writes waits until no commit came for a moment ([`Depth::Idle`]), and may write
+//! no more than was flushed: each flushed byte earns it one ([`Scheduler::earn`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::fragment::FragmentId;
+use super::plan::{Job, plan_table};
+use crate::shared::Shared;
+
+/// Without a commit for so long, nobody writes.
+const IDLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How much is compacted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Depth {
+    /// What reads and space need.
+    #[default]
+    Regular,
+    /// And what gives back much space for the writing it takes, since there is time for it.
+    Idle,
+    /// Everything that leaves anything smaller.
+    Full,
+}
+
+/// The compactions of a database.
+#[derive(Debug, Default)]
+pub(crate) struct Scheduler {
+    state: Mutex<State>,
+    /// Something became due, or the work ends.
+    due: Condvar,
+    /// Nothing is due, or the work ends.
+    settled: Condvar,
+    /// Bytes that compactions may still write which only give back space.
+    earned_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The tables to look at.
+    due: BTreeMap<u32, Depth>,
+    /// The tables that changed since they were looked at while nobody wrote.
+    stirred: BTreeSet<u32>,
+    claimed: BTreeSet<(u32, FragmentId)>,
+    /// Whether somebody waits for nobody to write.
+    is_watched: bool,
+    is_stopped: bool,
+}
+
+impl State {
+    fn is_settled(&self) -> bool {
+        self.due.is_empty() && self.claimed.is_empty()
+    }
+
+    fn add(&mut self, table_id: u32, depth: Depth) {
+        let known = self.due.entry(table_id).or_default();
+        *known = depth.max(*known);
+    }
+}
+
+impl Scheduler {
+    /// The next job. Waits for one; `None` when the work in the background ends. To be followed by
+    /// [`finish`](Self::finish).
+    pub(crate) fn next(&self, shared: &Shared) -> Option<Job> {
+        let mut state = self.state.lock();
+        loop {
+            if state.is_stopped {
+                return None;
+            }
+            if let Some(job) = find(shared, &mut state) {
+                state.claimed.insert((job.table_id, job.fragment_id));
+                return Some(job);
+            }
+            if !state.is_settled() || state.stirred.is_empty() || state.is_watched {
+                if state.is_settled() {
+                    self.settled.notify_all();
+                }
+                self.due.wait(&mut state);
+                continue;
+            }
+            self.settled.notify_all();
+            let seq = shared.pins.visible_seq();
+            state.is_watched = true;
+            let waited = self.due.wait_for(&mut state, IDLE_PAUSE);
+            state.is_watched = false;
+            if waited.timed_out() && state.is_settled() && shared.pins.visible_seq() == seq {
+                for table_id in std::mem::take(&mut state.stirred) {
+                    state.add(table_id, Depth::Idle);
+                }
+            }
+        }
+    }
+
+    /// Ends a job: whether the tree changed, so that there may be more to do.
+    pub(crate) fn finish(&self, job: &Job, is_changed: bool) {
+        let mut state = self.state.lock();
+        state.claimed.remove(&(job.table_id, job.fragment_id));
+        if is_changed {
+            state.stirred.insert(table_of(job));
+        }
+        // Also if not: while the fragment was claimed, it was not looked at.
+        state.add(table_of(job), job.depth);
+        self.due.notify_all();
+    }
+
+    /// Ends a job that failed. It is tried again after the next flush.
+    pub(crate) fn give_up(&self, job: &Job) {
+        let mut state = self.state.lock();
+        state.claimed.remove(&(job.table_id, job.fragment_id));
+        if state.is_settled() {
+            self.settled.notify_all();
+        }
+        self.due.notify_all();
+    }
+
+    /// Has all tables looked at.
+    pub(crate) fn look_at(&self, table_ids: impl Iterator<Item = u32>, depth: Depth) {
+        let mut state = self.state.lock();
+        for table_id in table_ids {
+            state.add(table_id, depth);
+            state.stirred.insert(table_id);
+        }
+        self.due.notify_all();
+    }
+
+    /// Counts bytes that were flushed.
+    pub(crate) fn earn(&self, size_bytes: u64) {
+        self.earned_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+    }
+
+    /// Takes bytes for a compaction that only gives back space; false if there are not so many.
+    pub(crate) fn spend(&self, size_bytes: u64) -> bool {
+        self.earned_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |earned| {
+                earned.checked_sub(size_bytes)
+            })
+            .is_ok()
+    }
+
+    /// Waits until no compaction is due that does not wait for a better time; or the work ends.
+    pub(crate) fn wait_settled(&self) {
+        let mut state = self.state.lock();
+        while !state.is_settled() && !state.is_stopped {
+            self.settled.wait(&mut state);
+        }
+    }
+
+    /// Ends the work in the background, as soon as it can.
+    pub(crate) fn stop(&self) {
+        self.state.lock().is_stopped = true;
+        self.due.notify_all();
+        self.settled.notify_all();
+    }
+}
+
+fn table_of(job: &Job) -> u32 {
+    job.table_id & !crate::generation::LOCATIONS_BIT
+}
+
+/// A job in a table that is due. Tables without one are done with until they change.
+fn find(shared: &Shared, state: &mut State) -> Option<Job> {
+    while let Some((&table_id, &depth)) = state.due.first_key_value() {
+        let table = shared.tables.read().get(table_id as usize).cloned();
+        let claimed = |id, fragment| state.claimed.contains(&(id, fragment));
+        let job = table.and_then(|table: Arc<_>| plan_table(shared, &table, depth, claimed));
+        if job.is_some() {
+            return job;
+        }
+        state.due.remove(&table_id);
+    }
+    None
+}
