@@ -28,7 +28,7 @@ use crate::tree::store::{HeldFiles, HeldState, TreeStore};
 /// The part of the memory budget that generations take: the active one, and those that wait to be flushed.
 const GENERATIONS_SHARE: u64 = 4;
 /// The part of the memory budget at which one generation is full.
-const GENERATION_SHARE: u64 = 16;
+const GENERATION_SHARE: u64 = 6;
 /// A generation is worth a flush from this size on, however small the budget is.
 const GENERATION_SIZE_BYTES_MIN: u64 = 4 << 10;
 /// The log may grow to so many times the size of a generation before one is flushed.

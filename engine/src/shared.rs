@@ -11,6 +11,7 @@ use crate::cache::table::TableState;
 use crate::codec::{Malformed, len_u32};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
+use crate::generation::LOCATIONS_BIT;
 use crate::io::Io;
 use crate::layout::{Layout, StoredProfile};
 use crate::log::committer::{self, Committer};
@@ -22,7 +23,9 @@ use crate::log::segments::LogSegments;
 use crate::manifest::Manifest;
 use crate::origins::Origins;
 use crate::schema::TableSchema;
+use crate::tree::files::HeldRowSet;
 use crate::tree::scheduler::{Depth, Scheduler};
+use crate::tree::state::TableTree;
 use crate::tree::store::TreeStore;
 
 /// What readers, writers and the committer share.
@@ -228,6 +231,19 @@ impl Shared {
     pub(crate) fn look_at_all(&self, depth: Depth) {
         let table_count = len_u32(self.tables.read().len());
         self.scheduler.look_at(0..table_count, depth);
+    }
+
+    /// The fragments of a table, or of its locations, as they are now.
+    pub(crate) fn tree_of(&self, table_id: u32) -> Option<Arc<TableTree<Arc<HeldRowSet>>>> {
+        let trees = self
+            .table_state(table_id & !LOCATIONS_BIT)?
+            .trees
+            .load_full();
+        Some(if table_id & LOCATIONS_BIT == 0 {
+            trees.rows.clone()
+        } else {
+            trees.locations.clone()
+        })
     }
 
     /// Ends the flushes and compactions, as soon as they can.

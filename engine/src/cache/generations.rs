@@ -52,7 +52,7 @@ struct State {
 }
 
 /// Generations that wait before writers do: one is flushed while the next ones fill.
-pub(crate) const FROZEN_COUNT_MAX: usize = 3;
+pub(crate) const FROZEN_COUNT_MAX: usize = 2;
 
 impl Generations {
     pub(crate) fn new(seq_from: u64, size_bytes_max: u64, log_bytes_max: u64) -> Self {
@@ -136,6 +136,11 @@ impl Generations {
         while state.frozen.len() >= self.frozen_count_max && !state.failed && !self.is_stopping() {
             self.changed.wait(&mut state);
         }
+    }
+
+    /// Whether something waits to be flushed.
+    pub(crate) fn is_flushing(&self) -> bool {
+        !self.state.lock().frozen.is_empty()
     }
 
     /// Waits until nothing waits to be flushed any more; whether that came to be.

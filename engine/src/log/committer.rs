@@ -60,12 +60,14 @@ pub(crate) fn sync(shared: &Shared) -> Result<()> {
 /// Has the active generation flushed, if it holds a delta.
 pub(crate) fn freeze(shared: &Shared) -> Result<()> {
     shared.check_writable()?;
-    let committer = shared.committer.lock();
-    let Some(committer) = committer.as_ref() else {
+    let mut committer = shared.committer.lock();
+    let Some(committer) = committer.as_mut() else {
         return Err(Error::Usage("the database is closed".into()));
     };
-    shared.freeze(committer.writer.last_block_number());
-    Ok(())
+    committer.freeze(shared).map_err(|error| {
+        stop(shared, &error);
+        Error::Poisoned(error.to_string())
+    })
 }
 
 /// Writes what nobody waits for, until the queue is closed or a write fails; then seals the log.
@@ -156,7 +158,19 @@ impl Committer {
             shared.pins.publish(shared.pins.visible_seq(), true);
         }
         shared.generations.note_logged(size_bytes as u64);
-        shared.freeze_if_full(block_number);
+        if shared.generations.is_full() {
+            self.freeze(shared)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the active generation, if it holds a delta, and with it the segment: once it is flushed nothing of the log is
+    /// needed but what comes now.
+    fn freeze(&mut self, shared: &Shared) -> Result<()> {
+        if shared.pins.visible_seq() > shared.generations.active().seq_from() {
+            self.writer.roll(&shared.segments)?;
+            shared.freeze(self.writer.last_block_number());
+        }
         Ok(())
     }
 }

@@ -12,6 +12,9 @@ use super::segments::{LogSegments, OpenSegment};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
+/// A segment that holds no more than this goes on when a generation ends: a new one costs three syncs.
+const ROLL_SIZE_BYTES_MIN: u64 = 256 << 10;
+
 /// The path of a segment.
 pub(crate) fn segment_path(folder: &Path, segment_number: u64) -> PathBuf {
     folder.join(format!("log-{segment_number:08}.mlog"))
@@ -142,6 +145,16 @@ impl SegmentWriter {
                 self.append(&[], 0, segments)?;
                 self.sync()
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins a segment if the newest one holds enough to be worth it, so that what was written up to now can go without
+    /// what comes.
+    pub(crate) fn roll(&mut self, segments: &LogSegments) -> Result<()> {
+        let size_bytes_min = ROLL_SIZE_BYTES_MIN.min(self.segment_size_bytes_max / 4);
+        match &self.current {
+            Some(segment) if segment.len_bytes > size_bytes_min => self.start_segment(segments),
             _ => Ok(()),
         }
     }

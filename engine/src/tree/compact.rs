@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::edit::Change;
 use super::files::HeldRowSet;
 use super::flush::{OutputFile, shared_write_size_bytes};
@@ -66,37 +68,139 @@ pub(crate) fn run(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
             .map(|children| children.division.clone()),
         _ => None,
     };
-    let writing = Writing {
-        shared,
-        job,
-        division: division.as_ref(),
+    let mut work = Work {
+        writing: Writing {
+            shared,
+            job,
+            division: division.as_ref(),
+            is_bottom: job.is_bottom,
+        },
+        inputs: job.inputs.clone(),
+        outputs: Vec::new(),
     };
-    let Some(outputs) = writing.write(&groups).map_err(Failed::Rows)? else {
-        return Ok(Compacted::Cancelled);
+    let written = match &division {
+        Some(_) => work.move_down(&groups),
+        None => work.write(&groups).map(|done| done.then_some(None)),
     };
-    let mut changes = Vec::new();
-    if kind == JobKind::Divide
-        && let Some(division) = division
-    {
-        changes.push(Change::Divide {
-            table_id: job.table_id,
-            fragment_id: job.fragment_id,
-            division,
-        });
+    match written {
+        // The guard keeps flushes away until the edit is made.
+        Ok(Some(_guard)) => {
+            eprintln!(
+                "JOB {:?} frag {:x} in {:?} out {:?}",
+                kind,
+                job.fragment_id.0,
+                work.inputs
+                    .iter()
+                    .map(|h| h.meta().size_bytes >> 10)
+                    .collect::<Vec<_>>(),
+                work.outputs
+                    .iter()
+                    .map(|h| h.meta().size_bytes >> 10)
+                    .collect::<Vec<_>>()
+            );
+            let made = shared
+                .store
+                .commit(&shared.tables, |_| work.changes(kind, division.clone()));
+            made.map_err(Failed::Edit)?;
+            Ok(Compacted::Done)
+        }
+        Ok(None) => {
+            work.discard();
+            Ok(Compacted::Cancelled)
+        }
+        Err(error) => {
+            work.discard();
+            Err(Failed::Rows(error))
+        }
     }
-    for held in job.inputs.iter().chain(&job.dead) {
-        let meta = held.meta();
-        changes.push(Change::Remove {
-            table_id: job.table_id,
-            fragment_id: job.fragment_id,
-            file_number: meta.file_number,
-            offset: meta.offset,
-        });
+}
+
+/// What a compaction has done so far.
+struct Work<'a> {
+    writing: Writing<'a>,
+    inputs: Vec<Arc<HeldRowSet>>,
+    outputs: Vec<Arc<HeldRowSet>>,
+}
+
+impl<'a> Work<'a> {
+    /// Writes the outputs of some inputs; false if the database is being closed meanwhile.
+    fn write(&mut self, groups: &[Vec<Arc<HeldRowSet>>]) -> Result<bool> {
+        let written = self.writing.write(groups)?;
+        let is_done = written.is_some();
+        self.outputs.extend(written.into_iter().flatten());
+        Ok(is_done)
     }
-    changes.extend(outputs.into_iter().map(Change::Add));
-    let made = shared.store.commit(&shared.tables, |_| changes);
-    made.map_err(Failed::Edit)?;
-    Ok(Compacted::Done)
+
+    /// Writes the outputs for the children, and then those of what came into the fragment meanwhile. Otherwise a fast
+    /// writer would find it filled at each flush, and no flush would get further down again.
+    fn move_down(
+        &mut self,
+        groups: &[Vec<Arc<HeldRowSet>>],
+    ) -> Result<Option<Option<MutexGuard<'a, ()>>>> {
+        let (shared, job) = (self.writing.shared, self.writing.job);
+        if !self.write(groups)? {
+            return Ok(None);
+        }
+        let guard = shared.scheduler.placing.lock();
+        let tree = shared.tree_of(job.table_id);
+        let fragment = tree
+            .as_ref()
+            .and_then(|tree| tree.fragments.fragment(job.fragment_id));
+        let known = |held: &&Arc<HeldRowSet>| {
+            let mut known = self.inputs.iter().chain(&job.dead);
+            known.any(|input| Arc::ptr_eq(input.extent(), held.extent()))
+        };
+        let row_sets = fragment.map_or(&[][..], |fragment| &fragment.row_sets);
+        let new: Vec<_> = row_sets
+            .iter()
+            .filter(|held| !known(held))
+            .cloned()
+            .collect();
+        if let (false, Some(tree)) = (new.is_empty(), &tree) {
+            let boundaries = boundaries_of(shared, job.table_id);
+            let groups = grouped(&new, &tree.truncates, &boundaries);
+            // They lie above the first ones, so their tombstones stay.
+            self.writing.is_bottom = false;
+            if !self.write(&groups)? {
+                return Ok(None);
+            }
+            self.inputs.extend(new);
+        }
+        Ok(Some(Some(guard)))
+    }
+
+    /// The edit.
+    fn changes(
+        &mut self,
+        kind: JobKind,
+        division: Option<Division>,
+    ) -> Vec<Change<Arc<HeldRowSet>>> {
+        let job = self.writing.job;
+        let mut changes = Vec::new();
+        if let (JobKind::Divide, Some(division)) = (kind, division) {
+            changes.push(Change::Divide {
+                table_id: job.table_id,
+                fragment_id: job.fragment_id,
+                division,
+            });
+        }
+        for held in self.inputs.iter().chain(&job.dead) {
+            let meta = held.meta();
+            changes.push(Change::Remove {
+                table_id: job.table_id,
+                fragment_id: job.fragment_id,
+                file_number: meta.file_number,
+                offset: meta.offset,
+            });
+        }
+        changes.extend(self.outputs.drain(..).map(Change::Add));
+        changes
+    }
+
+    /// Has the files of the outputs removed.
+    fn discard(self) {
+        self.outputs.iter().for_each(|held| held.file.retire());
+    }
 }
 
 fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed> {
@@ -135,8 +239,7 @@ fn settled_kind(
     let dead_bytes = dead_bytes(group, job.is_bottom)?.min(whole_bytes);
     let left_bytes = whole_bytes - dead_bytes;
     if job.kind == JobKind::Divide {
-        let fits =
-            left_bytes < fragment_size_bytes_max(&shared.tree_sizes, job.fragment_id) / 4 * 3;
+        let fits = left_bytes < fragment_size_bytes_max(&shared.tree_sizes, job.fragment_id) / 2;
         return Ok(Some(if fits { JobKind::Merge } else { job.kind }));
     }
     let is_worth = dead_bytes >= whole_bytes / WORTH_SHARE && shared.scheduler.spend(left_bytes);
@@ -171,6 +274,8 @@ struct Writing<'a> {
     shared: &'a Shared,
     job: &'a Job,
     division: Option<&'a Division>,
+    /// Whether nothing older lies below what is written.
+    is_bottom: bool,
 }
 
 impl Writing<'_> {
@@ -190,7 +295,7 @@ impl Writing<'_> {
         let mut written = Ok(true);
         for (i, group) in groups.iter().enumerate() {
             // Below the oldest group of a leaf nothing is left that a tombstone could hide.
-            let drop_tombstones = i == 0 && self.job.is_bottom;
+            let drop_tombstones = i == 0 && self.is_bottom;
             written = self.write_group(group, drop_tombstones, &fragment_ids, &mut files);
             if !matches!(written, Ok(true)) {
                 break;

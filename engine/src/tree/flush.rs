@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
-use super::fragment::{Fragment, FragmentId, FragmentTree};
-use super::state::{Described, TableTree};
+use super::fragment::{Division, Fragment, FragmentId, FragmentTree};
+use super::state::Described;
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
 use crate::codec::len_u32;
@@ -17,7 +17,7 @@ use crate::row_set::file::delta_file_path;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
 use crate::row_set::rows_page::RowRef;
 use crate::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
-use crate::shared::Shared;
+use crate::shared::{Shared, TreeSizes};
 
 /// A row of a generation, where it lies.
 struct PlacedRow {
@@ -25,6 +25,16 @@ struct PlacedRow {
     body: u32,
     key: (u32, u32),
     value: Option<(u32, u32)>,
+}
+
+/// A new table that gets such a part of P-Size by one flush begins divided.
+const EARLY_SHARE: u64 = 8;
+
+/// What a flush changes besides RowSets, by table.
+#[derive(Default)]
+struct News {
+    truncates: Vec<(u32, Vec<u64>)>,
+    divisions: Vec<(u32, Division)>,
 }
 
 /// The file of a flush or a compaction, once something is written.
@@ -45,9 +55,11 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         // What is below level 0 must not get ahead of the log.
         committer::sync(shared)?;
     }
+    // Until the edit is made no fragment that rows are on their way to may get children, or older rows from above.
+    let _placing = shared.scheduler.placing.lock();
     let mut output = OutputFile::new(shared, shared.write_size_bytes());
-    let mut truncates = Vec::new();
-    let written = write_tables(shared, frozen, &mut output, &mut truncates);
+    let mut news = News::default();
+    let written = write_tables(shared, frozen, &mut output, &mut news);
     let row_sets = match written {
         Ok(true) => output.finish()?,
         Ok(false) => {
@@ -73,11 +85,18 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
             });
         }
         exported_changes(state, frozen, &mut changes);
-        for (table_id, new) in truncates {
+        for (table_id, new) in news.truncates {
             let old = state.tree(table_id).map(|tree| tree.truncates.to_vec());
             let mut seqs = old.unwrap_or_default();
             seqs.extend(new);
             changes.push(Change::Truncates { table_id, seqs });
+        }
+        for (table_id, division) in news.divisions {
+            changes.push(Change::Divide {
+                table_id,
+                fragment_id: FragmentId::ROOT,
+                division,
+            });
         }
         changes.extend(row_sets.into_iter().map(Change::Add));
         changes.push(Change::Flushed {
@@ -145,7 +164,7 @@ fn write_tables(
     shared: &Shared,
     frozen: &Frozen,
     output: &mut OutputFile<'_>,
-    truncates: &mut Vec<(u32, Vec<u64>)>,
+    news: &mut News,
 ) -> Result<bool> {
     for table_id in frozen.generation.table_ids() {
         let Some(table) = shared.table_state(table_id & !LOCATIONS_BIT) else {
@@ -157,6 +176,16 @@ fn write_tables(
             &trees.locations
         } else {
             &trees.rows
+        };
+        let size_bytes = share_bytes(&frozen.generation, table_id);
+        let division = early_division(&shared.tree_sizes, &tree.fragments, size_bytes);
+        let divided = division
+            .as_ref()
+            .and_then(|division| tree.fragments.divided(FragmentId::ROOT, division));
+        let to = Target {
+            sizes: &shared.tree_sizes,
+            fragments: divided.as_ref().unwrap_or(&tree.fragments),
+            size_bytes,
         };
         // The locations are read as of the last export only, so they know no boundaries.
         let mut cuts = if is_locations {
@@ -174,15 +203,18 @@ fn write_tables(
                 seq_from,
                 seq_to,
             };
-            if !write_piece(shared, &frozen.generation, tree, head, output)? {
+            if !write_piece(shared, &frozen.generation, &to, head, output)? {
                 return Ok(false);
             }
             seq_from = seq_to;
         }
+        if divided.is_some() {
+            news.divisions.extend(division.map(|one| (table_id, one)));
+        }
         if let Some(table) = frozen.generation.table(table_id) {
             let seqs = table.truncates();
             if !seqs.is_empty() {
-                truncates.push((table_id, seqs));
+                news.truncates.push((table_id, seqs));
             }
         }
     }
@@ -193,7 +225,7 @@ fn write_tables(
 fn write_piece(
     shared: &Shared,
     generation: &Arc<Generation>,
-    tree: &TableTree<Arc<HeldRowSet>>,
+    to: &Target<'_>,
     head: RowSetHead,
     output: &mut OutputFile<'_>,
 ) -> Result<bool> {
@@ -207,7 +239,6 @@ fn write_piece(
     let Some(mut cursor) = cursor else {
         return Ok(true);
     };
-    let size_bytes = share_bytes(generation, head.table_id);
     let mut fragments: BTreeMap<FragmentId, Vec<PlacedRow>> = BTreeMap::new();
     loop {
         cursor.advance();
@@ -217,7 +248,7 @@ fn write_piece(
         if shared.generations.is_stopping() {
             return Ok(false);
         }
-        let fragment_id = target(shared, &tree.fragments, version.hash, row.key, size_bytes);
+        let fragment_id = to.fragment(version.hash, row.key);
         fragments.entry(fragment_id).or_default().push(PlacedRow {
             hash: version.hash,
             body: version.record,
@@ -258,30 +289,50 @@ fn share_bytes(generation: &Generation, table_id: u32) -> u64 {
     u64::try_from(share / u128::from(all.max(1))).unwrap_or(u64::MAX)
 }
 
-/// The fragment that a flushed row goes to: as far down as no older row is above, and as a flush of that size gives each
-/// fragment enough.
-fn target(
-    shared: &Shared,
-    tree: &FragmentTree<Arc<HeldRowSet>>,
-    hash: u64,
-    key: &[u8],
+/// The children that a table without rows below level 0 begins with, if it gets so many at once that it will divide
+/// anyway: a division costs nothing as long as there is nothing to be written again.
+fn early_division(
+    sizes: &TreeSizes,
+    fragments: &FragmentTree<Arc<HeldRowSet>>,
     size_bytes: u64,
-) -> FragmentId {
-    let mut fragment: &Fragment<Arc<HeldRowSet>> = tree.root();
-    let mut share_bytes = size_bytes;
-    while fragment.row_sets.is_empty()
-        && let Some(children) = &fragment.children
-    {
-        share_bytes /= children.fragments.len().max(1) as u64;
-        let Some(child) = fragment.child(hash, key) else {
-            break;
-        };
-        if share_bytes < shared.tree_sizes.flush_size_bytes_min {
-            break;
+) -> Option<Division> {
+    let root = fragments.root();
+    let is_new = root.children.is_none() && root.row_sets.is_empty();
+    let is_much = size_bytes >= sizes.flush_size_bytes_min << sizes.child_bits
+        && size_bytes >= sizes.fragment_size_bytes_max / EARLY_SHARE;
+    (is_new && is_much).then_some(Division::Hash {
+        bits: sizes.child_bits,
+    })
+}
+
+/// Where the rows of a table go.
+struct Target<'a> {
+    sizes: &'a TreeSizes,
+    fragments: &'a FragmentTree<Arc<HeldRowSet>>,
+    /// What the flush has of the table.
+    size_bytes: u64,
+}
+
+impl Target<'_> {
+    /// The fragment that a row goes to: as far down as no older row is above, and as a flush of that size gives each
+    /// fragment enough.
+    fn fragment(&self, hash: u64, key: &[u8]) -> FragmentId {
+        let mut fragment: &Fragment<Arc<HeldRowSet>> = self.fragments.root();
+        let mut share_bytes = self.size_bytes;
+        while fragment.row_sets.is_empty()
+            && let Some(children) = &fragment.children
+        {
+            share_bytes /= children.fragments.len().max(1) as u64;
+            let Some(child) = fragment.child(hash, key) else {
+                break;
+            };
+            if share_bytes < self.sizes.flush_size_bytes_min {
+                break;
+            }
+            fragment = child;
         }
-        fragment = child;
+        fragment.id
     }
-    fragment.id
 }
 
 impl<'s> OutputFile<'s> {

@@ -9,10 +9,7 @@ use super::scheduler::Depth;
 use super::state::Described;
 
 /// A leaf with more RowSets than this merges some.
-pub(crate) const LEAF_ROW_SETS_MAX: usize = 10;
-/// A merge takes the next older RowSet in while that is not larger than what it has: so a row is written again about
-/// once for each tenfold growth of its leaf.
-const SIMILAR_FACTOR: u64 = 1;
+pub(crate) const LEAF_ROW_SETS_MAX: usize = 12;
 /// Deletes that may have emptied one in so many of a leaf's bytes have it written anew.
 const DELETED_SHARE: u64 = 3;
 
@@ -51,7 +48,10 @@ impl Due {
 impl Leaf<'_> {
     pub(super) fn due(&self, depth: Depth) -> Option<Due> {
         let end = self.row_sets.len();
-        if self.can_divide && size_bytes(self.row_sets) > self.size_bytes_max {
+        // One that would soon be divided is not merged before.
+        let is_many = end > LEAF_ROW_SETS_MAX;
+        let size_bytes_max = self.size_bytes_max / 4 * if is_many { 3 } else { 4 };
+        if self.can_divide && size_bytes(self.row_sets) > size_bytes_max {
             return Some(Due {
                 kind: JobKind::Divide,
                 start: 0,
@@ -65,7 +65,7 @@ impl Leaf<'_> {
             Depth::Full => self.reducible_group().map(|range| Due::merge(range, false)),
         };
         let regular = || {
-            self.similar()
+            self.cheapest()
                 .or_else(|| self.deleted())
                 .map(|range| Due::merge(range, false))
         };
@@ -111,40 +111,21 @@ impl Leaf<'_> {
         is_due.then_some(range)
     }
 
-    /// The most RowSets of similar size that stand together, if the leaf has too many.
-    fn similar(&self) -> Option<Range<usize>> {
+    /// The RowSets that stand together of which merging costs the fewest bytes for each that is saved, if the leaf has too
+    /// many. Half of the most a leaf may have at least, where so many may become one, so that a row is written again about
+    /// once for each tenfold growth of its leaf, and the large ones are left alone.
+    fn cheapest(&self) -> Option<Range<usize>> {
         if self.row_sets.len() <= LEAF_ROW_SETS_MAX {
             return None;
         }
-        let mut best: Option<Range<usize>> = None;
-        for group in &self.groups {
-            for start in group.clone() {
-                let mut end = start + 1;
-                while end < group.end
-                    && let Some(older) = self.row_sets.get(end)
-                {
-                    let taken = size_bytes(self.of(&(start..end)));
-                    // Two always may: where all differ much, the newest are the cheapest.
-                    if older.meta().size_bytes > taken.saturating_mul(SIMILAR_FACTOR) {
-                        break;
-                    }
-                    end += 1;
-                }
-                if end - start > best.as_ref().map_or(1, ExactSizeIterator::len) {
-                    best = Some(start..end);
-                }
-            }
-        }
-        best.or_else(|| self.cheapest_pair())
-    }
-
-    /// Where each RowSet is larger than all newer ones: the two that cost the least together.
-    fn cheapest_pair(&self) -> Option<Range<usize>> {
-        let pairs = self
-            .groups
-            .iter()
-            .flat_map(|group| (group.start..group.end.saturating_sub(1)).map(|at| at..at + 2));
-        pairs.min_by_key(|pair| size_bytes(self.of(pair)))
+        let runs = self.groups.iter().flat_map(|group| {
+            let starts = group.clone();
+            starts.flat_map(move |start| (start + 2..=group.end).map(move |end| start..end))
+        });
+        runs.min_by_key(|run| {
+            let is_short = run.len() <= LEAF_ROW_SETS_MAX / 2;
+            (is_short, size_bytes(self.of(run)) / (run.len() as u64 - 1))
+        })
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Scheduler {
     due: Condvar,
     /// Nothing is due, or the work ends.
     settled: Condvar,
+    /// Held by a flush from when it chooses fragments until its edit, and by who moves rows down for the last bit of the way.
+    pub(crate) placing: Mutex<()>,
     /// Bytes that compactions may still write which only give back space.
     earned_bytes: AtomicU64,
 }
@@ -55,6 +57,8 @@ struct State {
     claimed: BTreeSet<(u32, FragmentId)>,
     /// Whether somebody waits for nobody to write.
     is_watched: bool,
+    /// The last commit while nobody wrote.
+    idle_seq: Option<u64>,
     is_stopped: bool,
 }
 
@@ -94,7 +98,9 @@ impl Scheduler {
             state.is_watched = true;
             let waited = self.due.wait_for(&mut state, IDLE_PAUSE);
             state.is_watched = false;
-            if waited.timed_out() && state.is_settled() && shared.pins.visible_seq() == seq {
+            let is_idle = waited.timed_out() && state.is_settled();
+            if is_idle && shared.pins.visible_seq() == seq && !shared.generations.is_flushing() {
+                state.idle_seq = Some(seq);
                 for table_id in std::mem::take(&mut state.stirred) {
                     state.add(table_id, Depth::Idle);
                 }
@@ -172,6 +178,12 @@ fn table_of(job: &Job) -> u32 {
 fn find(shared: &Shared, state: &mut State) -> Option<Job> {
     while let Some((&table_id, &depth)) = state.due.first_key_value() {
         let table = shared.tables.read().get(table_id as usize).cloned();
+        if depth == Depth::Idle && state.idle_seq != Some(shared.pins.visible_seq()) {
+            // Somebody writes again.
+            state.due.insert(table_id, Depth::Regular);
+            state.stirred.insert(table_id);
+            continue;
+        }
         let claimed = |id, fragment| state.claimed.contains(&(id, fragment));
         let job = table.and_then(|table: Arc<_>| plan_table(shared, &table, depth, claimed));
         if job.is_some() {

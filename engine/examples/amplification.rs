@@ -1,0 +1,236 @@
+//! Write and space amplification of a load and of churn, settled: 16-byte keys, 100-byte values, as in benches/kv.
+//!
+//! ```sh
+//! cargo run --release -p moonshine-engine --example amplification -- FOLDER [ROWS]
+//! ```
+//!
+//! Bytes written are those that the kernel counts for the process, size on disk is allocated blocks, and *settled* means
+//! that the database was asked to flush and then used no CPU for a while; no compaction is asked for.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a program that measures, not the engine"
+)]
+
+use std::error::Error;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use moonshine_engine::{Database, Durability, Keyspace, Options};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const KEY_SIZE_BYTES: u64 = 16;
+const ROW_SIZE_BYTES: u64 = 116;
+const BATCH_ROWS: u64 = 1000;
+/// One row in so many survives the deletes.
+const SURVIVORS: u64 = 5;
+const MEMORY_BYTES: u64 = 320 << 20;
+
+/// The finaliser of SplitMix64.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// Consecutive ids are far apart in key order.
+fn key(id: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&mix(id).to_be_bytes());
+    key[8..].copy_from_slice(&id.to_be_bytes());
+    key
+}
+
+fn value(id: u64, version: u64) -> [u8; 100] {
+    let mut value = [0; 100];
+    let mut word = mix(id ^ version.rotate_left(32));
+    for chunk in value.chunks_mut(8) {
+        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+        word = mix(word);
+    }
+    value
+}
+
+/// All ids below a count once, in an order that looks random: a walk by a step that has no factor in common with it.
+fn shuffled(count: u64, seed: u64) -> impl Iterator<Item = u64> {
+    let gcd = |mut a: u64, mut b: u64| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let mut step = mix(seed) % count;
+    while gcd(step, count) != 1 {
+        step = (step + 1) % count;
+    }
+    (0..count).map(move |i| (i * step + seed) % count)
+}
+
+#[derive(Clone, Copy)]
+struct Usage {
+    at: Instant,
+    cpu: Duration,
+    written_bytes: u64,
+}
+
+impl Usage {
+    fn now() -> Result<Self> {
+        let io = std::fs::read_to_string("/proc/self/io")?;
+        let line = io
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes: "));
+        Ok(Usage {
+            at: Instant::now(),
+            cpu: cpu_time()?,
+            written_bytes: line.ok_or("no write_bytes")?.parse()?,
+        })
+    }
+}
+
+/// CPU time of all threads, to a hundredth of a second.
+fn cpu_time() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let mut fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    let user: u64 = fields.nth(11).ok_or("no utime")?.parse()?;
+    let system: u64 = fields.next().ok_or("no stime")?.parse()?;
+    Ok(Duration::from_millis((user + system) * 10))
+}
+
+fn disk_bytes(folder: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let metadata = entry.as_ref().map_err(ToString::to_string)?.metadata();
+        let Ok(metadata) = metadata else { continue };
+        bytes += if metadata.is_dir() {
+            disk_bytes(&entry?.path())?
+        } else {
+            metadata.blocks() * 512
+        };
+    }
+    Ok(bytes)
+}
+
+/// Flushes, and waits until this process used no CPU for a third of a second.
+fn settle(database: &Database) -> Result<Usage> {
+    database.flush()?;
+    let mut idle_since = Usage::now()?;
+    while idle_since.at.elapsed() < Duration::from_millis(330) {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = Usage::now()?;
+        if now.cpu > idle_since.cpu || now.written_bytes > idle_since.written_bytes {
+            idle_since = now;
+        }
+    }
+    Ok(idle_since)
+}
+
+struct Bench<'a> {
+    folder: &'a Path,
+    database: Database,
+    rows: Keyspace,
+}
+
+impl Bench<'_> {
+    fn put(&self, ids: impl Iterator<Item = u64>, version: u64) -> Result<()> {
+        let mut ids = ids.peekable();
+        while ids.peek().is_some() {
+            let mut batch = self.rows.batch();
+            for id in ids.by_ref().take(BATCH_ROWS as usize) {
+                batch.insert(key(id), value(id, version))?;
+            }
+            batch.commit()?;
+        }
+        Ok(self.database.sync()?)
+    }
+
+    fn delete(&self, ids: impl Iterator<Item = u64>) -> Result<u64> {
+        let mut ids = ids.peekable();
+        let mut count = 0;
+        while ids.peek().is_some() {
+            let mut batch = self.rows.batch();
+            for id in ids.by_ref().take(BATCH_ROWS as usize) {
+                batch.remove(key(id))?;
+                count += 1;
+            }
+            batch.commit()?;
+        }
+        self.database.sync()?;
+        Ok(count)
+    }
+
+    /// Does some work, settles, and says what it took.
+    fn measure(
+        &self,
+        what: &str,
+        live_rows: u64,
+        work: impl FnOnce() -> Result<u64>,
+    ) -> Result<()> {
+        let before = Usage::now()?;
+        let user_bytes = work()?;
+        let worked = Usage::now()?;
+        let settled = settle(&self.database)?;
+        let written = (settled.written_bytes - before.written_bytes) as f64 / user_bytes as f64;
+        let space = disk_bytes(self.folder)? as f64 / (live_rows * ROW_SIZE_BYTES) as f64;
+        println!(
+            "{what:<22} write amplification {written:6.2}  space amplification {space:5.2}  {:6.1} s, settled after {:5.1} s, \
+             {:6.1} CPU-s",
+            (worked.at - before.at).as_secs_f64(),
+            (settled.at - worked.at).as_secs_f64(),
+            (settled.cpu - before.cpu).as_secs_f64(),
+        );
+        Ok(())
+    }
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().ok_or("a folder to make a database in")?;
+    let row_count: u64 = arguments
+        .next()
+        .map_or(Ok(1_000_000), |rows| rows.parse())?;
+    let folder = Path::new(&folder);
+    let database = Database::open(
+        folder,
+        Options {
+            profile: moonshine_sysprobe::Profile::given(512 << 10, 4).into(),
+            memory_budget_bytes: MEMORY_BYTES,
+            ..Options::default()
+        },
+    )?;
+    let rows = database.keyspace("rows")?;
+    let rows = rows.with_durability(Durability::Buffered);
+    let bench = Bench {
+        folder,
+        database,
+        rows,
+    };
+    bench.measure("load", row_count, || {
+        bench.put(shuffled(row_count, 42), 0)?;
+        Ok(row_count * ROW_SIZE_BYTES)
+    })?;
+    bench.measure("two updates of each", row_count, || {
+        for pass in 1..3 {
+            bench.put(shuffled(row_count, 42 + pass), pass)?;
+        }
+        Ok(2 * row_count * ROW_SIZE_BYTES)
+    })?;
+    let survives = |id: &u64| mix(id ^ 0x5eed).is_multiple_of(SURVIVORS);
+    let survivors = (0..row_count).filter(survives).count() as u64;
+    bench.measure("80 % deleted", survivors, || {
+        let victims = shuffled(row_count, 45).filter(|id| !survives(id));
+        Ok(bench.delete(victims)? * KEY_SIZE_BYTES)
+    })?;
+    let found = bench.rows.iter().count() as u64;
+    if found != survivors {
+        return Err(format!("{found} rows of {survivors}").into());
+    }
+    Ok(())
+}
