@@ -16,6 +16,7 @@ mod keyspace;
 mod layout;
 mod levels;
 mod model;
+mod old_formats;
 mod outcomes;
 mod reading;
 mod stress;
