@@ -15,6 +15,7 @@ mod faults;
 mod keyspace;
 mod layout;
 mod levels;
+mod log_versions;
 mod model;
 mod old_formats;
 mod outcomes;
