@@ -17,5 +17,6 @@ mod layout;
 mod levels;
 mod model;
 mod outcomes;
+mod pairs;
 mod reading;
 mod stress;
