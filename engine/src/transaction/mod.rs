@@ -15,7 +15,7 @@ use crate::log::delta::encode_delta;
 use crate::log::format::RecordKind;
 use crate::log::queue::{Durability, Ticket};
 use crate::open::OpenDatabase;
-use crate::read::view::View;
+use crate::read::lookup::Lookup;
 use crate::shared::Table;
 use crate::snapshot::get_row;
 use crate::value::{Row, Value, check_row};
@@ -218,8 +218,9 @@ impl Transaction {
         if truncated {
             Ok(None)
         } else {
-            let view = View::newest(&self.database.shared, &table.state);
-            get_row(&view, table, key)
+            Lookup::at(&self.database.shared, &table.state, None, |lookup| {
+                get_row(lookup, table, key)
+            })
         }
     }
 

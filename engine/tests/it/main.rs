@@ -19,5 +19,6 @@ mod log_versions;
 mod model;
 mod old_formats;
 mod outcomes;
+mod pairs;
 mod reading;
 mod stress;

@@ -488,6 +488,7 @@ impl Harness {
     }
 
     fn check_snapshot(&self, snapshot: &Snapshot, state: &State) {
+        self.check_keyspace(snapshot, state);
         for (t, expected) in state.iter().enumerate() {
             let table = &self.tables[t];
             assert_eq!(snapshot.row_count(table).unwrap(), expected.len() as u64);
@@ -514,6 +515,20 @@ impl Harness {
                 assert_eq!(snapshot.get(table, &key(t, k)).unwrap().as_ref(), expected);
             }
         }
+    }
+
+    /// The table of pairs, read as the keyspace that it is.
+    fn check_keyspace(&self, snapshot: &Snapshot, state: &State) {
+        let bytes = |value: &Value| match value {
+            Value::Binary(bytes) => bytes.clone(),
+            other => panic!("{other:?} is not binary"),
+        };
+        let expected = state[1].values();
+        let expected = expected.map(|row| (bytes(&row[0]), bytes(&row[1])));
+        let keys: Vec<_> = (0..20).map(|k| bytes(&key(1, k)[0])).collect();
+        let keyspace = self.database().keyspace("pairs").unwrap();
+        let reader = keyspace.at(snapshot).unwrap();
+        crate::pairs::check(&reader, &expected.collect(), &keys);
     }
 
     /// The files of the last export, less what changed since, and the changes are the table.
