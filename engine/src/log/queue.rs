@@ -359,7 +359,7 @@ impl Queued {
             seq,
             hash_body(&body, database_id),
         );
-        self.body = body.into();
+        self.body = body;
         self.durability = Durability::Buffered;
         self.is_empty = true;
     }
