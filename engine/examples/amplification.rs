@@ -39,8 +39,9 @@ fn mix(x: u64) -> u64 {
 /// Consecutive ids are far apart in key order.
 fn key(id: u64) -> [u8; 16] {
     let mut key = [0; 16];
-    key[..8].copy_from_slice(&mix(id).to_be_bytes());
-    key[8..].copy_from_slice(&id.to_be_bytes());
+    let (hash, number) = key.split_at_mut(8);
+    hash.copy_from_slice(&mix(id).to_be_bytes());
+    number.copy_from_slice(&id.to_be_bytes());
     key
 }
 
@@ -48,7 +49,9 @@ fn value(id: u64, version: u64) -> [u8; 100] {
     let mut value = [0; 100];
     let mut word = mix(id ^ version.rotate_left(32));
     for chunk in value.chunks_mut(8) {
-        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+        for (place, byte) in chunk.iter_mut().zip(word.to_le_bytes()) {
+            *place = byte;
+        }
         word = mix(word);
     }
     value

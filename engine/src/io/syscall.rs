@@ -6,18 +6,21 @@
 )]
 
 use std::fs::{File, OpenOptions};
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moonshine_sysprobe::disk::Medium;
 use moonshine_sysprobe::{Budget, measure};
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
-use rustix::io::Errno;
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
+use rustix::io::{Errno, pwritev};
 
 use super::{FileLock, Io, IoFile, OpenMode};
 use crate::layout::StoredProfile;
+
+/// Parts of a write that Linux takes in one call (`IOV_MAX`).
+const IO_SLICES_MAX: usize = 1024;
 
 /// The operating system's files through the page cache, and its random numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +76,19 @@ impl Io for SyscallIo {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn remove_folder(&self, path: &Path) -> Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn free_bytes(&self, folder: &Path) -> Result<Option<u64>> {
+        let found = statvfs(folder)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
     }
 
     fn sync_folder(&self, folder: &Path) -> Result<()> {
@@ -145,6 +161,27 @@ impl IoFile for SyscallFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    fn write_all_parts_at(&self, parts: &[&[u8]], offset: u64) -> Result<()> {
+        let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut left = slices.as_mut_slice();
+        let mut offset = offset;
+        // What is empty would be taken for the end of the device.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let at_once = left.get(..IO_SLICES_MAX).unwrap_or(left);
+            match pwritev(&self.0, at_once, offset) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> Result<()> {

@@ -9,6 +9,7 @@ use super::scheduler::Depth;
 use crate::error::Error;
 use crate::log::committer;
 use crate::shared::Shared;
+use crate::space::RetryPause;
 
 /// Ends writing if the thread ends in a panic, so that nobody waits for it.
 struct Working<'a>(&'a Shared);
@@ -57,10 +58,19 @@ fn start_into(shared: &Arc<Shared>, threads: &mut Vec<JoinHandle<()>>) -> std::i
 
 fn flush_all(shared: &Shared) {
     let _working = Working(shared);
+    let mut pause = RetryPause::default();
     while let Some(frozen) = shared.generations.next_frozen() {
         match flush(shared, &frozen) {
-            Ok(Flushed::Done) => shared.look_at_all(Depth::Regular),
+            Ok(Flushed::Done) => {
+                pause.reset();
+                shared.look_at_all(Depth::Regular);
+            }
             Ok(Flushed::Cancelled) => return,
+            Err(error @ Error::NoSpace { .. }) => {
+                // The generation is in memory and its log on disk: nothing is lost by waiting.
+                tracing::warn!(%error, "a flush waits for space");
+                shared.generations.pause_flush(&error, &mut pause);
+            }
             Err(error) => {
                 committer::stop(shared, &error);
                 return;
@@ -71,11 +81,18 @@ fn flush_all(shared: &Shared) {
 
 fn compact_all(shared: &Shared) {
     let _working = Working(shared);
+    let mut pause = RetryPause::default();
     while let Some(job) = shared.scheduler.next(shared) {
         match run(shared, &job) {
-            Ok(Compacted::Done) => shared.scheduler.finish(&job, true),
-            Ok(Compacted::NotWorth) => shared.scheduler.finish(&job, false),
+            Ok(Compacted::Done) => {
+                pause.reset();
+                shared.scheduler.finish(&job);
+            }
             Ok(Compacted::Cancelled) => return,
+            Err(Failed::Rows(error @ Error::NoSpace { .. })) => {
+                tracing::warn!(%error, "a compaction waits for space");
+                shared.scheduler.pause(&job, &error, &mut pause);
+            }
             Err(Failed::Rows(error)) => {
                 // The tree is as it was. The next flush has it tried again.
                 tracing::warn!(%error, "a compaction failed");

@@ -6,12 +6,12 @@ use parking_lot::MutexGuard;
 
 use super::edit::Change;
 use super::files::HeldRowSet;
-use super::flush::{OutputFile, shared_write_size_bytes};
+use super::flush::{OutputFile, retire_unnamed, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
 use super::leaf_policy::{may_merge, size_bytes};
-use super::plan::{Job, JobKind, boundaries_of, forgettable, fragment_size_bytes_max};
+use super::plan::{Job, JobKind, boundaries_of, forgettable};
+use super::resolve::resolve;
 use super::state::Described;
-use super::survey::dead_bytes;
 use crate::cache::table::hash_key;
 use crate::error::{Error, Result};
 use crate::read::merge::{Merge, Source};
@@ -19,20 +19,16 @@ use crate::read::range::KeyRange;
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
 use crate::shared::Shared;
+use crate::space::check_room;
 
 /// What the inputs are read in at once, together.
 const READ_SIZE_BYTES: usize = 4 << 20;
-
-/// A compaction that only gives back space has to give back one in so many of the bytes that it reads.
-const WORTH_SHARE: u64 = 16;
 
 /// What became of a compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compacted {
     /// It is done.
     Done,
-    /// It would give back too little; nothing changed.
-    NotWorth,
     /// The database is being closed; nothing changed.
     Cancelled,
 }
@@ -40,23 +36,45 @@ pub(crate) enum Compacted {
 /// Why a compaction failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
-    /// Reading or writing rows; the tree is as it was.
+    /// Reading or writing rows, or no space; the tree is as it was.
     Rows(Error),
     /// The edit: whether it counts is open until the next start.
     Edit(Error),
 }
 
+impl Failed {
+    fn of_edit(error: Error) -> Self {
+        match error {
+            Error::NoSpace { .. } => Failed::Rows(error),
+            _ => Failed::Edit(error),
+        }
+    }
+}
+
 /// Does a compaction.
 pub(crate) fn run(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
-    if job.kind == JobKind::Forget {
-        return forget_truncates(shared, job.table_id);
+    check_room(shared, size_bytes(&job.inputs)).map_err(Failed::Rows)?;
+    match job.kind {
+        JobKind::Forget => forget_truncates(shared, job.table_id),
+        JobKind::Resolve => run_resolve(shared, job),
+        _ => rewrite(shared, job),
     }
+}
+
+fn run_resolve(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
+    let Some(changes) = resolve(shared, job).map_err(Failed::Rows)? else {
+        return Ok(Compacted::Cancelled);
+    };
+    let made = shared.store.commit(&shared.tables, |_| changes);
+    made.map_err(Failed::of_edit)?;
+    Ok(Compacted::Done)
+}
+
+/// Writes rows again, for fewer RowSets or further down.
+fn rewrite(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
     let boundaries = boundaries_of(shared, job.table_id);
     let groups = grouped(&job.inputs, &job.tree.truncates, &boundaries);
-    let Some(kind) = settled_kind(shared, job, &groups).map_err(Failed::Rows)? else {
-        return Ok(Compacted::NotWorth);
-    };
-    let division = match kind {
+    let division = match job.kind {
         JobKind::Divide => Some(Division::Hash {
             bits: shared.tree_sizes.child_bits,
         }),
@@ -85,23 +103,13 @@ pub(crate) fn run(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
     match written {
         // The guard keeps flushes away until the edit is made.
         Ok(Some(_guard)) => {
-            eprintln!(
-                "JOB {:?} frag {:x} in {:?} out {:?}",
-                kind,
-                job.fragment_id.0,
-                work.inputs
-                    .iter()
-                    .map(|h| h.meta().size_bytes >> 10)
-                    .collect::<Vec<_>>(),
-                work.outputs
-                    .iter()
-                    .map(|h| h.meta().size_bytes >> 10)
-                    .collect::<Vec<_>>()
-            );
             let made = shared
                 .store
-                .commit(&shared.tables, |_| work.changes(kind, division.clone()));
-            made.map_err(Failed::Edit)?;
+                .commit(&shared.tables, |_| work.changes(division.clone()));
+            made.map_err(|error| {
+                retire_unnamed(&error, &work.outputs);
+                Failed::of_edit(error)
+            })?;
             Ok(Compacted::Done)
         }
         Ok(None) => {
@@ -170,14 +178,10 @@ impl<'a> Work<'a> {
     }
 
     /// The edit.
-    fn changes(
-        &mut self,
-        kind: JobKind,
-        division: Option<Division>,
-    ) -> Vec<Change<Arc<HeldRowSet>>> {
+    fn changes(&self, division: Option<Division>) -> Vec<Change<Arc<HeldRowSet>>> {
         let job = self.writing.job;
         let mut changes = Vec::new();
-        if let (JobKind::Divide, Some(division)) = (kind, division) {
+        if let (JobKind::Divide, Some(division)) = (job.kind, division) {
             changes.push(Change::Divide {
                 table_id: job.table_id,
                 fragment_id: job.fragment_id,
@@ -193,7 +197,7 @@ impl<'a> Work<'a> {
                 offset: meta.offset,
             });
         }
-        changes.extend(self.outputs.drain(..).map(Change::Add));
+        changes.extend(self.outputs.iter().cloned().map(Change::Add));
         changes
     }
 
@@ -210,40 +214,8 @@ fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed>
         let change = seqs.map(|seqs| Change::Truncates { table_id, seqs });
         change.into_iter().collect()
     });
-    made.map_err(Failed::Edit)?;
+    made.map_err(Failed::of_edit)?;
     Ok(Compacted::Done)
-}
-
-/// What is to be done after a closer look; `None` if nothing is worth it.
-///
-/// A leaf that is too large only for what it holds of dead rows is written anew and not divided. And one that is to give
-/// back space while nobody writes has to give back enough.
-fn settled_kind(
-    shared: &Shared,
-    job: &Job,
-    groups: &[Vec<Arc<HeldRowSet>>],
-) -> Result<Option<JobKind>> {
-    if job.if_worth
-        && let Some(newest) = job.inputs.first()
-    {
-        newest.survey();
-    }
-    let looks = job.if_worth || job.kind == JobKind::Divide;
-    let [group] = groups else {
-        return Ok((!job.if_worth).then_some(job.kind));
-    };
-    if !looks {
-        return Ok(Some(job.kind));
-    }
-    let whole_bytes = size_bytes(group);
-    let dead_bytes = dead_bytes(group, job.is_bottom)?.min(whole_bytes);
-    let left_bytes = whole_bytes - dead_bytes;
-    if job.kind == JobKind::Divide {
-        let fits = left_bytes < fragment_size_bytes_max(&shared.tree_sizes, job.fragment_id) / 2;
-        return Ok(Some(if fits { JobKind::Merge } else { job.kind }));
-    }
-    let is_worth = dead_bytes >= whole_bytes / WORTH_SHARE && shared.scheduler.spend(left_bytes);
-    Ok(is_worth.then_some(job.kind))
 }
 
 /// The inputs in groups that may each become one, the oldest group first, each newest first.

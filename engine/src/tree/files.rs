@@ -13,6 +13,7 @@ use crate::io::Io;
 use crate::row_set::file::DeltaFile;
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::page_cache::PageCache;
+use crate::row_set::patch::PatchMeta;
 use crate::row_set::reader::RowSet;
 
 /// A delta file that somebody reads. When no tree names it any more, it is removed with its last reader.
@@ -38,8 +39,8 @@ pub(crate) struct HeldRowSet {
     pub(crate) row_set: RowSet,
     pub(crate) file: Arc<HeldFile>,
     extent: Arc<Extent>,
-    /// Whether what stands below it was looked through for dead rows.
-    is_surveyed: AtomicBool,
+    /// The file of its patch, if it has one.
+    pub(crate) patch_file: Option<Arc<HeldFile>>,
 }
 
 impl HeldFile {
@@ -58,13 +59,14 @@ impl HeldFile {
 }
 
 impl HeldRowSet {
-    /// A RowSet of a file that is open.
+    /// A RowSet of a file that is open, with the file of its patch.
     ///
     /// # Errors
     /// [`Error::Usage`] where the RowSet lies in another file.
     pub(crate) fn open(
         meta: RowSetMeta,
         file: &Arc<HeldFile>,
+        patch_file: Option<Arc<HeldFile>>,
         cache: &Arc<PageCache>,
     ) -> Result<Self> {
         let extent = Arc::new(Extent {
@@ -77,23 +79,23 @@ impl HeldRowSet {
             row_set: RowSet::open(meta, file.file.clone(), cache)?,
             file: file.clone(),
             extent,
-            is_surveyed: AtomicBool::new(false),
+            patch_file,
         })
-    }
-
-    /// Whether it and what is older was looked through for dead rows since it came.
-    pub(crate) fn is_surveyed(&self) -> bool {
-        self.is_surveyed.load(Ordering::Relaxed)
-    }
-
-    /// Says that it and what is older was looked through.
-    pub(crate) fn survey(&self) {
-        self.is_surveyed.store(true, Ordering::Relaxed);
     }
 
     /// The bytes that it lies in. They are the same for all that stand for one RowSet.
     pub(crate) fn extent(&self) -> &Arc<Extent> {
         &self.extent
+    }
+
+    /// The same RowSet with a patch, which lies in that file.
+    pub(crate) fn with_patch(&self, patch: PatchMeta, patch_file: Arc<HeldFile>) -> Self {
+        HeldRowSet {
+            row_set: self.row_set.with_patch(Arc::new(patch)),
+            file: self.file.clone(),
+            extent: self.extent.clone(),
+            patch_file: Some(patch_file),
+        }
     }
 
     /// The error for a row that is not what its place says.

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use super::files::HeldRowSet;
 use super::plan::JobKind;
+use super::resolve;
 use super::scheduler::Depth;
 use super::state::Described;
 
 /// A leaf with more RowSets than this merges some.
 pub(crate) const LEAF_ROW_SETS_MAX: usize = 12;
-/// Deletes that may have emptied one in so many of a leaf's bytes have it written anew.
-const DELETED_SHARE: u64 = 3;
+/// A group of RowSets of which so large a part of the largest is dead is written anew.
+const DEAD_SHARE: u64 = 2;
+/// The same while nobody writes, of all.
+const DEAD_SHARE_IDLE: u64 = 16;
 
 /// A leaf's RowSets.
 #[derive(Debug)]
@@ -23,66 +26,70 @@ pub(super) struct Leaf<'a> {
     /// P-Size.
     pub(super) size_bytes_max: u64,
     pub(super) can_divide: bool,
+    /// Whether patches say what is replaced. If not, each row is taken to replace one.
+    pub(super) has_patches: bool,
 }
 
 /// What a leaf is due for, with which of its RowSets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) kind: JobKind,
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) if_worth: bool,
-}
-
-impl Due {
-    fn merge(range: Range<usize>, if_worth: bool) -> Self {
-        Due {
-            kind: JobKind::Merge,
-            start: range.start,
-            end: range.end,
-            if_worth,
-        }
-    }
+    pub(super) row_sets: Range<usize>,
 }
 
 impl Leaf<'_> {
-    pub(super) fn due(&self, depth: Depth) -> Option<Due> {
-        let end = self.row_sets.len();
-        // One that would soon be divided is not merged before.
-        let is_many = end > LEAF_ROW_SETS_MAX;
-        let size_bytes_max = self.size_bytes_max / 4 * if is_many { 3 } else { 4 };
-        if self.can_divide && size_bytes(self.row_sets) > size_bytes_max {
-            return Some(Due {
-                kind: JobKind::Divide,
-                start: 0,
-                end,
-                if_worth: false,
-            });
+    /// What is due first. `spend` is asked for the bytes that a job writes which only gives back space.
+    pub(super) fn due(&self, depth: Depth, spend: impl FnOnce(u64) -> bool) -> Option<Due> {
+        let due = |kind, row_sets| Some(Due { kind, row_sets });
+        let all = 0..self.row_sets.len();
+        if self.is_too_large() {
+            return if self.would_fit() {
+                due(JobKind::Merge, all)
+            } else {
+                due(JobKind::Divide, all)
+            };
         }
-        let merge = match depth {
-            Depth::Regular => None,
-            Depth::Idle => self.stirred_group().map(|range| Due::merge(range, true)),
-            Depth::Full => self.reducible_group().map(|range| Due::merge(range, false)),
+        let reducible = match depth {
+            Depth::Full => self.reducible_group(),
+            _ => self.cheapest().or_else(|| self.dead_group()),
         };
-        let regular = || {
-            self.cheapest()
-                .or_else(|| self.deleted())
-                .map(|range| Due::merge(range, false))
-        };
-        match depth {
-            Depth::Full => merge.or_else(regular),
-            _ => regular().or(merge),
+        if let Some(row_sets) = reducible {
+            return due(JobKind::Merge, row_sets);
         }
+        let is_idle = depth == Depth::Idle;
+        if self.has_patches && resolve::is_due(self.row_sets, is_idle) {
+            return due(JobKind::Resolve, all);
+        }
+        if is_idle
+            && let Some((row_sets, left_bytes)) = self.wasteful_group()
+            && spend(left_bytes)
+        {
+            return due(JobKind::Merge, row_sets);
+        }
+        None
     }
 
     fn of(&self, range: &Range<usize>) -> &[Arc<HeldRowSet>] {
         self.row_sets.get(range.clone()).unwrap_or_default()
     }
 
+    /// One that would soon be divided is not merged before.
+    fn is_too_large(&self) -> bool {
+        let is_many = self.row_sets.len() > LEAF_ROW_SETS_MAX;
+        let size_bytes_max = self.size_bytes_max / 4 * if is_many { 3 } else { 4 };
+        self.can_divide && size_bytes(self.row_sets) > size_bytes_max
+    }
+
+    /// Whether a leaf that is too large is so only for what is dead in it.
+    fn would_fit(&self) -> bool {
+        let all = 0..self.row_sets.len();
+        let left_bytes = size_bytes(self.row_sets).saturating_sub(self.dead_bytes(&all));
+        self.groups.len() == 1 && self.is_reducible(&all) && left_bytes < self.size_bytes_max / 2
+    }
+
     /// Whether writing a group anew may leave fewer rows. Tombstones go where nothing older is.
     fn is_reducible(&self, range: &Range<usize>) -> bool {
-        let is_bottom = range.end == self.row_sets.len();
-        range.len() > 1 || (is_bottom && tombstones(self.of(range)) > 0)
+        range.len() > 1 || self.droppable_bytes(range) > 0
     }
 
     fn reducible_group(&self) -> Option<Range<usize>> {
@@ -90,25 +97,46 @@ impl Leaf<'_> {
         groups.find(|range| self.is_reducible(range)).cloned()
     }
 
-    /// A group that was not surveyed since it got its newest RowSet.
-    fn stirred_group(&self) -> Option<Range<usize>> {
-        let is_new = |range: &&Range<usize>| {
-            let newest = self.row_sets.get(range.start);
-            self.is_reducible(range) && newest.is_some_and(|held| !held.is_surveyed())
+    /// Bytes of the tombstones that go when a group is written anew.
+    fn droppable_bytes(&self, range: &Range<usize>) -> u64 {
+        let tombstone_bytes = |held: &Arc<HeldRowSet>| {
+            let meta = held.meta();
+            share(meta.size_bytes, meta.tombstone_count, meta.row_count)
         };
-        self.groups.iter().find(is_new).cloned()
+        let is_bottom = range.end == self.row_sets.len();
+        let all = self.of(range).iter().map(tombstone_bytes);
+        if is_bottom { all.sum() } else { 0 }
     }
 
-    /// The oldest group, if its tombstones may well have emptied much of it.
-    fn deleted(&self) -> Option<Range<usize>> {
-        let range = self.groups.last()?.clone();
-        let row_sets = self.of(&range);
-        let oldest = row_sets.last()?.meta();
-        let row_size_bytes = oldest.size_bytes / oldest.row_count.max(1);
-        let deleted_bytes = tombstones(row_sets).saturating_mul(row_size_bytes);
-        let is_due = self.is_reducible(&range)
-            && deleted_bytes.saturating_mul(DELETED_SHARE) >= size_bytes(row_sets);
-        is_due.then_some(range)
+    /// Bytes that go when a group is written anew, as far as is known.
+    fn dead_bytes(&self, range: &Range<usize>) -> u64 {
+        let row_sets = self.of(range);
+        let replaced_bytes = if self.has_patches {
+            resolve::dead_bytes(row_sets, |_, _| true)
+        } else {
+            size_bytes(row_sets.split_last().map_or(&[][..], |(_, newer)| newer))
+        };
+        self.droppable_bytes(range).saturating_add(replaced_bytes)
+    }
+
+    /// A group of which much is dead.
+    fn dead_group(&self) -> Option<Range<usize>> {
+        let is_due = |range: &&Range<usize>| {
+            let sizes = self.of(range).iter().map(|held| held.meta().size_bytes);
+            let dead_bytes = self.dead_bytes(range);
+            dead_bytes > 0 && dead_bytes >= sizes.max().unwrap_or(0) / DEAD_SHARE
+        };
+        self.groups.iter().find(is_due).cloned()
+    }
+
+    /// A group of which something is dead, and the bytes that are not.
+    fn wasteful_group(&self) -> Option<(Range<usize>, u64)> {
+        let mut groups = self.groups.iter();
+        groups.find_map(|range| {
+            let (dead_bytes, all_bytes) = (self.dead_bytes(range), size_bytes(self.of(range)));
+            let is_due = dead_bytes > 0 && dead_bytes >= all_bytes / DEAD_SHARE_IDLE;
+            is_due.then(|| (range.clone(), all_bytes.saturating_sub(dead_bytes)))
+        })
     }
 
     /// The RowSets that stand together of which merging costs the fewest bytes for each that is saved, if the leaf has too
@@ -133,11 +161,10 @@ pub(super) fn size_bytes(row_sets: &[Arc<HeldRowSet>]) -> u64 {
     row_sets.iter().map(|held| held.meta().size_bytes).sum()
 }
 
-fn tombstones(row_sets: &[Arc<HeldRowSet>]) -> u64 {
-    row_sets
-        .iter()
-        .map(|held| held.meta().tombstone_count)
-        .sum()
+/// `bytes` × `part` / `whole`.
+fn share(bytes: u64, part: u64, whole: u64) -> u64 {
+    let product = u128::from(bytes) * u128::from(part);
+    u64::try_from(product / u128::from(whole.max(1))).unwrap_or(u64::MAX)
 }
 
 /// Whether an older and a newer RowSet may become one.

@@ -5,8 +5,8 @@
 //! first; the [`store`] does that, publishes the new trees, and removes the [`files`] that no tree names any more.
 //!
 //! A thread does the [`flush`] of generations. Others do compactions ([`compact`], [`background`]), as many at once as the
-//! [`scheduler`] has jobs for: a [`plan`] looks through a table's fragments for what is due, the [`leaf_policy`] says what
-//! that is in a leaf, and a [`survey`] whether writing a leaf anew is worth it.
+//! [`scheduler`] has jobs for: a [`plan`] looks through a table's fragments for what is due, and the [`leaf_policy`] says
+//! what that is in a leaf. Some rewrite no rows and only find out which are replaced ([`resolve`]).
 
 pub(crate) mod background;
 pub(crate) mod compact;
@@ -17,7 +17,7 @@ pub(crate) mod flush;
 pub(crate) mod fragment;
 mod leaf_policy;
 pub(crate) mod plan;
+pub(crate) mod resolve;
 pub(crate) mod scheduler;
 pub(crate) mod state;
 pub(crate) mod store;
-mod survey;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::files::HeldRowSet;
-use super::fragment::{Fragment, FragmentId};
+use super::fragment::FragmentId;
 use super::leaf_policy::{LEAF_ROW_SETS_MAX, Leaf, groups, size_bytes};
 use super::scheduler::Depth;
 use super::state::{Described, TableTree};
@@ -30,8 +30,6 @@ pub(crate) struct Job {
     pub(crate) dead: Vec<Arc<HeldRowSet>>,
     /// Whether the fragment holds nothing older than the inputs.
     pub(crate) is_bottom: bool,
-    /// Whether it is done only if it gives back enough space.
-    pub(crate) if_worth: bool,
 }
 
 /// The kinds of compaction.
@@ -43,6 +41,8 @@ pub(crate) enum JobKind {
     Divide,
     /// The rows of a fragment go to its children.
     PushDown,
+    /// What the RowSets of a leaf replace becomes known.
+    Resolve,
     /// Only what is dead goes.
     Sweep,
     /// Truncates go that mean nothing any more.
@@ -84,65 +84,62 @@ fn plan_tree(
         .into_iter()
         .filter(|fragment| !fragment.row_sets.is_empty() && !is_claimed(table_id, fragment.id));
     filled.find_map(|fragment| {
-        let (kind, inputs, is_bottom, if_worth, dead) =
-            plan_fragment(shared, tree, fragment, depth, &boundaries)?;
-        Some(Job {
+        let (dead, live): (Vec<_>, Vec<_>) = fragment
+            .row_sets
+            .iter()
+            .cloned()
+            .partition(|held| is_dead(held, &tree.truncates, &boundaries));
+        let job = |kind, inputs, is_bottom| Job {
             table_id,
             fragment_id: fragment.id,
             kind,
             depth,
             tree: tree.clone(),
             inputs,
-            dead,
+            dead: if kind == JobKind::Resolve {
+                Vec::new()
+            } else {
+                dead.clone()
+            },
             is_bottom,
-            if_worth,
-        })
+        };
+        if fragment.children.is_some() && is_push_down_due(&shared.tree_sizes, &live, depth) {
+            return Some(job(JobKind::PushDown, live, false));
+        }
+        if fragment.children.is_none()
+            && let Some(due) = leaf(shared, tree, table_id, fragment.id, &live, &boundaries)
+                .due(depth, |left_bytes| shared.scheduler.spend(left_bytes))
+        {
+            let is_bottom = due.row_sets.end == live.len();
+            let inputs = live.get(due.row_sets).unwrap_or_default().to_vec();
+            return Some(job(due.kind, inputs, is_bottom));
+        }
+        (!dead.is_empty()).then(|| job(JobKind::Sweep, Vec::new(), false))
     })
 }
 
-type Found = (
-    JobKind,
-    Vec<Arc<HeldRowSet>>,
-    bool,
-    bool,
-    Vec<Arc<HeldRowSet>>,
-);
-
-fn plan_fragment(
+fn leaf<'a>(
     shared: &Shared,
     tree: &TableTree<Arc<HeldRowSet>>,
-    fragment: &Fragment<Arc<HeldRowSet>>,
-    depth: Depth,
+    table_id: u32,
+    id: FragmentId,
+    live: &'a [Arc<HeldRowSet>],
     boundaries: &[u64],
-) -> Option<Found> {
-    let (dead, live): (Vec<_>, Vec<_>) = fragment
-        .row_sets
-        .iter()
-        .cloned()
-        .partition(|held| is_dead(held, &tree.truncates, boundaries));
-    let sizes = &shared.tree_sizes;
-    if fragment.children.is_some() {
-        let enough = sizes.flush_size_bytes_min << sizes.child_bits;
-        let is_due = size_bytes(&live) > enough
-            || live.len() > LEAF_ROW_SETS_MAX
-            || (depth == Depth::Full && !live.is_empty());
-        if is_due {
-            return Some((JobKind::PushDown, live, false, false, dead));
-        }
-    } else {
-        let leaf = Leaf {
-            row_sets: &live,
-            groups: groups(&live, &tree.truncates, boundaries),
-            size_bytes_max: fragment_size_bytes_max(sizes, fragment.id),
-            can_divide: can_divide(fragment.id, sizes.child_bits),
-        };
-        if let Some(due) = leaf.due(depth) {
-            let is_bottom = due.end == live.len();
-            let inputs = live.get(due.start..due.end).unwrap_or_default().to_vec();
-            return Some((due.kind, inputs, is_bottom, due.if_worth, dead));
-        }
+) -> Leaf<'a> {
+    Leaf {
+        row_sets: live,
+        groups: groups(live, &tree.truncates, boundaries),
+        size_bytes_max: fragment_size_bytes_max(&shared.tree_sizes, id),
+        can_divide: can_divide(id, shared.tree_sizes.child_bits),
+        has_patches: table_id & LOCATIONS_BIT == 0,
     }
-    (!dead.is_empty()).then(|| (JobKind::Sweep, Vec::new(), false, false, dead))
+}
+
+fn is_push_down_due(sizes: &TreeSizes, live: &[Arc<HeldRowSet>], depth: Depth) -> bool {
+    let enough = sizes.flush_size_bytes_min << sizes.child_bits;
+    size_bytes(live) > enough
+        || live.len() > LEAF_ROW_SETS_MAX
+        || (depth == Depth::Full && !live.is_empty())
 }
 
 /// The boundaries of a table; its locations have none.
@@ -155,7 +152,7 @@ pub(super) fn boundaries_of(shared: &Shared, table_id: u32) -> Vec<u64> {
 }
 
 /// P-Size of a leaf.
-pub(super) fn fragment_size_bytes_max(sizes: &TreeSizes, id: FragmentId) -> u64 {
+fn fragment_size_bytes_max(sizes: &TreeSizes, id: FragmentId) -> u64 {
     let step = xxhash_rust::xxh3::xxh3_64(&id.0.to_le_bytes()) % JITTER_STEPS;
     let size = sizes.fragment_size_bytes_max;
     size - size / 4 + size / 2 / JITTER_STEPS * step
@@ -197,7 +194,6 @@ fn forget_job(
         inputs: Vec::new(),
         dead: Vec::new(),
         is_bottom: false,
-        if_worth: false,
     })
 }
 

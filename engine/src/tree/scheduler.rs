@@ -9,7 +9,6 @@
 //! no more than was flushed: each flushed byte earns it one ([`Scheduler::earn`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,7 +16,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::fragment::FragmentId;
 use super::plan::{Job, plan_table};
+use crate::error::{Error, Result};
 use crate::shared::Shared;
+use crate::space::{RetryPause, SpaceFailures};
 
 /// Without a commit for so long, nobody writes.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
@@ -42,6 +43,8 @@ pub(crate) struct Scheduler {
     due: Condvar,
     /// Nothing is due, or the work ends.
     settled: Condvar,
+    /// What waits for space is to be tried now.
+    hurry: Condvar,
     /// Held by a flush from when it chooses fragments until its edit, and by who moves rows down for the last bit of the way.
     pub(crate) placing: Mutex<()>,
     /// Bytes that compactions may still write which only give back space.
@@ -55,16 +58,25 @@ struct State {
     /// The tables that changed since they were looked at while nobody wrote.
     stirred: BTreeSet<u32>,
     claimed: BTreeSet<(u32, FragmentId)>,
+    /// Where a job failed since all was looked at.
+    given_up: BTreeSet<(u32, FragmentId)>,
     /// Whether somebody waits for nobody to write.
     is_watched: bool,
     /// The last commit while nobody wrote.
     idle_seq: Option<u64>,
     is_stopped: bool,
+    no_space: SpaceFailures,
 }
 
 impl State {
     fn is_settled(&self) -> bool {
         self.due.is_empty() && self.claimed.is_empty()
+    }
+
+    /// Lets others have the fragment of a job, which was not looked at meanwhile.
+    fn release(&mut self, job: &Job) {
+        self.claimed.remove(&(job.table_id, job.fragment_id));
+        self.add(table_of(job), job.depth);
     }
 
     fn add(&mut self, table_id: u32, depth: Depth) {
@@ -108,31 +120,39 @@ impl Scheduler {
         }
     }
 
-    /// Ends a job: whether the tree changed, so that there may be more to do.
-    pub(crate) fn finish(&self, job: &Job, is_changed: bool) {
+    /// Ends a job whose edit was made.
+    pub(crate) fn finish(&self, job: &Job) {
         let mut state = self.state.lock();
-        state.claimed.remove(&(job.table_id, job.fragment_id));
-        if is_changed {
-            state.stirred.insert(table_of(job));
+        state.no_space.clear();
+        state.release(job);
+        state.stirred.insert(table_of(job));
+        self.due.notify_all();
+    }
+
+    /// Ends a job that found no space, and waits before anybody has to try it again.
+    pub(crate) fn pause(&self, job: &Job, error: &Error, pause: &mut RetryPause) {
+        let mut state = self.state.lock();
+        state.no_space.note(error);
+        self.settled.notify_all();
+        if !state.is_stopped {
+            pause.wait(&self.hurry, &mut state);
         }
-        // Also if not: while the fragment was claimed, it was not looked at.
-        state.add(table_of(job), job.depth);
+        state.release(job);
         self.due.notify_all();
     }
 
     /// Ends a job that failed. It is tried again after the next flush.
     pub(crate) fn give_up(&self, job: &Job) {
         let mut state = self.state.lock();
-        state.claimed.remove(&(job.table_id, job.fragment_id));
-        if state.is_settled() {
-            self.settled.notify_all();
-        }
+        state.given_up.insert((job.table_id, job.fragment_id));
+        state.release(job);
         self.due.notify_all();
     }
 
     /// Has all tables looked at.
     pub(crate) fn look_at(&self, table_ids: impl Iterator<Item = u32>, depth: Depth) {
         let mut state = self.state.lock();
+        state.given_up.clear();
         for table_id in table_ids {
             state.add(table_id, depth);
             state.stirred.insert(table_id);
@@ -154,12 +174,21 @@ impl Scheduler {
             .is_ok()
     }
 
-    /// Waits until no compaction is due that does not wait for a better time; or the work ends.
-    pub(crate) fn wait_settled(&self) {
+    /// Waits until no compaction is due that does not wait for a better time, or none is done any more.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] where one finds no space.
+    pub(crate) fn wait_settled(&self) -> Result<()> {
         let mut state = self.state.lock();
+        let failures_before = state.no_space.count();
+        self.hurry.notify_all();
         while !state.is_settled() && !state.is_stopped {
+            if let Some(error) = state.no_space.since(failures_before) {
+                return Err(error);
+            }
             self.settled.wait(&mut state);
         }
+        Ok(())
     }
 
     /// Ends the work in the background, as soon as it can.
@@ -167,6 +196,7 @@ impl Scheduler {
         self.state.lock().is_stopped = true;
         self.due.notify_all();
         self.settled.notify_all();
+        self.hurry.notify_all();
     }
 }
 
@@ -184,8 +214,11 @@ fn find(shared: &Shared, state: &mut State) -> Option<Job> {
             state.stirred.insert(table_id);
             continue;
         }
-        let claimed = |id, fragment| state.claimed.contains(&(id, fragment));
-        let job = table.and_then(|table: Arc<_>| plan_table(shared, &table, depth, claimed));
+        let claimed = |id, fragment| {
+            let place = (id, fragment);
+            state.claimed.contains(&place) || state.given_up.contains(&place)
+        };
+        let job = table.and_then(|table| plan_table(shared, &table, depth, claimed));
         if job.is_some() {
             return job;
         }

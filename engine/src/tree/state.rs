@@ -9,6 +9,7 @@ use crate::codec::Malformed;
 use crate::export::Exported;
 use crate::generation::LOCATIONS_BIT;
 use crate::row_set::meta::RowSetMeta;
+use crate::row_set::patch::RowSetPlace;
 
 /// What stands for a RowSet.
 pub(crate) trait Described: Clone {
@@ -196,13 +197,13 @@ impl<R: Described> TreeState<R> {
         &self,
         table_id: u32,
         fragment_id: FragmentId,
-        place: (u64, u64),
+        place: RowSetPlace,
     ) -> Option<&R> {
         let fragment = self.tree(table_id)?.fragments.fragment(fragment_id)?;
         fragment
             .row_sets
             .iter()
-            .find(|row_set| (row_set.meta().file_number, row_set.meta().offset) == place)
+            .find(|row_set| row_set.meta().place() == place)
     }
 
     /// Moves the state on.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::edit::{Change, decode_edit, encode_edit};
 use super::edit_log::{EditLog, Replayed};
 use super::files::{HeldFile, HeldRowSet, delta_files, punch_hole};
-use super::state::{Described, TreeState};
+use super::state::TreeState;
 use crate::cache::table::{TableState, Trees};
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
@@ -21,6 +21,7 @@ use crate::row_set::file::{DeltaFile, FILE_HEADER_SIZE_BYTES, delta_file_path};
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::open_files::OpenFiles;
 use crate::row_set::page_cache::PageCache;
+use crate::row_set::patch::RowSetPlace;
 
 /// The state of a database below level 0.
 pub(crate) type HeldState = TreeState<Arc<HeldRowSet>>;
@@ -105,34 +106,44 @@ impl TreeStore {
         meta: &RowSetMeta,
         beside_writer: bool,
     ) -> Result<Arc<HeldRowSet>> {
-        let number = meta.file_number;
-        let file = match files.get(&number) {
-            Some(file) => file.clone(),
-            None => {
-                let path = delta_file_path(&self.folder, number);
-                let opened = DeltaFile::open(&**io, &path, self.database_id, number);
-                let opened = opened.map_err(|error| missing(&path, error))?;
-                if beside_writer {
-                    opened.share()?;
-                } else {
-                    opened.limit(&self.open_files);
-                }
-                let file = HeldFile::new(opened, io.clone());
-                files.insert(number, file.clone());
-                file
-            }
-        };
-        let held = self.hold(meta.clone(), &file)?;
+        let file = self.open_file(io, files, meta.file_number, beside_writer)?;
+        let patch_file = meta.patch.as_ref();
+        let patch_file =
+            patch_file.map(|patch| self.open_file(io, files, patch.file_number, beside_writer));
+        let held = HeldRowSet::open(meta.clone(), &file, patch_file.transpose()?, &self.cache)?;
         if beside_writer {
             // It may have gone after the edits were read, and before the file was shared.
             held.row_set.check_there()?;
         }
-        Ok(held)
+        Ok(Arc::new(held))
     }
 
-    /// A RowSet of a file.
+    fn open_file(
+        &self,
+        io: &Arc<dyn Io>,
+        files: &mut HeldFiles,
+        number: u64,
+        beside_writer: bool,
+    ) -> Result<Arc<HeldFile>> {
+        if let Some(file) = files.get(&number) {
+            return Ok(file.clone());
+        }
+        let path = delta_file_path(&self.folder, number);
+        let opened = DeltaFile::open(&**io, &path, self.database_id, number);
+        let opened = opened.map_err(|error| missing(&path, error))?;
+        if beside_writer {
+            opened.share()?;
+        } else {
+            opened.limit(&self.open_files);
+        }
+        let file = HeldFile::new(opened, io.clone());
+        files.insert(number, file.clone());
+        Ok(file)
+    }
+
+    /// A RowSet, as yet without a patch, of a file that is open.
     pub(crate) fn hold(&self, meta: RowSetMeta, file: &Arc<HeldFile>) -> Result<Arc<HeldRowSet>> {
-        Ok(Arc::new(HeldRowSet::open(meta, file, &self.cache)?))
+        Ok(Arc::new(HeldRowSet::open(meta, file, None, &self.cache)?))
     }
 
     /// Begins to write where a state that was loaded ends; removes the delta files that it does not name.
@@ -168,7 +179,8 @@ impl TreeStore {
     /// Makes changes durable as one edit, then shows readers the new trees.
     ///
     /// # Errors
-    /// [`Error::Io`] as the system answers; whether the edit counts is then open until the next start.
+    /// [`Error::NoSpace`]: nothing changed. [`Error::Io`] as the system answers; whether the edit counts is then open until
+    /// the next start.
     pub(crate) fn commit(
         &self,
         tables: &RwLock<Vec<Arc<TableState>>>,
@@ -180,7 +192,7 @@ impl TreeStore {
         Ok(())
     }
 
-    /// Makes the edit; returns the RowSets that went.
+    /// Makes the edit; returns the RowSets that went for good.
     fn commit_edit(
         &self,
         tables: &RwLock<Vec<Arc<TableState>>>,
@@ -196,7 +208,7 @@ impl TreeStore {
             Change::NextFile(self.next_file_number.load(Ordering::Relaxed)),
         );
         let edit = encode_edit(&changes);
-        let removed = writer.removed(&changes);
+        let mut removed = writer.removed(&changes);
         let undo = writer.state.apply_edit(&changes).map_err(|malformed| {
             Error::Usage(format!("an edit of our own is malformed: {}", malformed.0))
         })?;
@@ -205,97 +217,125 @@ impl TreeStore {
             return Err(error);
         }
         publish(&writer.state, &changes, tables);
-        writer.count_row_sets(&changes);
-        if writer.log.is_long() {
-            writer.log.restate(&encode_edit(&writer.state.changes()))?;
+        writer.count_row_sets(&removed, &changes);
+        if writer.log.is_outgrown() {
+            match writer.log.restate(&encode_edit(&writer.state.changes())) {
+                // The edit counts in the file that there is; the next one tries again.
+                Err(error @ Error::NoSpace { .. }) => {
+                    tracing::warn!(%error, "the log of edits can't be shortened");
+                }
+                restated => restated?,
+            }
         }
+        removed.retain(|held| {
+            let stays = |change: &Change<Arc<HeldRowSet>>| {
+                matches!(change, Change::Add(added) if Arc::ptr_eq(added.extent(), held.extent()))
+            };
+            !changes.iter().any(stays)
+        });
         Ok(removed)
     }
 }
 
 impl Writer {
-    /// The RowSets that an edit takes out of the trees for good. Not those that it puts back in another place or form.
+    /// The RowSets that an edit takes away, also those that it puts back in another form.
     fn removed(&self, changes: &[Change<Arc<HeldRowSet>>]) -> Vec<Arc<HeldRowSet>> {
-        let stays = |removed: &Arc<HeldRowSet>| {
-            changes.iter().any(|change| {
-                matches!(change, Change::Add(added) if Arc::ptr_eq(added.extent(), removed.extent()))
-            })
-        };
-        let removed = changes.iter().filter_map(|change| match change {
+        let removed = changes.iter().filter_map(|change| match *change {
             Change::Remove {
                 table_id,
                 fragment_id,
                 file_number,
                 offset,
             } => {
-                let place = (*file_number, *offset);
-                self.state.row_set(*table_id, *fragment_id, place).cloned()
+                let place = RowSetPlace {
+                    file_number,
+                    offset,
+                };
+                self.state.row_set(table_id, fragment_id, place).cloned()
             }
             _ => None,
         });
-        removed.filter(|removed| !stays(removed)).collect()
+        removed.collect()
     }
 
-    /// Counts the RowSets of files. A file without any goes with its last reader.
-    fn count_row_sets(&mut self, changes: &[Change<Arc<HeldRowSet>>]) {
-        // A file that an edit takes a RowSet from and gives one to must not go in between.
-        for change in changes {
-            if let Change::Remove {
-                file_number,
-                offset,
-                ..
-            } = change
-            {
-                self.files.take(*file_number, *offset);
-            }
-        }
+    /// Counts what lies in files. A file without anything goes with its last reader.
+    fn count_row_sets(&mut self, removed: &[Arc<HeldRowSet>], changes: &[Change<Arc<HeldRowSet>>]) {
+        removed.iter().for_each(|held| self.files.take(held));
         for change in changes {
             if let Change::Add(row_set) = change {
                 self.files.add(row_set);
             }
         }
-        for change in changes {
-            if let Change::Remove { file_number, .. } = change {
-                self.files.retire_if_empty(*file_number);
-            }
+        // Only now: an edit may put back what it took.
+        for held in removed {
+            parts(held).for_each(|part| self.files.retire_if_empty(part.file));
         }
     }
 }
 
-/// The files that the trees name, and where the RowSets of the trees lie in each: offsets and lengths.
+/// A RowSet or a patch in a file: offset and length.
+struct Part<'a> {
+    file: &'a Arc<HeldFile>,
+    offset: u64,
+    size_bytes: u64,
+}
+
+/// What of a RowSet lies in files: itself, and its patch if that has any bytes.
+fn parts(held: &HeldRowSet) -> impl Iterator<Item = Part<'_>> {
+    let meta = held.row_set.meta();
+    let own = Part {
+        file: &held.file,
+        offset: meta.offset,
+        size_bytes: meta.size_bytes,
+    };
+    let patch = meta.patch.as_ref().zip(held.patch_file.as_ref());
+    let patch = patch.map(|(patch, file)| Part {
+        file,
+        offset: patch.offset,
+        size_bytes: patch.size_bytes(),
+    });
+    [Some(own), patch.filter(|patch| patch.size_bytes > 0)]
+        .into_iter()
+        .flatten()
+}
+
+/// The files that the trees name, and where what they name lies in each: offsets and lengths.
 #[derive(Debug, Default)]
 struct NamedFiles(HashMap<u64, (BTreeMap<u64, u64>, Arc<HeldFile>)>);
 
 impl NamedFiles {
-    fn add(&mut self, row_set: &Arc<HeldRowSet>) {
-        let meta = row_set.meta();
-        let entry = self.0.entry(meta.file_number);
-        let (extents, _) = entry.or_insert_with(|| (BTreeMap::new(), row_set.file.clone()));
-        extents.insert(meta.offset, meta.size_bytes);
-    }
-
-    fn take(&mut self, number: u64, offset: u64) {
-        if let Some((extents, _)) = self.0.get_mut(&number) {
-            extents.remove(&offset);
+    fn add(&mut self, held: &HeldRowSet) {
+        for part in parts(held) {
+            let entry = self.0.entry(part.file.file.file_number());
+            let (parts, _) = entry.or_insert_with(|| (BTreeMap::new(), part.file.clone()));
+            parts.insert(part.offset, part.size_bytes);
         }
     }
 
-    fn retire_if_empty(&mut self, number: u64) {
-        if let Entry::Occupied(entry) = self.0.entry(number)
+    fn take(&mut self, held: &HeldRowSet) {
+        for part in parts(held) {
+            if let Some((parts, _)) = self.0.get_mut(&part.file.file.file_number()) {
+                parts.remove(&part.offset);
+            }
+        }
+    }
+
+    fn retire_if_empty(&mut self, file: &HeldFile) {
+        if let Entry::Occupied(entry) = self.0.entry(file.file.file_number())
             && entry.get().0.is_empty()
         {
             entry.remove().1.retire();
         }
     }
 
-    /// What lies between the RowSets of each file, and behind the last.
+    /// What lies between the parts of each file, and behind the last.
     fn gaps(&self) -> Vec<Gap> {
         let mut gaps = Vec::new();
-        for (extents, file) in self.0.values() {
+        for (parts, file) in self.0.values() {
             let mut end = FILE_HEADER_SIZE_BYTES as u64;
-            // Where the length can't be told, what lies behind the last RowSet stays.
+            // Where the length can't be told, what lies behind the last part stays.
             let file_end = file.file.len_bytes().unwrap_or(0);
-            for (&start, &size_bytes) in extents.iter().chain([(&file_end, &0)]) {
+            for (&start, &size_bytes) in parts.iter().chain([(&file_end, &0)]) {
                 if end < start {
                     gaps.push((file.clone(), (end, start - end)));
                 }
