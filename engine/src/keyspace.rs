@@ -146,7 +146,7 @@ impl Keyspace {
     /// As [`get`](Self::get); [`Error::Usage`](crate::Error::Usage) if the snapshot is of another database.
     pub fn get_at(&self, snapshot: &Snapshot, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         snapshot.check_table(&self.table)?;
-        value_of(&snapshot.view(&self.table), key.as_ref())
+        value_of(&snapshot.view_for_get(&self.table), key.as_ref())
     }
 
     /// Whether there is such a key.

@@ -54,6 +54,7 @@ pub mod row_set;
 mod schema;
 mod shared;
 mod snapshot;
+mod statistics;
 mod transaction;
 mod tree;
 mod value;
@@ -66,8 +67,15 @@ pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile,
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
 pub use origins::Origin;
+pub use row_set::page::PageKind;
+pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
 pub use shared::Table;
 pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
+pub use statistics::figures::{
+    Distribution, FragmentStatistics, LevelStatistics, LogStatistics, MemoryStatistics,
+    ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,
+    WorkStatistics, WriteStatistics,
+};
 pub use transaction::{CommitHandle, Transaction};
 pub use value::{Row, Value, check_row};

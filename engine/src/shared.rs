@@ -22,6 +22,8 @@ use crate::log::segments::LogSegments;
 use crate::manifest::Manifest;
 use crate::origins::Origins;
 use crate::schema::TableSchema;
+use crate::statistics::counters::Counters;
+use crate::statistics::figures::StallReason;
 use crate::tree::store::TreeStore;
 
 /// What readers, writers and the committer share.
@@ -37,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) generations: Generations,
     pub(crate) facts: Facts,
     pub(crate) io: Arc<dyn Io>,
+    pub(crate) counters: Counters,
     pub(crate) store: TreeStore,
     pub(crate) tree_sizes: TreeSizes,
     pub(crate) pins: Pins,
@@ -63,10 +66,10 @@ impl Shared {
         manifest: Manifest,
         layout: Layout,
         read_only: bool,
-        io: Arc<dyn Io>,
-        store: TreeStore,
+        parts: (Arc<dyn Io>, Counters, TreeStore),
         sizes: (TreeSizes, Generations),
     ) -> Self {
+        let (io, counters, store) = parts;
         let (tree_sizes, generations) = sizes;
         Shared {
             database_id: manifest.database_id,
@@ -79,6 +82,7 @@ impl Shared {
             generations,
             facts: Facts::default(),
             io,
+            counters,
             store,
             tree_sizes,
             pins: Pins::default(),
@@ -107,6 +111,15 @@ impl Shared {
         )))
     }
 
+    /// Counts a commit, and has it wait for as long as too much waits to be flushed.
+    pub(crate) fn admit(&self, rows: u64, size_bytes: u64) {
+        self.counters.count_commit(rows, size_bytes);
+        if self.generations.is_crowded() {
+            let wait = || self.generations.wait_for_room();
+            self.counters.time_stall(StallReason::Flush, wait);
+        }
+    }
+
     /// Queues a record that nobody waits for.
     pub(crate) fn submit(
         &self,
@@ -114,7 +127,7 @@ impl Shared {
         body: Vec<u8>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability)?;
+        let ticket = self.queue.submit(kind, body, durability, &self.counters)?;
         self.queue.leave();
         Ok(ticket)
     }
@@ -126,7 +139,7 @@ impl Shared {
         body: Vec<u8>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability)?;
+        let ticket = self.queue.submit(kind, body, durability, &self.counters)?;
         self.wait(ticket)?;
         Ok(ticket)
     }

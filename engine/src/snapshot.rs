@@ -103,12 +103,19 @@ impl Snapshot {
     /// [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn get(&self, table: &Table, key: &[Value]) -> Result<Option<Row>> {
         self.check_table(table)?;
-        get_row(&self.view(table), table, key)
+        get_row(&self.view_for_get(table), table, key)
     }
 
     /// The table as of this snapshot.
     pub(crate) fn view(&self, table: &Table) -> View {
         View::at(&self.shared, &table.state, self.seq)
+    }
+
+    /// The same, for one lookup.
+    pub(crate) fn view_for_get(&self, table: &Table) -> View {
+        let view = self.view(table);
+        view.count_get(&self.shared);
+        view
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -87,6 +87,11 @@ impl Generations {
         self.list.load().iter().map(|one| one.size_bytes()).sum()
     }
 
+    /// How many wait to be flushed.
+    pub(crate) fn frozen_count(&self) -> usize {
+        self.state.lock().frozen.len()
+    }
+
     /// Counts bytes of the log.
     pub(crate) fn note_logged(&self, size_bytes: u64) {
         self.log_bytes.fetch_add(size_bytes, Ordering::Relaxed);
@@ -133,6 +138,11 @@ impl Generations {
         state.frozen.retain(|one| !Arc::ptr_eq(one, frozen));
         state.tree_changes += 1;
         self.changed.notify_all();
+    }
+
+    /// Whether too much waits to be flushed.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.state.lock().frozen.len() >= self.frozen_count_max
     }
 
     /// Waits while too much waits to be flushed.

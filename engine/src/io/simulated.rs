@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -12,6 +13,9 @@ use crate::layout::StoredProfile;
 
 /// The unit that a torn write is torn in, in bytes: a device writes a sector whole or not at all.
 const SECTOR_SIZE_BYTES: usize = 512;
+
+/// What a look at the clock takes.
+const TICK: Duration = Duration::from_micros(1);
 
 /// What becomes of writes that were not synced when the power fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub enum CrashStyle {
 
 /// A disk in memory. Clones share it, as two openers share a device.
 ///
+/// Its time is simulated too: it passes by a little with each look at the clock, and by sleeping, which takes no real time.
+///
 /// File creation, renames and removals are durable at once; the bytes of a file only after a sync. Locks are not kept
 /// across [`crash`](Self::crash).
 #[derive(Clone, Debug)]
@@ -38,6 +44,7 @@ struct Disk {
     files: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
     locks: Vec<(PathBuf, Arc<()>)>,
     random_state: u64,
+    now: Duration,
     writes_until_failure: Option<u64>,
     syncs_fail: bool,
 }
@@ -250,6 +257,18 @@ impl Io for SimulatedIo {
         let high = next_random(&mut disk.random_state);
         let low = next_random(&mut disk.random_state);
         u128::from(high) << 64 | u128::from(low)
+    }
+
+    fn now(&self) -> Duration {
+        let mut disk = self.disk.lock();
+        disk.now += TICK;
+        disk.now
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.disk.lock().now += duration;
+        // Whoever is waited for gets a chance.
+        std::thread::yield_now();
     }
 }
 

@@ -9,7 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use moonshine_sysprobe::disk::Medium;
 use moonshine_sysprobe::{Budget, measure};
@@ -18,7 +19,10 @@ use rustix::fs::{FlockOperation, flock};
 use super::{FileLock, Io, IoFile, OpenMode};
 use crate::layout::StoredProfile;
 
-/// The operating system's files through the page cache, and its random numbers.
+/// What the process's time is counted from.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The operating system's files through the page cache, its clock, and its random numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SyscallIo;
 
@@ -99,6 +103,14 @@ impl Io for SyscallIo {
 
     fn random_u128(&self) -> u128 {
         uuid::Uuid::new_v4().as_u128()
+    }
+
+    fn now(&self) -> Duration {
+        START.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
     }
 }
 

@@ -132,6 +132,7 @@ impl Committer {
             record.header.encode(&mut body);
             body.extend_from_slice(&record.body);
         }
+        shared.counters.block_records.record(records.len() as u64);
         let block_number = self
             .writer
             .append(&body, len_u32(records.len()), &shared.segments)?;

@@ -14,6 +14,8 @@ use uuid::Uuid;
 use super::format::{RecordHeader, RecordKind, hash_body};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::statistics::counters::Counters;
+use crate::statistics::figures::StallReason;
 
 /// When a commit counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,6 +115,7 @@ impl CommitQueue {
         kind: RecordKind,
         body: Vec<u8>,
         durability: Durability,
+        counters: &Counters,
     ) -> Result<Ticket> {
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
             Error::Usage(format!(
@@ -123,8 +126,15 @@ impl CommitQueue {
         let body_hash = hash_body(&body, self.database_id);
         let body: Arc<[u8]> = body.into();
         let mut state = self.state.lock();
-        while state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max {
-            self.taken.wait(&mut state);
+        let is_full = |state: &State| {
+            state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max
+        };
+        if is_full(&state) {
+            counters.time_stall(StallReason::Log, || {
+                while is_full(&state) {
+                    self.taken.wait(&mut state);
+                }
+            });
         }
         if let Some(reason) = &state.failed {
             return Err(Error::Poisoned(reason.clone()));
@@ -212,6 +222,12 @@ impl CommitQueue {
         if !state.leading && !state.waiting.is_empty() && state.waiter_count == 0 {
             self.unattended.notify_all();
         }
+    }
+
+    /// How many records wait to be written, and their bytes.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.waiting.len(), state.waiting_bytes)
     }
 
     /// Why writing stopped, if it did.

@@ -74,8 +74,14 @@ impl View {
     /// the view holds below level 0 is at or before it.
     pub(crate) fn newest(shared: &Shared, table: &TableState) -> Self {
         let mut view = View::at(shared, table, 0);
+        view.count_get(shared);
         view.seq = shared.pins.visible_seq();
         view
+    }
+
+    /// Counts a lookup.
+    pub(crate) fn count_get(&self, shared: &Shared) {
+        shared.counters.count_get(self.generations.len());
     }
 
     /// What changed of a table from its last committed export to a pinned sequence, the locations of its exported rows

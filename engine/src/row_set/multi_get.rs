@@ -77,7 +77,7 @@ impl RowSet {
                     each(i, ordinal);
                 }
             }
-            parts.count_hits(group.len() as u64);
+            parts.count_lookups(group.len() as u64, 0);
             start += group.len();
         }
         Ok(())
@@ -104,9 +104,9 @@ impl RowSet {
             }
         }
         touch(steps.iter().map(|step| step.touch_row(parts)));
-        let mut hits = 0;
+        let mut rows_found = 0;
         for (i, (step, key)) in steps.iter().zip(keys).enumerate() {
-            hits += 1 + u64::from(step.rows_page.is_some());
+            rows_found += u64::from(step.rows_page.is_some());
             if let Some((page, _)) = &step.rows_page {
                 page.mark_used();
             }
@@ -124,7 +124,7 @@ impl RowSet {
                 _ => {}
             }
         }
-        parts.count_hits(hits);
+        parts.count_lookups(keys.len() as u64, rows_found);
         Ok(())
     }
 }

@@ -39,6 +39,17 @@ impl PageKind {
         PageKind::Footer,
     ];
 
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PageKind::Rows => "rows",
+            PageKind::Locations => "locations",
+            PageKind::Index => "index",
+            PageKind::Directory => "directory",
+            PageKind::Footer => "footer",
+        }
+    }
+
     fn code(self) -> u8 {
         match self {
             PageKind::Rows => 1,

@@ -280,8 +280,8 @@ impl ReadParts<'_> {
         self.0.slots.rows_of(page)
     }
 
-    pub(crate) fn count_hits(self, hits: u64) {
-        self.0.slots.cache().count_hits(hits);
+    pub(crate) fn count_lookups(self, row_sets: u64, rows: u64) {
+        self.0.slots.cache().count_lookups(row_sets, rows);
     }
 }
 
@@ -299,9 +299,7 @@ impl Inner {
             }
             Ok(found.is_some())
         })?;
-        self.slots
-            .cache()
-            .count_hits(1 + u64::from(found.is_some()));
+        self.slots.cache().count_lookups(1, found.is_some().into());
         Ok(found)
     }
 

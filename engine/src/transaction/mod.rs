@@ -268,8 +268,11 @@ impl Transaction {
         let Some(body) = self.body()? else {
             return Ok(shared.pins.visible_seq());
         };
-        shared.generations.wait_for_room();
-        let ticket = shared.write(RecordKind::Delta, body, self.durability)?;
+        shared.admit(self.row_count(), self.size_bytes());
+        let is_synced = self.durability == Durability::Synced;
+        let write = || shared.write(RecordKind::Delta, body, self.durability);
+        let seq = shared.pins.visible_seq();
+        let ticket = shared.counters.time_commit(is_synced, seq, write)?;
         Ok(ticket.seq)
     }
 
@@ -288,7 +291,7 @@ impl Transaction {
                 database: self.database,
             });
         };
-        shared.generations.wait_for_room();
+        shared.admit(self.row_count(), self.size_bytes());
         let ticket = shared.submit(RecordKind::Delta, body, self.durability)?;
         Ok(CommitHandle {
             seq: ticket.seq,

@@ -47,7 +47,14 @@ pub(crate) fn compact_once(shared: &Shared) -> Result<Compacted, Failed> {
         for table_id in [table.id, table.id | LOCATIONS_BIT] {
             let tree = tree_of(&table, table_id);
             if let Some(job) = plan(shared, table_id, &tree) {
-                return run(shared, &tree, job);
+                let counters = shared.counters.compaction(job.kind.name());
+                let read_bytes = job.inputs.iter().map(|held| held.meta().size_bytes).sum();
+                let work = || run(shared, &tree, job);
+                let written =
+                    shared
+                        .counters
+                        .time_work(&counters, read_bytes, work, |written| *written)?;
+                return Ok(written.map_or(Compacted::Cancelled, |_| Compacted::Done));
             }
             if forgettable(shared, table_id, &tree).is_some() {
                 return forget_truncates(shared, table_id);
@@ -111,7 +118,12 @@ fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed>
     Ok(Compacted::Done)
 }
 
-fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<Compacted, Failed> {
+/// Does a job; returns the bytes of its RowSets, `None` if the database is being closed meanwhile.
+fn run(
+    shared: &Shared,
+    tree: &TableTree<Arc<HeldRowSet>>,
+    job: Job,
+) -> Result<Option<u64>, Failed> {
     let boundaries = boundaries_of(shared, job.table_id);
     let division = match job.kind {
         JobKind::Divide => Some(Division::Hash {
@@ -131,8 +143,9 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
     };
     let groups = grouped(&job.inputs, &tree.truncates, &boundaries);
     let Some(outputs) = writing.write(&groups).map_err(Failed::Rows)? else {
-        return Ok(Compacted::Cancelled);
+        return Ok(None);
     };
+    let written_bytes = outputs.iter().map(|held| held.meta().size_bytes).sum();
     let mut changes = Vec::new();
     if job.kind == JobKind::Divide
         && let Some(division) = division
@@ -155,7 +168,7 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
     changes.extend(outputs.into_iter().map(Change::Add));
     let made = shared.store.commit(&shared.tables, |_| changes);
     made.map_err(Failed::Edit)?;
-    Ok(Compacted::Done)
+    Ok(Some(written_bytes))
 }
 
 /// The inputs in groups that may each become one, the oldest group first, each newest first.

@@ -18,4 +18,5 @@ mod levels;
 mod model;
 mod outcomes;
 mod reading;
+mod statistics;
 mod stress;
