@@ -129,7 +129,7 @@ impl Reader for MoonshineReader<'_> {
         mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<u64> {
         let range = (Bound::Included(from), Bound::Unbounded);
-        let pairs = self.rows.range_at(&self.snapshot, range)?;
+        let pairs = self.rows.range_at::<&[u8]>(&self.snapshot, range)?;
         let mut count = 0;
         for pair in pairs.take(usize::try_from(limit).unwrap_or(usize::MAX)) {
             let (key, value) = pair?;
@@ -142,7 +142,10 @@ impl Reader for MoonshineReader<'_> {
     fn scan(&mut self, mut each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
         let mut count = 0;
         self.each_batch(|batch| {
-            let (keys, values) = (binary_column(batch, 0)?, binary_column(batch, VALUE_COLUMN)?);
+            let (keys, values) = (
+                binary_column(batch, 0)?,
+                binary_column(batch, VALUE_COLUMN)?,
+            );
             for (key, value) in keys.iter().zip(values) {
                 each(key.unwrap_or_default(), value.unwrap_or_default());
                 count += 1;
