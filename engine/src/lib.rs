@@ -32,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod backpressure;
 mod cache;
 mod codec;
 mod database;

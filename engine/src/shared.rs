@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use crate::backpressure::Backpressure;
 use crate::cache::generations::{Frozen, Generations};
 use crate::cache::pins::Pins;
 use crate::cache::table::TableState;
@@ -23,7 +24,6 @@ use crate::manifest::Manifest;
 use crate::origins::Origins;
 use crate::schema::TableSchema;
 use crate::statistics::counters::Counters;
-use crate::statistics::figures::StallReason;
 use crate::tree::store::TreeStore;
 
 /// What readers, writers and the committer share.
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) facts: Facts,
     pub(crate) io: Arc<dyn Io>,
     pub(crate) counters: Counters,
+    pub(crate) backpressure: Backpressure,
     pub(crate) store: TreeStore,
     pub(crate) tree_sizes: TreeSizes,
     pub(crate) pins: Pins,
@@ -83,6 +84,7 @@ impl Shared {
             facts: Facts::default(),
             io,
             counters,
+            backpressure: Backpressure::default(),
             store,
             tree_sizes,
             pins: Pins::default(),
@@ -109,15 +111,6 @@ impl Shared {
             "table '{}' belongs to another database",
             table.name()
         )))
-    }
-
-    /// Counts a commit, and has it wait for as long as too much waits to be flushed.
-    pub(crate) fn admit(&self, rows: u64, size_bytes: u64) {
-        self.counters.count_commit(rows, size_bytes);
-        if self.generations.is_crowded() {
-            let wait = || self.generations.wait_for_room();
-            self.counters.time_stall(StallReason::Flush, wait);
-        }
     }
 
     /// Queues a record that nobody waits for.
@@ -230,6 +223,16 @@ impl Shared {
                 .collect(),
             origins: self.origins.at(seq_to),
         });
+    }
+
+    /// The share of the memory budget that is held and can't be given back at once.
+    pub(crate) fn memory_held_share(&self) -> f64 {
+        let cache = &self.store.cache;
+        let held = cache
+            .budget()
+            .used_bytes()
+            .saturating_sub(cache.page_bytes());
+        held as f64 / cache.budget().limit_bytes().max(1) as f64
     }
 
     /// The table of that number.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{FileLock, Io, IoFile, OpenMode};
 use crate::layout::StoredProfile;
@@ -37,6 +37,8 @@ pub enum CrashStyle {
 #[derive(Clone, Debug)]
 pub struct SimulatedIo {
     disk: Arc<Mutex<Disk>>,
+    /// Writes go on that were held.
+    released: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +49,10 @@ struct Disk {
     now: Duration,
     writes_until_failure: Option<u64>,
     syncs_fail: bool,
+    /// Writes to files with this ending don't come to an end.
+    held_ending: Option<String>,
+    /// How long a write of one byte takes.
+    time_a_byte: Duration,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -63,6 +69,7 @@ impl SimulatedIo {
                 random_state: seed,
                 ..Disk::default()
             })),
+            released: Arc::default(),
         }
     }
 
@@ -103,6 +110,7 @@ impl SimulatedIo {
                 random_state,
                 ..Disk::default()
             })),
+            released: Arc::default(),
         }
     }
 
@@ -114,6 +122,17 @@ impl SimulatedIo {
     /// Makes every sync fail, or work again.
     pub fn fail_syncs(&self, fail: bool) {
         self.disk.lock().syncs_fail = fail;
+    }
+
+    /// Makes writes to files with that ending wait, as a device that hangs, until it is called with another one or `None`.
+    pub fn hold_writes(&self, ending: Option<&str>) {
+        self.disk.lock().held_ending = ending.map(str::to_owned);
+        self.released.notify_all();
+    }
+
+    /// Makes each write take simulated time, by its bytes.
+    pub fn set_write_time(&self, time_a_byte: Duration) {
+        self.disk.lock().time_a_byte = time_a_byte;
     }
 
     /// Flips bits of a stored byte, as a failing device does.
@@ -195,8 +214,9 @@ impl Io for SimulatedIo {
             (_, None) => return Err(ErrorKind::NotFound.into()),
         };
         Ok(Arc::new(SimulatedFile {
+            path: path.to_owned(),
             content,
-            disk: self.disk.clone(),
+            simulated: self.clone(),
         }))
     }
 
@@ -280,8 +300,29 @@ impl FileLock for SimulatedLock {}
 
 #[derive(Debug)]
 struct SimulatedFile {
+    path: PathBuf,
     content: Arc<Mutex<Content>>,
-    disk: Arc<Mutex<Disk>>,
+    simulated: SimulatedIo,
+}
+
+impl SimulatedFile {
+    /// Whether a write passes, and the time that it takes.
+    fn admit_write(&self, size_bytes: usize) -> Result<()> {
+        let mut disk = self.simulated.disk.lock();
+        while let Some(ending) = &disk.held_ending
+            && self.path.to_string_lossy().ends_with(ending)
+        {
+            self.simulated.released.wait(&mut disk);
+        }
+        let took = u32::try_from(size_bytes).map(|size| disk.time_a_byte * size);
+        disk.now += took.unwrap_or_default();
+        if let Some(left) = &mut disk.writes_until_failure {
+            *left = left
+                .checked_sub(1)
+                .ok_or_else(|| Error::from(ErrorKind::StorageFull))?;
+        }
+        Ok(())
+    }
 }
 
 fn position(offset: u64) -> Result<usize> {
@@ -300,11 +341,7 @@ impl IoFile for SimulatedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        if let Some(left) = &mut self.disk.lock().writes_until_failure {
-            *left = left
-                .checked_sub(1)
-                .ok_or_else(|| Error::from(ErrorKind::StorageFull))?;
-        }
+        self.admit_write(bytes.len())?;
         let mut content = self.content.lock();
         let start = position(offset)?;
         let end = start + bytes.len();
@@ -320,7 +357,7 @@ impl IoFile for SimulatedFile {
     }
 
     fn sync_data(&self) -> Result<()> {
-        if self.disk.lock().syncs_fail {
+        if self.simulated.disk.lock().syncs_fail {
             return Err(Error::other("simulated sync failure"));
         }
         let mut content = self.content.lock();

@@ -139,6 +139,14 @@ impl PageCache {
         }
     }
 
+    /// Bytes of all pages, cached or in use.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        let counters = self.by_kind.iter();
+        counters
+            .map(|counters| counters.size_bytes.load(Ordering::Relaxed))
+            .sum()
+    }
+
     /// Lets pages go until that many bytes of the budget are free, or nothing is left that may go. For those who share
     /// the budget, when their own [`try_charge`](MemoryBudget::try_charge) is refused.
     pub fn make_room(&self, size_bytes: u64) -> bool {

@@ -30,6 +30,7 @@ pub(crate) struct Counters {
     pub(crate) synced_commit_ns: Histogram,
     pub(crate) buffered_commit_ns: Histogram,
     pub(crate) flushes: WorkCounters,
+    compacting: AtomicU64,
     compactions: Mutex<BTreeMap<&'static str, Arc<WorkCounters>>>,
     stalls: [StallCounters; StallReason::ALL.len()],
 }
@@ -41,6 +42,8 @@ pub(crate) struct WorkCounters {
     pub(crate) read_bytes: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) time_ns: Histogram,
+    /// Bytes that went in a second, lately; 0 at first.
+    rate: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +64,7 @@ impl Counters {
             synced_commit_ns: Histogram::default(),
             buffered_commit_ns: Histogram::default(),
             flushes: WorkCounters::default(),
+            compacting: AtomicU64::new(0),
             compactions: Mutex::default(),
             stalls: Default::default(),
         }
@@ -139,9 +143,23 @@ impl Counters {
         }
     }
 
-    /// The counters of a kind of compaction.
-    pub(crate) fn compaction(&self, kind: &'static str) -> Arc<WorkCounters> {
-        self.compactions.lock().entry(kind).or_default().clone()
+    /// Does a compaction of a kind; as [`time_work`](Self::time_work).
+    pub(crate) fn time_compaction<E>(
+        &self,
+        kind: &'static str,
+        read_bytes: u64,
+        work: impl FnOnce() -> Result<Option<u64>, E>,
+    ) -> Result<Option<u64>, E> {
+        let counters = self.compactions.lock().entry(kind).or_default().clone();
+        self.compacting.fetch_add(1, Ordering::Relaxed);
+        let done = self.time_work(&counters, read_bytes, work);
+        self.compacting.fetch_sub(1, Ordering::Relaxed);
+        done
+    }
+
+    /// Whether a compaction is at work.
+    pub(crate) fn is_compacting(&self) -> bool {
+        self.compacting.load(Ordering::Relaxed) > 0
     }
 
     /// All kinds of compaction that there were.
@@ -151,30 +169,44 @@ impl Counters {
 
     /// Does a piece of work in the background, and notes what it took. `work` returns the bytes that it wrote, `None` if
     /// it was cancelled.
-    pub(crate) fn time_work<T, E>(
+    pub(crate) fn time_work<E>(
         &self,
         counters: &WorkCounters,
         read_bytes: u64,
-        work: impl FnOnce() -> Result<T, E>,
-        written_bytes: impl FnOnce(&T) -> Option<u64>,
-    ) -> Result<T, E> {
+        work: impl FnOnce() -> Result<Option<u64>, E>,
+    ) -> Result<Option<u64>, E> {
         let start = self.clock.now();
         let done = work();
-        match &done {
-            Ok(done) => {
-                if let Some(written_bytes) = written_bytes(done) {
-                    let took = self.clock.now().saturating_sub(start);
-                    counters.time_ns.record_time(took);
-                    counters.read_bytes.fetch_add(read_bytes, Ordering::Relaxed);
-                    counters
-                        .written_bytes
-                        .fetch_add(written_bytes, Ordering::Relaxed);
-                }
-            }
+        let took = self.clock.now().saturating_sub(start);
+        match done {
+            Ok(Some(written_bytes)) => counters.note_done(read_bytes, written_bytes, took),
+            Ok(None) => {}
             Err(_) => {
                 counters.failed.fetch_add(1, Ordering::Relaxed);
             }
         }
         done
+    }
+}
+
+impl WorkCounters {
+    fn note_done(&self, read_bytes: u64, written_bytes: u64, took: Duration) {
+        self.time_ns.record_time(took);
+        self.read_bytes.fetch_add(read_bytes, Ordering::Relaxed);
+        self.written_bytes
+            .fetch_add(written_bytes, Ordering::Relaxed);
+        let rate = read_bytes as f64 / took.as_secs_f64().max(1e-6);
+        let before = self.rate() as f64;
+        let smoothed = if before == 0.0 {
+            rate
+        } else {
+            before * 0.75 + rate * 0.25
+        };
+        self.rate.store((smoothed as u64).max(1), Ordering::Relaxed);
+    }
+
+    /// Bytes that went in a second, lately; 0 before the first time.
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate.load(Ordering::Relaxed)
     }
 }

@@ -47,13 +47,10 @@ pub(crate) fn compact_once(shared: &Shared) -> Result<Compacted, Failed> {
         for table_id in [table.id, table.id | LOCATIONS_BIT] {
             let tree = tree_of(&table, table_id);
             if let Some(job) = plan(shared, table_id, &tree) {
-                let counters = shared.counters.compaction(job.kind.name());
+                let kind = job.kind.name();
                 let read_bytes = job.inputs.iter().map(|held| held.meta().size_bytes).sum();
                 let work = || run(shared, &tree, job);
-                let written =
-                    shared
-                        .counters
-                        .time_work(&counters, read_bytes, work, |written| *written)?;
+                let written = shared.counters.time_compaction(kind, read_bytes, work)?;
                 return Ok(written.map_or(Compacted::Cancelled, |_| Compacted::Done));
             }
             if forgettable(shared, table_id, &tree).is_some() {

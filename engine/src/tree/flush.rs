@@ -43,7 +43,7 @@ pub(super) struct OutputFile<'s> {
 pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     let (counters, read_bytes) = (&shared.counters, frozen.generation.size_bytes());
     let work = || flush_rows(shared, frozen);
-    let written = counters.time_work(&counters.flushes, read_bytes, work, |written| *written)?;
+    let written = counters.time_work(&counters.flushes, read_bytes, work)?;
     Ok(written.map_or(Flushed::Cancelled, |_| Flushed::Done))
 }
 

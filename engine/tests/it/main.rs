@@ -9,6 +9,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod backpressure;
 mod batches;
 mod commits;
 mod faults;
