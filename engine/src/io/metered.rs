@@ -139,6 +139,14 @@ impl IoFile for MeteredFile {
         Ok(())
     }
 
+    fn write_all_parts_at(&self, parts: &[&[u8]], offset: u64) -> Result<()> {
+        self.inner.write_all_parts_at(parts, offset)?;
+        let written = parts.iter().map(|part| part.len() as u64).sum();
+        let counters = self.counters();
+        counters.written_bytes.fetch_add(written, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn sync_data(&self) -> Result<()> {
         let start = self.io.now();
         self.inner.sync_data()?;

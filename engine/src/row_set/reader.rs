@@ -13,6 +13,7 @@ use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::RowSetMeta;
 use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace, PageScratch};
 use super::page_cache::{PageCache, PageGuard, PageSlots};
+use super::patch::PatchMeta;
 use super::rows_page::{RowRef, RowsLayout, RowsView};
 
 /// A RowSet, read through the page cache. Clones are handles to the same one.
@@ -110,6 +111,22 @@ impl RowSet {
                 slot_ranges,
             }),
         })
+    }
+
+    /// The same RowSet, with a patch.
+    pub(crate) fn with_patch(&self, patch: Arc<PatchMeta>) -> Self {
+        let inner = &self.inner;
+        RowSet {
+            inner: Arc::new(Inner {
+                meta: RowSetMeta {
+                    patch: Some(patch),
+                    ..inner.meta.clone()
+                },
+                file: inner.file.clone(),
+                slots: inner.slots.clone(),
+                slot_ranges: inner.slot_ranges,
+            }),
+        }
     }
 
     /// What is known of it without reading.
@@ -382,6 +399,7 @@ impl Inner {
             PageKind::Directory => directory,
             PageKind::Locations => locations,
             PageKind::Footer => footer,
+            PageKind::Patch => return None,
         };
         (number < count).then(|| start + number)
     }
@@ -400,6 +418,7 @@ impl Inner {
             PageKind::Index => self.meta.index_page_span(number),
             PageKind::Locations => self.meta.locations_page_span(number),
             PageKind::Footer => (self.meta.footer_offset, self.meta.footer_size_bytes()),
+            PageKind::Patch => return Err(self.corrupt_index("a patch is no part of a RowSet")),
         };
         let place = PagePlace {
             offset,
@@ -425,6 +444,7 @@ impl Inner {
         let size_bytes = self.meta.size_bytes;
         if (RowSetMeta {
             size_bytes,
+            patch: self.meta.patch.clone(),
             ..written
         }) != self.meta
         {

@@ -194,6 +194,8 @@ pub struct TreeFigures {
     pub rows: u64,
     /// Rows that say that there is none any more.
     pub tombstones: u64,
+    /// Rows that newer RowSets of their leaf replace, as far as patches say.
+    pub replaced_rows: u64,
     /// Bytes on disk.
     pub size_bytes: u64,
     /// Bytes of keys and values before they became pages.

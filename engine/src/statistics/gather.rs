@@ -162,8 +162,13 @@ fn add_fragments(
     found: &mut Vec<FragmentStatistics>,
 ) {
     let mut held = TreeFigures::default();
-    for row_set in fragment.row_sets.iter() {
+    for (behind, row_set) in (1..).zip(fragment.row_sets.iter()) {
         held.add(&TreeFigures::of(row_set.meta()));
+        let older = fragment.row_sets.iter().skip(behind);
+        let targets = older.filter_map(|older| row_set.meta().target(older.meta()));
+        held.replaced_rows += targets
+            .map(|target| u64::from(target.ordinal_count))
+            .sum::<u64>();
     }
     let (newest, oldest) = (fragment.row_sets.first(), fragment.row_sets.last());
     found.push(FragmentStatistics {
@@ -193,6 +198,7 @@ impl TreeFigures {
             row_sets: 1,
             rows: meta.row_count,
             tombstones: meta.tombstone_count,
+            replaced_rows: 0,
             size_bytes: meta.size_bytes,
             data_bytes: meta.key_bytes + meta.value_bytes,
         }
@@ -202,6 +208,7 @@ impl TreeFigures {
         self.row_sets += other.row_sets;
         self.rows += other.rows;
         self.tombstones += other.tombstones;
+        self.replaced_rows += other.replaced_rows;
         self.size_bytes += other.size_bytes;
         self.data_bytes += other.data_bytes;
     }

@@ -187,7 +187,7 @@ impl Statistics {
 
     fn write_tables(&self, text: &mut Text) {
         type Figure = fn(&LevelStatistics) -> u64;
-        let families: [(&str, &str, Figure); 6] = [
+        let families: [(&str, &str, Figure); 7] = [
             ("table_fragments", "Fragments", |level| level.fragments),
             ("table_row_sets", "RowSets", |level| level.held.row_sets),
             (
@@ -201,6 +201,11 @@ impl Statistics {
             ("table_tombstones", "Tombstones in RowSets", |level| {
                 level.held.tombstones
             }),
+            (
+                "table_replaced_rows",
+                "Rows that newer ones replace, as far as patches say",
+                |level| level.held.replaced_rows,
+            ),
             ("table_size_bytes", "Bytes of RowSets on disk", |level| {
                 level.held.size_bytes
             }),

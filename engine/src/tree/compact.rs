@@ -7,6 +7,7 @@ use super::files::HeldRowSet;
 use super::flush::{OutputFile, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
 use super::plan::{Job, JobKind, boundaries_of, may_merge, plan};
+use super::resolve::resolve;
 use super::state::{Described, TableTree};
 use crate::cache::table::{TableState, hash_key};
 use crate::error::{Error, Result};
@@ -121,6 +122,9 @@ fn run(
     tree: &TableTree<Arc<HeldRowSet>>,
     job: Job,
 ) -> Result<Option<u64>, Failed> {
+    if job.kind == JobKind::Resolve {
+        return run_resolve(shared, &job);
+    }
     let boundaries = boundaries_of(shared, job.table_id);
     let division = match job.kind {
         JobKind::Divide => Some(Division::Hash {
@@ -131,7 +135,7 @@ fn run(
             .fragment(job.fragment_id)
             .and_then(|fragment| fragment.children.as_ref())
             .map(|children| children.division.clone()),
-        JobKind::Merge | JobKind::Sweep => None,
+        JobKind::Merge | JobKind::Sweep | JobKind::Resolve => None,
     };
     let writing = Writing {
         shared,
@@ -163,6 +167,20 @@ fn run(
         });
     }
     changes.extend(outputs.into_iter().map(Change::Add));
+    let made = shared.store.commit(&shared.tables, |_| changes);
+    made.map_err(Failed::Edit)?;
+    Ok(Some(written_bytes))
+}
+
+fn run_resolve(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
+    let Some(changes) = resolve(shared, job).map_err(Failed::Rows)? else {
+        return Ok(None);
+    };
+    let patch_size_bytes = |change: &Change<Arc<HeldRowSet>>| match change {
+        Change::Add(held) => held.meta().patch.as_ref().map(|patch| patch.size_bytes()),
+        _ => None,
+    };
+    let written_bytes = changes.iter().filter_map(patch_size_bytes).sum();
     let made = shared.store.commit(&shared.tables, |_| changes);
     made.map_err(Failed::Edit)?;
     Ok(Some(written_bytes))
