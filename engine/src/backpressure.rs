@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::error::Result;
 use crate::shared::Shared;
 use crate::statistics::figures::StallReason;
 
@@ -72,7 +73,10 @@ fn between(value: f64, easy: f64, limit: f64) -> f64 {
 
 impl Shared {
     /// Counts a commit, and has it wait: the longer, the nearer a limit is.
-    pub(crate) fn admit(&self, rows: u64, size_bytes: u64) {
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`](crate::Error::NoSpace) at the limit of what waits to be flushed, if no flush finds space.
+    pub(crate) fn admit(&self, rows: u64, size_bytes: u64) -> Result<()> {
         self.counters.count_commit(rows, size_bytes);
         let size_bytes = size_bytes + rows * ROW_OVERHEAD_BYTES;
         let pressure = self.pressure();
@@ -84,8 +88,9 @@ impl Shared {
         }
         if self.generations.is_crowded() {
             let wait = || self.generations.wait_for_room();
-            self.counters.time_stall(StallReason::Flush, wait);
+            self.counters.time_stall(StallReason::Flush, wait)?;
         }
+        Ok(())
     }
 
     fn delay(&self, size_bytes: u64, pressure: Pressure, rate: f64) {

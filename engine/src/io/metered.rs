@@ -90,6 +90,18 @@ impl Io for MeteredIo {
         self.inner.remove(path)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.inner.hard_link(from, to)
+    }
+
+    fn remove_folder(&self, path: &Path) -> Result<()> {
+        self.inner.remove_folder(path)
+    }
+
+    fn free_bytes(&self, folder: &Path) -> Result<Option<u64>> {
+        self.inner.free_bytes(folder)
+    }
+
     fn sync_folder(&self, folder: &Path) -> Result<()> {
         self.inner.sync_folder(folder)
     }

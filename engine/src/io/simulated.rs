@@ -48,11 +48,13 @@ struct Disk {
     random_state: u64,
     now: Duration,
     writes_until_failure: Option<u64>,
+    writes_until_full: Option<u64>,
     syncs_fail: bool,
     /// Writes to files with this ending don't come to an end.
     held_ending: Option<String>,
     /// How long a write of one byte takes.
     time_a_byte: Duration,
+    links_cross: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -114,9 +116,20 @@ impl SimulatedIo {
         }
     }
 
-    /// Lets that many writes pass, then fails every one with "no space".
+    /// Lets that many writes pass, then fails every one, as a broken device does.
     pub fn fail_writes_after(&self, writes: u64) {
         self.disk.lock().writes_until_failure = Some(writes);
+    }
+
+    /// Lets that many writes pass; then the disk is full: of every write a part arrives, and no file can be made. `None`
+    /// is space again.
+    pub fn fill_after(&self, writes: Option<u64>) {
+        self.disk.lock().writes_until_full = writes;
+    }
+
+    /// Makes every hard link fail as one to another file system does, or work again.
+    pub fn refuse_links(&self, refuse: bool) {
+        self.disk.lock().links_cross = refuse;
     }
 
     /// Makes every sync fail, or work again.
@@ -206,6 +219,9 @@ impl Io for SimulatedIo {
         let content = match (mode, disk.files.get(path)) {
             (OpenMode::CreateNew, Some(_)) => return Err(ErrorKind::AlreadyExists.into()),
             (OpenMode::CreateNew, None) => {
+                if disk.writes_until_full == Some(0) {
+                    return Err(ErrorKind::StorageFull.into());
+                }
                 let content = Arc::new(Mutex::new(Content::default()));
                 disk.files.insert(path.to_owned(), content.clone());
                 content
@@ -249,6 +265,28 @@ impl Io for SimulatedIo {
             .remove(path)
             .map(|_| ())
             .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        let mut disk = self.disk.lock();
+        if disk.links_cross {
+            return Err(ErrorKind::CrossesDevices.into());
+        }
+        if disk.files.contains_key(to) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let content = disk.files.get(from).cloned().ok_or(ErrorKind::NotFound)?;
+        disk.files.insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn remove_folder(&self, _path: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn free_bytes(&self, _folder: &Path) -> Result<Option<u64>> {
+        let is_full = self.disk.lock().writes_until_full == Some(0);
+        Ok(is_full.then_some(0))
     }
 
     fn sync_folder(&self, _folder: &Path) -> Result<()> {
@@ -306,8 +344,8 @@ struct SimulatedFile {
 }
 
 impl SimulatedFile {
-    /// Whether a write passes, and the time that it takes.
-    fn admit_write(&self, size_bytes: usize) -> Result<()> {
+    /// Whether a write passes, with the time that it takes; true if it finds the disk full.
+    fn admit_write(&self, size_bytes: usize) -> Result<bool> {
         let mut disk = self.simulated.disk.lock();
         while let Some(ending) = &disk.held_ending
             && self.path.to_string_lossy().ends_with(ending)
@@ -319,9 +357,16 @@ impl SimulatedFile {
         if let Some(left) = &mut disk.writes_until_failure {
             *left = left
                 .checked_sub(1)
-                .ok_or_else(|| Error::from(ErrorKind::StorageFull))?;
+                .ok_or_else(|| Error::other("simulated write failure"))?;
         }
-        Ok(())
+        Ok(match &mut disk.writes_until_full {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        })
     }
 }
 
@@ -341,10 +386,15 @@ impl IoFile for SimulatedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.admit_write(bytes.len())?;
+        let is_full = self.admit_write(bytes.len())?;
+        let (arrives, _) = bytes.split_at(if is_full {
+            bytes.len() / 2
+        } else {
+            bytes.len()
+        });
         let mut content = self.content.lock();
         let start = position(offset)?;
-        let end = start + bytes.len();
+        let end = start + arrives.len();
         if content.current.len() < end {
             content.current.resize(end, 0);
         }
@@ -352,7 +402,10 @@ impl IoFile for SimulatedFile {
             .current
             .get_mut(start..end)
             .ok_or(ErrorKind::InvalidInput)?
-            .copy_from_slice(bytes);
+            .copy_from_slice(arrives);
+        if is_full {
+            return Err(ErrorKind::StorageFull.into());
+        }
         Ok(())
     }
 

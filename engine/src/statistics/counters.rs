@@ -75,10 +75,10 @@ impl Counters {
         self.clock.now().saturating_sub(self.opened_at)
     }
 
-    /// Counts a lookup of a key.
+    /// Counts lookups of keys, each in so many generations.
     #[inline]
-    pub(crate) fn count_get(&self, generations: usize) {
-        self.gets.add([1, generations as u64]);
+    pub(crate) fn count_gets(&self, gets: usize, generations: usize) {
+        self.gets.add([gets as u64, (gets * generations) as u64]);
     }
 
     /// Counts a commit that was submitted.

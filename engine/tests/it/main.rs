@@ -12,6 +12,7 @@
 mod backpressure;
 mod batches;
 mod commits;
+mod disk_full;
 mod faults;
 mod keyspace;
 mod layout;
@@ -20,6 +21,7 @@ mod log_versions;
 mod model;
 mod old_formats;
 mod outcomes;
+mod pairs;
 mod reading;
 mod statistics;
 mod stress;
