@@ -31,6 +31,19 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// A newer build of the engine wrote the database; open it with one that knows its format.
+    #[error(
+        "{} is of format version {version}, this build reads up to version {version_max}: use a newer one",
+        path.display()
+    )]
+    NewerFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format version.
+        version: u32,
+        /// The newest version that this build reads.
+        version_max: u32,
+    },
     /// The operating system refused an operation on a file.
     #[error("{operation} {}: {source}", path.display())]
     Io {

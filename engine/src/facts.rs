@@ -282,7 +282,7 @@ impl<'g> Locations<'g> {
             arena: &self.arena,
             rows: std::mem::take(&mut self.rows),
         };
-        let body: Arc<[u8]> = encode_delta(None, &[table], 0).into();
+        let body = encode_delta(None, &[table], 0);
         self.arena.clear();
         let delta = decode_delta(&body)?;
         let number = self.generation.add_body(body.clone());

@@ -91,6 +91,13 @@ pub trait IoFile: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As the system answers; a part may have been written.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
+    /// Writes all bytes of the parts at that offset, one behind the other, as [`write_all_at`](Self::write_all_at) does.
+    ///
+    /// # Errors
+    /// As [`write_all_at`](Self::write_all_at).
+    fn write_all_parts_at(&self, parts: &[&[u8]], offset: u64) -> Result<()> {
+        self.write_all_at(&parts.concat(), offset)
+    }
     /// Makes what was written durable, with the file's length.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
 use super::queue::{Durability, Queued, Ticket, Turn};
 use super::segment::SegmentWriter;
-use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
 
@@ -127,14 +126,8 @@ impl Committer {
             .iter()
             .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
             .sum();
-        let mut body = Vec::with_capacity(size_bytes);
-        for record in records {
-            record.header.encode(&mut body);
-            body.extend_from_slice(&record.body);
-        }
-        let block_number = self
-            .writer
-            .append(&body, len_u32(records.len()), &shared.segments)?;
+        let parts = records.iter().map(|record| (record.header, &*record.body));
+        let block_number = self.writer.append(parts, &shared.segments)?;
         let is_synced = records
             .iter()
             .any(|record| record.durability == Durability::Synced);

@@ -111,9 +111,10 @@ impl CommitQueue {
     pub(crate) fn submit(
         &self,
         kind: RecordKind,
-        body: Vec<u8>,
+        body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
+        let body = body.into();
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
             Error::Usage(format!(
                 "a transaction of {} bytes, at most 4 GiB are supported; split it",
@@ -121,7 +122,6 @@ impl CommitQueue {
             ))
         })?;
         let body_hash = hash_body(&body, self.database_id);
-        let body: Arc<[u8]> = body.into();
         let mut state = self.state.lock();
         while state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max {
             self.taken.wait(&mut state);

@@ -14,6 +14,7 @@ use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::RowSetMeta;
 use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace, PageScratch};
 use super::page_cache::{PageCache, PageGuard, PageSlots};
+use super::patch::PatchMeta;
 use super::rows_page::{RowRef, RowsLayout, RowsView};
 
 /// A RowSet, read through the page cache. Clones are handles to the same one.
@@ -111,6 +112,22 @@ impl RowSet {
                 slot_ranges,
             }),
         })
+    }
+
+    /// The same RowSet, with a patch.
+    pub(crate) fn with_patch(&self, patch: Arc<PatchMeta>) -> Self {
+        let inner = &self.inner;
+        RowSet {
+            inner: Arc::new(Inner {
+                meta: RowSetMeta {
+                    patch: Some(patch),
+                    ..inner.meta.clone()
+                },
+                file: inner.file.clone(),
+                slots: inner.slots.clone(),
+                slot_ranges: inner.slot_ranges,
+            }),
+        }
     }
 
     /// What is known of it without reading.
@@ -429,6 +446,7 @@ impl Inner {
             PageKind::Directory => directory,
             PageKind::Locations => locations,
             PageKind::Footer => footer,
+            PageKind::Patch => return None,
         };
         (number < count).then(|| start + number)
     }
@@ -447,6 +465,7 @@ impl Inner {
             PageKind::Index => self.meta.index_page_span(number),
             PageKind::Locations => self.meta.locations_page_span(number),
             PageKind::Footer => (self.meta.footer_offset, self.meta.footer_size_bytes()),
+            PageKind::Patch => return Err(self.corrupt_index("a patch is no part of a RowSet")),
         };
         let place = PagePlace {
             offset,
@@ -472,6 +491,7 @@ impl Inner {
         let size_bytes = self.meta.size_bytes;
         if (RowSetMeta {
             size_bytes,
+            patch: self.meta.patch.clone(),
             ..written
         }) != self.meta
         {

@@ -299,7 +299,7 @@ impl Transaction {
     }
 
     /// The body of the delta's record; `None` if there is nothing to commit.
-    fn body(&self) -> Result<Option<Vec<u8>>> {
+    fn body(&self) -> Result<Option<Arc<[u8]>>> {
         let shared = &self.database.shared;
         shared.check_writable()?;
         if self.is_empty() {

@@ -7,6 +7,7 @@ use super::files::HeldRowSet;
 use super::flush::{OutputFile, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
 use super::plan::{Job, JobKind, boundaries_of, may_merge, plan};
+use super::resolve::resolve;
 use super::state::{Described, TableTree};
 use crate::cache::table::{TableState, hash_key};
 use crate::error::{Error, Result};
@@ -112,6 +113,9 @@ fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed>
 }
 
 fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<Compacted, Failed> {
+    if job.kind == JobKind::Resolve {
+        return run_resolve(shared, &job);
+    }
     let boundaries = boundaries_of(shared, job.table_id);
     let division = match job.kind {
         JobKind::Divide => Some(Division::Hash {
@@ -122,7 +126,7 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
             .fragment(job.fragment_id)
             .and_then(|fragment| fragment.children.as_ref())
             .map(|children| children.division.clone()),
-        JobKind::Merge | JobKind::Sweep => None,
+        JobKind::Merge | JobKind::Sweep | JobKind::Resolve => None,
     };
     let writing = Writing {
         shared,
@@ -153,6 +157,15 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
         });
     }
     changes.extend(outputs.into_iter().map(Change::Add));
+    let made = shared.store.commit(&shared.tables, |_| changes);
+    made.map_err(Failed::Edit)?;
+    Ok(Compacted::Done)
+}
+
+fn run_resolve(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
+    let Some(changes) = resolve(shared, job).map_err(Failed::Rows)? else {
+        return Ok(Compacted::Cancelled);
+    };
     let made = shared.store.commit(&shared.tables, |_| changes);
     made.map_err(Failed::Edit)?;
     Ok(Compacted::Done)

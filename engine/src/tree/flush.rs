@@ -15,6 +15,7 @@ use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::log::committer;
 use crate::row_set::file::delta_file_path;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
+use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::row_set::rows_page::RowRef;
 use crate::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
 use crate::shared::Shared;
@@ -295,7 +296,16 @@ impl<'s> OutputFile<'s> {
 
     /// Begins a RowSet, and the file with the first one.
     pub(super) fn begin(&mut self, head: RowSetHead) -> Result<()> {
-        let writer = match &mut self.writer {
+        self.writer()?.begin(head)
+    }
+
+    /// Writes a patch.
+    pub(super) fn patch(&mut self, targets: &[TargetOrdinals]) -> Result<PatchMeta> {
+        self.writer()?.write_patch(targets)
+    }
+
+    fn writer(&mut self) -> Result<&mut DeltaFileWriter> {
+        Ok(match &mut self.writer {
             Some(writer) => writer,
             none => {
                 let store = &self.shared.store;
@@ -311,8 +321,7 @@ impl<'s> OutputFile<'s> {
                     },
                 )?)
             }
-        };
-        writer.begin(head)
+        })
     }
 
     pub(super) fn push(&mut self, row: RowRef<'_>, hash: u64) -> Result<()> {
@@ -347,6 +356,20 @@ impl<'s> OutputFile<'s> {
             other => {
                 self.remove();
                 other
+            }
+        }
+    }
+
+    /// Makes a file durable that holds patches alone, if there are any.
+    pub(super) fn finish_patches(mut self) -> Result<Option<Arc<HeldFile>>> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(None);
+        };
+        match writer.finish() {
+            Ok(file) => Ok(Some(HeldFile::new(file, self.shared.io.clone()))),
+            Err(error) => {
+                self.remove();
+                Err(error)
             }
         }
     }
