@@ -256,10 +256,11 @@ impl Database {
     /// [`Durability::Buffered`](crate::Durability::Buffered) is synced.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if the log can't be written.
+    /// [`Error::Poisoned`] if the log can't be written; [`Error::NoSpace`] while the disk is full: what was submitted is
+    /// still queued, and written once there is space.
     pub fn wait_durable(&self, seq: u64) -> Result<()> {
         let shared = self.shared();
-        shared.pins.wait_visible(seq).map_err(Error::Poisoned)?;
+        shared.pins.wait_visible(seq)?;
         if shared.pins.durable_seq() < seq {
             committer::sync(shared)?;
         }
@@ -312,11 +313,12 @@ impl Database {
     /// is for who is about to copy the files, and for tests.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the database is read-only, [`Error::Poisoned`] if a write fails.
+    /// [`Error::Usage`] if the database is read-only, [`Error::Poisoned`] if a write fails, [`Error::NoSpace`] if the disk
+    /// is full; it is then tried again by itself.
     pub fn flush(&self) -> Result<()> {
         let shared = self.shared();
         committer::freeze(shared)?;
-        shared.generations.wait_flushed();
+        shared.generations.wait_flushed()?;
         shared.check_writable()
     }
 
@@ -328,7 +330,7 @@ impl Database {
         let shared = self.shared();
         shared.check_writable()?;
         shared.generations.unsettle();
-        shared.generations.wait_settled();
+        shared.generations.wait_settled()?;
         shared.check_writable()
     }
 

@@ -54,6 +54,7 @@ pub mod row_set;
 mod schema;
 mod shared;
 mod snapshot;
+mod space;
 mod transaction;
 mod tree;
 mod value;

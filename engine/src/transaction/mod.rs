@@ -263,13 +263,14 @@ impl Transaction {
     /// the newest one if there was nothing to commit.
     ///
     /// # Errors
-    /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written.
+    /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written. After [`Error::NoSpace`] the
+    /// transaction did not happen and never will.
     pub fn commit(self) -> Result<u64> {
         let shared = &self.database.shared;
         let Some(body) = self.body()? else {
             return Ok(shared.pins.visible_seq());
         };
-        shared.generations.wait_for_room();
+        shared.generations.wait_for_room()?;
         let ticket = shared.write(RecordKind::Delta, body, self.durability)?;
         Ok(ticket.seq)
     }
@@ -279,7 +280,8 @@ impl Transaction {
     ///
     /// # Errors
     /// [`Error::Usage`] if the database is read-only or the transaction exceeds 2 GiB; [`Error::Poisoned`] if an earlier
-    /// write failed.
+    /// write failed; [`Error::NoSpace`] if the disk is full and as much is waiting as may. What was submitted is kept while
+    /// the disk is full, and written once there is space.
     pub fn submit(self) -> Result<CommitHandle> {
         let shared = &self.database.shared;
         let Some(body) = self.body()? else {
@@ -289,7 +291,7 @@ impl Transaction {
                 database: self.database,
             });
         };
-        shared.generations.wait_for_room();
+        shared.generations.wait_for_room()?;
         let ticket = shared.submit(RecordKind::Delta, body, self.durability)?;
         Ok(CommitHandle {
             seq: ticket.seq,
@@ -341,6 +343,7 @@ impl CommitHandle {
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the log can't be written: the transaction may or may not be there after a reopen.
+    /// [`Error::NoSpace`] if the disk is full: it did not happen and never will.
     pub fn wait(self) -> Result<u64> {
         if let Some(ticket) = self.ticket {
             self.database.shared.wait(ticket)?;

@@ -11,6 +11,7 @@
 
 mod batches;
 mod commits;
+mod disk_full;
 mod faults;
 mod keyspace;
 mod layout;

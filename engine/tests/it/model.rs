@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    ColumnType, Database, Durability, ExportFile, Options, Origin, Placement, Row, Scan, ScanOrder,
-    Snapshot, Table, TableSchema, Transaction, Value,
+    ColumnType, Database, Durability, Error, ExportFile, Options, Origin, Placement, Row, Scan,
+    ScanOrder, Snapshot, Table, TableSchema, Transaction, Value,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use crate::disk_full::with_space;
 use crate::reading::{rows_of, sort_key};
 
 const TABLE_COUNT: usize = 3;
@@ -49,6 +50,8 @@ enum Step {
     Compact,
     /// Writes fail after so many, in the foreground or the background, and then the machine stops.
     FailingCrash(u64, u64),
+    /// The disk is full after so many writes, and has space again behind a transaction, a flush and a compaction.
+    FullDisk(u64, Vec<Write>),
     /// Many submits, waited for together: one group commit or several.
     Pipeline(Vec<Vec<Write>>),
     Hold,
@@ -83,6 +86,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Flush),
         1 => Just(Step::Compact),
         1 => (0..12_u64, any::<u64>()).prop_map(|(writes, seed)| Step::FailingCrash(writes, seed)),
+        2 => (0..6_u64, writes()).prop_map(|(passing, writes)| Step::FullDisk(passing, writes)),
         2 => prop::collection::vec(writes(), 1..6).prop_map(Step::Pipeline),
         2 => Just(Step::Hold),
         1 => any::<usize>().prop_map(Step::Release),
@@ -318,6 +322,28 @@ impl Harness {
                 let compacted = flushed.and_then(|()| self.database().compact());
                 drop(compacted);
                 self.crash(*seed);
+            }
+            Step::FullDisk(passing, writes) => {
+                self.io.fill_after(Some(*passing));
+                let before = self.state.clone();
+                match self.transaction(writes).commit() {
+                    Ok(seq) => assert_eq!(seq, self.seq),
+                    Err(Error::NoSpace { .. }) => {
+                        self.history.pop();
+                        (self.seq, self.state) = (self.seq - 1, before);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+                for done in [self.database().flush(), self.database().compact()] {
+                    assert!(
+                        matches!(done, Ok(()) | Err(Error::NoSpace { .. })),
+                        "{done:?}"
+                    );
+                }
+                self.check();
+                self.io.fill_after(None);
+                with_space(|| self.database().flush());
+                with_space(|| self.database().compact());
             }
             Step::Pipeline(transactions) => {
                 let handles: Vec<_> = transactions
