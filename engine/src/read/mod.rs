@@ -5,6 +5,7 @@
 //! in a RowSet, or in both, which then say the same.
 
 pub(crate) mod lookup;
+mod loser_tree;
 pub(crate) mod merge;
 mod multi_get;
 pub(crate) mod range;
