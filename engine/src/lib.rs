@@ -69,5 +69,5 @@ pub use origins::Origin;
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
 pub use shared::Table;
 pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
-pub use transaction::{CommitHandle, Transaction};
+pub use transaction::{CommitHandle, Isolation, Transaction};
 pub use value::{Row, Value, check_row};

@@ -114,7 +114,7 @@ impl Shared {
         body: Vec<u8>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability)?;
+        let ticket = self.queue.submit(kind, body, durability, None)?;
         self.queue.leave();
         Ok(ticket)
     }
@@ -126,7 +126,7 @@ impl Shared {
         body: Vec<u8>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability)?;
+        let ticket = self.queue.submit(kind, body, durability, None)?;
         self.wait(ticket)?;
         Ok(ticket)
     }

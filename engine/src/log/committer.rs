@@ -1,6 +1,6 @@
 //! Writing what is queued, by whoever leads the commit queue.
 //!
-//! The leader takes the records that wait, writes them as one block, syncs it if any of them asks for that, applies
+//! The leader takes the records that wait, refuses those whose conditions don't hold, writes them as one block, syncs it if any of them asks for that, applies
 //! them to the DeltaCache in order, and makes them visible. A write that fails ends it: whoever waits gets the reason.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use super::segment::SegmentWriter;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
+use crate::transaction::validate;
 
 /// Writes for one database. Its lock is held by who leads.
 #[derive(Debug)]
@@ -93,7 +94,8 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
         return Err(Error::Usage("the database is closed".into()));
     };
     loop {
-        let records = shared.queue.take();
+        let mut records = shared.queue.take();
+        validate::refuse_conflicting(shared, &mut records);
         let Some(last) = records.last() else {
             return Ok(());
         };

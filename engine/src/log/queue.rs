@@ -11,9 +11,12 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
+use super::delta::encode_delta;
 use super::format::{RecordHeader, RecordKind, hash_body};
+use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::transaction::Conditions;
 
 /// When a commit counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +83,20 @@ pub(crate) struct Queued {
     pub(crate) header: RecordHeader,
     pub(crate) body: Arc<[u8]>,
     pub(crate) durability: Durability,
+    /// What must hold for it to be written; else it is written empty.
+    pub(crate) conditions: Option<Arc<Conditions>>,
+}
+
+impl Queued {
+    /// Leaves nothing but the commit sequence of a delta that is refused: sequences have no gaps.
+    pub(crate) fn refuse(&mut self, database_id: Uuid) {
+        let body = encode_delta(None, &[], 0);
+        let hash = hash_body(&body, database_id);
+        let size_bytes = len_u32(body.len());
+        self.header = RecordHeader::new(RecordKind::Delta, size_bytes, self.ticket.seq, hash);
+        self.body = body.into();
+        self.durability = Durability::Buffered;
+    }
 }
 
 impl CommitQueue {
@@ -113,6 +130,7 @@ impl CommitQueue {
         kind: RecordKind,
         body: Vec<u8>,
         durability: Durability,
+        conditions: Option<Arc<Conditions>>,
     ) -> Result<Ticket> {
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
             Error::Usage(format!(
@@ -148,6 +166,7 @@ impl CommitQueue {
             header,
             body,
             durability,
+            conditions,
         });
         Ok(ticket)
     }
@@ -212,6 +231,11 @@ impl CommitQueue {
         if !state.leading && !state.waiting.is_empty() && state.waiter_count == 0 {
             self.unattended.notify_all();
         }
+    }
+
+    /// The commit sequence that was given out last.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.state.lock().last_seq
     }
 
     /// Why writing stopped, if it did.

@@ -18,4 +18,6 @@ mod levels;
 mod model;
 mod outcomes;
 mod reading;
+mod serializability;
 mod stress;
+mod transactions;
