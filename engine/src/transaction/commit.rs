@@ -10,12 +10,16 @@ use crate::log::format::RecordKind;
 use crate::log::queue::Ticket;
 use crate::open::OpenDatabase;
 
+/// The body of a record and what must hold for it.
+type Prepared = (Arc<[u8]>, Option<Arc<Conditions>>);
+
 impl Transaction {
     /// Commits and waits until the transaction is as durable as asked for, and visible; returns its commit sequence, or
     /// the one that it read at or the newest one if there was nothing to commit.
     ///
     /// # Errors
-    /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written.
+    /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written. After [`Error::NoSpace`] the
+    /// transaction did not happen and never will.
     pub fn commit(self) -> Result<u64> {
         self.queue()?.wait()
     }
@@ -26,7 +30,8 @@ impl Transaction {
     /// # Errors
     /// [`Error::Conflict`] and [`Error::Exists`] where another transaction came first, if that is visible already; else
     /// [`CommitHandle::wait`] says so. [`Error::Usage`] if the database is read-only or the transaction exceeds 2 GiB;
-    /// [`Error::Poisoned`] if an earlier write failed.
+    /// [`Error::Poisoned`] if an earlier write failed; [`Error::NoSpace`] if the disk is full and as much is waiting as
+    /// may. What was submitted is kept while the disk is full, and written once there is space.
     pub fn submit(self) -> Result<CommitHandle> {
         let handle = self.queue()?;
         handle.database.shared.queue.leave();
@@ -46,7 +51,7 @@ impl Transaction {
                 database,
             });
         }
-        shared.generations.wait_for_room();
+        shared.generations.wait_for_room()?;
         let durability = self.durability;
         let (body, conditions) = self.prepare()?;
         let queued = conditions.clone();
@@ -61,7 +66,7 @@ impl Transaction {
     }
 
     /// Makes the record, and looks at what is visible whether its conditions hold so far.
-    fn prepare(self) -> Result<(Vec<u8>, Option<Arc<Conditions>>)> {
+    fn prepare(self) -> Result<Prepared> {
         let size_bytes = self.size_bytes();
         if size_bytes > u64::from(u32::MAX) / 2 {
             return Err(Error::Usage(format!(
@@ -121,6 +126,7 @@ impl CommitHandle {
     /// # Errors
     /// [`Error::Conflict`] and [`Error::Exists`] if another transaction came first: this one then took no effect.
     /// [`Error::Poisoned`] if the log can't be written: the transaction may or may not be there after a reopen.
+    /// [`Error::NoSpace`] if the disk is full: it did not happen and never will.
     pub fn wait(self) -> Result<u64> {
         if let Some(waiting) = self.waiting {
             self.database.shared.wait(waiting.ticket)?;

@@ -44,14 +44,20 @@ impl Conditions {
         }
     }
 
-    /// What is to be held while the rest is looked at.
-    pub(super) fn take_checked(&self) -> Option<Snapshot> {
-        self.checked.lock().take()
+    /// The sequence up to which all was looked at; it is held.
+    pub(super) fn checked_seq(&self) -> Option<u64> {
+        self.checked.lock().as_ref().map(Snapshot::seq)
+    }
+
+    /// Lets go of that sequence: the transaction is written, or never will be.
+    pub(crate) fn release(&self) {
+        *self.checked.lock() = None;
     }
 
     /// Says why the transaction took no effect.
     pub(super) fn refuse(&self, error: Error) {
         *self.refused.lock() = Some(error);
+        self.release();
     }
 
     /// Whether the transaction took effect; the error is given once. To be asked for when its record is written.

@@ -9,6 +9,7 @@ use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::read::lookup::Lookup;
 use crate::read::range::KeyRange;
 use crate::read::rows::Rows;
 use crate::read::view::View;
@@ -163,7 +164,12 @@ impl Transaction {
                     })
             }
             Own::Gone => Ok(None),
-            Own::Unknown => get_row(&self.read_key(table, &key_bytes), table, key),
+            Own::Unknown => {
+                if let Some(reads) = self.reads(table) {
+                    reads.add_key(hash_key(&key_bytes), &key_bytes);
+                }
+                self.look_up(table, |lookup| get_row(lookup, table, key))
+            }
         }
     }
 
@@ -229,15 +235,10 @@ impl Transaction {
         self.reading.as_mut()?.reads(&table.state)
     }
 
-    /// Where to look for a key that the transaction did not write.
-    fn read_key(&mut self, table: &Table, key: &[u8]) -> View {
-        if let Some(reads) = self.reads(table) {
-            reads.add_key(hash_key(key), key);
-        }
-        match &self.reading {
-            Some(reading) => reading.snapshot.view(table),
-            None => View::newest(&self.database.shared, &table.state),
-        }
+    /// Asks for keys that the transaction did not write.
+    pub(crate) fn look_up<T>(&self, table: &Table, ask: impl FnOnce(Lookup<'_>) -> T) -> T {
+        let seq = self.reading.as_ref().map(|reading| reading.snapshot.seq());
+        Lookup::at(&self.database.shared, &table.state, seq, ask)
     }
 
     /// What the transaction itself wrote of a key.

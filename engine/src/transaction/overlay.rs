@@ -19,7 +19,7 @@ impl TableWrites {
             return Ok(overlay.clone());
         }
         let (table, _) = self.sorted(0)?;
-        let body: Arc<[u8]> = encode_delta(None, &[table], 0).into();
+        let body = encode_delta(None, &[table], 0);
         let generation = Generation::new(0);
         let written = decode_delta(&body).and_then(|delta| {
             let number = generation.add_body(body.clone());

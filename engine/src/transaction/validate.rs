@@ -12,13 +12,13 @@ use super::conditions::{Conditions, Wanted};
 use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
-use crate::log::delta::{Delta, DeltaRow, TablePart, decode_delta};
+use crate::log::delta::{Delta, TablePart, decode_delta};
 use crate::log::format::RecordKind;
 use crate::log::queue::Queued;
+use crate::read::lookup::Lookup;
 use crate::read::merge::not_stored;
 use crate::read::range::{KeyInterval, is_in};
 use crate::read::since::{Since, Written};
-use crate::read::view::View;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 
@@ -35,10 +35,11 @@ pub(super) fn check_visible(
     let delta = decode_delta(body).map_err(not_stored)?;
     for (part, new) in delta.tables.iter().zip(&mut wanted.new) {
         let table = table_of(shared, part)?;
-        let view = View::at(shared, &table, checked.seq());
         for one in new {
             let row = part.row(one.place as usize).map_err(not_stored)?;
-            one.exists = view.get(row.hash, row.key)?.is_some();
+            one.exists = Lookup::at(shared, &table, Some(checked.seq()), |lookup| {
+                lookup.get(row.hash, row.key).map(|found| found.is_some())
+            })?;
             // Else a transaction that waits to be written may delete it.
             if one.exists && shared.queue.last_seq() == checked.seq() {
                 return Err(Error::exists(&table.schema, row.key));
@@ -84,10 +85,10 @@ fn check_since(
     conditions: &Conditions,
     block: &BlockWrites,
 ) -> Result<()> {
-    let Some(checked) = conditions.take_checked() else {
+    let Some(after_seq) = conditions.checked_seq() else {
         return Err(Error::Usage("a transaction is written twice".into()));
     };
-    let (wanted, after_seq) = (&conditions.wanted, checked.seq());
+    let wanted = &conditions.wanted;
     for (part, new) in delta.tables.iter().zip(&wanted.new) {
         let table = table_of(shared, part)?;
         let changed = Changed::new(shared, &table, after_seq, block);
@@ -124,7 +125,7 @@ fn check_unchanged(
         if part.truncate {
             changed.check_intervals(&table, &[KeyInterval::ALL])?;
         }
-        for row in rows(part) {
+        for row in part.rows() {
             let row = row.map_err(not_stored)?;
             changed.check_key(&table, row.hash, row.key)?;
         }
@@ -137,13 +138,6 @@ fn check_unchanged(
         changed.check_intervals(&reads.table, &reads.intervals)?;
     }
     Ok(())
-}
-
-fn rows<'a>(
-    part: &'a TablePart<'a>,
-) -> impl Iterator<Item = std::result::Result<DeltaRow<'a>, Malformed>> + 'a {
-    let row_sets = part.row_sets.iter();
-    row_sets.flat_map(|row_set| part.rows(*row_set))
 }
 
 /// What was written to a table after a sequence, and before a record in its block.
@@ -212,7 +206,7 @@ impl BlockWrites {
                 block.rows.clear();
                 block.deleted = vec![KeyInterval::ALL];
             }
-            for row in rows(part) {
+            for row in part.rows() {
                 let row = row?;
                 let written = match row.value_size_bytes {
                     Some(_) => Written::Row,
@@ -268,7 +262,7 @@ impl Watched {
             };
             for part in &delta.tables {
                 let table = watched.tables.entry(part.table_id).or_default();
-                let rows = rows(part).filter_map(std::result::Result::ok);
+                let rows = part.rows().filter_map(std::result::Result::ok);
                 table.hashes.extend(rows.map(|row| row.hash));
                 if part.truncate {
                     table.intervals.push(KeyInterval::ALL);

@@ -15,6 +15,7 @@ use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::log::committer;
 use crate::row_set::file::delta_file_path;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
+use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::row_set::rows_page::RowRef;
 use crate::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
 use crate::shared::Shared;
@@ -39,7 +40,8 @@ pub(super) struct OutputFile<'s> {
 /// Takes a frozen generation below level 0.
 ///
 /// # Errors
-/// [`Error::Io`] as the system answers. Where the edit itself failed, whether it counts is open until the next start.
+/// [`Error::NoSpace`]: nothing changed. [`Error::Io`] as the system answers: where the edit itself failed, whether it counts
+/// is open until the next start.
 pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     if shared.pins.durable_seq() < frozen.seq_to {
         // What is below level 0 must not get ahead of the log.
@@ -60,6 +62,7 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         }
     };
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
+    let outputs = row_sets.clone();
     let made = shared.store.commit(&shared.tables, |state| {
         let mut changes = Vec::new();
         for table in tables
@@ -87,7 +90,7 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         changes.push(Change::Origins(frozen.origins.clone()));
         changes
     });
-    made?;
+    made.inspect_err(|error| retire_unnamed(error, &outputs))?;
     if let Err(error) = shared
         .segments
         .remove_before(&*shared.io, frozen.log_start.segment_number)
@@ -98,6 +101,13 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
     shared.generations.drop_flushed(frozen);
     Ok(Flushed::Done)
+}
+
+/// Lets the files of an edit go that found no space. After any other error the edit may count.
+pub(super) fn retire_unnamed(error: &Error, row_sets: &[Arc<HeldRowSet>]) {
+    if matches!(error, Error::NoSpace { .. }) {
+        row_sets.iter().for_each(|held| held.file.retire());
+    }
 }
 
 /// What became of a flush.
@@ -295,7 +305,16 @@ impl<'s> OutputFile<'s> {
 
     /// Begins a RowSet, and the file with the first one.
     pub(super) fn begin(&mut self, head: RowSetHead) -> Result<()> {
-        let writer = match &mut self.writer {
+        self.writer()?.begin(head)
+    }
+
+    /// Writes a patch.
+    pub(super) fn patch(&mut self, targets: &[TargetOrdinals]) -> Result<PatchMeta> {
+        self.writer()?.write_patch(targets)
+    }
+
+    fn writer(&mut self) -> Result<&mut DeltaFileWriter> {
+        Ok(match &mut self.writer {
             Some(writer) => writer,
             none => {
                 let store = &self.shared.store;
@@ -311,8 +330,7 @@ impl<'s> OutputFile<'s> {
                     },
                 )?)
             }
-        };
-        writer.begin(head)
+        })
     }
 
     pub(super) fn push(&mut self, row: RowRef<'_>, hash: u64) -> Result<()> {
@@ -347,6 +365,20 @@ impl<'s> OutputFile<'s> {
             other => {
                 self.remove();
                 other
+            }
+        }
+    }
+
+    /// Makes a file durable that holds patches alone, if there are any.
+    pub(super) fn finish_patches(mut self) -> Result<Option<Arc<HeldFile>>> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(None);
+        };
+        match writer.finish() {
+            Ok(file) => Ok(Some(HeldFile::new(file, self.shared.io.clone()))),
+            Err(error) => {
+                self.remove();
+                Err(error)
             }
         }
     }

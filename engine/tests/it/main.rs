@@ -11,12 +11,16 @@
 
 mod batches;
 mod commits;
+mod disk_full;
 mod faults;
 mod keyspace;
 mod layout;
 mod levels;
+mod log_versions;
 mod model;
+mod old_formats;
 mod outcomes;
+mod pairs;
 mod reading;
 mod serializability;
 mod stress;

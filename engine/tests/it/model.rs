@@ -21,6 +21,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 use writes::{Write, any_write, replay};
 
+use crate::disk_full::with_space;
 use crate::reading::{rows_of, sort_key};
 
 const TABLE_COUNT: usize = 3;
@@ -48,6 +49,8 @@ enum Step {
     /// Writes fail after so many, in the foreground or the background, and then the machine stops.
     FailingCrash(u64, u64),
     Optimistic(Optimistic),
+    /// The disk is full after so many writes, and has space again behind a transaction, a flush and a compaction.
+    FullDisk(u64, Vec<Write>),
     /// Many submits, waited for together: one group commit or several.
     Pipeline(Vec<Vec<Write>>),
     Hold,
@@ -74,6 +77,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Compact),
         1 => (0..12_u64, any::<u64>()).prop_map(|(writes, seed)| Step::FailingCrash(writes, seed)),
         4 => any_optimistic().prop_map(Step::Optimistic),
+        2 => (0..6_u64, writes()).prop_map(|(passing, writes)| Step::FullDisk(passing, writes)),
         2 => prop::collection::vec(writes(), 1..6).prop_map(Step::Pipeline),
         2 => Just(Step::Hold),
         1 => any::<usize>().prop_map(Step::Release),
@@ -327,6 +331,28 @@ impl Harness {
                 drop(compacted);
                 self.crash(*seed);
             }
+            Step::FullDisk(passing, writes) => {
+                self.io.fill_after(Some(*passing));
+                let (transaction, expected) = self.transaction(writes);
+                match (transaction.commit(), expected) {
+                    (Ok(seq), Some(state)) => {
+                        self.advance(Some(state), Some((self.seq + 1).to_string()));
+                        assert_eq!(seq, self.seq);
+                    }
+                    (Err(Error::NoSpace { .. }), Some(_)) | (Err(Error::Exists { .. }), None) => {}
+                    (result, expected) => panic!("{result:?}, expected {expected:?}"),
+                }
+                for done in [self.database().flush(), self.database().compact()] {
+                    assert!(
+                        matches!(done, Ok(()) | Err(Error::NoSpace { .. })),
+                        "{done:?}"
+                    );
+                }
+                self.check();
+                self.io.fill_after(None);
+                with_space(|| self.database().flush());
+                with_space(|| self.database().compact());
+            }
             Step::Pipeline(transactions) => {
                 let handles: Vec<_> = transactions
                     .iter()
@@ -497,6 +523,7 @@ impl Harness {
     }
 
     fn check_snapshot(&self, snapshot: &Snapshot, state: &State) {
+        self.check_keyspace(snapshot, state);
         for (t, expected) in state.iter().enumerate() {
             let table = &self.tables[t];
             assert_eq!(snapshot.row_count(table).unwrap(), expected.len() as u64);
@@ -523,6 +550,20 @@ impl Harness {
                 assert_eq!(snapshot.get(table, &key(t, k)).unwrap().as_ref(), expected);
             }
         }
+    }
+
+    /// The table of pairs, read as the keyspace that it is.
+    fn check_keyspace(&self, snapshot: &Snapshot, state: &State) {
+        let bytes = |value: &Value| match value {
+            Value::Binary(bytes) => bytes.clone(),
+            other => panic!("{other:?} is not binary"),
+        };
+        let expected = state[1].values();
+        let expected = expected.map(|row| (bytes(&row[0]), bytes(&row[1])));
+        let keys: Vec<_> = (0..20).map(|k| bytes(&key(1, k)[0])).collect();
+        let keyspace = self.database().keyspace("pairs").unwrap();
+        let reader = keyspace.at(snapshot).unwrap();
+        crate::pairs::check(&reader, &expected.collect(), &keys);
     }
 
     /// The files of the last export, less what changed since, and the changes are the table.
