@@ -120,7 +120,9 @@ impl Shared {
         body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability, &self.counters)?;
+        let ticket = self
+            .queue
+            .submit(kind, body, durability, None, &self.counters)?;
         self.queue.leave();
         Ok(ticket)
     }
@@ -132,7 +134,9 @@ impl Shared {
         body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability, &self.counters)?;
+        let ticket = self
+            .queue
+            .submit(kind, body, durability, None, &self.counters)?;
         self.wait(ticket)?;
         Ok(ticket)
     }

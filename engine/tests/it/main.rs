@@ -23,5 +23,7 @@ mod old_formats;
 mod outcomes;
 mod pairs;
 mod reading;
+mod serializability;
 mod statistics;
 mod stress;
+mod transactions;
