@@ -10,7 +10,7 @@ use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::export::{Changes, Export, Exported, PendingExport};
 use crate::io::{Io, SyscallIo};
-use crate::layout::{Layout, ProfileChoice, StoredProfile};
+use crate::layout::{Layout, MEMORY_BUDGET_BYTES, ProfileChoice, StoredProfile};
 use crate::log::committer::{self, Committer};
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
@@ -37,9 +37,10 @@ pub struct Options {
     /// A segment of the log ends before it would grow beyond this, unless one block alone is larger. `None` for the size
     /// that follows from the profile, see [`Layout`].
     pub segment_size_bytes_max: Option<u64>,
-    /// So many bytes of deltas in memory are written below level 0 at once. `None` for a sixteenth of the memory budget.
+    /// So many bytes of deltas in memory are written below level 0 at once. `None` for a sixth of the memory budget.
     pub generation_size_bytes_max: Option<u64>,
-    /// P-Size: a fragment of a table that is larger is divided. `None` for 64 MiB.
+    /// P-Size: a fragment of a table that is larger is divided. `None` for the size that
+    /// follows from the profile, see [`Layout`].
     pub fragment_size_bytes_max: Option<u64>,
     /// Compactions side by side. `None` for S-Paral, at most one fewer than there are cores, and at least one.
     pub compaction_threads: Option<usize>,
@@ -51,7 +52,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             profile: ProfileChoice::Measure,
-            memory_budget_bytes: 256 * 1024 * 1024,
+            memory_budget_bytes: MEMORY_BUDGET_BYTES,
             segment_size_bytes_max: None,
             generation_size_bytes_max: None,
             fragment_size_bytes_max: None,

@@ -9,7 +9,8 @@ use crate::codec::Malformed;
 use crate::database::Options;
 use crate::error::{Error, Result};
 use crate::io::Io;
-use crate::layout::{Layout, profile_for};
+use crate::io::metered::{IoCounters, MeteredIo};
+use crate::layout::{Given, Layout, profile_for};
 use crate::log::fact::decode_table;
 use crate::log::queue::CommitQueue;
 use crate::log::recovery::{LogEnd, LogFolder, replay_log};
@@ -20,6 +21,7 @@ use crate::row_set::budget::MemoryBudget;
 use crate::row_set::open_files::OpenFiles;
 use crate::row_set::page_cache::PageCache;
 use crate::shared::{Shared, TreeSizes};
+use crate::statistics::counters::Counters;
 use crate::tree::edit::encode_edit;
 use crate::tree::edit_log::{EditLog, Replayed, replay_edits};
 use crate::tree::files::delta_files;
@@ -27,18 +29,8 @@ use crate::tree::store::{HeldFiles, HeldState, TreeStore};
 
 /// The part of the memory budget that generations take: the active one, and those that wait to be flushed.
 const GENERATIONS_SHARE: u64 = 4;
-/// The part of the memory budget at which one generation is full.
-const GENERATION_SHARE: u64 = 6;
-/// A generation is worth a flush from this size on, however small the budget is.
-const GENERATION_SIZE_BYTES_MIN: u64 = 4 << 10;
 /// The log may grow to so many times the size of a generation before one is flushed.
 const LOG_PER_GENERATION: u64 = 4;
-/// P-Size.
-const FRAGMENT_SIZE_BYTES_MAX: u64 = 64 << 20;
-/// A flush goes no further down than to fragments that get so much, or a sixteenth of P-Size.
-const FLUSH_SIZE_BYTES_MIN: u64 = 256 << 10;
-/// Delta files that are open at once: half of what a process may usually have.
-const OPEN_FILES_MAX: usize = 512;
 /// How often a reader beside a writer begins anew because files vanished under it.
 const READ_ONLY_ATTEMPTS: usize = 200;
 
@@ -132,12 +124,14 @@ pub(crate) fn recover(
     manifest: Manifest,
     folder: &Path,
 ) -> Result<(Arc<Shared>, SegmentWriter)> {
+    let (options, io_counters) = &metered(options);
     let database_id = manifest.database_id;
     let tree_folder = tree_folder(folder);
     let replayed = replay_edits(&*options.io, &tree_folder, database_id, true)?;
     let replayed = replayed.ok_or_else(|| no_edits(&tree_folder))?;
     let opening = Opening {
         options,
+        io_counters,
         manifest: &manifest,
         folder,
         read_only: false,
@@ -165,8 +159,10 @@ pub(crate) fn recover_read_only(
     manifest: &Manifest,
     folder: &Path,
 ) -> Result<Arc<Shared>> {
+    let (options, io_counters) = &metered(options);
     let opening = Opening {
         options,
+        io_counters,
         manifest,
         folder,
         read_only: true,
@@ -185,6 +181,17 @@ pub(crate) fn recover_read_only(
     }
 }
 
+/// The same options, with files that are counted.
+fn metered(options: &Options) -> (Options, Arc<IoCounters>) {
+    let counters = Arc::<IoCounters>::default();
+    let io = MeteredIo::new(options.io.clone(), counters.clone());
+    let options = Options {
+        io: Arc::new(io),
+        ..options.clone()
+    };
+    (options, counters)
+}
+
 fn no_edits(tree_folder: &Path) -> Error {
     Error::Corrupt {
         path: tree_folder.to_owned(),
@@ -196,6 +203,7 @@ fn no_edits(tree_folder: &Path) -> Error {
 /// A database that is being opened.
 struct Opening<'a> {
     options: &'a Options,
+    io_counters: &'a Arc<IoCounters>,
     manifest: &'a Manifest,
     folder: &'a Path,
     read_only: bool,
@@ -222,27 +230,33 @@ impl Opening<'_> {
     ) -> Result<(Shared, HeldState, LogEnd)> {
         let Opening {
             options,
+            io_counters,
             manifest,
             folder,
             read_only,
         } = *self;
-        let layout = Layout::new(
-            &manifest.profile,
-            manifest.shard_bits,
-            options.segment_size_bytes_max,
-        );
+        let given = Given {
+            log_segment_size_bytes: options.segment_size_bytes_max,
+            generation_size_bytes: options.generation_size_bytes_max,
+            fragment_size_bytes: options.fragment_size_bytes_max,
+            compaction_threads: options.compaction_threads.map(|threads| threads as u64),
+            ..Given::of_memory(options.memory_budget_bytes)
+        };
+        let layout = Layout::new(&manifest.profile, manifest.shard_bits, &given);
         let budget_bytes = options.memory_budget_bytes;
         let page_bytes = budget_bytes - budget_bytes / GENERATIONS_SHARE;
         let cache = PageCache::new(MemoryBudget::new(page_bytes));
-        let open_files = OpenFiles::new(options.io.clone(), OPEN_FILES_MAX);
+        let open_files = OpenFiles::new(options.io.clone(), layout.open_files_max.as_usize());
         let store = TreeStore::new(tree_folder(folder), manifest.database_id, cache, open_files);
         let state = match replayed {
             Some(replayed) => store.load(&options.io, replayed, files, read_only)?,
             None => HeldState::default(),
         };
-        let sizes = sizes(options, manifest, state.flushed_seq);
+        let sizes = sizes(&layout, state.flushed_seq);
         let io = options.io.clone();
-        let mut shared = Shared::new(manifest.clone(), layout, read_only, io, store, sizes);
+        let counters = Counters::new(io.clone(), io_counters.clone());
+        let parts = (io, counters, store);
+        let mut shared = Shared::new(manifest.clone(), layout, read_only, parts, sizes);
         take_state(&shared, &state).map_err(|malformed| Error::Corrupt {
             path: replayed.map_or_else(|| folder.to_owned(), |replayed| replayed.path().to_owned()),
             offset: 0,
@@ -276,27 +290,13 @@ impl Opening<'_> {
     }
 }
 
-fn sizes(options: &Options, manifest: &Manifest, flushed_seq: u64) -> (TreeSizes, Generations) {
-    let generation = options
-        .generation_size_bytes_max
-        .unwrap_or(options.memory_budget_bytes / GENERATION_SHARE)
-        .max(GENERATION_SIZE_BYTES_MIN);
-    let fragment = options
-        .fragment_size_bytes_max
-        .unwrap_or(FRAGMENT_SIZE_BYTES_MAX);
+fn sizes(layout: &Layout, flushed_seq: u64) -> (TreeSizes, Generations) {
+    let generation = layout.generation_size_bytes.value;
     let tree_sizes = TreeSizes {
-        fragment_size_bytes_max: fragment,
-        flush_size_bytes_min: FLUSH_SIZE_BYTES_MIN
-            .max(manifest.profile.s_size_bytes())
-            .min(fragment / 16),
-        child_bits: manifest.shard_bits.max(1),
-        compaction_threads: options
-            .compaction_threads
-            .unwrap_or_else(|| {
-                let cores = std::thread::available_parallelism().map_or(1, usize::from);
-                (manifest.profile.s_paral() as usize).min(cores - 1)
-            })
-            .max(1),
+        fragment_size_bytes_max: layout.fragment_size_bytes.value,
+        flush_size_bytes_min: layout.flush_size_bytes_min.value,
+        child_bits: layout.child_count.value.ilog2(),
+        compaction_threads: layout.compaction_threads.as_usize(),
     };
     let log_bytes_max = generation.saturating_mul(LOG_PER_GENERATION);
     let generations = Generations::new(flushed_seq, generation, log_bytes_max);

@@ -7,8 +7,11 @@
 mod choice;
 mod numbers;
 mod stored;
+mod tree_numbers;
 
 pub use choice::ProfileChoice;
 pub(crate) use choice::profile_for;
+pub(crate) use numbers::MEMORY_BUDGET_BYTES;
 pub use numbers::{Layout, LayoutNumber, Unit};
 pub use stored::{Provenance, StoredProfile};
+pub(crate) use tree_numbers::Given;

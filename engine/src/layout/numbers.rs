@@ -1,6 +1,7 @@
 //! The numbers that follow from a profile.
 
 use super::stored::{Provenance, StoredProfile};
+use super::tree_numbers::{Given, TreeNumbers};
 
 const MIB: u64 = 1 << 20;
 
@@ -29,6 +30,9 @@ const BLOCKS_PER_QUEUE: u64 = 4;
 /// All of a segment is wanted, so a piece has only to be no smaller than S-Size. 1 MiB keeps the pieces, each a system
 /// call and a hand-over between threads, few where S-Size is small.
 const RECOVERY_READ_SIZE_BYTES_MIN: u64 = MIB;
+
+/// The memory budget of the default options.
+pub(crate) const MEMORY_BUDGET_BYTES: u64 = 256 * MIB;
 
 /// What a number of the layout counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +90,22 @@ pub struct Layout {
     pub recovery_read_size_bytes: LayoutNumber,
     /// Threads that read those pieces side by side: S-Paral.
     pub recovery_threads: LayoutNumber,
+    /// So many bytes of deltas in memory are flushed at once: a sixth of the memory budget.
+    pub generation_size_bytes: LayoutNumber,
+    /// P-Size, a fragment that is larger divides: 128 × S-Size, at least 64 MiB and at most 256 MiB.
+    pub fragment_size_bytes: LayoutNumber,
+    /// A flush goes no further down than to fragments that get so much: S-Size, at least 256 KiB.
+    pub flush_size_bytes_min: LayoutNumber,
+    /// Children that a fragment divides into: the number of shards, at least two.
+    pub child_count: LayoutNumber,
+    /// Compactions side by side: S-Paral, but one fewer than there are cores.
+    pub compaction_threads: LayoutNumber,
+    /// Delta files that are open at once.
+    pub open_files_max: LayoutNumber,
 }
 
 impl Layout {
-    /// The layout that a database has which is created from a profile.
+    /// The layout that a database has which is created from a profile, with the default options and on this machine.
     ///
     /// ```
     /// use moonshine_engine::{Layout, StoredProfile};
@@ -99,15 +115,12 @@ impl Layout {
     /// assert_eq!(layout.shard_count.value, 16);
     /// ```
     pub fn of(profile: &StoredProfile) -> Self {
-        Layout::new(profile, profile.s_paral().ilog2(), None)
+        let given = Given::of_memory(MEMORY_BUDGET_BYTES);
+        Layout::new(profile, profile.s_paral().ilog2(), &given)
     }
 
-    /// The layout that follows from a profile, with the size of segments that the caller set, if it did.
-    pub(crate) fn new(
-        profile: &StoredProfile,
-        shard_bits: u32,
-        segment_size_bytes: Option<u64>,
-    ) -> Self {
+    /// The layout that follows from a profile and what the caller set.
+    pub(crate) fn new(profile: &StoredProfile, shard_bits: u32, given: &Given) -> Self {
         let s_size_bytes = profile.s_size_bytes();
         let number = |name, value, unit, formula| LayoutNumber {
             name,
@@ -125,7 +138,7 @@ impl Layout {
                 .clamp(SEGMENT_SIZE_BYTES_MIN, SEGMENT_SIZE_BYTES_LIMIT),
             "256 × S-Size, from 16 MiB to 128 MiB",
         );
-        let log_segment_size_bytes = match segment_size_bytes {
+        let log_segment_size_bytes = match given.log_segment_size_bytes {
             None => segment_of_profile,
             Some(value) => LayoutNumber {
                 value,
@@ -134,6 +147,7 @@ impl Layout {
                 ..segment_of_profile
             },
         };
+        let tree = TreeNumbers::new(profile, shard_bits, given);
         Layout {
             shard_count: number(
                 "shard_count",
@@ -163,11 +177,17 @@ impl Layout {
                 Unit::Count,
                 "S-Paral",
             ),
+            generation_size_bytes: tree.generation_size_bytes,
+            fragment_size_bytes: tree.fragment_size_bytes,
+            flush_size_bytes_min: tree.flush_size_bytes_min,
+            child_count: tree.child_count,
+            compaction_threads: tree.compaction_threads,
+            open_files_max: tree.open_files_max,
         }
     }
 
     /// All numbers, in the order of the fields.
-    pub fn numbers(&self) -> [&LayoutNumber; 6] {
+    pub fn numbers(&self) -> [&LayoutNumber; 12] {
         [
             &self.shard_count,
             &self.log_segment_size_bytes,
@@ -175,6 +195,12 @@ impl Layout {
             &self.commit_queue_size_bytes,
             &self.recovery_read_size_bytes,
             &self.recovery_threads,
+            &self.generation_size_bytes,
+            &self.fragment_size_bytes,
+            &self.flush_size_bytes_min,
+            &self.child_count,
+            &self.compaction_threads,
+            &self.open_files_max,
         ]
     }
 }
@@ -238,7 +264,7 @@ mod tests {
         for (batch_kib, block_kib) in [(4, 1024), (100, 2048), (256, 5120), (1024, 8 * 1024)] {
             let profile = StoredProfile::from(Profile::given(256 << 10, 4))
                 .with_commit_batch_bytes(batch_kib << 10);
-            let layout = Layout::new(&profile, 2, None);
+            let layout = Layout::new(&profile, 2, &Given::of_memory(MEMORY_BUDGET_BYTES));
             assert_eq!(
                 layout.commit_block_size_bytes.value,
                 block_kib << 10,
@@ -257,7 +283,11 @@ mod tests {
     #[test]
     fn a_segment_size_that_the_caller_set_is_taken_and_told() {
         let profile = StoredProfile::safe_defaults("asked for");
-        let layout = Layout::new(&profile, 2, Some(4096));
+        let given = Given {
+            log_segment_size_bytes: Some(4096),
+            ..Given::of_memory(MEMORY_BUDGET_BYTES)
+        };
+        let layout = Layout::new(&profile, 2, &given);
         assert_eq!(layout.log_segment_size_bytes.value, 4096);
         assert_eq!(layout.log_segment_size_bytes.provenance, Provenance::Given);
         assert_eq!(

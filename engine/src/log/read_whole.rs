@@ -74,7 +74,7 @@ mod tests {
 
     fn layout() -> Layout {
         let profile = StoredProfile::from(Profile::given(4096, 8));
-        let mut layout = Layout::new(&profile, 3, None);
+        let mut layout = Layout::of(&profile);
         layout.recovery_read_size_bytes.value = 4096;
         layout
     }

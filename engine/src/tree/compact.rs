@@ -53,25 +53,36 @@ impl Failed {
 
 /// Does a compaction.
 pub(crate) fn run(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
-    check_room(shared, size_bytes(&job.inputs)).map_err(Failed::Rows)?;
-    match job.kind {
+    let read_bytes = size_bytes(&job.inputs);
+    check_room(shared, read_bytes).map_err(Failed::Rows)?;
+    let work = || match job.kind {
         JobKind::Forget => forget_truncates(shared, job.table_id),
         JobKind::Resolve => run_resolve(shared, job),
         _ => rewrite(shared, job),
-    }
+    };
+    let written = shared
+        .counters
+        .time_compaction(job.kind.name(), read_bytes, work)?;
+    Ok(written.map_or(Compacted::Cancelled, |_| Compacted::Done))
 }
 
-fn run_resolve(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
+/// As all that do a job it returns the bytes that it wrote, `None` if the database is being closed meanwhile.
+fn run_resolve(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
     let Some(changes) = resolve(shared, job).map_err(Failed::Rows)? else {
-        return Ok(Compacted::Cancelled);
+        return Ok(None);
     };
+    let patch_size_bytes = |change: &Change<Arc<HeldRowSet>>| match change {
+        Change::Add(held) => held.meta().patch.as_ref().map(|patch| patch.size_bytes()),
+        _ => None,
+    };
+    let written_bytes = changes.iter().filter_map(patch_size_bytes).sum();
     let made = shared.store.commit(&shared.tables, |_| changes);
     made.map_err(Failed::of_edit)?;
-    Ok(Compacted::Done)
+    Ok(Some(written_bytes))
 }
 
 /// Writes rows again, for fewer RowSets or further down.
-fn rewrite(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
+fn rewrite(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
     let boundaries = boundaries_of(shared, job.table_id);
     let groups = grouped(&job.inputs, &job.tree.truncates, &boundaries);
     let division = match job.kind {
@@ -110,11 +121,11 @@ fn rewrite(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
                 retire_unnamed(&error, &work.outputs);
                 Failed::of_edit(error)
             })?;
-            Ok(Compacted::Done)
+            Ok(Some(size_bytes(&work.outputs)))
         }
         Ok(None) => {
             work.discard();
-            Ok(Compacted::Cancelled)
+            Ok(None)
         }
         Err(error) => {
             work.discard();
@@ -207,7 +218,7 @@ impl<'a> Work<'a> {
     }
 }
 
-fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed> {
+fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Option<u64>, Failed> {
     let made = shared.store.commit(&shared.tables, |state| {
         let tree = state.tree(table_id);
         let seqs = tree.and_then(|tree| forgettable(shared, table_id, tree));
@@ -215,7 +226,7 @@ fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed>
         change.into_iter().collect()
     });
     made.map_err(Failed::of_edit)?;
-    Ok(Compacted::Done)
+    Ok(Some(0))
 }
 
 /// The inputs in groups that may each become one, the oldest group first, each newest first.

@@ -49,6 +49,20 @@ pub(crate) enum JobKind {
     Forget,
 }
 
+impl JobKind {
+    /// As statistics name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            JobKind::Merge => "merge",
+            JobKind::Resolve => "resolve",
+            JobKind::Divide => "divide",
+            JobKind::PushDown => "push_down",
+            JobKind::Sweep => "sweep",
+            JobKind::Forget => "forget",
+        }
+    }
+}
+
 /// The compaction that is due first in a table, in fragments that nobody claims.
 pub(crate) fn plan_table(
     shared: &Shared,

@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use crate::space::{RetryPause, SpaceFailures};
 
 /// Without a commit for so long, nobody writes.
-const IDLE_PAUSE: Duration = Duration::from_millis(50);
+const IDLE_PAUSE: Duration = Duration::from_millis(100);
 
 /// How much is compacted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -44,6 +44,8 @@ pub(crate) struct TreeStore {
     next_file_number: AtomicU64,
     /// Bytes that no RowSet names in the files that were there at the start.
     gaps: Mutex<Vec<Gap>>,
+    /// The most RowSets that a fragment of any table has.
+    row_sets_max: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl TreeStore {
             writer: Mutex::default(),
             next_file_number: AtomicU64::new(1),
             gaps: Mutex::default(),
+            row_sets_max: AtomicU64::new(0),
         }
     }
 
@@ -171,6 +174,11 @@ impl TreeStore {
         }
     }
 
+    /// The most RowSets that a fragment of any table has, since the last edit.
+    pub(crate) fn row_sets_max(&self) -> u64 {
+        self.row_sets_max.load(Ordering::Relaxed)
+    }
+
     /// A number that no delta file has had.
     pub(crate) fn next_file_number(&self) -> u64 {
         self.next_file_number.fetch_add(1, Ordering::Relaxed)
@@ -216,7 +224,8 @@ impl TreeStore {
             writer.state.undo(undo);
             return Err(error);
         }
-        publish(&writer.state, &changes, tables);
+        let row_sets_max = publish(&writer.state, &changes, tables);
+        self.row_sets_max.store(row_sets_max, Ordering::Relaxed);
         writer.count_row_sets(&removed, &changes);
         if writer.log.is_outgrown() {
             match writer.log.restate(&encode_edit(&writer.state.changes())) {
@@ -346,12 +355,12 @@ impl NamedFiles {
     }
 }
 
-/// Shows readers the trees that an edit touched.
+/// Shows readers the trees that an edit touched. Returns the most RowSets that a fragment of any table has.
 fn publish(
     state: &HeldState,
     changes: &[Change<Arc<HeldRowSet>>],
     tables: &RwLock<Vec<Arc<TableState>>>,
-) {
+) -> u64 {
     let mut touched: Vec<u32> = changes.iter().filter_map(Change::table_id).collect();
     touched.sort_unstable();
     touched.dedup();
@@ -359,12 +368,23 @@ fn publish(
     for table_id in touched {
         let i = table_id as usize;
         if let (Some(table), Some(entry)) = (tables.get(i), state.tables.get(i)) {
+            let fragments = entry.rows.fragments.fragments().into_iter();
+            let row_sets_max = fragments
+                .map(|fragment| fragment.row_sets.len() as u64)
+                .max();
+            table
+                .row_sets_max
+                .store(row_sets_max.unwrap_or(0), Ordering::Relaxed);
             table.trees.store(Arc::new(Trees {
                 rows: entry.rows.clone(),
                 locations: entry.locations.clone(),
             }));
         }
     }
+    let counts = tables
+        .iter()
+        .map(|table| table.row_sets_max.load(Ordering::Relaxed));
+    counts.max().unwrap_or(0)
 }
 
 /// A file that the edits name and that is not there was lost.
