@@ -32,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod backpressure;
 mod cache;
 mod codec;
 mod database;
@@ -55,6 +56,7 @@ mod schema;
 mod shared;
 mod snapshot;
 mod space;
+mod statistics;
 mod transaction;
 mod tree;
 mod value;
@@ -67,8 +69,15 @@ pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile,
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
 pub use origins::Origin;
+pub use row_set::page::PageKind;
+pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
 pub use shared::Table;
 pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
-pub use transaction::{CommitHandle, Transaction};
+pub use statistics::figures::{
+    Distribution, FragmentStatistics, LevelStatistics, LogStatistics, MemoryStatistics,
+    ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,
+    WorkStatistics, WriteStatistics,
+};
+pub use transaction::{CommitHandle, Isolation, Transaction};
 pub use value::{Row, Value, check_row};

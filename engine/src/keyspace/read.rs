@@ -96,7 +96,13 @@ impl Keyspace {
         keys: &[K],
         found: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
-        self.ask(None, |lookup| multi_get(lookup, keys, found))
+        let counters = &self.database.shared().counters;
+        self.ask(None, |lookup| {
+            // One of them is counted with the lookup.
+            let more = keys.len().saturating_sub(1);
+            counters.count_gets(more, lookup.generation_count());
+            multi_get(lookup, keys, found)
+        })
     }
 
     /// The value of a key as of a snapshot.
