@@ -27,8 +27,6 @@ use crate::tree::edit_log::{EditLog, Replayed, replay_edits};
 use crate::tree::files::delta_files;
 use crate::tree::store::{HeldFiles, HeldState, TreeStore};
 
-/// The part of the memory budget that generations take: the active one, and those that wait to be flushed.
-const GENERATIONS_SHARE: u64 = 4;
 /// The log may grow to so many times the size of a generation before one is flushed.
 const LOG_PER_GENERATION: u64 = 4;
 /// How often a reader beside a writer begins anew because files vanished under it.
@@ -243,16 +241,15 @@ impl Opening<'_> {
             ..Given::of_memory(options.memory_budget_bytes)
         };
         let layout = Layout::new(&manifest.profile, manifest.shard_bits, &given);
-        let budget_bytes = options.memory_budget_bytes;
-        let page_bytes = budget_bytes - budget_bytes / GENERATIONS_SHARE;
-        let cache = PageCache::new(MemoryBudget::new(page_bytes));
+        let budget = MemoryBudget::new(options.memory_budget_bytes);
+        let cache = PageCache::new(budget.clone());
         let open_files = OpenFiles::new(options.io.clone(), layout.open_files_max.as_usize());
         let store = TreeStore::new(tree_folder(folder), manifest.database_id, cache, open_files);
         let state = match replayed {
             Some(replayed) => store.load(&options.io, replayed, files, read_only)?,
             None => HeldState::default(),
         };
-        let sizes = sizes(&layout, state.flushed_seq);
+        let sizes = sizes(&layout, state.flushed_seq, &budget);
         let io = options.io.clone();
         let counters = Counters::new(io.clone(), io_counters.clone());
         let parts = (io, counters, store);
@@ -285,12 +282,17 @@ impl Opening<'_> {
             .facts
             .finish()
             .map_err(|malformed| in_log(malformed.0))?;
-        shared.queue = CommitQueue::new(manifest.database_id, last_seq, &layout);
+        let budget = shared.store.cache.budget();
+        shared.queue = CommitQueue::new(manifest.database_id, last_seq, &layout, budget);
         Ok((shared, state, end))
     }
 }
 
-fn sizes(layout: &Layout, flushed_seq: u64) -> (TreeSizes, Generations) {
+fn sizes(
+    layout: &Layout,
+    flushed_seq: u64,
+    budget: &Arc<MemoryBudget>,
+) -> (TreeSizes, Generations) {
     let generation = layout.generation_size_bytes.value;
     let tree_sizes = TreeSizes {
         fragment_size_bytes_max: layout.fragment_size_bytes.value,
@@ -299,7 +301,7 @@ fn sizes(layout: &Layout, flushed_seq: u64) -> (TreeSizes, Generations) {
         compaction_threads: layout.compaction_threads.as_usize(),
     };
     let log_bytes_max = generation.saturating_mul(LOG_PER_GENERATION);
-    let generations = Generations::new(flushed_seq, generation, log_bytes_max);
+    let generations = Generations::new(flushed_seq, generation, log_bytes_max, budget);
     (tree_sizes, generations)
 }
 

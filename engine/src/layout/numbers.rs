@@ -92,7 +92,8 @@ pub struct Layout {
     pub recovery_threads: LayoutNumber,
     /// So many bytes of deltas in memory are flushed at once: a sixth of the memory budget.
     pub generation_size_bytes: LayoutNumber,
-    /// P-Size, a fragment that is larger divides: 128 × S-Size, at least 64 MiB and at most 256 MiB.
+    /// P-Size, a fragment that is larger divides: 128 × S-Size, at least 64 MiB and at most 256 MiB
+    /// or the memory budget.
     pub fragment_size_bytes: LayoutNumber,
     /// A flush goes no further down than to fragments that get so much: S-Size, at least 256 KiB.
     pub flush_size_bytes_min: LayoutNumber,

@@ -15,7 +15,7 @@ const GENERATION_SIZE_BYTES_MIN: u64 = 4 << 10;
 const S_SIZES_PER_FRAGMENT: u64 = 128;
 /// Below this a division costs more in files and entries than small leaves save.
 const FRAGMENT_SIZE_BYTES_MIN: u64 = 64 * MIB;
-/// A compaction needs room for one leaf at least, and a table as many leaves as keep S-Paral busy.
+/// A compaction needs room for a leaf on the disk, and in memory for its index, a fifth of that.
 const FRAGMENT_SIZE_BYTES_LIMIT: u64 = 256 * MIB;
 
 /// A fast device has a small S-Size; a RowSet of that size costs more in index and entries than it saves in waiting.
@@ -79,8 +79,9 @@ impl TreeNumbers {
             given.fragment_size_bytes,
             s_size_bytes
                 .saturating_mul(S_SIZES_PER_FRAGMENT)
-                .clamp(FRAGMENT_SIZE_BYTES_MIN, FRAGMENT_SIZE_BYTES_LIMIT),
-            "P-Size: 128 × S-Size, from 64 MiB to 256 MiB",
+                .clamp(FRAGMENT_SIZE_BYTES_MIN, FRAGMENT_SIZE_BYTES_LIMIT)
+                .min(given.memory_budget_bytes.max(MIB)),
+            "P-Size: 128 × S-Size, from 64 MiB to 256 MiB, at most the memory budget",
         );
         TreeNumbers {
             generation_size_bytes: LayoutNumber {
@@ -155,8 +156,8 @@ mod tests {
             (4 << 10, 64, 256),
             (512 << 10, 64, 512),
             (MIB, 128, 1024),
-            (8 * MIB, 256, 8 * 1024),
-            (u64::MAX, 256, 16 * 1024),
+            (8 * MIB, 240, 8 * 1024),
+            (u64::MAX, 240, 15 * 1024),
         ] {
             let numbers = numbers(s_size_bytes, 4, given());
             assert_eq!(numbers.fragment_size_bytes.value, fragment_mib * MIB);

@@ -152,6 +152,7 @@ impl Committer {
             .sum();
         shared.counters.block_records.record(records.len() as u64);
         let parts = records.iter().map(|record| (record.header, &*record.body));
+        let writing = shared.scheduler.pace.block();
         let block_number = self.writer.append(parts, &shared.segments)?;
         let is_synced = records
             .iter()
@@ -159,6 +160,7 @@ impl Committer {
         if is_synced {
             self.writer.sync()?;
         }
+        drop(writing);
         for record in records {
             let applied = shared.apply(block_number, record.header, &record.body);
             applied.map_err(|malformed| {
@@ -172,6 +174,7 @@ impl Committer {
             // Also where there was no delta among the records: those before are synced now.
             shared.pins.publish(shared.pins.visible_seq(), true);
         }
+        shared.keep_to_budget();
         shared.generations.note_logged(size_bytes as u64);
         if shared.generations.is_full() {
             self.freeze(shared)?;

@@ -86,7 +86,7 @@ fn compact_all(shared: &Shared) {
         match run(shared, &job) {
             Ok(Compacted::Done) => {
                 pause.reset();
-                shared.scheduler.finish(&job);
+                shared.scheduler.finish(job);
             }
             Ok(Compacted::Cancelled) => return,
             Err(Failed::Rows(error @ Error::NoSpace { .. })) => {

@@ -6,7 +6,7 @@ use parking_lot::MutexGuard;
 
 use super::edit::Change;
 use super::files::HeldRowSet;
-use super::flush::{OutputFile, retire_unnamed, shared_write_size_bytes};
+use super::flush::{INDEXED_ROW_SIZE_BYTES, OutputFile, retire_unnamed, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
 use super::leaf_policy::{may_merge, size_bytes};
 use super::plan::{Job, JobKind, boundaries_of, forgettable};
@@ -55,6 +55,8 @@ impl Failed {
 pub(crate) fn run(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
     let read_bytes = size_bytes(&job.inputs);
     check_room(shared, read_bytes).map_err(Failed::Rows)?;
+    let rows: u64 = job.inputs.iter().map(|held| held.meta().row_count).sum();
+    let _index = shared.charge(rows * INDEXED_ROW_SIZE_BYTES);
     let work = || match job.kind {
         JobKind::Forget => forget_truncates(shared, job.table_id),
         JobKind::Resolve => run_resolve(shared, job),
@@ -270,7 +272,7 @@ impl Writing<'_> {
                 .map(|number| self.job.fragment_id.child(number, division.bits()))
                 .collect(),
         };
-        let write_size_bytes = shared_write_size_bytes(fragment_ids.len());
+        let write_size_bytes = shared_write_size_bytes(self.shared, fragment_ids.len());
         let mut files: Vec<OutputFile<'_>> = fragment_ids
             .iter()
             .map(|_| OutputFile::new(self.shared, write_size_bytes))
@@ -335,19 +337,24 @@ impl Writing<'_> {
                 ..head
             })?;
         }
-        let read_size_bytes = (READ_SIZE_BYTES / group.len()).clamp(64 << 10, 1 << 20);
+        let read_size_bytes = self.shared.buffer_size_bytes(READ_SIZE_BYTES) / group.len();
+        let read_size_bytes = read_size_bytes.clamp(8 << 10, 1 << 20);
         let sources = group
             .iter()
             .map(|held| Source::RowSet(held.row_set.stream(read_size_bytes), held.clone()))
             .collect();
         let mut merge = Merge::new(sources, KeyRange::ALL, false, !drop_tombstones);
-        let mut rows = 0_u32;
+        let mut piece_bytes = 0;
         while merge.advance()? {
             if let Some(row) = merge.row() {
                 self.push(row, files)?;
+                piece_bytes += row.key.len() + row.value.map_or(0, <[u8]>::len) + 1;
             }
-            rows = rows.wrapping_add(1);
-            if rows.is_multiple_of(1024) && self.shared.generations.is_stopping() {
+            if piece_bytes >= self.shared.write_size_bytes() {
+                self.shared.scheduler.pace.permit(piece_bytes as u64);
+                piece_bytes = 0;
+            }
+            if self.shared.generations.is_stopping() {
                 return Ok(false);
             }
         }

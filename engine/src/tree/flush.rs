@@ -13,6 +13,7 @@ use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::log::committer;
+use crate::row_set::budget::Charge;
 use crate::row_set::file::delta_file_path;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
 use crate::row_set::patch::{PatchMeta, TargetOrdinals};
@@ -37,12 +38,18 @@ struct News {
     truncates: Vec<(u32, Vec<u64>)>,
     divisions: Vec<(u32, Division)>,
 }
+/// What a flush holds of a row: where it lies and how it is sorted, and the index that is built of it.
+const FLUSHED_ROW_SIZE_BYTES: u64 = size_of::<PlacedRow>() as u64 + 16 + INDEXED_ROW_SIZE_BYTES;
+/// What the index takes for a row while it is built.
+pub(super) const INDEXED_ROW_SIZE_BYTES: u64 = 32;
 
 /// The file of a flush or a compaction, once something is written.
 pub(super) struct OutputFile<'s> {
     shared: &'s Shared,
     write_size_bytes: usize,
     writer: Option<DeltaFileWriter>,
+    /// For what the writer gathers.
+    _buffer: Option<Charge>,
     number: u64,
     row_sets: Vec<RowSetMeta>,
 }
@@ -67,6 +74,8 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     }
     // Until the edit is made no fragment that rows are on their way to may get children, or older rows from above.
     let _placing = shared.scheduler.placing.lock();
+    let _turn = shared.scheduler.pace.flush();
+    let _rows = shared.charge(row_count(&frozen.generation) * FLUSHED_ROW_SIZE_BYTES);
     let mut output = OutputFile::new(shared, shared.write_size_bytes());
     let mut news = News::default();
     let written = write_tables(shared, frozen, &mut output, &mut news);
@@ -275,6 +284,7 @@ fn write_piece(
         });
     }
     let bodies = generation.bodies();
+    let mut piece_bytes = 0;
     for (fragment_id, rows) in fragments {
         output.begin(RowSetHead {
             fragment_id: fragment_id.0,
@@ -287,6 +297,11 @@ fn write_piece(
                 value: row.value.map(at),
             };
             output.push(placed, row.hash)?;
+            piece_bytes += placed.key.len() + placed.value.map_or(0, <[u8]>::len);
+            if piece_bytes >= shared.write_size_bytes() {
+                shared.scheduler.pace.flushed(piece_bytes as u64);
+                piece_bytes = 0;
+            }
         }
         output.end()?;
         if shared.generations.is_stopping() {
@@ -294,6 +309,13 @@ fn write_piece(
         }
     }
     Ok(true)
+}
+
+/// Versions of all tables.
+fn row_count(generation: &Generation) -> u64 {
+    let tables = generation.table_ids().into_iter();
+    let tables = tables.filter_map(|table_id| generation.table(table_id));
+    tables.map(|table| u64::from(table.version_count())).sum()
 }
 
 /// About how many bytes of a generation are those of a table.
@@ -359,6 +381,7 @@ impl<'s> OutputFile<'s> {
             shared,
             write_size_bytes,
             writer: None,
+            _buffer: None,
             number: 0,
             row_sets: Vec::new(),
         }
@@ -380,6 +403,7 @@ impl<'s> OutputFile<'s> {
             none => {
                 let store = &self.shared.store;
                 self.number = store.next_file_number();
+                self._buffer = Some(self.shared.charge(self.write_size_bytes as u64));
                 none.insert(DeltaFileWriter::create(
                     self.shared.io.clone(),
                     &delta_file_path(&store.folder, self.number),
@@ -467,18 +491,29 @@ impl<'s> OutputFile<'s> {
 }
 
 impl Shared {
-    /// Bytes that a delta file is written in at once: S-Size, and at least a mebibyte.
+    /// Bytes that a delta file is written in at once: S-Size, and at least a mebibyte, if there is memory for it.
     pub(super) fn write_size_bytes(&self) -> usize {
-        usize::try_from(self.profile.s_size_bytes())
+        let size_bytes = usize::try_from(self.profile.s_size_bytes())
             .unwrap_or(1 << 20)
-            .clamp(1 << 20, 16 << 20)
+            .clamp(1 << 20, 16 << 20);
+        self.buffer_size_bytes(size_bytes)
+    }
+
+    /// The size of buffers for work in the background, all together: so much, or a part of the memory budget.
+    pub(super) fn buffer_size_bytes(&self, most: usize) -> usize {
+        let budget = self.store.cache.budget();
+        budget.share(BUFFERS_SHARE, BUFFERS_SIZE_BYTES_MIN, most)
     }
 }
 
 /// The most that the writers of a division gather, each its share.
-pub(super) const DIVISION_SIZE_BYTES_MAX: usize = 16 << 20;
+const DIVISION_SIZE_BYTES_MAX: usize = 16 << 20;
+/// Buffers of a flush or a compaction take at most this part of the memory budget, and at least so many bytes.
+const BUFFERS_SHARE: u64 = 32;
+const BUFFERS_SIZE_BYTES_MIN: usize = 64 << 10;
 
 /// The write size of one of so many writers.
-pub(super) fn shared_write_size_bytes(writers: usize) -> usize {
-    (DIVISION_SIZE_BYTES_MAX / len_u32(writers).max(1) as usize).clamp(64 << 10, 1 << 20)
+pub(super) fn shared_write_size_bytes(shared: &Shared, writers: usize) -> usize {
+    let all = shared.buffer_size_bytes(DIVISION_SIZE_BYTES_MAX);
+    (all / len_u32(writers).max(1) as usize).clamp(8 << 10, 1 << 20)
 }

@@ -6,7 +6,8 @@
 //!
 //! A thread does the [`flush`] of generations. Others do compactions ([`compact`], [`background`]), as many at once as the
 //! [`scheduler`] has jobs for: a [`plan`] looks through a table's fragments for what is due, and the [`leaf_policy`] says
-//! what that is in a leaf. Some rewrite no rows and only find out which are replaced ([`resolve`]).
+//! what that is in a leaf. Some rewrite no rows and only find out which are replaced ([`resolve`]). While
+//! something is flushed they write at its [`pace`].
 
 pub(crate) mod background;
 pub(crate) mod compact;
@@ -16,6 +17,7 @@ pub(crate) mod files;
 pub(crate) mod flush;
 pub(crate) mod fragment;
 mod leaf_policy;
+mod pace;
 pub(crate) mod plan;
 pub(crate) mod resolve;
 pub(crate) mod scheduler;

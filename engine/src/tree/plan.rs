@@ -49,6 +49,15 @@ pub(crate) enum JobKind {
     Forget,
 }
 
+impl Job {
+    /// Lets go of the RowSets that it read.
+    pub(super) fn let_go(&mut self) {
+        self.tree = Arc::default();
+        self.inputs.clear();
+        self.dead.clear();
+    }
+}
+
 impl JobKind {
     /// As statistics name it.
     pub(crate) fn name(self) -> &'static str {

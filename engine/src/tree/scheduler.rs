@@ -15,6 +15,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::fragment::FragmentId;
+use super::pace::Pace;
 use super::plan::{Job, plan_table};
 use crate::error::{Error, Result};
 use crate::shared::Shared;
@@ -47,6 +48,8 @@ pub(crate) struct Scheduler {
     hurry: Condvar,
     /// Held by a flush from when it chooses fragments until its edit, and by who moves rows down for the last bit of the way.
     pub(crate) placing: Mutex<()>,
+    /// What compactions ask before they write.
+    pub(crate) pace: Pace,
     /// Bytes that compactions may still write which only give back space.
     earned_bytes: AtomicU64,
 }
@@ -121,11 +124,13 @@ impl Scheduler {
     }
 
     /// Ends a job whose edit was made.
-    pub(crate) fn finish(&self, job: &Job) {
+    pub(crate) fn finish(&self, mut job: Job) {
+        // What it read goes before it is told that the job is done, so that who waits for that finds the space free.
+        job.let_go();
         let mut state = self.state.lock();
         state.no_space.clear();
-        state.release(job);
-        state.stirred.insert(table_of(job));
+        state.release(&job);
+        state.stirred.insert(table_of(&job));
         self.due.notify_all();
     }
 
@@ -194,6 +199,7 @@ impl Scheduler {
     /// Ends the work in the background, as soon as it can.
     pub(crate) fn stop(&self) {
         self.state.lock().is_stopped = true;
+        self.pace.stop();
         self.due.notify_all();
         self.settled.notify_all();
         self.hurry.notify_all();

@@ -12,6 +12,7 @@
 mod backpressure;
 mod batches;
 mod commits;
+mod compaction;
 mod disk_full;
 mod faults;
 mod keyspace;
