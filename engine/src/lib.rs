@@ -53,6 +53,7 @@ mod replay;
 #[doc(hidden)]
 pub mod row_set;
 mod schema;
+mod shard_key;
 mod shared;
 mod snapshot;
 mod space;
@@ -64,7 +65,7 @@ mod value;
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
-pub use keyspace::{Batch, Keyspace, KeyspaceSnapshot, PairCursor, Pairs, Slice};
+pub use keyspace::{Batch, Keyspace, KeyspaceOptions, KeyspaceSnapshot, PairCursor, Pairs, Slice};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
@@ -72,6 +73,7 @@ pub use origins::Origin;
 pub use row_set::page::PageKind;
 pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
+pub use shard_key::ShardKey;
 pub use shared::Table;
 pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
 pub use statistics::figures::{

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
+use crate::shard_key::ShardKey;
 
 /// Largest number of columns of a table.
 pub const COLUMN_COUNT_MAX: usize = 4096;
@@ -174,6 +175,7 @@ pub struct TableSchema {
     name: String,
     columns: Vec<Column>,
     primary_key: Vec<usize>,
+    shard_key: ShardKey,
     arrow_schema: SchemaRef,
 }
 
@@ -184,6 +186,7 @@ impl TableSchema {
             name: name.into(),
             columns: Vec::new(),
             primary_key: Vec::new(),
+            shard_key: ShardKey::default(),
         }
     }
 
@@ -200,6 +203,11 @@ impl TableSchema {
     /// Positions in [`columns`](Self::columns) of the primary key's columns, in key order.
     pub fn primary_key(&self) -> &[usize] {
         &self.primary_key
+    }
+
+    /// How the table is divided into fragments.
+    pub fn shard_key(&self) -> ShardKey {
+        self.shard_key
     }
 
     /// The columns of the primary key, in key order.
@@ -233,6 +241,7 @@ pub struct TableSchemaBuilder {
     name: String,
     columns: Vec<Column>,
     primary_key: Vec<String>,
+    shard_key: ShardKey,
 }
 
 impl TableSchemaBuilder {
@@ -278,11 +287,18 @@ impl TableSchemaBuilder {
         self
     }
 
+    /// Says how the table is divided into fragments; by the hash of the whole primary key unless this is called.
+    #[must_use]
+    pub fn shard_key(mut self, shard_key: ShardKey) -> Self {
+        self.shard_key = shard_key;
+        self
+    }
+
     /// Checks the whole and makes the schema.
     ///
     /// # Errors
     /// [`Error::Schema`]: no name, no columns or too many, a name or field id twice, no primary key, a primary key
-    /// column that is missing or named twice, a decimal beyond 38 digits.
+    /// column that is missing or named twice, a decimal beyond 38 digits, a shard key of columns that are not there.
     pub fn build(mut self) -> Result<TableSchema> {
         let fail = |reason: String| Err(Error::Schema(format!("table '{}': {reason}", self.name)));
         if self.name.is_empty() {
@@ -329,6 +345,7 @@ impl TableSchemaBuilder {
                 None => return fail(format!("primary key column '{name}' does not exist")),
             }
         }
+        self.shard_key.check(&self.name, primary_key.len())?;
         for &position in &primary_key {
             if let Some(column) = self.columns.get_mut(position) {
                 column.nullable = false;
@@ -341,6 +358,7 @@ impl TableSchemaBuilder {
             name: self.name,
             columns: self.columns,
             primary_key,
+            shard_key: self.shard_key,
             arrow_schema,
         })
     }

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::export::Exported;
 use crate::log::fact::encode_table;
 use crate::schema::TableSchema;
+use crate::shard_key::Sharding;
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::{Exports, TableTree};
 
@@ -20,10 +21,20 @@ pub(crate) fn hash_key(key: &[u8]) -> u64 {
 }
 
 /// The fragments of a table and of the locations of its exported rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Trees {
     pub(crate) rows: Arc<TableTree<Arc<HeldRowSet>>>,
     pub(crate) locations: Arc<TableTree<Arc<HeldRowSet>>>,
+}
+
+impl Trees {
+    fn new(schema: &TableSchema) -> Self {
+        let tree = || Arc::new(TableTree::new(Sharding::new(schema)));
+        Trees {
+            rows: tree(),
+            locations: tree(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -49,8 +60,8 @@ impl TableState {
             database_id,
             id,
             record: encode_table(id, &schema).into(),
+            trees: ArcSwap::from_pointee(Trees::new(&schema)),
             schema: Arc::new(schema),
-            trees: ArcSwap::default(),
             row_sets_max: AtomicU64::new(0),
             exports: ArcSwap::default(),
             exporting: Mutex::new(false),

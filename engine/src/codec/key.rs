@@ -103,6 +103,21 @@ pub(crate) fn encode_key_value(value: ValueRef<'_>, last: bool, out: &mut Vec<u8
     }
 }
 
+/// Bytes that each value of a type takes in a key; `None` for text and binary.
+pub(crate) fn fixed_key_size_bytes(column_type: ColumnType) -> Option<usize> {
+    match column_type {
+        ColumnType::Boolean => Some(1),
+        ColumnType::Int32 | ColumnType::Date | ColumnType::Float32 => Some(4),
+        ColumnType::Int64
+        | ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz
+        | ColumnType::Float64 => Some(8),
+        ColumnType::Decimal { .. } | ColumnType::Uuid => Some(16),
+        ColumnType::Utf8 | ColumnType::Binary => None,
+    }
+}
+
 fn encode_key_bytes(bytes: &[u8], last: bool, out: &mut Vec<u8>) {
     if last {
         out.extend_from_slice(bytes);

@@ -18,6 +18,7 @@ use crate::database::Database;
 use crate::error::Result;
 use crate::log::queue::Durability;
 use crate::schema::{ColumnType, TableSchema};
+use crate::shard_key::ShardKey;
 use crate::shared::Table;
 use crate::transaction::Transaction;
 
@@ -63,17 +64,47 @@ pub struct Batch {
     table: Table,
 }
 
+/// What a keyspace is made with.
+///
+/// ```
+/// use moonshine_engine::{Database, KeyspaceOptions, Options, ShardKey};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let events = database.keyspace_with("events", KeyspaceOptions { shard_key: ShardKey::Range })?;
+/// events.insert("2026-11-21T08:00", "up")?;
+/// assert_eq!(events.range("2026-11-21".."2026-11-22").count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyspaceOptions {
+    /// How its keys are divided: by the hash of each ([`ShardKey::PrimaryKey`]), of their first bytes
+    /// ([`ShardKey::PrefixBytes`]), or in ranges ([`ShardKey::Range`]), which is best where ranges are read much.
+    pub shard_key: ShardKey,
+}
+
 impl Database {
-    /// The keyspace of that name, which is created if there is none.
+    /// The keyspace of that name, which is created with the default options if there is none.
     ///
     /// # Errors
     /// [`Error::Schema`](crate::Error::Schema) if there is a table of that name that is no keyspace; else as
     /// [`create_table`](Self::create_table).
     pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        let shard_key = self.table(name).map(|table| table.schema().shard_key());
+        let shard_key = shard_key.unwrap_or_default();
+        self.keyspace_with(name, KeyspaceOptions { shard_key })
+    }
+
+    /// The keyspace of that name, which is created if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Schema`](crate::Error::Schema) if there is a table of that name that is no keyspace, or that is one with
+    /// other options; else as [`create_table`](Self::create_table).
+    pub fn keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let schema = TableSchema::builder(name)
             .column("key", ColumnType::Binary, false)
             .column("value", ColumnType::Binary, false)
             .primary_key(["key"])
+            .shard_key(options.shard_key)
             .build()?;
         Ok(Keyspace {
             database: self.clone(),

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
 use crate::export::ExportFile;
 use crate::schema::{ColumnType, TableSchema};
+use crate::shard_key::ShardKey;
 
 pub(crate) fn encode_table(table_id: u32, schema: &TableSchema) -> Vec<u8> {
     let mut out = Vec::new();
@@ -21,6 +22,7 @@ pub(crate) fn encode_table(table_id: u32, schema: &TableSchema) -> Vec<u8> {
     for &position in schema.primary_key() {
         put_u32(&mut out, len_u32(position));
     }
+    schema.shard_key().encode(&mut out);
     out
 }
 
@@ -50,9 +52,16 @@ pub(crate) fn decode_table(body: &[u8]) -> Result<(u32, TableSchema), Malformed>
                 .ok_or(Malformed("key column out of range"))?,
         );
     }
+    // Up to format 3 every table was divided by the whole key.
+    let shard_key = if reader.remaining().is_empty() {
+        ShardKey::PrimaryKey
+    } else {
+        ShardKey::decode(&mut reader)?
+    };
     reader.finish()?;
     let schema = builder
         .primary_key(primary_key)
+        .shard_key(shard_key)
         .build()
         .map_err(|_| Malformed("a schema that can't be"))?;
     Ok((table_id, schema))
@@ -196,6 +205,7 @@ mod tests {
             )
             .column_with_id("line", ColumnType::Int32, false, 3)
             .primary_key(["line", "note"])
+            .shard_key(ShardKey::Prefix(1))
             .build()
             .unwrap();
         assert_eq!(decode_table(&encode_table(4, &schema)), Ok((4, schema)));

@@ -6,6 +6,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::leaves::Leaves;
 use super::loser_tree::{Keyed, LoserTree};
 use super::range::KeyRange;
 use crate::codec::Malformed;
@@ -22,6 +23,8 @@ pub(crate) enum Source {
     Generation(GenerationCursor),
     /// Rows of a RowSet, which is held meanwhile.
     RowSet(Cursor, Arc<HeldRowSet>),
+    /// Rows of leaves that are read one after the other.
+    Leaves(Box<Leaves>),
 }
 
 impl Keyed for Source {
@@ -37,6 +40,7 @@ impl Source {
         match self {
             Source::Generation(cursor) => cursor.row(),
             Source::RowSet(cursor, _) => cursor.row(),
+            Source::Leaves(leaves) => leaves.row(),
         }
     }
 
@@ -49,6 +53,7 @@ impl Source {
             }
             Source::RowSet(cursor, _) if descending => cursor.retreat(),
             Source::RowSet(cursor, _) => cursor.advance(),
+            Source::Leaves(leaves) => leaves.advance(),
         }
     }
 
@@ -71,6 +76,7 @@ impl Source {
             }
             Source::RowSet(cursor, _) if descending => settle_at_end(cursor, &range.end),
             Source::RowSet(cursor, _) => settle_at_start(cursor, &range.start),
+            Source::Leaves(leaves) => leaves.advance(),
         }
     }
 }
@@ -81,7 +87,7 @@ fn start_all(sources: &mut [Source], range: &KeyRange, descending: bool) -> Resu
     if let Bound::Included(key) | Bound::Excluded(key) = bound {
         let cursors = sources.iter_mut().filter_map(|source| match source {
             Source::RowSet(cursor, _) => Some(cursor),
-            Source::Generation(_) => None,
+            Source::Generation(_) | Source::Leaves(_) => None,
         });
         Cursor::seek_together(&mut cursors.collect::<Vec<_>>(), key)?;
     }
@@ -196,6 +202,7 @@ impl Merge {
     pub(crate) fn corrupt(&self, malformed: Malformed) -> Error {
         match self.first() {
             Some(Source::RowSet(_, held)) => held.corrupt(malformed.0),
+            Some(Source::Leaves(leaves)) => leaves.corrupt(malformed),
             _ => not_stored(malformed),
         }
     }

@@ -5,6 +5,7 @@
 //! A row is in a generation, in a RowSet, or in both, which then say the same. [`since`] looks for what was written after
 //! a sequence, for the validation of transactions.
 
+pub(crate) mod leaves;
 pub(crate) mod lookup;
 mod loser_tree;
 pub(crate) mod merge;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::leaves::Leaves;
 use super::lookup::{FoundValue, Lookup};
 use super::merge::{Merge, Source};
 use super::range::KeyRange;
@@ -9,9 +10,11 @@ use super::rows::Rows;
 use crate::cache::table::TableState;
 use crate::error::Result;
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
+use crate::shard_key::Sharding;
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
-use crate::tree::fragment::Fragment;
+use crate::tree::fragment::{Fragment, FragmentTree};
+use crate::tree::leaves::LeafAt;
 use crate::tree::state::{Exports, TableTree};
 
 /// What a scan of all rows reads at once.
@@ -130,13 +133,49 @@ impl View {
     pub(crate) fn scan(&self, range: KeyRange, descending: bool, tombstones: bool) -> Merge {
         let truncate_seq = self.truncate_seq();
         let mut sources = self.generation_sources(truncate_seq, descending);
+        let tree = &self.tree.fragments;
+        let shard_hash = tree.sharding().hash_of_range(&range);
         // Fragments of one level share no key, and newer rows lie further up.
-        for fragment in self.tree.fragments.fragments() {
-            for held in self.wanted(fragment, &range, truncate_seq) {
-                sources.push(Source::RowSet(held.row_set.cursor(), held.clone()));
+        let fragments = match (tree.sharding(), shard_hash) {
+            (Sharding::Range, _) => {
+                let mut above = tree.divided_fragments();
+                let at = LeafAt::start_of(&range, descending);
+                if let Some(place) = tree.leaf(at)
+                    && place.holds_all_of(&range, descending)
+                {
+                    above.push(place.leaf);
+                }
+                above
             }
+            (_, Some(shard_hash)) => tree.hash_path(shard_hash),
+            _ => tree.fragments(),
+        };
+        let mut has_leaf = false;
+        for fragment in fragments {
+            has_leaf |= fragment.children.is_none();
+            sources.extend(self.fragment_sources(fragment, &range, truncate_seq));
+        }
+        if !has_leaf {
+            let leaves = Leaves::new(self.clone(), range.clone(), descending, tombstones);
+            sources.push(Source::Leaves(Box::new(leaves)));
         }
         Merge::new(sources, range, descending, tombstones)
+    }
+
+    /// Cursors of the RowSets of a fragment that hold rows of a range, newest first.
+    pub(super) fn fragment_sources(
+        &self,
+        fragment: &Fragment<Arc<HeldRowSet>>,
+        range: &KeyRange,
+        truncate_seq: u64,
+    ) -> impl Iterator<Item = Source> {
+        let wanted = self.wanted(fragment, range, truncate_seq);
+        wanted.map(|held| Source::RowSet(held.row_set.cursor(), held.clone()))
+    }
+
+    /// The table's fragments.
+    pub(super) fn fragments(&self) -> &FragmentTree<Arc<HeldRowSet>> {
+        &self.tree.fragments
     }
 
     /// The rows of a range in no order.

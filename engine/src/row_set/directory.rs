@@ -9,6 +9,14 @@ use crate::codec::{Malformed, Reader, len_u32, put_u32, put_u64};
 /// Pages of rows that a leaf knows.
 pub(crate) const PAGES_PER_LEAF: u32 = 256;
 
+/// A page of rows as its directory knows it: a key above all that lie before it in its RowSet and not above its first, and
+/// its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fence {
+    pub(crate) key: Box<[u8]>,
+    pub(crate) size_bytes: u64,
+}
+
 /// Gathers the children of a node.
 #[derive(Debug, Default)]
 pub(crate) struct NodeBuilder {
@@ -106,7 +114,8 @@ impl<'a> Node<'a> {
         low.saturating_sub(1)
     }
 
-    fn separator(&self, child: usize) -> &'a [u8] {
+    /// A key above all of the children before one, and not above its first.
+    pub(crate) fn separator(&self, child: usize) -> &'a [u8] {
         let end = |i: usize| {
             self.separator_ends
                 .get(i)

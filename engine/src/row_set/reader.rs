@@ -7,7 +7,7 @@ use crate::codec::{Malformed, Reader};
 use crate::error::{Error, Result};
 
 use super::cursor::{Cursor, Fetch};
-use super::directory::{Node, PAGES_PER_LEAF};
+use super::directory::{Fence, Node, PAGES_PER_LEAF};
 use super::file::DeltaFile;
 use super::index::{LINE_SIZE_BYTES, LINES_PER_PAGE, Probe};
 use super::location::{LOCATIONS_PER_PAGE, Location};
@@ -267,6 +267,26 @@ impl RowSet {
         let leaf = self.inner.page(PageKind::Directory, leaf_number)?;
         let found = self.inner.node(PageKind::Directory, &leaf)?.find(key) as u32;
         Ok(leaf_number * PAGES_PER_LEAF + found)
+    }
+
+    /// The fence of each page of rows.
+    pub(crate) fn fences(&self) -> Result<Vec<Fence>> {
+        let meta = &self.inner.meta;
+        let mut fences = Vec::with_capacity(meta.rows_page_count as usize);
+        for leaf_number in 0..meta.rows_page_count.div_ceil(PAGES_PER_LEAF) {
+            let leaf = self.inner.page(PageKind::Directory, leaf_number)?;
+            let node = self.inner.node(PageKind::Directory, &leaf)?;
+            for child in 0..node.child_count() {
+                let (_, size_bytes) = self.inner.span(node, child)?;
+                // Before the first page there is nothing to be above of.
+                let key = match fences.len() {
+                    0 => meta.key_min.clone(),
+                    _ => node.separator(child).into(),
+                };
+                fences.push(Fence { key, size_bytes });
+            }
+        }
+        Ok(fences)
     }
 
     pub(crate) fn parts(&self) -> ReadParts<'_> {

@@ -11,6 +11,7 @@ use super::fragment::{Division, FragmentId};
 use super::leaf_policy::{may_merge, size_bytes};
 use super::plan::{Job, JobKind, boundaries_of, forgettable};
 use super::resolve::resolve;
+use super::splits::splits_of;
 use super::state::Described;
 use crate::cache::table::hash_key;
 use crate::error::{Error, Result};
@@ -18,6 +19,7 @@ use crate::read::merge::{Merge, Source};
 use crate::read::range::KeyRange;
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
+use crate::shard_key::Sharding;
 use crate::shared::Shared;
 use crate::space::check_room;
 
@@ -88,9 +90,7 @@ fn rewrite(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
     let boundaries = boundaries_of(shared, job.table_id);
     let groups = grouped(&job.inputs, &job.tree.truncates, &boundaries);
     let division = match job.kind {
-        JobKind::Divide => Some(Division::Hash {
-            bits: shared.tree_sizes.child_bits,
-        }),
+        JobKind::Divide => division_of(shared, job).map_err(Failed::Rows)?,
         JobKind::PushDown => job
             .tree
             .fragments
@@ -115,6 +115,10 @@ fn rewrite(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
     };
     match written {
         // The guard keeps flushes away until the edit is made.
+        Ok(Some(guard)) if guard.is_some() && !work.fits(division.as_ref()) => {
+            work.discard();
+            Ok(Some(0))
+        }
         Ok(Some(_guard)) => {
             let made = shared
                 .store
@@ -134,6 +138,21 @@ fn rewrite(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
             Err(Failed::Rows(error))
         }
     }
+}
+
+/// How a leaf divides; `None` if no key lies between its rows.
+fn division_of(shared: &Shared, job: &Job) -> Result<Option<Division>> {
+    let child_bits = shared.tree_sizes.child_bits;
+    if !matches!(job.tree.fragments.sharding(), Sharding::Range) {
+        return Ok(Some(Division::Hash { bits: child_bits }));
+    }
+    let size_bytes_max = shared.tree_sizes.fragment_size_bytes_max;
+    let splits = splits_of(&job.inputs, 1 << child_bits, size_bytes_max)?;
+    let ids = (0..=splits.len()).map(|_| FragmentId(shared.store.next_file_number()));
+    Ok((!splits.is_empty()).then(|| Division::Range {
+        ids: ids.collect(),
+        splits: splits.into(),
+    }))
 }
 
 /// What a compaction has done so far.
@@ -188,6 +207,20 @@ impl<'a> Work<'a> {
             self.inputs.extend(new);
         }
         Ok(Some(Some(guard)))
+    }
+
+    /// Whether the children that rows were written for are still there. By range, one that was divided meanwhile may have
+    /// made way for its own.
+    fn fits(&self, division: Option<&Division>) -> bool {
+        let job = self.writing.job;
+        if job.kind != JobKind::PushDown {
+            return true;
+        }
+        let tree = self.writing.shared.tree_of(job.table_id);
+        let mut ids = division
+            .map_or_else(Vec::new, |division| division.child_ids(job.fragment_id))
+            .into_iter();
+        tree.is_some_and(|tree| ids.all(|id| tree.fragments.fragment(id).is_some()))
     }
 
     /// The edit.
@@ -268,9 +301,7 @@ impl Writing<'_> {
     fn write(&self, groups: &[Vec<Arc<HeldRowSet>>]) -> Result<Option<Vec<Arc<HeldRowSet>>>> {
         let fragment_ids: Vec<FragmentId> = match self.division {
             None => vec![self.job.fragment_id],
-            Some(division) => (0..division.child_count())
-                .map(|number| self.job.fragment_id.child(number, division.bits()))
-                .collect(),
+            Some(division) => division.child_ids(self.job.fragment_id),
         };
         let write_size_bytes = shared_write_size_bytes(self.shared, fragment_ids.len());
         let mut files: Vec<OutputFile<'_>> = fragment_ids
@@ -367,7 +398,8 @@ impl Writing<'_> {
     fn push(&self, row: RowRef<'_>, files: &mut [OutputFile<'_>]) -> Result<()> {
         let hash = hash_key(row.key);
         let child = self.division.map_or(0, |division| {
-            division.child_of(self.job.fragment_id, hash, row.key)
+            let shard_hash = self.job.tree.fragments.shard_hash(hash, row.key);
+            division.child_of(self.job.fragment_id, shard_hash, row.key)
         });
         match files.get_mut(child) {
             Some(file) => file.push(row, hash),

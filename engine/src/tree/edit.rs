@@ -305,8 +305,10 @@ mod tests {
 
     use super::super::state::TreeState;
     use super::*;
+    use crate::log::fact::encode_table;
     use crate::row_set::meta::RowSetHead;
     use crate::row_set::patch::{PatchTarget, RowSetPlace};
+    use crate::schema::{ColumnType, TableSchema};
 
     type State = TreeState<Arc<RowSetMeta>>;
 
@@ -348,12 +350,19 @@ mod tests {
         })
     }
 
+    fn table() -> Arc<[u8]> {
+        let schema = TableSchema::builder("t")
+            .column("id", ColumnType::Int64, false)
+            .primary_key(["id"])
+            .build()
+            .unwrap();
+        encode_table(0, &schema).into()
+    }
+
     fn changes() -> Vec<Change<Arc<RowSetMeta>>> {
         vec![
             Change::NextFile(9),
-            Change::Table {
-                record: b"table".as_slice().into(),
-            },
+            Change::Table { record: table() },
             Change::Add(row_set(0, 1, 10, 3)),
             Change::Add(row_set(0, 1, 0, 4)),
             Change::Remove {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
-use super::fragment::{Division, Fragment, FragmentId, FragmentTree};
+use super::fragment::{Division, FragmentId, FragmentTree};
 use super::state::Described;
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
@@ -19,6 +19,7 @@ use crate::row_set::meta::{RowSetHead, RowSetMeta};
 use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::row_set::rows_page::RowRef;
 use crate::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
+use crate::shard_key::Sharding;
 use crate::shared::{Shared, TreeSizes};
 
 /// A row of a generation, where it lies.
@@ -209,10 +210,12 @@ fn write_tables(
         let divided = division
             .as_ref()
             .and_then(|division| tree.fragments.divided(FragmentId::ROOT, division));
+        let fragments = divided.as_ref().unwrap_or(&tree.fragments);
         let to = Target {
             sizes: &shared.tree_sizes,
-            fragments: divided.as_ref().unwrap_or(&tree.fragments),
+            fragments,
             size_bytes,
+            leaf_count: leaf_count(fragments, &frozen.generation, table_id),
         };
         // The locations are read as of the last export only, so they know no boundaries.
         let mut cuts = if is_locations {
@@ -351,27 +354,56 @@ struct Target<'a> {
     fragments: &'a FragmentTree<Arc<HeldRowSet>>,
     /// What the flush has of the table.
     size_bytes: u64,
+    /// See [`leaf_count`].
+    leaf_count: u64,
 }
 
 impl Target<'_> {
     /// The fragment that a row goes to: as far down as no older row is above, and as a flush of that size gives each
     /// fragment enough.
     fn fragment(&self, hash: u64, key: &[u8]) -> FragmentId {
-        let mut fragment: &Fragment<Arc<HeldRowSet>> = self.fragments.root();
+        let mut target = FragmentId::ROOT;
         let mut share_bytes = self.size_bytes;
-        while fragment.row_sets.is_empty()
-            && let Some(children) = &fragment.children
-        {
-            share_bytes /= children.fragments.len().max(1) as u64;
-            let Some(child) = fragment.child(hash, key) else {
+        for fragment in self.fragments.path(hash, key) {
+            target = fragment.id;
+            let Some(children) = &fragment.children else {
                 break;
             };
-            if share_bytes < self.sizes.flush_size_bytes_min {
+            share_bytes /= match &children.division {
+                // Keys may well be few of all there could be.
+                Division::Range { .. } => self.leaf_count,
+                Division::Hash { bits } => 1 << bits,
+            };
+            let is_enough = share_bytes >= self.sizes.flush_size_bytes_min;
+            if !fragment.row_sets.is_empty() || !is_enough {
                 break;
             }
-            fragment = child;
         }
-        fragment.id
+        target
+    }
+}
+
+/// How many leaves of a tree that is divided by range a table's rows of a generation lie in, at most; 1 of other trees.
+fn leaf_count(
+    tree: &FragmentTree<Arc<HeldRowSet>>,
+    generation: &Arc<Generation>,
+    table_id: u32,
+) -> u64 {
+    let Some(children) = &tree.root().children else {
+        return 1;
+    };
+    if !matches!(tree.sharding(), Sharding::Range) {
+        return 1;
+    }
+    let leaf_at = |descending| {
+        let mut cursor = GenerationCursor::new(generation, table_id, 0, u64::MAX, descending)?;
+        cursor.advance();
+        let key = cursor.row()?.key;
+        Some(children.division.child_of(FragmentId::ROOT, 0, key))
+    };
+    match (leaf_at(false), leaf_at(true)) {
+        (Some(first), Some(last)) => 1 + last.saturating_sub(first) as u64,
+        _ => 1,
     }
 }
 

@@ -6,9 +6,11 @@ use super::files::HeldRowSet;
 use super::fragment::FragmentId;
 use super::leaf_policy::{LEAF_ROW_SETS_MAX, Leaf, groups, size_bytes};
 use super::scheduler::Depth;
+use super::splits::can_split;
 use super::state::{Described, TableTree};
 use crate::cache::table::TableState;
 use crate::generation::LOCATIONS_BIT;
+use crate::shard_key::Sharding;
 use crate::shared::{Shared, TreeSizes};
 
 /// The P-Size of a leaf is between 3/4 and 5/4 of what is set, so that uniform leaves don't divide all at once.
@@ -153,7 +155,10 @@ fn leaf<'a>(
         row_sets: live,
         groups: groups(live, &tree.truncates, boundaries),
         size_bytes_max: fragment_size_bytes_max(&shared.tree_sizes, id),
-        can_divide: can_divide(id, shared.tree_sizes.child_bits),
+        can_divide: match tree.fragments.sharding() {
+            Sharding::Range => can_split(live),
+            _ => can_divide(id, shared.tree_sizes.child_bits),
+        },
         has_patches: table_id & LOCATIONS_BIT == 0,
     }
 }

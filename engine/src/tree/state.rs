@@ -8,8 +8,10 @@ use crate::Origin;
 use crate::codec::Malformed;
 use crate::export::Exported;
 use crate::generation::LOCATIONS_BIT;
+use crate::log::fact::decode_table;
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::patch::RowSetPlace;
+use crate::shard_key::Sharding;
 
 /// What stands for a RowSet.
 pub(crate) trait Described: Clone {
@@ -84,10 +86,17 @@ pub(crate) struct Undo<R> {
     tables: Vec<(usize, TableEntry<R>)>,
 }
 
-impl<R: Clone> Default for TableTree<R> {
+impl<R> Default for TableTree<R> {
     fn default() -> Self {
+        TableTree::new(Sharding::default())
+    }
+}
+
+impl<R> TableTree<R> {
+    /// A tree without rows.
+    pub(crate) fn new(sharding: Sharding) -> Self {
         TableTree {
-            fragments: FragmentTree::default(),
+            fragments: FragmentTree::new(sharding),
             truncates: Arc::new([]),
         }
     }
@@ -209,12 +218,7 @@ impl<R: Described> TreeState<R> {
     /// Moves the state on.
     pub(crate) fn apply(&mut self, change: Change<R>) -> Result<(), Malformed> {
         match change {
-            Change::Table { record } => self.tables.push(TableEntry {
-                record,
-                exports: Arc::default(),
-                rows: Arc::default(),
-                locations: Arc::default(),
-            }),
+            Change::Table { record } => self.add_table(record)?,
             Change::Add(row_set) => self.add(row_set)?,
             Change::Remove {
                 table_id,
@@ -271,6 +275,21 @@ impl<R: Described> TreeState<R> {
                 self.next_file_number = self.next_file_number.max(number);
             }
         }
+        Ok(())
+    }
+
+    fn add_table(&mut self, record: Arc<[u8]>) -> Result<(), Malformed> {
+        let (id, schema) = decode_table(&record)?;
+        if id as usize != self.tables.len() {
+            return Err(Malformed("a table is missing before this one"));
+        }
+        let tree = || Arc::new(TableTree::new(Sharding::new(&schema)));
+        self.tables.push(TableEntry {
+            record,
+            exports: Arc::default(),
+            rows: tree(),
+            locations: tree(),
+        });
         Ok(())
     }
 
@@ -375,6 +394,8 @@ fn tree_changes<R: Described>(table_id: u32, tree: &TableTree<R>, changes: &mut 
         });
     }
     for fragment in tree.fragments.fragments() {
+        // The RowSets first: by range, what is divided without any makes way for its children at once.
+        changes.extend(fragment.row_sets.iter().cloned().map(Change::Add));
         if let Some(children) = &fragment.children {
             changes.push(Change::Divide {
                 table_id,
@@ -382,6 +403,5 @@ fn tree_changes<R: Described>(table_id: u32, tree: &TableTree<R>, changes: &mut 
                 division: children.division.clone(),
             });
         }
-        changes.extend(fragment.row_sets.iter().cloned().map(Change::Add));
     }
 }

@@ -25,6 +25,7 @@ mod outcomes;
 mod pairs;
 mod reading;
 mod serializability;
+mod shard_keys;
 mod statistics;
 mod stress;
 mod transactions;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
     ColumnType, CommitHandle, Database, Durability, Error, ExportFile, Options, Origin, Placement,
-    Row, Scan, ScanOrder, Snapshot, Table, TableSchema, Transaction, Value,
+    Row, Scan, ScanOrder, ShardKey, Snapshot, Table, TableSchema, Transaction, Value,
 };
 use optimistic::{Optimistic, any_optimistic};
 use proptest::prelude::*;
@@ -87,8 +87,9 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Each table has another kind of key: composite with text in front, bytes, a number.
-fn schemas() -> [TableSchema; TABLE_COUNT] {
+/// Each table has another kind of key: composite with text in front, bytes, a number; and another of the shard keys that fit
+/// it with each of three numbers.
+fn schemas(shard_keys: usize) -> [TableSchema; TABLE_COUNT] {
     let lines = TableSchema::builder("shop.lines")
         .column(
             "amount",
@@ -101,14 +102,29 @@ fn schemas() -> [TableSchema; TABLE_COUNT] {
         .column("shop", ColumnType::Utf8, false)
         .column("line", ColumnType::Int32, false)
         .column("at", ColumnType::TimestampTz, true)
-        .primary_key(["shop", "line"]);
+        .primary_key(["shop", "line"])
+        .shard_key([ShardKey::PrimaryKey, ShardKey::Prefix(1), ShardKey::Range][shard_keys]);
     let pairs = TableSchema::builder("pairs")
         .column("key", ColumnType::Binary, false)
         .column("value", ColumnType::Binary, false)
-        .primary_key(["key"]);
+        .primary_key(["key"])
+        .shard_key(
+            [
+                ShardKey::PrefixBytes(1),
+                ShardKey::Range,
+                ShardKey::PrimaryKey,
+            ][shard_keys],
+        );
     let flags = TableSchema::builder("flags")
         .column("id", ColumnType::Int64, false)
-        .primary_key(["id"]);
+        .primary_key(["id"])
+        .shard_key(
+            [
+                ShardKey::Range,
+                ShardKey::PrimaryKey,
+                ShardKey::PrefixBytes(7),
+            ][shard_keys],
+        );
     [lines, pairs, flags].map(|builder| builder.build().unwrap())
 }
 
@@ -178,6 +194,7 @@ impl ExternalTable {
 }
 
 struct Harness {
+    shard_keys: usize,
     io: SimulatedIo,
     database: Option<Database>,
     tables: Vec<Table>,
@@ -192,8 +209,9 @@ struct Harness {
 }
 
 impl Harness {
-    fn new() -> Self {
+    fn new(shard_keys: usize) -> Self {
         let mut harness = Harness {
+            shard_keys,
             io: SimulatedIo::new(1),
             database: None,
             tables: Vec::new(),
@@ -222,7 +240,7 @@ impl Harness {
         self.held.clear();
         self.database = None;
         let database = Database::open(Path::new("/db"), options).unwrap();
-        self.tables = schemas()
+        self.tables = schemas(self.shard_keys)
             .into_iter()
             .map(|schema| database.create_table(schema).unwrap())
             .collect();
@@ -603,8 +621,10 @@ fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
 
 proptest! {
     #[test]
-    fn the_database_is_the_replay_of_its_transactions(steps in prop::collection::vec(any_step(), 1..40)) {
-        let mut harness = Harness::new();
+    fn the_database_is_the_replay_of_its_transactions(
+        shard_keys in 0..3_usize, steps in prop::collection::vec(any_step(), 1..40),
+    ) {
+        let mut harness = Harness::new(shard_keys);
         for step in &steps {
             harness.step(step);
         }

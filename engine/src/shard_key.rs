@@ -1,0 +1,282 @@
+//! Which fragment of a table a row lies in: by its key's hash, by the hash of the key's first part, or by the key itself.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::cache::table::hash_key;
+use crate::codec::key::fixed_key_size_bytes;
+use crate::codec::{Malformed, Reader, put_u32};
+use crate::error::{Error, Result};
+use crate::read::range::{KeyRange, after_prefix};
+use crate::schema::TableSchema;
+
+/// How a table is divided into fragments. Chosen when it is created; point reads and writes are the same with each.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, ShardKey, TableSchema};
+/// let readings = TableSchema::builder("readings")
+///     .column("sensor", ColumnType::Int64, false)
+///     .column("at", ColumnType::Timestamp, false)
+///     .column("value", ColumnType::Float64, false)
+///     .primary_key(["sensor", "at"])
+///     .shard_key(ShardKey::Prefix(1))
+///     .build()?;
+/// assert_eq!(readings.shard_key(), ShardKey::Prefix(1));
+/// # Ok::<(), moonshine_engine::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ShardKey {
+    /// By the hash of the whole primary key: writes spread evenly whatever the keys are, and an ordered scan reads every
+    /// fragment.
+    #[default]
+    PrimaryKey,
+    /// By the hash of so many first columns of the primary key. Rows that share them lie together, in order: a scan of
+    /// a range among them reads one fragment. A fragment can't hold less than all rows that share them.
+    Prefix(u32),
+    /// By the hash of so many first bytes of the encoded key, or of all of it where it is shorter: as
+    /// [`Prefix`](Self::Prefix), for keys that are one binary column.
+    PrefixBytes(u32),
+    /// By the key: each fragment holds a range of keys. An ordered scan reads the fragments it needs, one after the other.
+    /// Keys that only ever grow all go to the last fragment, so such writes are not shared among fragments.
+    Range,
+}
+
+impl ShardKey {
+    /// Checks that a primary key of so many columns can be divided so.
+    pub(crate) fn check(self, table_name: &str, key_columns: usize) -> Result<()> {
+        let fits = match self {
+            ShardKey::PrimaryKey | ShardKey::Range => true,
+            ShardKey::Prefix(count) => (1..=key_columns).contains(&(count as usize)),
+            ShardKey::PrefixBytes(count) => count > 0,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Error::Schema(format!(
+            "table '{table_name}': a shard key of {self:?}, the primary key has {key_columns} columns"
+        )))
+    }
+
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        let (kind, count) = match self {
+            ShardKey::PrimaryKey => (0, 0),
+            ShardKey::Prefix(count) => (1, count),
+            ShardKey::PrefixBytes(count) => (2, count),
+            ShardKey::Range => (3, 0),
+        };
+        put_u32(out, kind);
+        put_u32(out, count);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match (reader.u32()?, reader.u32()?) {
+            (0, 0) => Ok(ShardKey::PrimaryKey),
+            (1, count) => Ok(ShardKey::Prefix(count)),
+            (2, count) => Ok(ShardKey::PrefixBytes(count)),
+            (3, 0) => Ok(ShardKey::Range),
+            _ => Err(Malformed("a shard key of an unknown kind")),
+        }
+    }
+}
+
+/// A shard key, made ready to be applied to encoded keys.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Sharding {
+    #[default]
+    WholeKey,
+    /// So many bytes, or all.
+    Bytes(usize),
+    /// Columns, some of which end where their bytes say.
+    Columns(Arc<[KeyPart]>),
+    /// By the key itself: there is no hash.
+    Range,
+}
+
+/// A column of a key that is not the last one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum KeyPart {
+    /// So many bytes.
+    Fixed(usize),
+    /// Up to 00 00.
+    Ended,
+}
+
+impl Sharding {
+    pub(crate) fn new(schema: &TableSchema) -> Self {
+        match schema.shard_key() {
+            ShardKey::PrimaryKey => Sharding::WholeKey,
+            ShardKey::PrefixBytes(count) => Sharding::Bytes(count as usize),
+            ShardKey::Range => Sharding::Range,
+            ShardKey::Prefix(count) if count as usize == schema.primary_key().len() => {
+                Sharding::WholeKey
+            }
+            ShardKey::Prefix(count) => {
+                let types = schema.key_columns().take(count as usize);
+                let sizes: Vec<_> = types
+                    .map(|column| fixed_key_size_bytes(column.column_type))
+                    .collect();
+                match sizes.iter().copied().sum::<Option<usize>>() {
+                    Some(size_bytes) => Sharding::Bytes(size_bytes),
+                    None => {
+                        let part =
+                            |size: Option<usize>| size.map_or(KeyPart::Ended, KeyPart::Fixed);
+                        Sharding::Columns(sizes.into_iter().map(part).collect())
+                    }
+                }
+            }
+        }
+    }
+
+    /// The hash that chooses the fragment of a key, whose own hash is given.
+    pub(crate) fn hash(&self, key_hash: u64, key: &[u8]) -> u64 {
+        match self {
+            Sharding::WholeKey => key_hash,
+            Sharding::Range => 0,
+            Sharding::Bytes(_) | Sharding::Columns(_) => match self.prefix(key) {
+                Some(prefix) if prefix.len() < key.len() => hash_key(prefix),
+                _ => key_hash,
+            },
+        }
+    }
+
+    /// The hash that all keys of a range share, if they do.
+    pub(crate) fn hash_of_range(&self, range: &KeyRange) -> Option<u64> {
+        let (Bound::Included(start) | Bound::Excluded(start)) = &range.start else {
+            return None;
+        };
+        let prefix = self.prefix(start)?;
+        let share = match (after_prefix(prefix.to_vec()), &range.end) {
+            // No key lies above those that start with it.
+            (None, _) => true,
+            (_, Bound::Unbounded) => false,
+            (Some(above_all), Bound::Included(end)) => *end < above_all,
+            (Some(above_all), Bound::Excluded(end)) => *end <= above_all,
+        };
+        share.then(|| hash_key(prefix))
+    }
+
+    /// The first part of a key; `None` if the key ends before, or if it is not by a part that keys are divided.
+    fn prefix<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        match self {
+            Sharding::WholeKey | Sharding::Range => None,
+            Sharding::Bytes(count) => key.get(..*count),
+            Sharding::Columns(parts) => {
+                let mut end = 0;
+                for part in parts.iter() {
+                    let rest = key.get(end..)?;
+                    end += match part {
+                        KeyPart::Fixed(size_bytes) => *size_bytes,
+                        KeyPart::Ended => ended_len(rest)?,
+                    };
+                }
+                key.get(..end)
+            }
+        }
+    }
+}
+
+/// Bytes of a column up to the 00 00 that ends it; a 00 of its own has an FF behind it.
+fn ended_len(key: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += key.get(at..)?.iter().position(|&byte| byte == 0)?;
+        let next = *key.get(at + 1)?;
+        at += 2;
+        if next == 0 {
+            return Some(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::key::encode_key;
+    use crate::schema::ColumnType;
+    use crate::value::Value;
+    use crate::value::tests::{any_column_type, any_value};
+
+    fn schema(types: &[ColumnType], shard_key: ShardKey) -> TableSchema {
+        let mut builder = TableSchema::builder("t");
+        let names: Vec<_> = (0..types.len()).map(|i| format!("c{i}")).collect();
+        for (name, column_type) in names.iter().zip(types) {
+            builder = builder.column(name, *column_type, false);
+        }
+        builder
+            .primary_key(names)
+            .shard_key(shard_key)
+            .build()
+            .unwrap()
+    }
+
+    proptest! {
+        /// Keys that share the first columns share the hash, and no others but by chance; a range among them knows it.
+        #[test]
+        fn the_hash_is_of_the_first_columns(
+            (types, count, a, b) in prop::collection::vec(any_column_type(), 2..4).prop_flat_map(|types| {
+                let values = || types.iter().map(|t| any_value(*t)).collect::<Vec<_>>();
+                (Just(types.clone()), 1..types.len(), values(), values())
+            })
+        ) {
+            let schema = schema(&types, ShardKey::Prefix(count as u32));
+            let sharding = Sharding::new(&schema);
+            let encode = |values: &[Value]| {
+                let mut key = Vec::new();
+                encode_key(&schema, values.iter(), &mut key).unwrap();
+                key
+            };
+            let hash = |key: &[u8]| sharding.hash(hash_key(key), key);
+            let mixed: Vec<Value> = a[..count].iter().chain(&b[count..]).cloned().collect();
+            let (key_a, key_b, key_mixed) = (encode(&a), encode(&b), encode(&mixed));
+            prop_assert_eq!(hash(&key_a), hash(&key_mixed));
+            let same = format!("{:?}", &a[..count]) == format!("{:?}", &b[..count]);
+            prop_assert_eq!(hash(&key_a) == hash(&key_b), same);
+
+            let (first, last) = if key_a < key_mixed { (key_a, key_mixed) } else { (key_mixed, key_a) };
+            let expected = Some(hash(&first));
+            let range = |end| KeyRange::of_bytes(Bound::Included(first.clone()), end);
+            prop_assert_eq!(sharding.hash_of_range(&range(Bound::Included(last.clone()))), expected);
+            prop_assert_eq!(sharding.hash_of_range(&range(Bound::Excluded(last))), expected);
+            let ends = first[..4.min(first.len())].iter().any(|&byte| byte < 0xff);
+            prop_assert!(!ends || sharding.hash_of_range(&range(Bound::Unbounded)).is_none());
+            if !same && key_b > first {
+                prop_assert_eq!(sharding.hash_of_range(&range(Bound::Included(key_b))), None);
+            }
+        }
+
+        /// The keys that start with some bytes lie in one fragment if the bytes are as many as the shard key's.
+        #[test]
+        fn a_prefix_of_bytes_is_one_range(
+            key in prop::collection::vec(any::<u8>(), 0..6), count in 1..5_u32,
+        ) {
+            let sharding = Sharding::new(&schema(&[ColumnType::Binary], ShardKey::PrefixBytes(count)));
+            let end = after_prefix(key.clone()).map_or(Bound::Unbounded, Bound::Excluded);
+            let found = sharding.hash_of_range(&KeyRange::of_bytes(Bound::Included(key.clone()), end));
+            let expected = key.get(..count as usize).map(hash_key);
+            prop_assert_eq!(found, expected);
+            let longer: Vec<u8> = key.iter().copied().chain([7]).collect();
+            if let Some(hash) = found {
+                prop_assert_eq!(sharding.hash(hash_key(&longer), &longer), hash);
+            }
+        }
+    }
+
+    #[test]
+    fn shard_keys_that_can_not_be_are_refused() {
+        for (shard_key, fits) in [
+            (ShardKey::Prefix(0), false),
+            (ShardKey::Prefix(3), false),
+            (ShardKey::PrefixBytes(0), false),
+            (ShardKey::Prefix(2), true),
+            (ShardKey::Range, true),
+        ] {
+            assert_eq!(shard_key.check("t", 2).is_ok(), fits, "{shard_key:?}");
+            let mut bytes = Vec::new();
+            shard_key.encode(&mut bytes);
+            assert_eq!(ShardKey::decode(&mut Reader::new(&bytes)), Ok(shard_key));
+        }
+    }
+}
