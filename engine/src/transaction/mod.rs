@@ -78,7 +78,7 @@ impl Transaction {
     }
 
     fn writes(&mut self, table: &Table) -> Result<&mut TableWrites> {
-        self.database.shared.check_table(table)?;
+        self.database.shared.check_current(table)?;
         let i = match self
             .tables
             .iter()
@@ -90,9 +90,15 @@ impl Transaction {
                 self.tables.len() - 1
             }
         };
-        self.tables
+        let writes = self
+            .tables
             .get_mut(i)
-            .ok_or_else(|| Error::Usage(format!("table '{}' is unknown", table.name())))
+            .ok_or_else(|| Error::Usage(format!("table '{}' is unknown", table.name())))?;
+        // What was written before its columns changed can't be read with the new ones.
+        if writes.table.schema().version() != table.schema().version() {
+            return Err(table.changed());
+        }
+        Ok(writes)
     }
 
     /// Writes a row, whether or not one with its key exists.

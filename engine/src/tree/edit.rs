@@ -333,7 +333,7 @@ mod tests {
         vec![
             Change::NextFile(9),
             Change::Table {
-                record: b"table".as_slice().into(),
+                record: b"\0\0\0\0 table".as_slice().into(),
             },
             Change::Add(row_set(0, 1, 10, 3)),
             Change::Add(row_set(0, 1, 0, 4)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::edit::Change;
 use super::fragment::{FragmentId, FragmentTree};
 use crate::Origin;
-use crate::codec::Malformed;
+use crate::codec::{Malformed, Reader};
 use crate::export::Exported;
 use crate::generation::LOCATIONS_BIT;
 use crate::row_set::meta::RowSetMeta;
@@ -130,12 +130,7 @@ impl<R: Described> TreeState<R> {
     /// Moves the state on.
     pub(crate) fn apply(&mut self, change: Change<R>) -> Result<(), Malformed> {
         match change {
-            Change::Table { record } => self.tables.push(TableEntry {
-                record,
-                exports: Arc::default(),
-                rows: Arc::default(),
-                locations: Arc::default(),
-            }),
+            Change::Table { record } => self.set_table(record)?,
             Change::Add(row_set) => self.add(row_set)?,
             Change::Remove {
                 table_id,
@@ -191,6 +186,23 @@ impl<R: Described> TreeState<R> {
             Change::NextFile(number) => {
                 self.next_file_number = self.next_file_number.max(number);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the next table, or what is known now of one that is there.
+    fn set_table(&mut self, record: Arc<[u8]>) -> Result<(), Malformed> {
+        let id = Reader::new(&record).u32()? as usize;
+        let count = self.tables.len();
+        match self.tables.get_mut(id) {
+            Some(table) => table.record = record,
+            None if id == count => self.tables.push(TableEntry {
+                record,
+                exports: Arc::default(),
+                rows: Arc::default(),
+                locations: Arc::default(),
+            }),
+            None => return Err(Malformed("a table is missing before this one")),
         }
         Ok(())
     }

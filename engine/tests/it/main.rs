@@ -13,6 +13,7 @@ mod backpressure;
 mod batches;
 mod commits;
 mod disk_full;
+mod evolution;
 mod faults;
 mod keyspace;
 mod layout;
