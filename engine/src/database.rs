@@ -164,6 +164,11 @@ impl Database {
         &self.open.shared
     }
 
+    /// Held by whoever makes or changes a table, so that one does it at a time.
+    pub(crate) fn creating(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.open.creating.lock()
+    }
+
     pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
         self.shared().check_table(table)
     }
@@ -197,9 +202,9 @@ impl Database {
     /// [`Error::Schema`] if one exists with another schema; [`Error::Usage`] if the database is read-only.
     pub fn create_table(&self, schema: TableSchema) -> Result<Table> {
         let shared = self.shared();
-        let _creating = self.open.creating.lock();
+        let _creating = self.creating();
         if let Some(table) = self.table(schema.name()) {
-            if **table.schema() == schema {
+            if table.schema().is_same_definition(&schema) {
                 return Ok(table);
             }
             return Err(Error::Schema(format!(
@@ -219,10 +224,8 @@ impl Database {
         let tables = self.shared().tables.read();
         tables
             .iter()
-            .find(|state| state.schema.name() == name)
-            .map(|state| Table {
-                state: state.clone(),
-            })
+            .find(|state| state.schema().name() == name)
+            .map(|state| Table::new(state.clone()))
     }
 
     /// All tables, in order of creation.
@@ -231,9 +234,7 @@ impl Database {
             .tables
             .read()
             .iter()
-            .map(|state| Table {
-                state: state.clone(),
-            })
+            .map(|state| Table::new(state.clone()))
             .collect()
     }
 

@@ -40,6 +40,13 @@ pub enum Error {
         /// The key, in primary-key order.
         key: Vec<Value>,
     },
+    /// The columns of the table were changed since this [`Table`](crate::Table) was taken. Take it anew with
+    /// [`Database::table`](crate::Database::table), and begin the transaction again.
+    #[error("table '{table}' was changed since it was taken; take it anew")]
+    SchemaChanged {
+        /// The table.
+        table: String,
+    },
     /// Another process has the database open; close it or open read-only.
     #[error("database {} is in use by another process", .0.display())]
     Locked(PathBuf),

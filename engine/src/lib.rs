@@ -35,8 +35,10 @@
 mod backpressure;
 mod cache;
 mod codec;
+mod column_type;
 mod database;
 mod error;
+mod evolution;
 mod export;
 mod facts;
 mod generation;
@@ -64,6 +66,7 @@ mod value;
 
 pub use database::{Database, Options};
 pub use error::{Error, Result};
+pub use evolution::SchemaChange;
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
 pub use keyspace::{Batch, Keyspace, KeyspaceOptions, KeyspaceSnapshot, PairCursor, Pairs, Slice};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};

@@ -35,7 +35,7 @@ impl<'a> Replay<'a> {
     ) -> Result<(), Malformed> {
         let facts = &self.shared.facts;
         match header.kind {
-            RecordKind::Delta | RecordKind::Table => Ok(()),
+            RecordKind::Delta | RecordKind::Table | RecordKind::TableAltered => Ok(()),
             RecordKind::ExportKeys => facts.keys(block_number, body),
             RecordKind::ExportPrepared => {
                 facts.prepared(block_number, body, true, |id| self.shared.table_state(id))

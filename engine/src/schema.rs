@@ -2,151 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{Field, Schema, SchemaRef};
 
+use crate::codec::versions::Translation;
+pub use crate::column_type::ColumnType;
 use crate::error::{Error, Result};
+use crate::evolution::PastVersion;
 use crate::shard_key::ShardKey;
+use crate::value::Value;
 
 /// Largest number of columns of a table.
 pub const COLUMN_COUNT_MAX: usize = 4096;
 
-/// The type of a column.
-///
-/// Each maps to one Arrow type ([`ColumnType::arrow_type`]) and has one encoding on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ColumnType {
-    /// `true` or `false`.
-    Boolean,
-    /// 32-bit signed integer.
-    Int32,
-    /// 64-bit signed integer.
-    Int64,
-    /// IEEE 754 binary32.
-    Float32,
-    /// IEEE 754 binary64.
-    Float64,
-    /// Fixed-point number of `precision` (1 to 38) digits, `scale` (0 to `precision`) of them after the point.
-    Decimal {
-        /// Digits in all.
-        precision: u8,
-        /// Digits after the point.
-        scale: u8,
-    },
-    /// UTF-8 text.
-    Utf8,
-    /// Bytes.
-    Binary,
-    /// A 128-bit UUID.
-    Uuid,
-    /// Days since 1970-01-01.
-    Date,
-    /// Microseconds since midnight.
-    Time,
-    /// Microseconds since 1970-01-01T00:00:00, of no time zone.
-    Timestamp,
-    /// Microseconds since 1970-01-01T00:00:00Z.
-    TimestampTz,
-}
-
-impl ColumnType {
-    /// The Arrow type that batches carry this column in.
-    ///
-    /// ```
-    /// use arrow_schema::DataType;
-    /// use moonshine_engine::ColumnType;
-    /// assert_eq!(ColumnType::Uuid.arrow_type(), DataType::FixedSizeBinary(16));
-    /// ```
-    pub fn arrow_type(self) -> DataType {
-        match self {
-            ColumnType::Boolean => DataType::Boolean,
-            ColumnType::Int32 => DataType::Int32,
-            ColumnType::Int64 => DataType::Int64,
-            ColumnType::Float32 => DataType::Float32,
-            ColumnType::Float64 => DataType::Float64,
-            ColumnType::Decimal { precision, scale } => {
-                DataType::Decimal128(precision, i8::try_from(scale).unwrap_or(i8::MAX))
-            }
-            ColumnType::Utf8 => DataType::Utf8,
-            ColumnType::Binary => DataType::Binary,
-            ColumnType::Uuid => DataType::FixedSizeBinary(16),
-            ColumnType::Date => DataType::Date32,
-            ColumnType::Time => DataType::Time64(TimeUnit::Microsecond),
-            ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
-            ColumnType::TimestampTz => {
-                DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for ColumnType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ColumnType::Boolean => f.write_str("boolean"),
-            ColumnType::Int32 => f.write_str("int32"),
-            ColumnType::Int64 => f.write_str("int64"),
-            ColumnType::Float32 => f.write_str("float32"),
-            ColumnType::Float64 => f.write_str("float64"),
-            ColumnType::Decimal { precision, scale } => write!(f, "decimal({precision},{scale})"),
-            ColumnType::Utf8 => f.write_str("string"),
-            ColumnType::Binary => f.write_str("binary"),
-            ColumnType::Uuid => f.write_str("uuid"),
-            ColumnType::Date => f.write_str("date"),
-            ColumnType::Time => f.write_str("time"),
-            ColumnType::Timestamp => f.write_str("timestamp"),
-            ColumnType::TimestampTz => f.write_str("timestamptz"),
-        }
-    }
-}
-
-impl std::str::FromStr for ColumnType {
-    type Err = Error;
-
-    /// Reads what [`Display`](std::fmt::Display) writes.
-    ///
-    /// ```
-    /// use moonshine_engine::ColumnType;
-    /// assert_eq!("decimal(10, 2)".parse::<ColumnType>()?, ColumnType::Decimal { precision: 10, scale: 2 });
-    /// # Ok::<(), moonshine_engine::Error>(())
-    /// ```
-    fn from_str(text: &str) -> Result<Self> {
-        let unknown = || {
-            Error::Schema(format!(
-                "unknown column type '{text}'; the types are boolean, int32, int64, float32, float64, \
-                 decimal(p,s), string, binary, uuid, date, time, timestamp, timestamptz"
-            ))
-        };
-        let text = text.trim();
-        if let Some(arguments) = text
-            .strip_prefix("decimal(")
-            .and_then(|t| t.strip_suffix(')'))
-        {
-            let (precision, scale) = arguments.split_once(',').ok_or_else(unknown)?;
-            return Ok(ColumnType::Decimal {
-                precision: precision.trim().parse().map_err(|_| unknown())?,
-                scale: scale.trim().parse().map_err(|_| unknown())?,
-            });
-        }
-        Ok(match text {
-            "boolean" | "bool" => ColumnType::Boolean,
-            "int32" | "int" => ColumnType::Int32,
-            "int64" | "long" => ColumnType::Int64,
-            "float32" | "float" => ColumnType::Float32,
-            "float64" | "double" => ColumnType::Float64,
-            "string" => ColumnType::Utf8,
-            "binary" => ColumnType::Binary,
-            "uuid" => ColumnType::Uuid,
-            "date" => ColumnType::Date,
-            "time" => ColumnType::Time,
-            "timestamp" => ColumnType::Timestamp,
-            "timestamptz" => ColumnType::TimestampTz,
-            _ => return Err(unknown()),
-        })
-    }
-}
-
 /// A column of a [`TableSchema`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Column {
     /// Its name, unique in the table.
     pub name: String,
@@ -156,6 +25,9 @@ pub struct Column {
     pub nullable: bool,
     /// Its identity, stable from the table's first day; names and positions may change, this may not. From 1.
     pub field_id: i32,
+    /// What it is in rows from before it was added by [`Database::alter_table`](crate::Database::alter_table); null without
+    /// one.
+    pub default: Option<Value>,
 }
 
 /// The name, columns and primary key of a table.
@@ -170,13 +42,21 @@ pub struct Column {
 /// assert_eq!(schema.primary_key(), &[0]);
 /// # Ok::<(), moonshine_engine::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TableSchema {
     name: String,
     columns: Vec<Column>,
     primary_key: Vec<usize>,
     shard_key: ShardKey,
     arrow_schema: SchemaRef,
+    /// Whether rows say with which version they were written.
+    has_row_versions: bool,
+    /// The greatest field id that a column has or had.
+    last_field_id: i32,
+    /// Versions before this one, the first first.
+    past_versions: Arc<[PastVersion]>,
+    /// How rows of each become rows of this one.
+    translations: Arc<[Translation]>,
 }
 
 impl TableSchema {
@@ -187,6 +67,9 @@ impl TableSchema {
             columns: Vec::new(),
             primary_key: Vec::new(),
             shard_key: ShardKey::default(),
+            has_row_versions: true,
+            last_field_id: 0,
+            past_versions: Vec::new(),
         }
     }
 
@@ -229,6 +112,80 @@ impl TableSchema {
             .position(|column| column.name == column_name)
     }
 
+    /// How often its columns were changed by [`Database::alter_table`](crate::Database::alter_table).
+    pub fn version(&self) -> u32 {
+        crate::codec::len_u32(self.past_versions.len())
+    }
+
+    /// The greatest field id that a column has or had; none is given twice.
+    pub fn last_field_id(&self) -> i32 {
+        self.last_field_id
+    }
+
+    /// Whether rows say with which version they were written, so that the columns can change.
+    pub(crate) fn has_row_versions(&self) -> bool {
+        self.has_row_versions
+    }
+
+    /// The versions before this one, the first first.
+    pub(crate) fn past_versions(&self) -> &[PastVersion] {
+        &self.past_versions
+    }
+
+    /// How rows of each version before this one become rows of this one.
+    pub(crate) fn translations(&self) -> &[Translation] {
+        &self.translations
+    }
+
+    /// Whether another schema says the same of a table, whatever its past.
+    pub(crate) fn is_same_definition(&self, other: &TableSchema) -> bool {
+        self.name == other.name
+            && self.columns.len() == other.columns.len()
+            && self.columns.iter().zip(&other.columns).all(|(a, b)| {
+                (&a.name, a.column_type, a.nullable, a.field_id)
+                    == (&b.name, b.column_type, b.nullable, b.field_id)
+            })
+            && self.primary_key == other.primary_key
+            && self.shard_key == other.shard_key
+    }
+
+    /// The schema with other columns, of which those of the primary key keep their field ids.
+    pub(crate) fn with_columns(
+        &self,
+        columns: Vec<Column>,
+        last_field_id: i32,
+        past_versions: Vec<PastVersion>,
+    ) -> Result<TableSchema> {
+        let keys = self.key_columns().filter_map(|key| {
+            let same = columns
+                .iter()
+                .find(|column| column.field_id == key.field_id);
+            Some(same?.name.clone())
+        });
+        TableSchemaBuilder {
+            name: self.name.clone(),
+            primary_key: keys.collect(),
+            shard_key: self.shard_key,
+            columns,
+            has_row_versions: self.has_row_versions,
+            last_field_id,
+            past_versions,
+        }
+        .build()
+    }
+
+    /// The same, in which the rows of the last version before this one were all committed up to a sequence.
+    pub(crate) fn since(&self, seq: u64) -> TableSchema {
+        let mut past_versions = self.past_versions.to_vec();
+        if let Some(past) = past_versions.last_mut() {
+            past.until_seq = seq;
+        }
+        TableSchema {
+            past_versions: past_versions.into(),
+            ..self.clone()
+        }
+    }
+
     /// The Arrow schema of this table's batches; each field carries its field id under `PARQUET:field_id`.
     pub fn arrow_schema(&self) -> &SchemaRef {
         &self.arrow_schema
@@ -242,6 +199,9 @@ pub struct TableSchemaBuilder {
     columns: Vec<Column>,
     primary_key: Vec<String>,
     shard_key: ShardKey,
+    has_row_versions: bool,
+    last_field_id: i32,
+    past_versions: Vec<PastVersion>,
 }
 
 impl TableSchemaBuilder {
@@ -272,7 +232,32 @@ impl TableSchemaBuilder {
             column_type,
             nullable,
             field_id,
+            default: None,
         });
+        self
+    }
+
+    /// Gives the column that was added last a default.
+    #[must_use]
+    pub(crate) fn with_default(mut self, default: Value) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.default = Some(default);
+        }
+        self
+    }
+
+    /// Has rows not say with which version they were written: then the columns can never change.
+    #[must_use]
+    pub(crate) fn without_row_versions(mut self) -> Self {
+        self.has_row_versions = false;
+        self
+    }
+
+    /// Says what came before.
+    #[must_use]
+    pub(crate) fn with_past(mut self, last_field_id: i32, past_versions: Vec<PastVersion>) -> Self {
+        self.last_field_id = last_field_id;
+        self.past_versions = past_versions;
         self
     }
 
@@ -298,8 +283,52 @@ impl TableSchemaBuilder {
     ///
     /// # Errors
     /// [`Error::Schema`]: no name, no columns or too many, a name or field id twice, no primary key, a primary key
-    /// column that is missing or named twice, a decimal beyond 38 digits, a shard key of columns that are not there.
+    /// column that is missing or named twice, a decimal beyond 38 digits, a default that does not fit its column, a shard
+    /// key of columns that are not there.
     pub fn build(mut self) -> Result<TableSchema> {
+        self.check_columns()?;
+        let fail = |reason: String| Err(Error::Schema(format!("table '{}': {reason}", self.name)));
+        let mut primary_key = Vec::with_capacity(self.primary_key.len());
+        for name in &self.primary_key {
+            match self.columns.iter().position(|column| &column.name == name) {
+                Some(position) if !primary_key.contains(&position) => primary_key.push(position),
+                Some(_) => return fail(format!("primary key names '{name}' twice")),
+                None => return fail(format!("primary key column '{name}' does not exist")),
+            }
+        }
+        self.shard_key.check(&self.name, primary_key.len())?;
+        for &position in &primary_key {
+            if let Some(column) = self.columns.get_mut(position) {
+                column.nullable = false;
+            }
+        }
+        let arrow_schema = Arc::new(Schema::new(
+            self.columns.iter().map(arrow_field).collect::<Vec<_>>(),
+        ));
+        // A table that is a keyspace from the start stays one.
+        let is_keyspace = self.past_versions.is_empty() && is_keyspace(&self.columns, &primary_key);
+        let has_row_versions = self.has_row_versions && !is_keyspace;
+        let field_ids = self.columns.iter().map(|column| column.field_id);
+        let last_field_id = field_ids.fold(self.last_field_id, i32::max);
+        let mut schema = TableSchema {
+            name: self.name,
+            columns: self.columns,
+            primary_key,
+            shard_key: self.shard_key,
+            arrow_schema,
+            has_row_versions,
+            last_field_id,
+            past_versions: self.past_versions.into(),
+            translations: Arc::new([]),
+        };
+        let past = schema.past_versions.iter();
+        schema.translations = past
+            .map(|past| Translation::new(&schema, &past.columns))
+            .collect();
+        Ok(schema)
+    }
+
+    fn check_columns(&self) -> Result<()> {
         let fail = |reason: String| Err(Error::Schema(format!("table '{}': {reason}", self.name)));
         if self.name.is_empty() {
             return Err(Error::Schema("a table needs a name".into()));
@@ -337,31 +366,27 @@ impl TableSchemaBuilder {
                 ));
             }
         }
-        let mut primary_key = Vec::with_capacity(self.primary_key.len());
-        for name in &self.primary_key {
-            match self.columns.iter().position(|column| &column.name == name) {
-                Some(position) if !primary_key.contains(&position) => primary_key.push(position),
-                Some(_) => return fail(format!("primary key names '{name}' twice")),
-                None => return fail(format!("primary key column '{name}' does not exist")),
+        for column in &self.columns {
+            if let Some(default) = &column.default
+                && default.check(&self.name, column).is_err()
+            {
+                return fail(format!(
+                    "column '{}': the default does not fit",
+                    column.name
+                ));
             }
         }
-        self.shard_key.check(&self.name, primary_key.len())?;
-        for &position in &primary_key {
-            if let Some(column) = self.columns.get_mut(position) {
-                column.nullable = false;
-            }
-        }
-        let arrow_schema = Arc::new(Schema::new(
-            self.columns.iter().map(arrow_field).collect::<Vec<_>>(),
-        ));
-        Ok(TableSchema {
-            name: self.name,
-            columns: self.columns,
-            primary_key,
-            shard_key: self.shard_key,
-            arrow_schema,
-        })
+        Ok(())
     }
+}
+
+/// Whether columns are those of a keyspace: a binary key, and a binary value.
+fn is_keyspace(columns: &[Column], primary_key: &[usize]) -> bool {
+    let is = |column: &Column, name: &str| {
+        let is_bytes = column.column_type == ColumnType::Binary && !column.nullable;
+        is_bytes && column.name == name
+    };
+    matches!(columns, [key, value] if is(key, "key") && is(value, "value")) && *primary_key == [0]
 }
 
 fn arrow_field(column: &Column) -> Field {

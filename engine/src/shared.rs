@@ -138,6 +138,15 @@ impl Shared {
         )))
     }
 
+    /// Checks that a table is of this database, and was not changed since it was taken.
+    pub(crate) fn check_current(&self, table: &Table) -> Result<()> {
+        self.check_table(table)?;
+        if table.is_outdated() {
+            return Err(table.changed());
+        }
+        Ok(())
+    }
+
     /// Queues a record that nobody waits for.
     pub(crate) fn submit(
         &self,
@@ -193,6 +202,7 @@ impl Shared {
                 self.add_table(TableState::new(self.database_id, id, schema));
                 Ok(())
             }
+            RecordKind::TableAltered => self.apply_alter(header.seq, body),
             RecordKind::ExportKeys => self.facts.keys(block_number, body),
             RecordKind::ExportPrepared => {
                 let table = |id| self.table_state(id);
@@ -202,6 +212,22 @@ impl Shared {
                 self.facts.resolved(body, &self.generations.active(), false)
             }
         }
+    }
+
+    fn apply_alter(&self, seq: u64, body: &[u8]) -> Result<(), Malformed> {
+        let (id, schema) = decode_table(body)?;
+        let table = self
+            .table_state(id)
+            .ok_or(Malformed("an unknown table was changed"))?;
+        // A flush may have taken a later version below level 0 than it took deltas.
+        let known = table.schema().version();
+        if schema.version() > known + 1 {
+            return Err(Malformed("a version of a table's schema is missing"));
+        }
+        if schema.version() == known + 1 {
+            table.set_schema(schema.since(seq));
+        }
+        Ok(())
     }
 
     fn apply_delta(&self, seq: u64, body: &Arc<[u8]>) -> Result<(), Malformed> {
@@ -337,6 +363,8 @@ impl Shared {
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(crate) state: Arc<TableState>,
+    /// As it was when the table was taken.
+    pub(crate) schema: Arc<TableSchema>,
 }
 
 impl Table {
@@ -347,11 +375,11 @@ impl Table {
 
     /// Its name, by convention `namespace.table`.
     pub fn name(&self) -> &str {
-        self.state.schema.name()
+        self.schema.name()
     }
 
     /// Its columns and primary key.
     pub fn schema(&self) -> &Arc<TableSchema> {
-        &self.state.schema
+        &self.schema
     }
 }

@@ -154,9 +154,10 @@ impl Snapshot {
         Batches::new(table, self, rows, projection, scan.batch_rows)
     }
 
-    /// Checks that the snapshot is of the table's database.
+    /// Checks that the snapshot is of the table's database, and can be read with its schema.
     pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
-        self.shared.check_table(table)
+        self.shared.check_table(table)?;
+        table.check_reads(self.seq)
     }
 }
 
@@ -170,7 +171,10 @@ pub(crate) fn get_row(lookup: Lookup<'_>, table: &Table, key: &[Value]) -> Resul
     };
     join_row(table.schema(), key.to_vec(), value.bytes())
         .map(Some)
-        .map_err(|malformed| lookup.corrupt(hash, &key_bytes, malformed))
+        .map_err(|malformed| match table.is_outdated() {
+            true => table.changed(),
+            false => lookup.corrupt(hash, &key_bytes, malformed),
+        })
 }
 
 /// Batches of a table's rows, made as they are asked for.

@@ -37,13 +37,19 @@ impl Trees {
     }
 }
 
+/// What a table is.
+#[derive(Debug)]
+struct Definition {
+    schema: Arc<TableSchema>,
+    /// What the log says of it.
+    record: Arc<[u8]>,
+}
+
 #[derive(Debug)]
 pub(crate) struct TableState {
     pub(crate) database_id: Uuid,
     pub(crate) id: u32,
-    pub(crate) schema: Arc<TableSchema>,
-    /// What the log says of the table.
-    pub(crate) record: Arc<[u8]>,
+    definition: ArcSwap<Definition>,
     pub(crate) trees: ArcSwap<Trees>,
     /// The most RowSets of one of its fragments.
     pub(crate) row_sets_max: AtomicU64,
@@ -54,18 +60,42 @@ pub(crate) struct TableState {
     pub(crate) exporting: Mutex<bool>,
 }
 
+impl Definition {
+    fn new(id: u32, schema: TableSchema) -> Self {
+        Definition {
+            record: encode_table(id, &schema).into(),
+            schema: Arc::new(schema),
+        }
+    }
+}
+
 impl TableState {
     pub(crate) fn new(database_id: Uuid, id: u32, schema: TableSchema) -> Self {
         TableState {
             database_id,
             id,
-            record: encode_table(id, &schema).into(),
             trees: ArcSwap::from_pointee(Trees::new(&schema)),
-            schema: Arc::new(schema),
+            definition: ArcSwap::from_pointee(Definition::new(id, schema)),
             row_sets_max: AtomicU64::new(0),
             exports: ArcSwap::default(),
             exporting: Mutex::new(false),
         }
+    }
+
+    /// Its schema as it is now.
+    pub(crate) fn schema(&self) -> Arc<TableSchema> {
+        self.definition.load().schema.clone()
+    }
+
+    /// What the log says of it now.
+    pub(crate) fn record(&self) -> Arc<[u8]> {
+        self.definition.load().record.clone()
+    }
+
+    /// Takes the next version of the schema. The name and the key's bytes are the same.
+    pub(crate) fn set_schema(&self, schema: TableSchema) {
+        let definition = Definition::new(self.id, schema);
+        self.definition.store(Arc::new(definition));
     }
 
     pub(crate) fn exported(&self) -> Option<Exported> {

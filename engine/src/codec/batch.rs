@@ -13,6 +13,7 @@ use arrow_schema::{Schema, SchemaRef};
 use super::Malformed;
 use super::key::decode_key;
 use super::row::{ValueRef, decode_row};
+use super::versions::current_values;
 use crate::error::{Error, Result};
 use crate::schema::{ColumnType, TableSchema};
 
@@ -206,9 +207,10 @@ impl BatchBuilder {
         }
         if self.needs_values {
             let (builders, builder_of) = (&mut self.builders, &self.builder_of);
+            let value = current_values(&self.table_schema, value)?;
             decode_row(
                 &self.table_schema,
-                value,
+                &value,
                 |position, value| match builder_of
                     .get(position)
                     .copied()

@@ -13,6 +13,7 @@ use arrow_schema::{DataType, TimeUnit};
 
 use super::key::{check_key_size, encode_key_value};
 use super::row::{ValueRef, encode_values};
+use super::versions::put_row_version;
 use crate::error::{Error, Result};
 use crate::schema::{Column, ColumnType, TableSchema};
 
@@ -23,6 +24,8 @@ pub(crate) struct BatchColumns<'b> {
     key: Vec<ColumnReader<'b>>,
     /// The columns outside the key, in column order.
     values: Vec<ColumnReader<'b>>,
+    /// What a row begins with.
+    version: Vec<u8>,
 }
 
 /// Values of one column, of whatever Arrow type carries it.
@@ -51,9 +54,12 @@ impl<'b> BatchColumns<'b> {
     /// [`Error::Row`], naming table and column.
     pub(crate) fn of_rows(schema: &TableSchema, batch: &'b RecordBatch) -> Result<Self> {
         check_names(schema, batch, |_| true)?;
+        let mut version = Vec::new();
+        put_row_version(schema, &mut version);
         Ok(BatchColumns {
             key: readers(schema, batch, schema.key_columns())?,
             values: readers(schema, batch, columns_outside_key(schema))?,
+            version,
         })
     }
 
@@ -66,6 +72,7 @@ impl<'b> BatchColumns<'b> {
         Ok(BatchColumns {
             key: readers(schema, batch, schema.key_columns())?,
             values: Vec::new(),
+            version: Vec::new(),
         })
     }
 
@@ -89,6 +96,7 @@ impl<'b> BatchColumns<'b> {
 
     /// Appends the values of a row outside its key.
     pub(crate) fn encode_row(&self, row: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.version);
         encode_values(self.values.iter().map(|column| column.value(row)), out);
     }
 }

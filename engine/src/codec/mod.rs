@@ -1,5 +1,5 @@
 //! Bytes from values and back: the primary key ([`key`]), the rest of a row ([`row`]), Arrow batches of both
-//! ([`batch`] makes them, [`columns`] reads them), and the reader and writer of plain fields that the log's records are made of.
+//! ([`batch`] makes them, [`columns`] reads them), rows of past versions of a schema ([`versions`]), and the reader and writer of plain fields that the log's records are made of.
 //!
 //! Decoding never trusts its input: what does not decode is [`Malformed`], which the caller turns into an error that
 //! names file and offset.
@@ -8,6 +8,7 @@ pub(crate) mod batch;
 pub(crate) mod columns;
 pub(crate) mod key;
 pub(crate) mod row;
+pub(crate) mod versions;
 
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;

@@ -2,12 +2,14 @@
 //!
 //! Numbers are little-endian and as wide as their type; text and bytes stand behind a LEB128 length.
 
+use super::versions::{current_values, put_row_version};
 use super::{Malformed, Reader, put_varint};
 use crate::schema::{ColumnType, TableSchema};
 use crate::value::{Row, Value};
 
 /// Encodes the values outside the key. The row has been checked against the schema.
 pub(crate) fn encode_row(schema: &TableSchema, row: &[Value], out: &mut Vec<u8>) {
+    put_row_version(schema, out);
     let outside = row
         .iter()
         .enumerate()
@@ -38,7 +40,7 @@ pub(crate) fn encode_values<'v>(
     }
 }
 
-fn encode_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
+pub(crate) fn encode_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
     match value {
         ValueRef::Null => {}
         ValueRef::Boolean(v) => out.push(u8::from(v)),
@@ -94,7 +96,8 @@ impl<'v> From<&'v Value> for ValueRef<'v> {
     }
 }
 
-/// Calls `each` with the values outside the key, in column order: one for each such column of the schema.
+/// Calls `each` with the values outside the key, in column order: one for each such column of the schema. The bytes are
+/// those of the schema's version, and without it, see [`current_values`].
 pub(crate) fn decode_row<'a>(
     schema: &TableSchema,
     bytes: &'a [u8],
@@ -123,7 +126,7 @@ pub(crate) fn decode_row<'a>(
     reader.finish()
 }
 
-fn decode_value<'a>(
+pub(crate) fn decode_value<'a>(
     column_type: ColumnType,
     reader: &mut Reader<'a>,
 ) -> Result<ValueRef<'a>, Malformed> {
@@ -157,35 +160,41 @@ pub(crate) fn join_row(
         *row.get_mut(position)
             .ok_or(Malformed("key column out of range"))? = value;
     }
-    decode_row(schema, bytes, |position, value| {
-        let column_type = schema
-            .columns()
-            .get(position)
-            .map(|column| column.column_type);
+    let bytes = current_values(schema, bytes)?;
+    decode_row(schema, &bytes, |position, value| {
+        let column = schema.columns().get(position);
         let slot = row
             .get_mut(position)
             .ok_or(Malformed("column out of range"))?;
-        *slot = match (value, column_type) {
-            (ValueRef::Null, _) => Value::Null,
-            (ValueRef::Boolean(v), _) => Value::Boolean(v),
-            (ValueRef::Int32(v), Some(ColumnType::Date)) => Value::Date(v),
-            (ValueRef::Int32(v), _) => Value::Int32(v),
-            (ValueRef::Int64(v), Some(ColumnType::Time)) => Value::Time(v),
-            (ValueRef::Int64(v), Some(ColumnType::Timestamp)) => Value::Timestamp(v),
-            (ValueRef::Int64(v), Some(ColumnType::TimestampTz)) => Value::TimestampTz(v),
-            (ValueRef::Int64(v), _) => Value::Int64(v),
-            (ValueRef::Float32(v), _) => Value::Float32(v),
-            (ValueRef::Float64(v), _) => Value::Float64(v),
-            (ValueRef::Decimal(v), _) => Value::Decimal(v),
-            (ValueRef::Uuid(v), _) => Value::Uuid(v),
-            (ValueRef::Bytes(v), Some(ColumnType::Utf8)) => Value::Utf8(
-                std::str::from_utf8(v)
-                    .map_err(|_| Malformed("text is not UTF-8"))?
-                    .to_owned(),
-            ),
-            (ValueRef::Bytes(v), _) => Value::Binary(v.to_vec()),
-        };
+        *slot = owned_value(value, column.map(|column| column.column_type))?;
         Ok(())
     })?;
     Ok(row)
+}
+
+/// A value of its own.
+pub(crate) fn owned_value(
+    value: ValueRef<'_>,
+    column_type: Option<ColumnType>,
+) -> Result<Value, Malformed> {
+    Ok(match (value, column_type) {
+        (ValueRef::Null, _) => Value::Null,
+        (ValueRef::Boolean(v), _) => Value::Boolean(v),
+        (ValueRef::Int32(v), Some(ColumnType::Date)) => Value::Date(v),
+        (ValueRef::Int32(v), _) => Value::Int32(v),
+        (ValueRef::Int64(v), Some(ColumnType::Time)) => Value::Time(v),
+        (ValueRef::Int64(v), Some(ColumnType::Timestamp)) => Value::Timestamp(v),
+        (ValueRef::Int64(v), Some(ColumnType::TimestampTz)) => Value::TimestampTz(v),
+        (ValueRef::Int64(v), _) => Value::Int64(v),
+        (ValueRef::Float32(v), _) => Value::Float32(v),
+        (ValueRef::Float64(v), _) => Value::Float64(v),
+        (ValueRef::Decimal(v), _) => Value::Decimal(v),
+        (ValueRef::Uuid(v), _) => Value::Uuid(v),
+        (ValueRef::Bytes(v), Some(ColumnType::Utf8)) => Value::Utf8(
+            std::str::from_utf8(v)
+                .map_err(|_| Malformed("text is not UTF-8"))?
+                .to_owned(),
+        ),
+        (ValueRef::Bytes(v), _) => Value::Binary(v.to_vec()),
+    })
 }

@@ -107,6 +107,7 @@ impl Gathering {
 impl Changes {
     pub(crate) fn gather(table: &Table, snapshot: &Snapshot) -> Result<Self> {
         let seq = snapshot.seq();
+        snapshot.check_table(table)?;
         let (rows, locations, exports) = View::of_changes(snapshot.shared(), &table.state, seq);
         let base = exports.base.clone();
         if let Some(base) = &base

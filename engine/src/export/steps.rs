@@ -240,9 +240,7 @@ pub struct PendingExport {
 
 impl PendingExport {
     pub(crate) fn new(shared: Arc<Shared>, record: Arc<PendingRecord>) -> Self {
-        let table = Table {
-            state: record.table.clone(),
-        };
+        let table = Table::new(record.table.clone());
         PendingExport {
             shared,
             record,

@@ -15,7 +15,7 @@ pub use slice::Slice;
 use crate::codec::key::check_key_size;
 use crate::codec::{Malformed, Reader, put_varint};
 use crate::database::Database;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::queue::Durability;
 use crate::schema::{ColumnType, TableSchema};
 use crate::shard_key::ShardKey;
@@ -106,9 +106,13 @@ impl Database {
             .primary_key(["key"])
             .shard_key(options.shard_key)
             .build()?;
+        let table = self.create_table(schema)?;
+        if table.schema().has_row_versions() {
+            return Err(Error::Schema(format!("table '{name}' is no keyspace")));
+        }
         Ok(Keyspace {
             database: self.clone(),
-            table: self.create_table(schema)?,
+            table,
             durability: Durability::default(),
         })
     }

@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
+use crate::codec::row::{decode_value, encode_value, owned_value};
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
+use crate::evolution::PastVersion;
 use crate::export::ExportFile;
 use crate::schema::{ColumnType, TableSchema};
 use crate::shard_key::ShardKey;
@@ -23,45 +25,98 @@ pub(crate) fn encode_table(table_id: u32, schema: &TableSchema) -> Vec<u8> {
         put_u32(&mut out, len_u32(position));
     }
     schema.shard_key().encode(&mut out);
+    encode_versions(schema, &mut out);
     out
+}
+
+/// What is known of past versions, and of columns that were added to rows that were there.
+fn encode_versions(schema: &TableSchema, out: &mut Vec<u8>) {
+    out.push(u8::from(schema.has_row_versions()));
+    put_u32(out, schema.last_field_id().unsigned_abs());
+    for column in schema.columns() {
+        out.push(u8::from(column.default.is_some()));
+        if let Some(default) = &column.default {
+            encode_value(default.into(), out);
+        }
+    }
+    put_u32(out, len_u32(schema.past_versions().len()));
+    for past in schema.past_versions() {
+        put_u64(out, past.until_seq);
+        put_u32(out, len_u32(past.columns.len()));
+        for (field_id, column_type) in &past.columns {
+            put_u32(out, field_id.unsigned_abs());
+            put_blob(out, column_type.to_string().as_bytes());
+        }
+    }
+}
+
+fn decode_field_id(reader: &mut Reader<'_>) -> Result<i32, Malformed> {
+    i32::try_from(reader.u32()?).map_err(|_| Malformed("field id out of range"))
+}
+
+fn decode_type(reader: &mut Reader<'_>) -> Result<ColumnType, Malformed> {
+    let column_type = reader.text()?.parse();
+    column_type.map_err(|_| Malformed("unknown column type"))
+}
+
+fn decode_past(reader: &mut Reader<'_>) -> Result<PastVersion, Malformed> {
+    Ok(PastVersion {
+        until_seq: reader.u64()?,
+        columns: (0..reader.count(8)?)
+            .map(|_| Ok((decode_field_id(reader)?, decode_type(reader)?)))
+            .collect::<Result<_, Malformed>>()?,
+    })
 }
 
 pub(crate) fn decode_table(body: &[u8]) -> Result<(u32, TableSchema), Malformed> {
     let mut reader = Reader::new(body);
     let table_id = reader.u32()?;
-    let mut builder = TableSchema::builder(reader.text()?);
+    let table_name = reader.text()?;
     let column_count = reader.count(13)?;
-    let mut names = Vec::with_capacity(column_count);
+    let mut columns = Vec::with_capacity(column_count);
     for _ in 0..column_count {
-        let name = reader.text()?;
-        let column_type: ColumnType = reader
-            .text()?
-            .parse()
-            .map_err(|_| Malformed("unknown column type"))?;
+        let (name, column_type) = (reader.text()?, decode_type(&mut reader)?);
         let nullable = reader.u8()? != 0;
-        let field_id =
-            i32::try_from(reader.u32()?).map_err(|_| Malformed("field id out of range"))?;
-        builder = builder.column_with_id(name, column_type, nullable, field_id);
-        names.push(name);
+        columns.push((name, column_type, nullable, decode_field_id(&mut reader)?));
     }
     let mut primary_key = Vec::new();
     for _ in 0..reader.count(4)? {
-        primary_key.push(
-            *names
-                .get(reader.u32()? as usize)
-                .ok_or(Malformed("key column out of range"))?,
-        );
+        let column = columns.get(reader.u32()? as usize);
+        let (name, ..) = column.ok_or(Malformed("key column out of range"))?;
+        primary_key.push(*name);
     }
-    // Up to format 3 every table was divided by the whole key.
-    let shard_key = if reader.remaining().is_empty() {
-        ShardKey::PrimaryKey
-    } else {
-        ShardKey::decode(&mut reader)?
+    // Up to format 3 every table was divided by the whole key, and its columns never changed.
+    let is_old = reader.remaining().is_empty();
+    let shard_key = match is_old {
+        true => ShardKey::PrimaryKey,
+        false => ShardKey::decode(&mut reader)?,
     };
-    reader.finish()?;
-    let schema = builder
+    let has_row_versions = !is_old && reader.u8()? != 0;
+    let last_field_id = match is_old {
+        true => 0,
+        false => decode_field_id(&mut reader)?,
+    };
+    let mut builder = TableSchema::builder(table_name)
         .primary_key(primary_key)
-        .shard_key(shard_key)
+        .shard_key(shard_key);
+    for (name, column_type, nullable, field_id) in columns {
+        builder = builder.column_with_id(name, column_type, nullable, field_id);
+        if !is_old && reader.u8()? != 0 {
+            let default = decode_value(column_type, &mut reader)?;
+            builder = builder.with_default(owned_value(default, Some(column_type))?);
+        }
+    }
+    if !is_old {
+        let past_versions = (0..reader.count(12)?)
+            .map(|_| decode_past(&mut reader))
+            .collect::<Result<_, Malformed>>()?;
+        builder = builder.with_past(last_field_id, past_versions);
+    }
+    reader.finish()?;
+    if !has_row_versions {
+        builder = builder.without_row_versions();
+    }
+    let schema = builder
         .build()
         .map_err(|_| Malformed("a schema that can't be"))?;
     Ok((table_id, schema))

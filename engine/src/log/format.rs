@@ -24,6 +24,8 @@ pub(crate) enum RecordKind {
     Delta,
     /// A table's schema, from this commit sequence on.
     Table,
+    /// The next version of a table's schema, from this commit sequence on.
+    TableAltered,
     /// Keys of an export, in the order of its files.
     ExportKeys,
     /// An export whose files are written and whose catalog commit is about to be tried.
@@ -40,6 +42,7 @@ impl RecordKind {
             RecordKind::ExportKeys => 3,
             RecordKind::ExportPrepared => 4,
             RecordKind::ExportResolved => 5,
+            RecordKind::TableAltered => 6,
         }
     }
 
@@ -50,6 +53,7 @@ impl RecordKind {
             3 => RecordKind::ExportKeys,
             4 => RecordKind::ExportPrepared,
             5 => RecordKind::ExportResolved,
+            6 => RecordKind::TableAltered,
             _ => return Err(Malformed("unknown kind of record")),
         })
     }

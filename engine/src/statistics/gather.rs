@@ -151,7 +151,7 @@ fn table_statistics(table: &TableState, generations: &[Arc<Generation>]) -> Tabl
     }
     let versions = generations.iter().filter_map(|one| one.table(table.id));
     TableStatistics {
-        name: table.schema.name().to_owned(),
+        name: table.schema().name().to_owned(),
         generation_rows: versions.map(|one| u64::from(one.version_count())).sum(),
         held,
         levels,

@@ -78,7 +78,7 @@ impl Transaction {
     }
 
     fn writes(&mut self, table: &Table) -> Result<&mut TableWrites> {
-        self.database.shared.check_table(table)?;
+        self.database.shared.check_current(table)?;
         let i = match self
             .tables
             .iter()
@@ -93,6 +93,10 @@ impl Transaction {
         let writes = self.tables.get_mut(i);
         let writes =
             writes.ok_or_else(|| Error::Usage(format!("table '{}' is unknown", table.name())))?;
+        // What was written before its columns changed can't be read with the new ones.
+        if writes.table.schema().version() != table.schema().version() {
+            return Err(table.changed());
+        }
         writes.charge_memory(&self.database.shared.memory_parts.transactions);
         Ok(writes)
     }

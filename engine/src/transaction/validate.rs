@@ -42,7 +42,7 @@ pub(super) fn check_visible(
             })?;
             // Else a transaction that waits to be written may delete it.
             if one.exists && shared.queue.last_seq() == checked.seq() {
-                return Err(Error::exists(&table.schema, row.key));
+                return Err(Error::exists(&table.schema(), row.key));
             }
         }
     }
@@ -96,7 +96,7 @@ fn check_since(
             let row = part.row(one.place as usize).map_err(not_stored)?;
             let written = changed.key(row.hash, row.key)?;
             if written.map_or(one.exists, |written| written == Written::Row) {
-                return Err(Error::exists(&table.schema, row.key));
+                return Err(Error::exists(&table.schema(), row.key));
             }
         }
     }
@@ -168,7 +168,7 @@ impl<'b> Changed<'b> {
     fn check_key(&self, table: &TableState, hash: u64, key: &[u8]) -> Result<()> {
         match self.key(hash, key)? {
             None => Ok(()),
-            Some(_) => Err(Error::conflict(&table.schema, key)),
+            Some(_) => Err(Error::conflict(&table.schema(), key)),
         }
     }
 
@@ -178,7 +178,7 @@ impl<'b> Changed<'b> {
             Some(key) => Some(key.to_vec()),
             None => self.since.key_in(intervals)?,
         };
-        key.map_or(Ok(()), |key| Err(Error::conflict(&table.schema, &key)))
+        key.map_or(Ok(()), |key| Err(Error::conflict(&table.schema(), &key)))
     }
 }
 

@@ -82,10 +82,8 @@ impl<R: Described> Change<R> {
             | Change::Divide { table_id, .. }
             | Change::Truncates { table_id, .. }
             | Change::Exported { table_id, .. } => *table_id,
-            Change::Table { .. }
-            | Change::Flushed { .. }
-            | Change::Origins(_)
-            | Change::NextFile(_) => return None,
+            Change::Table { record } => Reader::new(record).u32().ok()?,
+            Change::Flushed { .. } | Change::Origins(_) | Change::NextFile(_) => return None,
         };
         Some(id & !LOCATIONS_BIT)
     }

@@ -96,14 +96,16 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     let outputs = row_sets.clone();
     let made = shared.store.commit(&shared.tables, |state| {
         let mut changes = Vec::new();
-        for table in tables
-            .iter()
-            .take(frozen.exports.len())
-            .skip(state.tables.len())
-        {
-            changes.push(Change::Table {
-                record: table.record.clone(),
-            });
+        for (i, table) in tables.iter().take(frozen.exports.len()).enumerate() {
+            let record = table.record();
+            // It may be of a later version than the generation knows: rows say their own.
+            if state
+                .tables
+                .get(i)
+                .is_none_or(|known| known.record != record)
+            {
+                changes.push(Change::Table { record });
+            }
         }
         exported_changes(state, frozen, &mut changes);
         for (table_id, new) in news.truncates {

@@ -218,7 +218,7 @@ impl<R: Described> TreeState<R> {
     /// Moves the state on.
     pub(crate) fn apply(&mut self, change: Change<R>) -> Result<(), Malformed> {
         match change {
-            Change::Table { record } => self.add_table(record)?,
+            Change::Table { record } => self.set_table(record)?,
             Change::Add(row_set) => self.add(row_set)?,
             Change::Remove {
                 table_id,
@@ -278,18 +278,21 @@ impl<R: Described> TreeState<R> {
         Ok(())
     }
 
-    fn add_table(&mut self, record: Arc<[u8]>) -> Result<(), Malformed> {
+    /// Takes the next table, or what is known now of one that is there.
+    fn set_table(&mut self, record: Arc<[u8]>) -> Result<(), Malformed> {
         let (id, schema) = decode_table(&record)?;
-        if id as usize != self.tables.len() {
-            return Err(Malformed("a table is missing before this one"));
-        }
+        let count = self.tables.len();
         let tree = || Arc::new(TableTree::new(Sharding::new(&schema)));
-        self.tables.push(TableEntry {
-            record,
-            exports: Arc::default(),
-            rows: tree(),
-            locations: tree(),
-        });
+        match self.tables.get_mut(id as usize) {
+            Some(table) => table.record = record,
+            None if id as usize == count => self.tables.push(TableEntry {
+                record,
+                exports: Arc::default(),
+                rows: tree(),
+                locations: tree(),
+            }),
+            None => return Err(Malformed("a table is missing before this one")),
+        }
         Ok(())
     }
 

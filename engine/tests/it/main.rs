@@ -14,6 +14,7 @@ mod batches;
 mod commits;
 mod compaction;
 mod disk_full;
+mod evolution;
 mod faults;
 mod keyspace;
 mod layout;

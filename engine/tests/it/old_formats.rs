@@ -11,8 +11,8 @@
 use std::path::Path;
 
 use moonshine_engine::{
-    ColumnType, Database, Error, ExportFile, Options, Origin, Row, Scan, ScanOrder, Snapshot,
-    Table, TableSchema, Value,
+    ColumnType, Database, Error, ExportFile, Options, Origin, Row, Scan, ScanOrder, SchemaChange,
+    Snapshot, Table, TableSchema, Value,
 };
 use moonshine_sysprobe::Profile;
 use uuid::Uuid;
@@ -169,7 +169,11 @@ fn check_same(database: &Database, expected: &Database) {
     let (tables, others) = (database.tables(), expected.tables());
     assert_eq!(tables.len(), others.len());
     for (table, other_table) in tables.iter().zip(&others) {
-        assert_eq!(table.schema(), other_table.schema());
+        assert_eq!(table.schema().columns(), other_table.schema().columns());
+        assert_eq!(
+            table.schema().primary_key(),
+            other_table.schema().primary_key()
+        );
         assert_eq!(rows(&found, table), rows(&other, other_table));
         for row in rows(&other, other_table) {
             let key = table.schema().primary_key().iter();
@@ -229,6 +233,16 @@ fn databases_of_older_formats_are_kept_and_opened() {
         }
         let reading = Database::open_read_only(path, options()).unwrap();
         check_same(&reading, &expected);
+
+        // Their rows don't say which version of the schema they have.
+        let database = Database::open(path, options());
+        drop(reading);
+        let database = database.unwrap();
+        let change = SchemaChange::DropColumn {
+            name: "weight".into(),
+        };
+        let refused = database.alter_table(&database.tables()[0], &[change]);
+        assert!(matches!(refused, Err(Error::Schema(_))), "{refused:?}");
     }
 }
 

@@ -1,0 +1,114 @@
+//! Rows that were written with a past version of their table's schema, as the current version has them.
+//!
+//! In front of a row's value bytes stands, in a table whose schema may change, the version that they were written with, as
+//! a LEB128 number.
+
+use std::borrow::Cow;
+
+use super::row::{ValueRef, decode_value, encode_values};
+use super::{Malformed, Reader, put_varint};
+use crate::schema::{ColumnType, TableSchema};
+
+/// How a row of a past version becomes one of the current version.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Translation {
+    /// For each column of the past version outside the key: its type, and its place and type among those of today.
+    steps: Vec<(ColumnType, Option<(usize, ColumnType)>)>,
+    /// For each of today's columns outside the key: its position in the schema.
+    positions: Vec<usize>,
+}
+
+impl Translation {
+    /// The translation of rows that hold these columns, given by field id.
+    pub(crate) fn new(schema: &TableSchema, past: &[(i32, ColumnType)]) -> Self {
+        let positions: Vec<usize> = (0..schema.columns().len())
+            .filter(|position| !schema.is_key(*position))
+            .collect();
+        let today = |field_id: i32| {
+            let columns = positions.iter().enumerate();
+            columns
+                .filter_map(|(place, &position)| Some((place, schema.columns().get(position)?)))
+                .find(|(_, column)| column.field_id == field_id)
+                .map(|(place, column)| (place, column.column_type))
+        };
+        Translation {
+            steps: past
+                .iter()
+                .map(|&(field_id, column_type)| (column_type, today(field_id)))
+                .collect(),
+            positions,
+        }
+    }
+
+    fn translate(
+        &self,
+        schema: &TableSchema,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
+        // What a past row lacks is the column's default.
+        let default = |&position: &usize| {
+            let column = schema.columns().get(position);
+            let default = column.and_then(|column| column.default.as_ref());
+            default.map_or(ValueRef::Null, ValueRef::from)
+        };
+        let mut values: Vec<ValueRef<'_>> = self.positions.iter().map(default).collect();
+        let mut reader = Reader::new(bytes);
+        let nulls = reader.bytes(self.steps.len().div_ceil(8))?;
+        for (i, (column_type, today)) in self.steps.iter().enumerate() {
+            let is_null = nulls
+                .get(i / 8)
+                .is_some_and(|byte| byte >> (i % 8) & 1 == 1);
+            let value = if is_null {
+                ValueRef::Null
+            } else {
+                decode_value(*column_type, &mut reader)?
+            };
+            if let Some((place, column_type)) = today
+                && let Some(slot) = values.get_mut(*place)
+            {
+                *slot = widened(value, *column_type);
+            }
+        }
+        reader.finish()?;
+        encode_values(values.iter().copied(), out);
+        Ok(())
+    }
+}
+
+fn widened(value: ValueRef<'_>, to: ColumnType) -> ValueRef<'_> {
+    match (value, to) {
+        (ValueRef::Int32(v), ColumnType::Int64) => ValueRef::Int64(i64::from(v)),
+        (ValueRef::Float32(v), ColumnType::Float64) => ValueRef::Float64(f64::from(v)),
+        (value, _) => value,
+    }
+}
+
+/// Begins a row of the current version.
+pub(crate) fn put_row_version(schema: &TableSchema, out: &mut Vec<u8>) {
+    if schema.has_row_versions() {
+        put_varint(out, u64::from(schema.version()));
+    }
+}
+
+/// The values of a row outside its key as the schema has them, without the version.
+pub(crate) fn current_values<'b>(
+    schema: &TableSchema,
+    bytes: &'b [u8],
+) -> Result<Cow<'b, [u8]>, Malformed> {
+    if !schema.has_row_versions() {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut reader = Reader::new(bytes);
+    let version = reader.varint()?;
+    if version == u64::from(schema.version()) {
+        return Ok(Cow::Borrowed(reader.remaining()));
+    }
+    let translation = usize::try_from(version)
+        .ok()
+        .and_then(|version| schema.translations().get(version))
+        .ok_or(Malformed("a row of a later version of the schema"))?;
+    let mut values = Vec::with_capacity(bytes.len() + 16);
+    translation.translate(schema, reader.remaining(), &mut values)?;
+    Ok(Cow::Owned(values))
+}

@@ -1,0 +1,140 @@
+//! The types of columns, their names and their Arrow types.
+
+use arrow_schema::{DataType, TimeUnit};
+
+use crate::error::{Error, Result};
+
+/// The type of a column.
+///
+/// Each maps to one Arrow type ([`ColumnType::arrow_type`]) and has one encoding on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ColumnType {
+    /// `true` or `false`.
+    Boolean,
+    /// 32-bit signed integer.
+    Int32,
+    /// 64-bit signed integer.
+    Int64,
+    /// IEEE 754 binary32.
+    Float32,
+    /// IEEE 754 binary64.
+    Float64,
+    /// Fixed-point number of `precision` (1 to 38) digits, `scale` (0 to `precision`) of them after the point.
+    Decimal {
+        /// Digits in all.
+        precision: u8,
+        /// Digits after the point.
+        scale: u8,
+    },
+    /// UTF-8 text.
+    Utf8,
+    /// Bytes.
+    Binary,
+    /// A 128-bit UUID.
+    Uuid,
+    /// Days since 1970-01-01.
+    Date,
+    /// Microseconds since midnight.
+    Time,
+    /// Microseconds since 1970-01-01T00:00:00, of no time zone.
+    Timestamp,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    TimestampTz,
+}
+
+impl ColumnType {
+    /// The Arrow type that batches carry this column in.
+    ///
+    /// ```
+    /// use arrow_schema::DataType;
+    /// use moonshine_engine::ColumnType;
+    /// assert_eq!(ColumnType::Uuid.arrow_type(), DataType::FixedSizeBinary(16));
+    /// ```
+    pub fn arrow_type(self) -> DataType {
+        match self {
+            ColumnType::Boolean => DataType::Boolean,
+            ColumnType::Int32 => DataType::Int32,
+            ColumnType::Int64 => DataType::Int64,
+            ColumnType::Float32 => DataType::Float32,
+            ColumnType::Float64 => DataType::Float64,
+            ColumnType::Decimal { precision, scale } => {
+                DataType::Decimal128(precision, i8::try_from(scale).unwrap_or(i8::MAX))
+            }
+            ColumnType::Utf8 => DataType::Utf8,
+            ColumnType::Binary => DataType::Binary,
+            ColumnType::Uuid => DataType::FixedSizeBinary(16),
+            ColumnType::Date => DataType::Date32,
+            ColumnType::Time => DataType::Time64(TimeUnit::Microsecond),
+            ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+            ColumnType::TimestampTz => {
+                DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ColumnType::Boolean => f.write_str("boolean"),
+            ColumnType::Int32 => f.write_str("int32"),
+            ColumnType::Int64 => f.write_str("int64"),
+            ColumnType::Float32 => f.write_str("float32"),
+            ColumnType::Float64 => f.write_str("float64"),
+            ColumnType::Decimal { precision, scale } => write!(f, "decimal({precision},{scale})"),
+            ColumnType::Utf8 => f.write_str("string"),
+            ColumnType::Binary => f.write_str("binary"),
+            ColumnType::Uuid => f.write_str("uuid"),
+            ColumnType::Date => f.write_str("date"),
+            ColumnType::Time => f.write_str("time"),
+            ColumnType::Timestamp => f.write_str("timestamp"),
+            ColumnType::TimestampTz => f.write_str("timestamptz"),
+        }
+    }
+}
+
+impl std::str::FromStr for ColumnType {
+    type Err = Error;
+
+    /// Reads what [`Display`](std::fmt::Display) writes.
+    ///
+    /// ```
+    /// use moonshine_engine::ColumnType;
+    /// assert_eq!("decimal(10, 2)".parse::<ColumnType>()?, ColumnType::Decimal { precision: 10, scale: 2 });
+    /// # Ok::<(), moonshine_engine::Error>(())
+    /// ```
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || {
+            Error::Schema(format!(
+                "unknown column type '{text}'; the types are boolean, int32, int64, float32, float64, \
+                 decimal(p,s), string, binary, uuid, date, time, timestamp, timestamptz"
+            ))
+        };
+        let text = text.trim();
+        if let Some(arguments) = text
+            .strip_prefix("decimal(")
+            .and_then(|t| t.strip_suffix(')'))
+        {
+            let (precision, scale) = arguments.split_once(',').ok_or_else(unknown)?;
+            return Ok(ColumnType::Decimal {
+                precision: precision.trim().parse().map_err(|_| unknown())?,
+                scale: scale.trim().parse().map_err(|_| unknown())?,
+            });
+        }
+        Ok(match text {
+            "boolean" | "bool" => ColumnType::Boolean,
+            "int32" | "int" => ColumnType::Int32,
+            "int64" | "long" => ColumnType::Int64,
+            "float32" | "float" => ColumnType::Float32,
+            "float64" | "double" => ColumnType::Float64,
+            "string" => ColumnType::Utf8,
+            "binary" => ColumnType::Binary,
+            "uuid" => ColumnType::Uuid,
+            "date" => ColumnType::Date,
+            "time" => ColumnType::Time,
+            "timestamp" => ColumnType::Timestamp,
+            "timestamptz" => ColumnType::TimestampTz,
+            _ => return Err(unknown()),
+        })
+    }
+}

@@ -1,0 +1,293 @@
+//! Changing the columns of a table that has rows: what changes is what is known of them, no row is touched.
+//!
+//! Each row of a table says with which version of its schema it was written. A table's schema keeps, for each past version,
+//! the columns that stand in such rows and their stable field ids; whoever decodes an older row goes by these
+//! ([`crate::codec::versions`]). Flushes and compactions move rows as they are.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::log::fact::encode_table;
+use crate::log::format::RecordKind;
+use crate::schema::{Column, ColumnType, TableSchema};
+use crate::shared::Table;
+use crate::value::Value;
+
+/// A change of a table's columns, see [`Database::alter_table`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SchemaChange {
+    /// A column is added behind the others, with a field id that the table never had. In the rows that are there it is
+    /// `default`, or null without one.
+    AddColumn {
+        /// Its name.
+        name: String,
+        /// Its type.
+        column_type: ColumnType,
+        /// Whether a row may leave it null. One that may not needs a default.
+        nullable: bool,
+        /// What rows have that were written without it.
+        default: Option<Value>,
+    },
+    /// A column outside the primary key goes, with what rows hold in it.
+    DropColumn {
+        /// Its name.
+        name: String,
+    },
+    /// A column gets another name.
+    RenameColumn {
+        /// Its name up to now.
+        name: String,
+        /// Its name from now on.
+        new_name: String,
+    },
+    /// A column gets a type that holds all values of the one it has: `int32` becomes `int64`, `float32` becomes `float64`, a
+    /// decimal gets more digits before the point. In the primary key only decimals, whose keys stay the same bytes.
+    WidenColumn {
+        /// Its name.
+        name: String,
+        /// The wider type.
+        column_type: ColumnType,
+    },
+}
+
+/// What the rows of a past version hold.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PastVersion {
+    /// The columns outside the key, in their order.
+    pub(crate) columns: Vec<(i32, ColumnType)>,
+    /// Rows of later versions were committed after this sequence.
+    pub(crate) until_seq: u64,
+}
+
+impl Database {
+    /// Changes the columns of a table, durably, in the order given, all of them or none. No row is read or written, so it
+    /// takes the time of one small commit. Returns the table with its new schema.
+    ///
+    /// A [`Table`] keeps the schema that it was handed out with. One from before reads snapshots up to the change, as it
+    /// did; writing to it, and reading rows that were committed after the change, ends in [`Error::SchemaChanged`]: take it
+    /// anew with [`table`](Self::table). The new one reads older snapshots too, with the new columns. What a transaction
+    /// wrote before the change is committed as usual: columns that it does not have get their default.
+    ///
+    /// ```
+    /// use moonshine_engine::{ColumnType, Database, Options, SchemaChange, TableSchema, Value};
+    /// # let folder = tempfile::tempdir()?;
+    /// let database = Database::open(folder.path(), Options::unmeasured())?;
+    /// let schema = TableSchema::builder("users")
+    ///     .column("id", ColumnType::Int64, false)
+    ///     .column("age", ColumnType::Int32, true)
+    ///     .primary_key(["id"])
+    ///     .build()?;
+    /// let users = database.create_table(schema)?;
+    /// let mut transaction = database.begin();
+    /// transaction.upsert(&users, vec![Value::Int64(1), Value::Int32(36)])?;
+    /// transaction.commit()?;
+    ///
+    /// let changes = [
+    ///     SchemaChange::WidenColumn { name: "age".into(), column_type: ColumnType::Int64 },
+    ///     SchemaChange::AddColumn {
+    ///         name: "country".into(),
+    ///         column_type: ColumnType::Utf8,
+    ///         nullable: false,
+    ///         default: Some(Value::Utf8("unknown".into())),
+    ///     },
+    /// ];
+    /// let users = database.alter_table(&users, &changes)?;
+    /// let row = database.snapshot().get(&users, &[Value::Int64(1)])?;
+    /// assert_eq!(row, Some(vec![Value::Int64(1), Value::Int64(36), Value::Utf8("unknown".into())]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Schema`] for a change that can't be, also of a keyspace, and of a table that was created in a database of
+    /// format 3 or older, whose rows don't say their version; [`Error::SchemaChanged`] if the table was changed since it was
+    /// taken; [`Error::Usage`] if the database is read-only, and else as [`create_table`](Self::create_table).
+    pub fn alter_table(&self, table: &Table, changes: &[SchemaChange]) -> Result<Table> {
+        let shared = self.shared();
+        let _creating = self.creating();
+        shared.check_current(table)?;
+        if changes.is_empty() {
+            return Ok(table.clone());
+        }
+        shared.check_writable()?;
+        let schema = table.schema().altered(changes)?;
+        shared.log(RecordKind::TableAltered, encode_table(table.id(), &schema))?;
+        Ok(Table::new(table.state.clone()))
+    }
+}
+
+impl TableSchema {
+    /// The next version of a schema.
+    fn altered(&self, changes: &[SchemaChange]) -> Result<TableSchema> {
+        let fail = |reason: &str| Err(Error::Schema(format!("table '{}': {reason}", self.name())));
+        if !self.has_row_versions() {
+            return fail(
+                "its rows don't say which version of the schema they have, so it can't change",
+            );
+        }
+        let mut columns = self.columns().to_vec();
+        let mut last_field_id = self.last_field_id();
+        for change in changes {
+            self.change(&mut columns, &mut last_field_id, change)?;
+        }
+        let keys: HashSet<i32> = self.key_columns().map(|column| column.field_id).collect();
+        let past = PastVersion {
+            columns: self
+                .columns()
+                .iter()
+                .filter(|column| !keys.contains(&column.field_id))
+                .map(|column| (column.field_id, column.column_type))
+                .collect(),
+            until_seq: 0,
+        };
+        let past_versions = self.past_versions().iter().cloned().chain([past]);
+        self.with_columns(columns, last_field_id, past_versions.collect())
+    }
+
+    fn change(
+        &self,
+        columns: &mut Vec<Column>,
+        last_field_id: &mut i32,
+        change: &SchemaChange,
+    ) -> Result<()> {
+        let fail =
+            |reason: String| Err(Error::Schema(format!("table '{}': {reason}", self.name())));
+        let position = |columns: &[Column], name: &str| {
+            let found = columns.iter().position(|column| column.name == name);
+            found.ok_or_else(|| {
+                Error::Schema(format!(
+                    "table '{}': there is no column '{name}'",
+                    self.name()
+                ))
+            })
+        };
+        let is_key = |column: &Column| {
+            self.key_columns()
+                .any(|key| key.field_id == column.field_id)
+        };
+        match change {
+            SchemaChange::AddColumn {
+                name,
+                column_type,
+                nullable,
+                default,
+            } => {
+                let Some(field_id) = last_field_id.checked_add(1) else {
+                    return fail("it had as many columns as can be".into());
+                };
+                if !nullable && default.is_none() {
+                    return fail(format!(
+                        "column '{name}' may not be null and has no default for the rows that are there"
+                    ));
+                }
+                *last_field_id = field_id;
+                columns.push(Column {
+                    name: name.clone(),
+                    column_type: *column_type,
+                    nullable: *nullable,
+                    field_id,
+                    default: default.clone(),
+                });
+            }
+            SchemaChange::DropColumn { name } => {
+                let at = position(columns, name)?;
+                if columns.get(at).is_some_and(is_key) {
+                    return fail(format!("column '{name}' belongs to the primary key"));
+                }
+                columns.remove(at);
+            }
+            SchemaChange::RenameColumn { name, new_name } => {
+                let at = position(columns, name)?;
+                if columns.iter().any(|column| column.name == *new_name) {
+                    return fail(format!("there is a column '{new_name}' already"));
+                }
+                if let Some(column) = columns.get_mut(at) {
+                    column.name.clone_from(new_name);
+                }
+            }
+            SchemaChange::WidenColumn { name, column_type } => {
+                let at = position(columns, name)?;
+                if let Some(column) = columns.get_mut(at) {
+                    let wide = widened(column, *column_type, is_key(column));
+                    *column = wide.map_err(|reason| {
+                        Error::Schema(format!(
+                            "table '{}', column '{name}': {reason}",
+                            self.name()
+                        ))
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A column with a wider type; or why it can't have that.
+fn widened(column: &Column, to: ColumnType, is_key: bool) -> Result<Column, String> {
+    let from = column.column_type;
+    let keeps_keys = match (from, to) {
+        (
+            ColumnType::Decimal { precision, scale },
+            ColumnType::Decimal {
+                precision: more,
+                scale: same,
+            },
+        ) if precision <= more && scale == same => true,
+        (ColumnType::Int32, ColumnType::Int64) | (ColumnType::Float32, ColumnType::Float64) => {
+            false
+        }
+        _ => return Err(format!("{from} can't become {to}")),
+    };
+    if is_key && !keeps_keys {
+        return Err(format!(
+            "{from} can't become {to} in the primary key, whose bytes would change"
+        ));
+    }
+    let default = match (&column.default, to) {
+        (Some(Value::Int32(v)), ColumnType::Int64) => Some(Value::Int64(i64::from(*v))),
+        (Some(Value::Float32(v)), ColumnType::Float64) => Some(Value::Float64(f64::from(*v))),
+        (default, _) => default.clone(),
+    };
+    Ok(Column {
+        column_type: to,
+        default,
+        ..column.clone()
+    })
+}
+
+impl Table {
+    /// The table as it is now.
+    pub(crate) fn new(state: Arc<crate::cache::table::TableState>) -> Self {
+        Table {
+            schema: state.schema(),
+            state,
+        }
+    }
+
+    /// Whether it was changed since it was taken.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.schema().has_row_versions() && self.state.schema().version() != self.schema().version()
+    }
+
+    /// Checks that what is committed up to a sequence can be read with its schema.
+    pub(crate) fn check_reads(&self, seq: u64) -> Result<()> {
+        if !self.schema().has_row_versions() {
+            return Ok(());
+        }
+        let newest = self.state.schema();
+        let version = self.schema().version() as usize;
+        match newest.past_versions().get(version) {
+            Some(past) if past.until_seq < seq => Err(self.changed()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for who goes on with a schema that was changed.
+    pub(crate) fn changed(&self) -> Error {
+        Error::SchemaChanged {
+            table: self.name().to_owned(),
+        }
+    }
+}
