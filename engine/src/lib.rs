@@ -35,6 +35,7 @@
 mod cache;
 mod codec;
 mod database;
+mod deletes;
 mod error;
 mod export;
 mod facts;

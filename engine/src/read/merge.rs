@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::range::KeyRange;
 use crate::codec::Malformed;
+use crate::deletes::Hidden;
 use crate::error::{Error, Result};
 use crate::generation::GenerationCursor;
 use crate::row_set::cursor::Cursor;
@@ -25,6 +26,14 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// The sequence at which its row was written, or one behind it and before the next delete that counts.
+    fn written_seq(&self) -> u64 {
+        match self {
+            Source::Generation(cursor) => cursor.version().map_or(0, |version| version.seq),
+            Source::RowSet(_, held) => held.row_set.meta().head.seq_to,
+        }
+    }
+
     fn row(&self) -> Option<RowRef<'_>> {
         match self {
             Source::Generation(cursor) => cursor.row(),
@@ -111,6 +120,8 @@ pub(crate) struct Merge {
     descending: bool,
     /// Whether tombstones are given too.
     tombstones: bool,
+    /// Ranges that were deleted after some of the sources were written.
+    hidden: Hidden,
     is_started: bool,
     /// The key of the row that it is at.
     key: Vec<u8>,
@@ -131,10 +142,26 @@ impl Merge {
             range,
             descending,
             tombstones,
+            hidden: Hidden::default(),
             is_started: false,
             key: Vec::new(),
             at_row: false,
         }
+    }
+
+    /// Leaves out what is deleted; nothing is given for it.
+    pub(crate) fn without(self, hidden: Hidden) -> Self {
+        Merge { hidden, ..self }
+    }
+
+    /// Whether the newest row of the key at hand is deleted, and so all of them are.
+    fn is_hidden(&self) -> bool {
+        let top = self.heap.first();
+        let source = top.and_then(|&i| self.sources.get(i as usize));
+        source.is_some_and(|source| {
+            let row = source.row();
+            row.is_some_and(|row| self.hidden.hides(row.key, source.written_seq()))
+        })
     }
 
     /// Goes to the next row, if there is one.
@@ -162,7 +189,8 @@ impl Merge {
                 self.heap.clear();
                 return Ok(false);
             }
-            let is_given = self.tombstones || row.value.is_some();
+            let is_given = (self.tombstones || row.value.is_some())
+                && (self.hidden.is_empty() || !self.is_hidden());
             let mut key = std::mem::take(&mut self.key);
             if let Some(row) = self.top_row() {
                 key.clear();

@@ -22,6 +22,8 @@ struct Walk<'a> {
     fragment: &'a Fragment<Arc<HeldRowSet>>,
     /// The RowSet of the fragment to ask next.
     next: usize,
+    /// RowSets that end before it hold nothing of the key.
+    gone_seq: u64,
 }
 
 impl<'a> Lookup<'a> {
@@ -31,7 +33,6 @@ impl<'a> Lookup<'a> {
         keys: &'a [HashedKey<'a>],
         mut found: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
-        let truncate_seq = self.tree.truncate_seq(self.seq);
         let mut keys = keys.iter().enumerate();
         let mut group: Vec<(Walk<'a>, &'a RowSet)> = Vec::with_capacity(GROUP_SIZE);
         let mut is_answered = [false; GROUP_SIZE];
@@ -50,8 +51,9 @@ impl<'a> Lookup<'a> {
                     key: *key,
                     fragment: self.tree.fragments.root(),
                     next: 0,
+                    gone_seq: self.tree.gone_seq(key.key, self.seq),
                 };
-                group.extend(self.go_on(walk, truncate_seq));
+                group.extend(self.go_on(walk));
             }
             if group.is_empty() {
                 return Ok(());
@@ -70,24 +72,22 @@ impl<'a> Lookup<'a> {
                 }
             })?;
             let asked = group.drain(..).zip(std::mem::take(&mut is_answered));
-            let unanswered = asked.filter_map(|((walk, _), is_answered)| {
-                if is_answered {
-                    None
-                } else {
-                    self.go_on(walk, truncate_seq)
-                }
-            });
+            let unanswered = asked.filter_map(
+                |((walk, _), is_answered)| {
+                    if is_answered { None } else { self.go_on(walk) }
+                },
+            );
             group = unanswered.collect();
         }
     }
 
     /// The next RowSet that may hold the key of a walk.
     #[inline]
-    fn go_on(self, mut walk: Walk<'a>, truncate_seq: u64) -> Option<(Walk<'a>, &'a RowSet)> {
+    fn go_on(self, mut walk: Walk<'a>) -> Option<(Walk<'a>, &'a RowSet)> {
         loop {
             while let Some(held) = walk.fragment.row_sets.get(walk.next) {
                 walk.next += 1;
-                if self.sees(held, truncate_seq) {
+                if self.sees(held, walk.gone_seq) {
                     return Some((walk, &held.row_set));
                 }
             }

@@ -74,10 +74,7 @@ impl Transaction {
             )));
         }
         let shared = &self.database.shared;
-        let written = self
-            .tables
-            .iter()
-            .filter(|writes| writes.truncate || !writes.rows.is_empty());
+        let written = self.tables.iter().filter(|writes| !writes.is_empty());
         let sorted: Vec<_> = written
             .map(|writes| writes.sorted(shared.shard_bits))
             .collect::<Result<_>>()?;
