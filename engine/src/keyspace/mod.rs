@@ -8,7 +8,7 @@ mod pairs;
 mod read;
 mod slice;
 
-pub use pairs::Pairs;
+pub use pairs::{PairCursor, Pairs};
 pub use read::KeyspaceSnapshot;
 pub use slice::Slice;
 

@@ -147,6 +147,7 @@ impl Committer {
             .iter()
             .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
             .sum();
+        shared.counters.block_records.record(records.len() as u64);
         let parts = records.iter().map(|record| (record.header, &*record.body));
         let block_number = self.writer.append(parts, &shared.segments)?;
         let is_synced = records

@@ -21,6 +21,8 @@ use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::space::{RetryPause, SpaceFailures};
+use crate::statistics::counters::Counters;
+use crate::statistics::figures::StallReason;
 use crate::transaction::Conditions;
 
 /// When a commit counts as done.
@@ -129,6 +131,7 @@ impl CommitQueue {
         body: impl Into<Arc<[u8]>>,
         durability: Durability,
         conditions: Option<Arc<Conditions>>,
+        counters: &Counters,
     ) -> Result<Ticket> {
         let body = body.into();
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
@@ -139,11 +142,19 @@ impl CommitQueue {
         })?;
         let body_hash = hash_body(&body, self.database_id);
         let mut state = self.state.lock();
-        while state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max {
-            if let Some(error) = state.no_space.current() {
-                return Err(error);
-            }
-            self.taken.wait(&mut state);
+        let is_full = |state: &State| {
+            state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max
+        };
+        if is_full(&state) {
+            counters.time_stall(StallReason::Log, || {
+                while is_full(&state) {
+                    if let Some(error) = state.no_space.current() {
+                        return Err(error);
+                    }
+                    self.taken.wait(&mut state);
+                }
+                Ok(())
+            })?;
         }
         if let Some(reason) = &state.failed {
             return Err(Error::Poisoned(reason.clone()));
@@ -261,6 +272,12 @@ impl CommitQueue {
         if !state.leading && !state.waiting.is_empty() && state.waiter_count == 0 {
             self.unattended.notify_all();
         }
+    }
+
+    /// How many records wait to be written, and their bytes.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.waiting.len(), state.waiting_bytes)
     }
 
     /// The commit sequence that was given out last.

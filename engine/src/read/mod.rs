@@ -6,6 +6,7 @@
 //! a sequence, for the validation of transactions.
 
 pub(crate) mod lookup;
+mod loser_tree;
 pub(crate) mod merge;
 mod multi_get;
 pub(crate) mod range;

@@ -7,7 +7,7 @@ use super::{Transaction, validate};
 use crate::error::{Error, Result};
 use crate::log::delta::encode_delta;
 use crate::log::format::RecordKind;
-use crate::log::queue::Ticket;
+use crate::log::queue::{Durability, Ticket};
 use crate::open::OpenDatabase;
 
 /// The body of a record and what must hold for it.
@@ -21,7 +21,13 @@ impl Transaction {
     /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written. After [`Error::NoSpace`] the
     /// transaction did not happen and never will.
     pub fn commit(self) -> Result<u64> {
-        self.queue()?.wait()
+        let database = self.database.clone();
+        let (counters, seq) = (
+            &database.shared.counters,
+            database.shared.pins.visible_seq(),
+        );
+        let is_synced = self.durability == Durability::Synced;
+        counters.time_commit(is_synced, seq, || self.queue()?.wait())
     }
 
     /// Commits without waiting: transactions take effect in the order of their submits. Waits only while too much is
@@ -51,13 +57,17 @@ impl Transaction {
                 database,
             });
         }
-        shared.generations.wait_for_room()?;
+        shared.admit(self.row_count(), self.size_bytes())?;
         let durability = self.durability;
         let (body, conditions) = self.prepare()?;
         let queued = conditions.clone();
-        let ticket = shared
-            .queue
-            .submit(RecordKind::Delta, body, durability, queued)?;
+        let ticket = shared.queue.submit(
+            RecordKind::Delta,
+            body,
+            durability,
+            queued,
+            &shared.counters,
+        )?;
         Ok(CommitHandle {
             seq: ticket.seq,
             waiting: Some(Waiting { ticket, conditions }),

@@ -9,6 +9,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod backpressure;
 mod batches;
 mod commits;
 mod disk_full;
@@ -23,5 +24,6 @@ mod outcomes;
 mod pairs;
 mod reading;
 mod serializability;
+mod statistics;
 mod stress;
 mod transactions;

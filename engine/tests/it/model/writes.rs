@@ -32,7 +32,10 @@ fn range_of(t: usize, from: u8, to: u8, is_prefix: bool) -> Range {
         return (Bound::Included(prefix.clone()), Bound::Included(prefix));
     }
     let (first, last) = ordered(t, from, to);
-    (Bound::Included(key(t, first)), Bound::Included(key(t, last)))
+    (
+        Bound::Included(key(t, first)),
+        Bound::Included(key(t, last)),
+    )
 }
 
 fn ordered(t: usize, from: u8, to: u8) -> (u8, u8) {
