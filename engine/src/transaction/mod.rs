@@ -8,6 +8,7 @@
 
 mod commit;
 mod conditions;
+mod future;
 mod isolation;
 mod overlay;
 mod reads;
@@ -31,6 +32,7 @@ use crate::shared::Table;
 use crate::value::{Row, Value, check_row};
 pub use commit::CommitHandle;
 pub(crate) use conditions::Conditions;
+pub use future::CommitFuture;
 pub use isolation::Isolation;
 use isolation::Reading;
 pub(crate) use reads::ReadRange;
