@@ -15,6 +15,7 @@ mod commits;
 mod compaction;
 mod disk_full;
 mod faults;
+mod futures;
 mod keyspace;
 mod layout;
 mod levels;
