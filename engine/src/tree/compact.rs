@@ -352,7 +352,9 @@ impl Writing<'_> {
                 ..head
             })?;
         }
-        let read_size_bytes = self.shared.buffer_size_bytes(READ_SIZE_BYTES) / group.len();
+        let threads = self.shared.tree_sizes.compaction_threads;
+        let read_size_bytes =
+            self.shared.buffer_size_bytes(READ_SIZE_BYTES) / (threads * group.len());
         let read_size_bytes = read_size_bytes.clamp(8 << 10, 1 << 20);
         let sources = group
             .iter()
