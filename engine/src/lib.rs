@@ -37,6 +37,7 @@ mod cache;
 mod codec;
 mod column_type;
 mod database;
+mod deletes;
 mod error;
 mod evolution;
 mod export;
@@ -55,6 +56,8 @@ mod replay;
 #[doc(hidden)]
 pub mod row_set;
 mod schema;
+#[cfg(feature = "serde")]
+mod serde_rows;
 mod shard_key;
 mod shared;
 mod snapshot;
@@ -68,7 +71,10 @@ pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use evolution::SchemaChange;
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
-pub use keyspace::{Batch, Keyspace, KeyspaceOptions, KeyspaceSnapshot, PairCursor, Pairs, Slice};
+pub use keyspace::{
+    Batch, CompareAndSwapError, Keyspace, KeyspaceOptions, KeyspaceSnapshot, KeyspaceTransaction,
+    PairCursor, Pairs, Slice,
+};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
@@ -84,5 +90,5 @@ pub use statistics::figures::{
     ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,
     WorkStatistics, WriteStatistics,
 };
-pub use transaction::{CommitHandle, Isolation, Transaction};
+pub use transaction::{CommitFuture, CommitHandle, Isolation, Transaction};
 pub use value::{Row, Value, check_row};

@@ -50,6 +50,11 @@ impl Leaves {
         self.rows.as_ref()?.row()
     }
 
+    /// When the row it is at was written, at the latest.
+    pub(super) fn written_seq(&self) -> u64 {
+        self.rows.as_ref().map_or(u64::MAX, Merge::written_seq)
+    }
+
     /// Goes to the next row, if there is one.
     pub(crate) fn advance(&mut self) -> Result<()> {
         loop {

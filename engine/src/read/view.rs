@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::leaves::Leaves;
 use super::lookup::{FoundValue, Lookup};
 use super::merge::{Merge, Source};
-use super::range::KeyRange;
+use super::range::{KeyInterval, KeyRange};
 use super::rows::Rows;
 use crate::cache::table::TableState;
+use crate::deletes::Hidden;
 use crate::error::Result;
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::shard_key::Sharding;
@@ -159,7 +160,26 @@ impl View {
             let leaves = Leaves::new(self.clone(), range.clone(), descending, tombstones);
             sources.push(Source::Leaves(Box::new(leaves)));
         }
-        Merge::new(sources, range, descending, tombstones)
+        Merge::new(sources, range, descending, tombstones).without(self.hidden())
+    }
+
+    /// What was deleted by ranges.
+    fn hidden(&self) -> Hidden {
+        let mut hidden = Hidden::default();
+        let own = self.own.iter().map(|own| (own, u64::MAX));
+        let committed = self.generations.iter().map(|one| (one, self.seq));
+        for (generation, seq) in own.chain(committed) {
+            if let Some(table) = generation.table(self.table_id) {
+                hidden.add(&table.deletes(), seq);
+            }
+        }
+        hidden.add(&self.tree.deletes, self.seq);
+        hidden
+    }
+
+    /// The ranges that were deleted after the last export; ascending and disjoint.
+    pub(crate) fn deleted(&self) -> Vec<KeyInterval> {
+        self.hidden().intervals(self.after_seq)
     }
 
     /// Cursors of the RowSets of a fragment that hold rows of a range, newest first.
@@ -184,8 +204,12 @@ impl View {
         let is_mixed = |fragment: &Arc<Fragment<_>>| {
             fragment.children.is_some() && !fragment.row_sets.is_empty()
         };
-        if self.own.is_some() || fragments.iter().any(|fragment| is_mixed(fragment)) {
-            // Rows on their way down replace some of several leaves.
+        let hidden = self.hidden();
+        if self.own.is_some()
+            || !hidden.is_empty()
+            || fragments.iter().any(|fragment| is_mixed(fragment))
+        {
+            // Rows on their way down replace some of several leaves; deleted ranges are looked for in order of the keys.
             let merge = self.scan(range, false, false);
             return Rows::ordered(self.clone(), merge);
         }

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
+use super::deletes;
 use super::edit::Change;
 use super::files::HeldRowSet;
 use super::flush::{INDEXED_ROW_SIZE_BYTES, OutputFile, retire_unnamed, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
+use super::growth::division_bits;
 use super::leaf_policy::{may_merge, size_bytes};
 use super::plan::{Job, JobKind, boundaries_of, forgettable};
 use super::resolve::resolve;
 use super::splits::splits_of;
 use super::state::Described;
 use crate::cache::table::hash_key;
+use crate::deletes::{Hidden, RangeDeletes};
 use crate::error::{Error, Result};
 use crate::read::merge::{Merge, Source};
 use crate::read::range::KeyRange;
@@ -60,7 +63,7 @@ pub(crate) fn run(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
     let rows: u64 = job.inputs.iter().map(|held| held.meta().row_count).sum();
     let _index = shared.charge(rows * INDEXED_ROW_SIZE_BYTES);
     let work = || match job.kind {
-        JobKind::Forget => forget_truncates(shared, job.table_id),
+        JobKind::Forget => forget(shared, job.table_id),
         JobKind::Resolve => run_resolve(shared, job),
         _ => rewrite(shared, job),
     };
@@ -103,6 +106,7 @@ fn rewrite(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
         writing: Writing {
             shared,
             job,
+            deletes: job.tree.deletes.clone(),
             division: division.as_ref(),
             is_bottom: job.is_bottom,
         },
@@ -142,7 +146,12 @@ fn rewrite(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
 
 /// How a leaf divides; `None` if no key lies between its rows.
 fn division_of(shared: &Shared, job: &Job) -> Result<Option<Division>> {
-    let child_bits = shared.tree_sizes.child_bits;
+    let child_bits = division_bits(
+        &job.tree.growth,
+        size_bytes(&job.inputs),
+        job.fragment_id,
+        &shared.tree_sizes,
+    );
     if !matches!(job.tree.fragments.sharding(), Sharding::Range) {
         return Ok(Some(Division::Hash { bits: child_bits }));
     }
@@ -201,6 +210,7 @@ impl<'a> Work<'a> {
             let groups = grouped(&new, &tree.truncates, &boundaries);
             // They lie above the first ones, so their tombstones stay.
             self.writing.is_bottom = false;
+            self.writing.deletes = tree.deletes.clone();
             if !self.write(&groups)? {
                 return Ok(None);
             }
@@ -253,12 +263,15 @@ impl<'a> Work<'a> {
     }
 }
 
-fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Option<u64>, Failed> {
+/// Forgets truncates and range deletes.
+fn forget(shared: &Shared, table_id: u32) -> Result<Option<u64>, Failed> {
     let made = shared.store.commit(&shared.tables, |state| {
         let tree = state.tree(table_id);
         let seqs = tree.and_then(|tree| forgettable(shared, table_id, tree));
-        let change = seqs.map(|seqs| Change::Truncates { table_id, seqs });
-        change.into_iter().collect()
+        let truncates = seqs.map(|seqs| Change::Truncates { table_id, seqs });
+        let deletes = tree.and_then(|tree| deletes::forgettable(shared, table_id, tree));
+        let deletes = deletes.map(|deletes| Change::Deletes { table_id, deletes });
+        truncates.into_iter().chain(deletes).collect()
     });
     made.map_err(Failed::of_edit)?;
     Ok(Some(0))
@@ -291,6 +304,8 @@ fn grouped(
 struct Writing<'a> {
     shared: &'a Shared,
     job: &'a Job,
+    /// As of the inputs.
+    deletes: RangeDeletes,
     division: Option<&'a Division>,
     /// Whether nothing older lies below what is written.
     is_bottom: bool,
@@ -368,13 +383,19 @@ impl Writing<'_> {
                 ..head
             })?;
         }
-        let read_size_bytes = self.shared.buffer_size_bytes(READ_SIZE_BYTES) / group.len();
+        let threads = self.shared.tree_sizes.compaction_threads;
+        let read_size_bytes =
+            self.shared.buffer_size_bytes(READ_SIZE_BYTES) / (threads * group.len());
         let read_size_bytes = read_size_bytes.clamp(8 << 10, 1 << 20);
         let sources = group
             .iter()
             .map(|held| Source::RowSet(held.row_set.stream(read_size_bytes), held.clone()))
             .collect();
-        let mut merge = Merge::new(sources, KeyRange::ALL, false, !drop_tombstones);
+        // What was deleted by the end of the group goes: who reads the result reads behind that.
+        let mut hidden = Hidden::default();
+        hidden.add(&self.deletes, head.seq_to);
+        let merge = Merge::new(sources, KeyRange::ALL, false, !drop_tombstones);
+        let mut merge = merge.without(hidden);
         let mut piece_bytes = 0;
         while merge.advance()? {
             if let Some(row) = merge.row() {

@@ -1,11 +1,14 @@
 //! An edit: changes of the state that count together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fragment::{Division, FragmentId};
+use super::growth::GrowthPoint;
 use super::state::{Described, LogStart};
 use crate::Origin;
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
+use crate::deletes::RangeDeletes;
 use crate::export::Exported;
 use crate::generation::LOCATIONS_BIT;
 use crate::row_set::meta::RowSetMeta;
@@ -36,6 +39,13 @@ pub(crate) enum Change<R> {
     },
     /// The deltas that emptied a table and still matter.
     Truncates { table_id: u32, seqs: Vec<u64> },
+    /// The ranges of a table that deltas deleted and that still matter.
+    Deletes {
+        table_id: u32,
+        deletes: RangeDeletes,
+    },
+    /// A table doubled.
+    Grown { table_id: u32, point: GrowthPoint },
     /// A table was exported.
     Exported {
         table_id: u32,
@@ -81,6 +91,8 @@ impl<R: Described> Change<R> {
             Change::Remove { table_id, .. }
             | Change::Divide { table_id, .. }
             | Change::Truncates { table_id, .. }
+            | Change::Deletes { table_id, .. }
+            | Change::Grown { table_id, .. }
             | Change::Exported { table_id, .. } => *table_id,
             Change::Table { record } => Reader::new(record).u32().ok()?,
             Change::Flushed { .. } | Change::Origins(_) | Change::NextFile(_) => return None,
@@ -116,6 +128,8 @@ impl<R> Change<R> {
                 division,
             },
             Change::Truncates { table_id, seqs } => Change::Truncates { table_id, seqs },
+            Change::Deletes { table_id, deletes } => Change::Deletes { table_id, deletes },
+            Change::Grown { table_id, point } => Change::Grown { table_id, point },
             Change::Exported {
                 table_id,
                 base,
@@ -176,6 +190,17 @@ impl<R: Described> Change<R> {
                 put_u32(out, len_u32(seqs.len()));
                 seqs.iter().for_each(|seq| put_u64(out, *seq));
             }
+            Change::Deletes { table_id, deletes } => {
+                put_u32(out, 12);
+                put_u32(out, *table_id);
+                deletes.encode(out);
+            }
+            Change::Grown { table_id, point } => {
+                put_u32(out, 11);
+                put_u32(out, *table_id);
+                put_u64(out, point.size_bytes);
+                put_u64(out, u64::try_from(point.at.as_millis()).unwrap_or(u64::MAX));
+            }
             Change::Exported {
                 table_id,
                 base,
@@ -192,14 +217,7 @@ impl<R: Described> Change<R> {
                 put_u64(out, log_start.segment_number);
                 put_u64(out, log_start.block_number);
             }
-            Change::Origins(origins) => {
-                put_u32(out, 8);
-                put_u32(out, len_u32(origins.len()));
-                for origin in origins {
-                    put_blob(out, origin.source.as_bytes());
-                    put_blob(out, origin.position.as_bytes());
-                }
-            }
+            Change::Origins(origins) => encode_origins(origins, out),
             Change::NextFile(number) => {
                 put_u32(out, 9);
                 put_u64(out, *number);
@@ -223,6 +241,15 @@ fn decode_patched(reader: &mut Reader<'_>) -> Result<RowSetMeta, Malformed> {
         patch: Some(Arc::new(patch)),
         ..meta
     })
+}
+
+fn encode_origins(origins: &[Origin], out: &mut Vec<u8>) {
+    put_u32(out, 8);
+    put_u32(out, len_u32(origins.len()));
+    for origin in origins {
+        put_blob(out, origin.source.as_bytes());
+        put_blob(out, origin.position.as_bytes());
+    }
 }
 
 fn encode_exported(table_id: u32, base: &Exported, new_files: &[Arc<str>], out: &mut Vec<u8>) {
@@ -292,6 +319,17 @@ fn decode(reader: &mut Reader<'_>) -> Result<Change<Arc<RowSetMeta>>, Malformed>
             )
         }
         9 => Change::NextFile(reader.u64()?),
+        11 => Change::Grown {
+            table_id: reader.u32()?,
+            point: GrowthPoint {
+                size_bytes: reader.u64()?,
+                at: Duration::from_millis(reader.u64()?),
+            },
+        },
+        12 => Change::Deletes {
+            table_id: reader.u32()?,
+            deletes: RangeDeletes::decode(reader)?,
+        },
         10 => Change::Add(Arc::new(decode_patched(reader)?)),
         _ => return Err(Malformed("a change of an unknown kind")),
     })
@@ -303,7 +341,9 @@ mod tests {
 
     use super::super::state::TreeState;
     use super::*;
+    use crate::deletes::RangeDelete;
     use crate::log::fact::encode_table;
+    use crate::read::range::KeyInterval;
     use crate::row_set::meta::RowSetHead;
     use crate::row_set::patch::{PatchTarget, RowSetPlace};
     use crate::schema::{ColumnType, TableSchema};
@@ -386,6 +426,23 @@ mod tests {
             Change::Truncates {
                 table_id: 0,
                 seqs: vec![3, 8],
+            },
+            Change::Deletes {
+                table_id: 0,
+                deletes: RangeDeletes::default().with(vec![RangeDelete {
+                    seq: 7,
+                    interval: KeyInterval {
+                        start: b"a".to_vec(),
+                        end: Some(b"b".to_vec()),
+                    },
+                }]),
+            },
+            Change::Grown {
+                table_id: 0,
+                point: GrowthPoint {
+                    size_bytes: 9,
+                    at: Duration::from_millis(1234),
+                },
             },
             Change::Exported {
                 table_id: 0,

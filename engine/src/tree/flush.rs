@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::deletes;
 use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
 use super::fragment::{Division, FragmentId, FragmentTree};
+use super::growth::next_point;
 use super::state::Described;
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
@@ -108,6 +110,7 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
             }
         }
         exported_changes(state, frozen, &mut changes);
+        deletes::flushed_changes(shared, state, frozen, &mut changes);
         for (table_id, new) in news.truncates {
             let old = state.tree(table_id).map(|tree| tree.truncates.to_vec());
             let mut seqs = old.unwrap_or_default();
@@ -121,6 +124,7 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
                 division,
             });
         }
+        grown_changes(shared, state, &row_sets, &mut changes);
         changes.extend(row_sets.into_iter().map(Change::Add));
         changes.push(Change::Flushed {
             seq: frozen.seq_to,
@@ -142,6 +146,30 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
     shared.generations.drop_flushed(frozen);
     Ok(Some(written_bytes))
+}
+
+/// Which of the tables that the flush wrote have doubled.
+fn grown_changes(
+    shared: &Shared,
+    state: &HeldState,
+    row_sets: &[Arc<HeldRowSet>],
+    changes: &mut Vec<Change<Arc<HeldRowSet>>>,
+) {
+    let size_bytes = |held: &Arc<HeldRowSet>| held.meta().size_bytes;
+    let at = shared.io.unix_time();
+    // They lie table by table.
+    for of_table in row_sets.chunk_by(|a, b| a.meta().head.table_id == b.meta().head.table_id) {
+        let Some(table_id) = of_table.first().map(|held| held.meta().head.table_id) else {
+            continue;
+        };
+        let tree = state.tree(table_id);
+        let fragments = tree.map_or_else(Vec::new, |tree| tree.fragments.fragments());
+        let old = fragments.iter().flat_map(|fragment| &*fragment.row_sets);
+        let total_bytes = old.chain(of_table).map(size_bytes).sum();
+        let known = tree.map_or(&[][..], |tree| &tree.growth);
+        let point = next_point(known, total_bytes, at, &shared.tree_sizes);
+        changes.extend(point.map(|point| Change::Grown { table_id, point }));
+    }
 }
 
 /// Lets the files of an edit go that found no space. After any other error the edit may count.

@@ -73,6 +73,11 @@ impl FragmentId {
         self.0.checked_ilog2().unwrap_or(0)
     }
 
+    /// The most bits that its children's ids may have more.
+    pub(crate) fn child_bits_max(self) -> u32 {
+        (DEPTH_BITS_MAX - self.depth_bits()).min(CHILD_BITS_MAX)
+    }
+
     /// The bits of the numbers that lead to it.
     fn path(self) -> u64 {
         self.0 & !(1 << self.depth_bits())

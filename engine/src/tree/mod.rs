@@ -11,11 +11,13 @@
 
 pub(crate) mod background;
 pub(crate) mod compact;
+mod deletes;
 pub(crate) mod edit;
 pub(crate) mod edit_log;
 pub(crate) mod files;
 pub(crate) mod flush;
 pub(crate) mod fragment;
+pub(crate) mod growth;
 mod leaf_policy;
 pub(crate) mod leaves;
 mod pace;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::deletes;
 use super::files::HeldRowSet;
 use super::fragment::FragmentId;
 use super::leaf_policy::{LEAF_ROW_SETS_MAX, Leaf, groups, size_bytes};
@@ -47,7 +48,7 @@ pub(crate) enum JobKind {
     Resolve,
     /// Only what is dead goes.
     Sweep,
-    /// Truncates go that mean nothing any more.
+    /// Truncates and range deletes go that mean nothing any more.
     Forget,
 }
 
@@ -113,7 +114,7 @@ fn plan_tree(
             .row_sets
             .iter()
             .cloned()
-            .partition(|held| is_dead(held, &tree.truncates, &boundaries));
+            .partition(|held| is_dead(held, tree, &boundaries));
         let job = |kind, inputs, is_bottom| Job {
             table_id,
             fragment_id: fragment.id,
@@ -188,20 +189,22 @@ fn fragment_size_bytes_max(sizes: &TreeSizes, id: FragmentId) -> u64 {
 
 /// Whether an id has room for those of its children.
 fn can_divide(id: FragmentId, child_bits: u32) -> bool {
-    id.0.leading_zeros() >= child_bits
+    id.child_bits_max() >= child_bits
 }
 
-/// Whether a truncate emptied a RowSet, and no boundary before it needs it.
-fn is_dead(held: &Arc<HeldRowSet>, truncates: &[u64], boundaries: &[u64]) -> bool {
+/// Whether a truncate or a range delete emptied a RowSet, and no boundary before it needs it.
+fn is_dead(held: &Arc<HeldRowSet>, tree: &TableTree<Arc<HeldRowSet>>, boundaries: &[u64]) -> bool {
     let head = held.meta().head;
+    let truncates = &tree.truncates;
     let after = truncates.partition_point(|&truncate| truncate <= head.seq_to);
-    truncates.get(after).is_some_and(|&truncate| {
+    let is_truncated = truncates.get(after).is_some_and(|&truncate| {
         let is_needed = |&seq: &u64| head.seq_from < seq && seq < truncate;
         !boundaries.iter().any(is_needed)
-    })
+    });
+    is_truncated || deletes::is_emptied(held.meta(), &tree.deletes, boundaries)
 }
 
-/// Takes truncates out that mean nothing any more. It claims the root, as any fragment would do.
+/// Takes truncates and range deletes out that mean nothing any more. It claims the root, as any fragment would do.
 fn forget_job(
     shared: &Shared,
     table_id: u32,
@@ -212,8 +215,9 @@ fn forget_job(
     if is_claimed(table_id, FragmentId::ROOT) {
         return None;
     }
-    forgettable(shared, table_id, &tree)?;
-    Some(Job {
+    let is_due = forgettable(shared, table_id, &tree).is_some()
+        || deletes::forgettable(shared, table_id, &tree).is_some();
+    is_due.then(|| Job {
         table_id,
         fragment_id: FragmentId::ROOT,
         kind: JobKind::Forget,

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::edit::Change;
 use super::fragment::{FragmentId, FragmentTree};
+use super::growth::{GrowthPoint, POINTS_MAX};
 use crate::Origin;
 use crate::codec::Malformed;
+use crate::deletes::RangeDeletes;
 use crate::export::Exported;
 use crate::generation::LOCATIONS_BIT;
 use crate::log::fact::decode_table;
@@ -46,6 +48,10 @@ pub(crate) struct TableTree<R> {
     pub(crate) fragments: FragmentTree<R>,
     /// Deltas that emptied the table, ascending: RowSets that end before one are gone for who reads at or after it.
     pub(crate) truncates: Arc<[u64]>,
+    /// Ranges that deltas deleted: rows of RowSets that end before one are gone for who reads at or after it.
+    pub(crate) deletes: RangeDeletes,
+    /// The last times that it doubled.
+    pub(crate) growth: Arc<[GrowthPoint]>,
 }
 
 /// One table below level 0.
@@ -98,6 +104,8 @@ impl<R> TableTree<R> {
         TableTree {
             fragments: FragmentTree::new(sharding),
             truncates: Arc::new([]),
+            deletes: RangeDeletes::default(),
+            growth: Arc::new([]),
         }
     }
 }
@@ -119,6 +127,16 @@ impl<R: Clone> Default for TreeState<R> {
 }
 
 impl<R: Clone> TableTree<R> {
+    /// The newest delta up to a commit sequence that deleted a key with others; 0 for none.
+    #[inline]
+    pub(crate) fn gone_seq(&self, key: &[u8], seq: u64) -> u64 {
+        let truncate_seq = self.truncate_seq(seq);
+        if self.deletes.is_empty() {
+            return truncate_seq;
+        }
+        truncate_seq.max(self.deletes.newest_seq(key, seq))
+    }
+
     /// The newest delta up to a commit sequence that emptied the table; 0 for none.
     pub(crate) fn truncate_seq(&self, seq: u64) -> u64 {
         let older = self.truncates.partition_point(|&truncate| truncate <= seq);
@@ -241,6 +259,12 @@ impl<R: Described> TreeState<R> {
                     return Err(Malformed("truncates don't ascend"));
                 }
                 self.tree_mut(table_id)?.truncates = seqs.into();
+            }
+            Change::Deletes { table_id, deletes } => self.tree_mut(table_id)?.deletes = deletes,
+            Change::Grown { table_id, point } => {
+                let growth = &mut self.tree_mut(table_id)?.growth;
+                let old = growth.len().saturating_sub(POINTS_MAX - 1);
+                *growth = growth.iter().copied().skip(old).chain([point]).collect();
             }
             Change::Exported {
                 table_id,
@@ -395,6 +419,15 @@ fn tree_changes<R: Described>(table_id: u32, tree: &TableTree<R>, changes: &mut 
             table_id,
             seqs: tree.truncates.to_vec(),
         });
+    }
+    if !tree.deletes.is_empty() {
+        changes.push(Change::Deletes {
+            table_id,
+            deletes: tree.deletes.clone(),
+        });
+    }
+    for &point in &*tree.growth {
+        changes.push(Change::Grown { table_id, point });
     }
     for fragment in tree.fragments.fragments() {
         // The RowSets first: by range, what is divided without any makes way for its children at once.

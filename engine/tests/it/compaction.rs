@@ -299,3 +299,39 @@ fn ten_thousand_idle_tables_keep_no_log() {
         .unwrap();
     assert_eq!(last.get("key").unwrap().as_deref(), Some(&b"value"[..]));
 }
+
+/// A table that doubles faster and faster is divided for what it will hold; one that grows steadily is divided level by
+/// level. What is known of its growth outlives a restart.
+#[test]
+fn a_table_that_grows_ever_faster_divides_into_more_children_at_once() {
+    let leaves = |pauses_s: [u64; 5]| {
+        let io = SimulatedIo::new(7);
+        let mut tables = Tables::open(&io).unwrap();
+        let mut next = 0;
+        for pause_s in pauses_s {
+            // Each time as much as there is.
+            let count = u32::max(next, 24);
+            tables.write(0, next..next + count, &"g".repeat(100));
+            tables.database.flush().unwrap();
+            next += count;
+            io.sleep(std::time::Duration::from_secs(pause_s));
+            drop(tables);
+            tables = Tables::open(&io).unwrap();
+        }
+        tables.write(0, next..next + 300, &"g".repeat(100));
+        tables.database.compact().unwrap();
+        assert_eq!(tables.rows()[0].len() as u32, next + 300);
+        let statistics = tables.database.statistics();
+        let table = statistics
+            .tables
+            .iter()
+            .find(|table| table.name == "table 0");
+        table.unwrap().fragments.len()
+    };
+    let steady = leaves([10; 5]);
+    let faster = leaves([100_000, 8000, 800, 60, 4]);
+    assert!(
+        faster >= 2 * steady,
+        "{faster} leaves, {steady} if steadily"
+    );
+}
