@@ -51,6 +51,7 @@ mod recovery;
 mod replay;
 #[doc(hidden)]
 pub mod row_set;
+mod scan_parts;
 mod schema;
 mod shared;
 mod snapshot;

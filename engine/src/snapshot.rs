@@ -11,7 +11,7 @@ use crate::cache::table::hash_key;
 use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::read::range::KeyRange;
 use crate::read::rows::Rows;
 use crate::read::view::View;
@@ -115,19 +115,14 @@ impl Snapshot {
         &self.shared
     }
 
-    /// How many rows the table holds. Looks at every key.
+    /// How many rows the table holds. Rows whose fragment has patches are counted without being read.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) if the table belongs to another database,
     /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn row_count(&self, table: &Table) -> Result<u64> {
         self.check_table(table)?;
-        let mut rows = self.view(table).scan_unordered(KeyRange::ALL);
-        let mut count = 0;
-        while rows.advance()? {
-            count += 1;
-        }
-        Ok(count)
+        self.view(table).row_count()
     }
 
     /// The rows of a table as Arrow batches.
@@ -137,15 +132,15 @@ impl Snapshot {
     /// [`Error::Row`](crate::Error::Row) for a bound that does not fit the key.
     pub fn scan(&self, table: &Table, scan: Scan) -> Result<Batches> {
         self.check_table(table)?;
+        if scan.order == ScanOrder::Unordered {
+            let mut parts = self.scan_parts(table, &scan, 1)?;
+            return parts
+                .pop()
+                .ok_or_else(|| Error::Usage("a scan has no part".into()));
+        }
         let range = KeyRange::new(table, &scan.range)?;
         let descending = scan.order == ScanOrder::Descending;
-        let view = self.view(table);
-        let rows = if scan.order == ScanOrder::Unordered {
-            view.scan_unordered(range)
-        } else {
-            let merge = view.scan(range, descending, false);
-            Rows::ordered(view, merge)
-        };
+        let rows = Rows::ordered(self.view(table).scan(range, descending, false));
         let projection = scan.projection.as_deref();
         Batches::new(table, self, rows, projection, scan.batch_rows)
     }
@@ -203,13 +198,11 @@ impl Batches {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let needs_values = self.builder.needs_values();
-        while self.builder.row_count() < self.batch_rows && self.rows.advance()? {
-            let Some(row) = self.rows.row() else { break };
-            let value = if needs_values { row.value } else { None };
-            self.builder
-                .push(row.key, value.unwrap_or_default())
-                .map_err(|malformed| self.rows.corrupt(malformed))?;
+        while self.builder.row_count() < self.batch_rows && !self.builder.is_full() {
+            let most = self.batch_rows - self.builder.row_count();
+            if self.rows.give(most, &mut self.builder)? == 0 {
+                break;
+            }
         }
         if self.builder.row_count() == 0 {
             Ok(None)

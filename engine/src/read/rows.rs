@@ -1,76 +1,107 @@
-//! The rows of a scan: one merge, or a part for each leaf where no order is asked for.
+//! The rows of a scan, handed on in bulk: those of a merge, in its order, or pieces of RowSets where no order is asked for.
 //!
-//! A leaf's RowSets are read by themselves, from front to back and past the page cache. A row of theirs counts unless a
-//! generation knows the key, which one lookup by hash tells; what the generations hold comes last.
+//! A scan without order reads each RowSet by itself, from front to back and past the page cache, a page at a time; what
+//! the generations hold comes last. Its pieces can be read side by side.
 
 use std::collections::VecDeque;
 
 use super::merge::Merge;
-use super::view::View;
-use crate::cache::table::hash_key;
+use super::piece::{Piece, PieceOfRowSet, RowFilter, Slots};
 use crate::codec::Malformed;
-use crate::error::{Error, Result};
-use crate::row_set::rows_page::RowRef;
+use crate::error::Result;
+use crate::row_set::rows_page::{RowRef, RowsView};
+
+/// Takes rows from a scan.
+pub(crate) trait TakeRows {
+    /// Takes rows of a page.
+    fn take_page(&mut self, rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed>;
+
+    /// Takes a row.
+    fn take_row(&mut self, row: RowRef<'_>) -> Result<(), Malformed>;
+}
 
 /// Rows, one after the other.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    parts: VecDeque<Merge>,
-    /// So many of the parts hold rows that a generation may replace.
-    overlaid: usize,
-    view: View,
+    pieces: VecDeque<PieceOfRowSet>,
+    filter: RowFilter,
+    piece: Option<Piece>,
+    /// So many rows of the page at hand were handed on.
+    taken: usize,
+    /// What comes after the pieces.
+    merge: Option<Merge>,
 }
 
 impl Rows {
     /// The rows of a merge, in its order.
-    pub(crate) fn ordered(view: View, merge: Merge) -> Self {
+    pub(crate) fn ordered(merge: Merge) -> Self {
         Rows {
-            parts: VecDeque::from([merge]),
-            overlaid: 0,
-            view,
+            pieces: VecDeque::new(),
+            filter: RowFilter::none(),
+            piece: None,
+            taken: 0,
+            merge: Some(merge),
         }
     }
 
-    /// The rows of leaves, and of the generations that may replace them.
-    pub(crate) fn of_leaves(view: View, leaves: Vec<Merge>, generations: Merge) -> Self {
-        let overlaid = leaves.len();
-        let mut parts = VecDeque::from(leaves);
-        parts.push_back(generations);
+    /// The rows of pieces, and then those of a merge.
+    pub(crate) fn unordered(
+        pieces: impl IntoIterator<Item = PieceOfRowSet>,
+        filter: RowFilter,
+        merge: Option<Merge>,
+    ) -> Self {
         Rows {
-            parts,
-            overlaid,
-            view,
+            pieces: pieces.into_iter().collect(),
+            filter,
+            piece: None,
+            taken: 0,
+            merge,
         }
     }
 
-    /// Goes to the next row, if there is one.
-    pub(crate) fn advance(&mut self) -> Result<bool> {
-        while let Some(part) = self.parts.front_mut() {
-            if !part.advance()? {
-                self.parts.pop_front();
-                self.overlaid = self.overlaid.saturating_sub(1);
-                continue;
+    /// Hands on up to so many of the next rows, those of one page at most; how many, 0 only at the end.
+    pub(crate) fn give(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {
+        while let Some(piece) = &mut self.piece {
+            if let Some((rows, slots)) = piece.page() {
+                let part = slots.part(self.taken, most);
+                if part.len() > 0 {
+                    self.taken += part.len();
+                    to.take_page(rows, part)
+                        .map_err(|malformed| piece.held().corrupt(malformed.0))?;
+                    return Ok(part.len());
+                }
             }
-            let is_replaced = |row: RowRef<'_>| {
-                self.overlaid > 0 && self.view.generations_know(hash_key(row.key), row.key)
-            };
-            if !part.row().is_some_and(is_replaced) {
-                return Ok(true);
+            self.taken = 0;
+            if !piece.advance(&self.filter)? {
+                self.piece = self.next_piece()?;
             }
         }
-        Ok(false)
-    }
-
-    /// The row it is at.
-    pub(crate) fn row(&self) -> Option<RowRef<'_>> {
-        self.parts.front()?.row()
-    }
-
-    /// The error for a row that is not what its place says.
-    pub(crate) fn corrupt(&self, malformed: Malformed) -> Error {
-        match self.parts.front() {
-            Some(part) => part.corrupt(malformed),
-            None => super::merge::not_stored(malformed),
+        if !self.pieces.is_empty() {
+            self.piece = self.next_piece()?;
+            return self.give(most, to);
         }
+        self.give_merged(most, to)
+    }
+
+    fn next_piece(&mut self) -> Result<Option<Piece>> {
+        let next = self.pieces.pop_front();
+        next.map(PieceOfRowSet::open).transpose()
+    }
+
+    fn give_merged(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {
+        let Some(merge) = &mut self.merge else {
+            return Ok(0);
+        };
+        let mut count = 0;
+        while count < most.min(MERGED_ROWS_MAX) && merge.advance()? {
+            let Some(row) = merge.row() else { break };
+            to.take_row(row)
+                .map_err(|malformed| merge.corrupt(malformed))?;
+            count += 1;
+        }
+        Ok(count)
     }
 }
+
+/// Rows of a merge that are handed on at once.
+const MERGED_ROWS_MAX: usize = 1024;

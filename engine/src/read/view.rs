@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::merge::{Merge, Source, not_stored};
 use super::range::KeyRange;
-use super::rows::Rows;
 use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
@@ -15,17 +14,14 @@ use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::Fragment;
 use crate::tree::state::{Exports, TableTree};
 
-/// What a scan of all rows reads at once.
-const READ_SIZE_BYTES: usize = 256 << 10;
-
 /// A table, or the locations of its exported rows, at a commit sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
-    table_id: u32,
+    pub(super) table_id: u32,
     /// Newest first.
-    generations: Arc<Vec<Arc<Generation>>>,
-    tree: Arc<TableTree<Arc<HeldRowSet>>>,
-    seq: u64,
+    pub(super) generations: Arc<Vec<Arc<Generation>>>,
+    pub(super) tree: Arc<TableTree<Arc<HeldRowSet>>>,
+    pub(super) seq: u64,
     /// Only what was written after it.
     after_seq: u64,
 }
@@ -183,7 +179,7 @@ impl View {
     }
 
     /// Whether the rows of a RowSet were committed before the view's end. Locations are all of exports before it.
-    fn sees(&self, held: &HeldRowSet) -> bool {
+    pub(super) fn sees(&self, held: &HeldRowSet) -> bool {
         let head = held.row_set.meta().head;
         head.seq_from < self.seq || self.table_id & LOCATIONS_BIT != 0
     }
@@ -201,42 +197,7 @@ impl View {
         Merge::new(sources, range, descending, tombstones)
     }
 
-    /// The rows of a range in no order.
-    pub(crate) fn scan_unordered(&self, range: KeyRange) -> Rows {
-        let fragments = self.tree.fragments.fragments();
-        let is_mixed = |fragment: &Arc<Fragment<_>>| {
-            fragment.children.is_some() && !fragment.row_sets.is_empty()
-        };
-        if fragments.iter().any(|fragment| is_mixed(fragment)) {
-            // Rows on their way down replace some of several leaves.
-            let merge = self.scan(range, false, false);
-            return Rows::ordered(self.clone(), merge);
-        }
-        let truncate_seq = self.truncate_seq();
-        let leaves = fragments.into_iter().map(|fragment| {
-            let wanted = self.wanted(fragment, &range, truncate_seq);
-            let sources = wanted.map(|held| {
-                let cursor = held.row_set.stream(READ_SIZE_BYTES);
-                Source::RowSet(cursor, held.clone())
-            });
-            Merge::new(sources.collect(), range.clone(), false, false)
-        });
-        let leaves = leaves.collect();
-        let sources = self.generation_sources(truncate_seq, false);
-        let generations = Merge::new(sources, range, false, false);
-        Rows::of_leaves(self.clone(), leaves, generations)
-    }
-
-    /// Whether a generation says what became of a key.
-    pub(crate) fn generations_know(&self, hash: u64, key: &[u8]) -> bool {
-        self.generations.iter().any(|generation| {
-            generation.table(self.table_id).is_some_and(|table| {
-                table.get(generation.bodies(), hash, key, self.seq) != Found::Nothing
-            })
-        })
-    }
-
-    fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {
+    pub(super) fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {
         // A truncate hides what was written before it, also in older generations.
         let after_seq = self.after_seq.max(truncate_seq.saturating_sub(1));
         let cursors = self.generations.iter().filter_map(|generation| {
@@ -246,7 +207,7 @@ impl View {
     }
 
     /// The RowSets of a fragment that hold rows of a range.
-    fn wanted<'f>(
+    pub(super) fn wanted<'f>(
         &self,
         fragment: &'f Fragment<Arc<HeldRowSet>>,
         range: &KeyRange,

@@ -1,0 +1,222 @@
+//! Scans without order: a table as pieces of RowSets that are read by themselves, and what the generations hold.
+
+use std::sync::Arc;
+
+use super::merge::Merge;
+use super::piece::{PieceOfRowSet, RowFilter, Slots};
+use super::range::KeyRange;
+use super::rows::{Rows, TakeRows};
+use super::view::View;
+use crate::cache::table::hash_key;
+use crate::codec::Malformed;
+use crate::error::Result;
+use crate::generation::{Generation, TableGeneration};
+use crate::row_set::meta::RowSetMeta;
+use crate::row_set::rows_page::{RowRef, RowsView};
+use crate::tree::files::HeldRowSet;
+use crate::tree::fragment::Fragment;
+
+/// Indexes of RowSets without patches are asked for single rows while they take up no more than this part of the memory
+/// for pages; else a scan compares keys.
+const INDEX_SHARE: u64 = 4;
+
+impl View {
+    /// The rows of a range in no order, in so many parts that can be read side by side: each is read once, whatever part
+    /// it is in. Some parts may be empty.
+    pub(crate) fn scan_unordered(&self, range: KeyRange, part_count: usize) -> Result<Vec<Rows>> {
+        let part_count = part_count.max(1);
+        let pieces = self.pieces(&range)?;
+        if !self.indexes_fit(&pieces) {
+            let mut parts = vec![Rows::ordered(self.scan(range, false, false))];
+            parts.resize_with(part_count, || Rows::unordered([], RowFilter::none(), None));
+            return Ok(parts);
+        }
+        let filter = RowFilter {
+            generations: self.generations_of_table(),
+            seq: self.seq,
+            range: range.clone(),
+        };
+        let mut parts = divide(pieces, part_count);
+        parts.resize_with(part_count, Vec::new);
+        let sources = self.generation_sources(self.truncate_seq(), false);
+        // The last part is never the largest.
+        let mut merge = Some(Merge::new(sources, range, false, false));
+        let rows = parts
+            .into_iter()
+            .rev()
+            .map(|part| Rows::unordered(part, filter.clone(), merge.take()));
+        Ok(rows.collect())
+    }
+
+    /// How many rows there are. What is resolved is counted without being read.
+    pub(crate) fn row_count(&self) -> Result<u64> {
+        let pieces = self.pieces(&KeyRange::ALL)?;
+        let counted = pieces.iter().map(resolved_count).sum::<Option<u64>>();
+        let truncate_seq = self.truncate_seq();
+        let in_tree = truncate_seq == self.tree.truncate_seq(self.seq);
+        if let Some(mut count) = counted.filter(|_| in_tree) {
+            // Each key of the generations, and whether that is new.
+            let sources = self.generation_sources(truncate_seq, false);
+            let mut newest = Merge::new(sources, KeyRange::ALL, false, true);
+            while newest.advance()? {
+                let Some(row) = newest.row() else { break };
+                count += u64::from(row.value.is_some());
+                count -= u64::from(self.lives_below(row.key)?);
+            }
+            return Ok(count);
+        }
+        let mut counter = RowCounter(0);
+        for mut rows in self.scan_unordered(KeyRange::ALL, 1)? {
+            while rows.give(usize::MAX, &mut counter)? > 0 {}
+        }
+        Ok(counter.0)
+    }
+}
+
+impl View {
+    /// The RowSets that hold rows of a range, each with the newer ones that may replace some.
+    fn pieces(&self, range: &KeyRange) -> Result<Vec<PieceOfRowSet>> {
+        let mut pieces = Vec::new();
+        self.gather(self.tree.fragments.root(), &[], range, &mut pieces)?;
+        Ok(pieces)
+    }
+
+    /// Those of a fragment and what is below it; `above` holds what is above it, all of it newer.
+    fn gather(
+        &self,
+        fragment: &Fragment<Arc<HeldRowSet>>,
+        above: &[Arc<HeldRowSet>],
+        range: &KeyRange,
+        pieces: &mut Vec<PieceOfRowSet>,
+    ) -> Result<()> {
+        let mut newer = above.to_vec();
+        for held in self.wanted(fragment, range, self.truncate_seq()) {
+            let meta = held.row_set.meta();
+            let meets = |other: &&Arc<HeldRowSet>| {
+                let other = other.row_set.meta();
+                *other.key_min <= *meta.key_max && *meta.key_min <= *other.key_max
+            };
+            pieces.push(PieceOfRowSet {
+                newer: newer.iter().filter(meets).cloned().collect(),
+                pages: range.pages_of(&held.row_set)?,
+                held: held.clone(),
+            });
+            newer.push(held.clone());
+        }
+        let children = fragment.children.iter();
+        for child in children.flat_map(|children| children.fragments.iter()) {
+            self.gather(child, &newer, range, pieces)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the indexes that are asked for every row stay in memory.
+    fn indexes_fit(&self, pieces: &[PieceOfRowSet]) -> bool {
+        let mut asked: Vec<&Arc<HeldRowSet>> = pieces.iter().flat_map(overlays).collect();
+        asked.sort_unstable_by_key(|held| held.row_set.meta().place());
+        asked.dedup_by_key(|held| held.row_set.meta().place());
+        let limit = pieces.first().map_or(u64::MAX, |piece| {
+            piece.held.row_set.cache_limit_bytes() / INDEX_SHARE
+        });
+        let size_bytes: u64 = asked
+            .iter()
+            .map(|held| held.row_set.meta().index_size_bytes())
+            .sum();
+        size_bytes <= limit
+    }
+
+    /// The generations that know the table.
+    fn generations_of_table(&self) -> Vec<(Arc<Generation>, Arc<TableGeneration>)> {
+        let known = self.generations.iter().filter_map(|generation| {
+            let table = generation.table(self.table_id)?;
+            Some((generation.clone(), table.clone()))
+        });
+        known.collect()
+    }
+
+    /// Whether a key has a row below level 0.
+    fn lives_below(&self, key: &[u8]) -> Result<bool> {
+        let hash = hash_key(key);
+        for fragment in self.tree.fragments.path(hash, key) {
+            for held in self.wanted(fragment, &KeyRange::ALL, self.truncate_seq()) {
+                if let Some(found) = held.row_set.get(hash, key)? {
+                    return Ok(found.value().is_some());
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The newer RowSets that have no patch for that of a piece.
+fn overlays(piece: &PieceOfRowSet) -> impl Iterator<Item = &Arc<HeldRowSet>> {
+    let meta = piece.held.row_set.meta();
+    let newer = piece.newer.iter();
+    newer.filter(move |newer| newer.row_set.meta().target(meta).is_none())
+}
+
+/// The rows of a whole RowSet that no newer one replaces, if patches tell.
+fn resolved_count(piece: &PieceOfRowSet) -> Option<u64> {
+    let meta = piece.held.row_set.meta();
+    let mut count = meta.row_count.checked_sub(meta.tombstone_count)?;
+    for newer in piece.newer.iter() {
+        let target = newer.row_set.meta().target(meta)?;
+        count = count.checked_sub(target.live_count.into())?;
+    }
+    Some(count)
+}
+
+/// Divides pieces into so many parts of about the same bytes, at the bounds of pages.
+fn divide(pieces: Vec<PieceOfRowSet>, part_count: usize) -> Vec<Vec<PieceOfRowSet>> {
+    let page_size_bytes = |meta: &RowSetMeta| {
+        let rows_size_bytes = meta.locations_offset.saturating_sub(meta.offset);
+        (rows_size_bytes / u64::from(meta.rows_page_count.max(1))).max(1)
+    };
+    let total: u64 = pieces
+        .iter()
+        .map(|piece| piece.pages.len() as u64 * page_size_bytes(piece.held.row_set.meta()))
+        .sum();
+    let share = total.div_ceil(part_count as u64);
+    let mut parts = vec![Vec::new()];
+    let mut left = share;
+    for mut piece in pieces {
+        let page_size_bytes = page_size_bytes(piece.held.row_set.meta());
+        while !piece.pages.is_empty() {
+            if left == 0 {
+                parts.push(Vec::new());
+                left = share;
+            }
+            let fitting = u32::try_from(left.div_ceil(page_size_bytes)).unwrap_or(u32::MAX);
+            let end = piece
+                .pages
+                .start
+                .saturating_add(fitting)
+                .min(piece.pages.end);
+            let taken = PieceOfRowSet {
+                pages: piece.pages.start..end,
+                ..piece.clone()
+            };
+            left = left.saturating_sub(taken.pages.len() as u64 * page_size_bytes);
+            piece.pages.start = end;
+            if let Some(part) = parts.last_mut() {
+                part.push(taken);
+            }
+        }
+    }
+    parts
+}
+
+/// Counts rows.
+struct RowCounter(u64);
+
+impl TakeRows for RowCounter {
+    fn take_page(&mut self, _rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed> {
+        self.0 += slots.len() as u64;
+        Ok(())
+    }
+
+    fn take_row(&mut self, _row: RowRef<'_>) -> Result<(), Malformed> {
+        self.0 += 1;
+        Ok(())
+    }
+}
