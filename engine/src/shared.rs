@@ -111,7 +111,7 @@ impl Shared {
     pub(crate) fn submit(
         &self,
         kind: RecordKind,
-        body: Vec<u8>,
+        body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
         let ticket = self.queue.submit(kind, body, durability)?;
@@ -123,7 +123,7 @@ impl Shared {
     pub(crate) fn write(
         &self,
         kind: RecordKind,
-        body: Vec<u8>,
+        body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
         let ticket = self.queue.submit(kind, body, durability)?;
@@ -132,7 +132,7 @@ impl Shared {
     }
 
     /// Writes a record durably.
-    pub(crate) fn log(&self, kind: RecordKind, body: Vec<u8>) -> Result<()> {
+    pub(crate) fn log(&self, kind: RecordKind, body: impl Into<Arc<[u8]>>) -> Result<()> {
         self.write(kind, body, Durability::Synced).map(|_| ())
     }
 

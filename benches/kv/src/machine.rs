@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::ROW_SIZE_BYTES;
 use crate::kv::Result;
 use crate::measure::number_in;
+use crate::settings::BATCH_ROWS;
 
 /// What the results depend on beside the engines.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +31,11 @@ pub(crate) struct Machine {
     pub(crate) durable_overwrites_per_s: f64,
     /// Appends of 1 MiB, each made durable.
     pub(crate) durable_mib_per_s: f64,
+    /// Appends of a batch of rows, each made durable, and the same into a file that was written before.
+    #[serde(default)]
+    pub(crate) durable_batch_appends_per_s: f64,
+    #[serde(default)]
+    pub(crate) durable_batch_overwrites_per_s: f64,
     /// Names and versions of the engines, from the lock file.
     pub(crate) engines: Vec<String>,
 }
@@ -51,6 +58,7 @@ pub(crate) fn machine(folder: &Path) -> Result<Machine> {
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .unwrap_or_default();
+    let batch_size_bytes = BATCH_ROWS * usize::try_from(ROW_SIZE_BYTES)?;
     Ok(Machine {
         cpu: cpu.trim_start_matches([' ', '\t', ':']).to_owned(),
         cores: std::thread::available_parallelism()?.get(),
@@ -66,6 +74,8 @@ pub(crate) fn machine(folder: &Path) -> Result<Machine> {
         durable_appends_per_s: durable_writes(folder, 4 << 10, 256, false)?,
         durable_overwrites_per_s: durable_writes(folder, 4 << 10, 256, true)?,
         durable_mib_per_s: durable_writes(folder, 1 << 20, 64, false)?,
+        durable_batch_appends_per_s: durable_writes(folder, batch_size_bytes, 128, false)?,
+        durable_batch_overwrites_per_s: durable_writes(folder, batch_size_bytes, 128, true)?,
         engines: engine_versions(),
     })
 }

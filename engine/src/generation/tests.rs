@@ -44,7 +44,7 @@ fn body_of(writes: &Writes) -> Arc<[u8]> {
         arena: &arena,
         rows,
     };
-    encode_delta(None, &[table], SHARD_BITS).into()
+    encode_delta(None, &[table], SHARD_BITS)
 }
 
 fn write(generation: &Generation, seq: u64, writes: &Writes) {

@@ -6,17 +6,21 @@
 )]
 
 use std::fs::{File, OpenOptions};
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moonshine_sysprobe::disk::Medium;
 use moonshine_sysprobe::{Budget, measure};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::io::{Errno, pwritev};
 
 use super::{FileLock, Io, IoFile, OpenMode};
 use crate::layout::StoredProfile;
+
+/// Parts of a write that Linux takes in one call (`IOV_MAX`).
+const IO_SLICES_MAX: usize = 1024;
 
 /// The operating system's files through the page cache, and its random numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +60,19 @@ impl Io for SyscallIo {
         std::fs::remove_file(path)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn remove_folder(&self, path: &Path) -> Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn free_bytes(&self, folder: &Path) -> Result<Option<u64>> {
+        let found = statvfs(folder)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+    }
+
     fn sync_folder(&self, folder: &Path) -> Result<()> {
         File::open(folder)?.sync_all()
     }
@@ -69,7 +86,7 @@ impl Io for SyscallIo {
             .open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Box::new(SyscallLock(file)))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -126,6 +143,27 @@ impl IoFile for SyscallFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    fn write_all_parts_at(&self, parts: &[&[u8]], offset: u64) -> Result<()> {
+        let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut left = slices.as_mut_slice();
+        let mut offset = offset;
+        // What is empty would be taken for the end of the device.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let at_once = left.get(..IO_SLICES_MAX).unwrap_or(left);
+            match pwritev(&self.0, at_once, offset) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> Result<()> {

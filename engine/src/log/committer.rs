@@ -1,16 +1,18 @@
 //! Writing what is queued, by whoever leads the commit queue.
 //!
 //! The leader takes the records that wait, writes them as one block, syncs it if any of them asks for that, applies
-//! them to the DeltaCache in order, and makes them visible. A write that fails ends it: whoever waits gets the reason.
+//! them to the DeltaCache in order, and makes them visible. A write that finds no space leaves the log as it was: the
+//! records are queued again, and who waits for one takes it back. Any other failure ends writing: whoever waits gets the
+//! reason.
 
 use std::sync::Arc;
 
 use super::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
 use super::queue::{Durability, Queued, Ticket, Turn};
 use super::segment::SegmentWriter;
-use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
+use crate::space::RetryPause;
 
 /// Writes for one database. Its lock is held by who leads.
 #[derive(Debug)]
@@ -34,8 +36,13 @@ impl Drop for Leading<'_> {
 
 /// Waits until a record is written, and writes it if nobody else does.
 pub(crate) fn wait(shared: &Shared, ticket: Ticket) -> Result<()> {
-    while shared.queue.turn(ticket)? == Turn::Lead {
-        lead(shared, ticket.number)?;
+    let failures_before = shared.queue.failure_count();
+    while shared.queue.turn(ticket, failures_before)? == Turn::Lead {
+        match lead(shared, ticket.number) {
+            // The queue says whether this record was concerned.
+            Ok(()) | Err(Error::NoSpace { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -70,7 +77,8 @@ pub(crate) fn freeze(shared: &Shared) -> Result<()> {
 
 /// Writes what nobody waits for, until the queue is closed or a write fails; then seals the log.
 pub(crate) fn attend(shared: &Arc<Shared>) {
-    while shared.queue.attend() {
+    let mut pause = RetryPause::default();
+    while shared.queue.attend(&mut pause) {
         // Whoever waits hears of a failure; here nobody does.
         let _reported = lead(shared, u64::MAX);
     }
@@ -97,9 +105,17 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
         let Some(last) = records.last() else {
             return Ok(());
         };
-        if let Err(error) = committer.commit(shared, &records) {
-            stop(shared, &error);
-            return Err(Error::Poisoned(error.to_string()));
+        match committer.commit(shared, &records) {
+            Ok(()) => {}
+            Err(error @ Error::NoSpace { .. }) => {
+                shared.queue.put_back(records, &error);
+                shared.pins.note_no_space(&error);
+                return Err(error);
+            }
+            Err(error) => {
+                stop(shared, &error);
+                return Err(Error::Poisoned(error.to_string()));
+            }
         }
         shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
@@ -122,19 +138,14 @@ impl Committer {
         Committer { writer }
     }
 
+    /// Writes, applies and shows records. [`Error::NoSpace`] says that nothing happened.
     fn commit(&mut self, shared: &Shared, records: &[Queued]) -> Result<()> {
         let size_bytes: usize = records
             .iter()
             .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
             .sum();
-        let mut body = Vec::with_capacity(size_bytes);
-        for record in records {
-            record.header.encode(&mut body);
-            body.extend_from_slice(&record.body);
-        }
-        let block_number = self
-            .writer
-            .append(&body, len_u32(records.len()), &shared.segments)?;
+        let parts = records.iter().map(|record| (record.header, &*record.body));
+        let block_number = self.writer.append(parts, &shared.segments)?;
         let is_synced = records
             .iter()
             .any(|record| record.durability == Durability::Synced);

@@ -62,15 +62,32 @@ impl PageScan {
     /// page. The scan is then at no page.
     pub fn advance(&mut self) -> Result<bool> {
         self.at = None;
-        let Some(number) = self.pages.next() else {
-            return Ok(false);
-        };
+        match self.pages.next() {
+            Some(number) => self.enter(number).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Goes to a page, and on from there; it stays where it is if that is the page.
+    ///
+    /// # Errors
+    /// As [`advance`](Self::advance).
+    pub(crate) fn seek_page(&mut self, number: u32) -> Result<()> {
+        if self.at.as_ref().is_some_and(|at| at.number == number) {
+            return Ok(());
+        }
+        self.at = None;
+        self.pages.start = number.saturating_add(1);
+        self.enter(number)
+    }
+
+    fn enter(&mut self, number: u32) -> Result<()> {
         let content = match self.row_set.cached_rows_page(number) {
             Some(page) => Content::Cached(page.into_pinned()),
             None => self.read(number)?,
         };
         self.at = Some(PageAt { number, content });
-        Ok(true)
+        Ok(())
     }
 
     fn read(&mut self, number: u32) -> Result<Content> {

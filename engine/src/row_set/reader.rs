@@ -1,5 +1,6 @@
 //! A RowSet that is open to read.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader};
@@ -308,7 +309,51 @@ impl ReadParts<'_> {
 }
 
 impl Inner {
+    /// Takes the first candidate by itself. A lookup waits for memory, so what it waits for is asked for as early as can
+    /// be: a page of the index is let go before the row is asked for, as the locked instruction that lets it go would
+    /// hold up the loads behind it, and the row's value is on its way while its key is compared.
+    #[inline]
     fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
+        let (ordinal, undecided) = self.first_candidate(hash)?;
+        let Some(ordinal) = ordinal else {
+            self.slots.cache().count_hits(1);
+            return if undecided {
+                self.get_among_all(hash, key)
+            } else {
+                Ok(None)
+            };
+        };
+        let (number, slot) = self.page_and_slot(ordinal);
+        let page = self.peek(PageKind::Rows, number)?;
+        let rows = self.slots.rows_of(&page);
+        black_box(rows.touch(slot as usize));
+        if rows.key(slot as usize) == key && (slot as usize) < rows.row_count() {
+            page.mark_used();
+            self.slots.cache().count_hits(2);
+            return Ok(Some(FoundRow {
+                page,
+                slot,
+                ordinal,
+            }));
+        }
+        self.get_among_all(hash, key)
+    }
+
+    /// The first ordinal that a hash may have, and whether there may be more.
+    #[inline]
+    fn first_candidate(&self, hash: u64) -> Result<(Option<u32>, bool)> {
+        let probe = Probe::new(hash, self.meta.index_shape.home_line_count);
+        let page = self.page(PageKind::Index, probe.line / LINES_PER_PAGE as u32)?;
+        let Some(line) = page.line(probe.line as usize % LINES_PER_PAGE) else {
+            return Ok((None, true));
+        };
+        let mut matches = probe.matches(line);
+        let ordinal = matches.next_ordinal(line);
+        Ok((ordinal, !matches.is_empty() || matches.go_on))
+    }
+
+    #[cold]
+    fn get_among_all(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
         let mut found = None;
         self.candidates(hash, |ordinal| {
             let (page, slot) = self.rows_page_of(ordinal)?;

@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 
 use crate::cache::table::hash_key;
+use crate::codec::key::prefix_of;
 use crate::error::{Error, Result};
 use crate::log::delta::{PendingRow, PendingTable, shard_of};
 use crate::shared::Table;
@@ -107,18 +108,21 @@ impl TableWrites {
 
     /// The rows as a delta holds them: by shard and key, the newest of each key.
     pub(super) fn sorted(&self, shard_bits: u32) -> PendingTable<'_> {
-        let mut rows = self.rows.clone();
-        // The sort is stable, so that rows of one key stay in the order they were written.
-        rows.sort_by(|a, b| {
-            let by_shard = shard_of(a.hash, shard_bits).cmp(&shard_of(b.hash, shard_bits));
-            by_shard.then_with(|| self.key(a).cmp(self.key(b)))
-        });
-        let mut newest: Vec<PendingRow> = Vec::with_capacity(rows.len());
-        for row in rows {
-            match newest.last_mut() {
-                Some(last) if self.key(last) == self.key(&row) => *last = row,
-                _ => newest.push(row),
+        let mut ranked: Vec<Ranked> = (0..)
+            .zip(&self.rows)
+            .map(|(number, row)| Ranked::new(row, self.key(row), number, shard_bits))
+            .collect();
+        ranked.sort_unstable();
+        let row = |ranked: &Ranked| self.rows.get(ranked.number());
+        let key = |ranked: &Ranked| row(ranked).map(|row| self.key(row));
+        let mut newest: Vec<PendingRow> = Vec::with_capacity(self.rows.len());
+        for alike in ranked.chunk_by_mut(|a, b| a.shard_and_prefix() == b.shard_and_prefix()) {
+            if alike.len() > 1 {
+                // The sort is stable, so that rows of one key stay in the order they were written.
+                alike.sort_by(|a, b| key(a).cmp(&key(b)));
             }
+            let of_key = alike.chunk_by(|a, b| key(a) == key(b));
+            newest.extend(of_key.filter_map(|rows| row(rows.last()?)));
         }
         PendingTable {
             table_id: self.table.id(),
@@ -126,5 +130,25 @@ impl TableWrites {
             arena: &self.arena,
             rows: newest,
         }
+    }
+}
+
+/// A row's shard, the first eight bytes of its key and its number, in one integer that compares as they do. Mostly it
+/// decides without a look at the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ranked(u128);
+
+impl Ranked {
+    fn new(row: &PendingRow, key: &[u8], number: u32, shard_bits: u32) -> Self {
+        let shard = u128::from(shard_of(row.hash, shard_bits));
+        Ranked(shard << 96 | u128::from(prefix_of(key)) << 32 | u128::from(number))
+    }
+
+    fn shard_and_prefix(self) -> u128 {
+        self.0 >> 32
+    }
+
+    fn number(self) -> usize {
+        (self.0 as u32) as usize
     }
 }

@@ -118,12 +118,15 @@ impl EditLog {
     /// Appends an edit; it counts when this returns.
     ///
     /// # Errors
-    /// [`Error::Io`] as the system answers; whether the edit counts is then open until the next start.
+    /// [`Error::NoSpace`]: the edit does not count and never will. [`Error::Io`] as the system answers; whether the edit
+    /// counts is then open until the next start.
     pub(crate) fn append(&mut self, edit: &[u8]) -> Result<()> {
         let record = encode_record(self.database_id, self.file_number, self.next_record, edit);
-        self.file
-            .write_all_at(&record, self.len_bytes)
-            .map_err(|source| Error::io("write", &self.path, source))?;
+        let written = self.file.write_all_at(&record, self.len_bytes);
+        written.map_err(|source| {
+            let error = Error::io("write", &self.path, source);
+            error.undone(|| self.file.set_len(self.len_bytes))
+        })?;
         self.file
             .sync_data()
             .map_err(|source| Error::io("sync", &self.path, source))?;
@@ -166,8 +169,10 @@ impl EditLog {
             .open(&path, OpenMode::CreateNew)
             .map_err(|source| Error::io("create", &path, source))?;
         let header = encode_header(database_id, file_number);
-        file.write_all_at(&header, 0)
-            .map_err(|source| Error::io("write", &path, source))?;
+        file.write_all_at(&header, 0).map_err(|source| {
+            let error = Error::io("write", &path, source);
+            error.undone(|| io.remove(&path))
+        })?;
         let mut log = EditLog {
             io,
             folder: folder.to_owned(),
@@ -180,7 +185,8 @@ impl EditLog {
             next_record: 0,
             version: VERSION,
         };
-        log.append(state)?;
+        log.append(state)
+            .map_err(|error| error.undone(|| log.io.remove(&log.path)))?;
         log.io
             .sync_folder(folder)
             .map_err(|source| Error::io("sync", folder, source))?;

@@ -40,7 +40,8 @@ pub(super) struct OutputFile<'s> {
 /// Takes a frozen generation below level 0.
 ///
 /// # Errors
-/// [`Error::Io`] as the system answers. Where the edit itself failed, whether it counts is open until the next start.
+/// [`Error::NoSpace`]: nothing changed. [`Error::Io`] as the system answers: where the edit itself failed, whether it counts
+/// is open until the next start.
 pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     if shared.pins.durable_seq() < frozen.seq_to {
         // What is below level 0 must not get ahead of the log.
@@ -61,6 +62,7 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         }
     };
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
+    let outputs = row_sets.clone();
     let made = shared.store.commit(&shared.tables, |state| {
         let mut changes = Vec::new();
         for table in tables
@@ -88,7 +90,7 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         changes.push(Change::Origins(frozen.origins.clone()));
         changes
     });
-    made?;
+    made.inspect_err(|error| retire_unnamed(error, &outputs))?;
     if let Err(error) = shared
         .segments
         .remove_before(&*shared.io, frozen.log_start.segment_number)
@@ -99,6 +101,13 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
     shared.generations.drop_flushed(frozen);
     Ok(Flushed::Done)
+}
+
+/// Lets the files of an edit go that found no space. After any other error the edit may count.
+pub(super) fn retire_unnamed(error: &Error, row_sets: &[Arc<HeldRowSet>]) {
+    if matches!(error, Error::NoSpace { .. }) {
+        row_sets.iter().for_each(|held| held.file.retire());
+    }
 }
 
 /// What became of a flush.

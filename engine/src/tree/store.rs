@@ -167,7 +167,8 @@ impl TreeStore {
     /// Makes changes durable as one edit, then shows readers the new trees.
     ///
     /// # Errors
-    /// [`Error::Io`] as the system answers; whether the edit counts is then open until the next start.
+    /// [`Error::NoSpace`]: nothing changed. [`Error::Io`] as the system answers; whether the edit counts is then open until
+    /// the next start.
     pub(crate) fn commit(
         &self,
         tables: &RwLock<Vec<Arc<TableState>>>,
@@ -194,7 +195,13 @@ impl TreeStore {
         publish(&writer.state, &changes, tables);
         writer.retire_files(&before, &changes);
         if writer.log.is_outgrown() {
-            writer.log.restate(&encode_edit(&writer.state.changes()))?;
+            match writer.log.restate(&encode_edit(&writer.state.changes())) {
+                // The edit counts in the file that there is; the next one tries again.
+                Err(error @ Error::NoSpace { .. }) => {
+                    tracing::warn!(%error, "the log of edits can't be shortened");
+                }
+                restated => restated?,
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::targets::verdicts;
 use super::{Line, Section, Stored, Unit};
 use crate::workloads::{Engine, mib};
 
@@ -22,6 +23,7 @@ fn write_all(
     plots: &[String],
 ) -> std::fmt::Result {
     facts(text, stored)?;
+    targets(text, stored, sections)?;
     for (section, plot) in sections.iter().zip(plots) {
         writeln!(text, "\n## {}\n\n![{0}]({plot})\n", section.name)?;
         table(text, stored, section, "times better", |line, engine| {
@@ -80,8 +82,12 @@ fn facts(text: &mut String, stored: &Stored) -> std::fmt::Result {
     writeln!(
         text,
         "Its disk makes {:.0} appends of 4 KiB a second durable one after the other ({:.0} where the file was written \
-         before), and {:.0} MiB/s in appends of 1 MiB.",
-        machine.durable_appends_per_s, machine.durable_overwrites_per_s, machine.durable_mib_per_s
+         before), {:.0} of a batch of rows ({:.0}), and {:.0} MiB/s in appends of 1 MiB.",
+        machine.durable_appends_per_s,
+        machine.durable_overwrites_per_s,
+        machine.durable_batch_appends_per_s,
+        machine.durable_batch_overwrites_per_s,
+        machine.durable_mib_per_s
     )?;
     writeln!(
         text,
@@ -104,6 +110,28 @@ fn facts(text: &mut String, stored: &Stored) -> std::fmt::Result {
         "\nRates are operations a second: rows for writes and scans, ranges for ranges. `*`: the time limit came before all \
          operations were done. The last column is Moonshine against the best peer of the row; above 1 is better."
     )
+}
+
+fn targets(text: &mut String, stored: &Stored, sections: &[Section]) -> std::fmt::Result {
+    let verdicts = verdicts(stored, sections);
+    if verdicts.is_empty() {
+        return Ok(());
+    }
+    let met = verdicts.iter().filter(|verdict| verdict.is_met).count();
+    writeln!(text, "\n## Targets: {met} of {} met\n", verdicts.len())?;
+    writeln!(text, "| | target | measured | |\n|---|---|---|---|")?;
+    for verdict in verdicts {
+        writeln!(
+            text,
+            "| {}: {} | {} | {} | {} |",
+            verdict.section,
+            verdict.row,
+            verdict.aim,
+            number(verdict.measured),
+            if verdict.is_met { "met" } else { "**missed**" }
+        )?;
+    }
+    Ok(())
 }
 
 /// Writes a table; the last columns only with a headline.

@@ -2,6 +2,7 @@
 
 mod markdown;
 mod svg;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::path::Path;
