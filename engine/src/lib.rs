@@ -63,7 +63,7 @@ mod value;
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
-pub use keyspace::{Batch, Keyspace, KeyspaceSnapshot, Pairs, Slice};
+pub use keyspace::{Batch, Keyspace, KeyspaceSnapshot, PairScan, Pairs, Slice};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
