@@ -9,6 +9,7 @@ use crate::codec::Malformed;
 use crate::database::Options;
 use crate::error::{Error, Result};
 use crate::io::Io;
+use crate::io::metered::{IoCounters, MeteredIo};
 use crate::layout::{Layout, profile_for};
 use crate::log::fact::decode_table;
 use crate::log::queue::CommitQueue;
@@ -19,6 +20,7 @@ use crate::replay::Replay;
 use crate::row_set::budget::MemoryBudget;
 use crate::row_set::page_cache::PageCache;
 use crate::shared::{Shared, TreeSizes};
+use crate::statistics::counters::Counters;
 use crate::tree::edit::encode_edit;
 use crate::tree::edit_log::{EditLog, Replayed, replay_edits};
 use crate::tree::files::delta_files;
@@ -129,12 +131,14 @@ pub(crate) fn recover(
     manifest: Manifest,
     folder: &Path,
 ) -> Result<(Arc<Shared>, SegmentWriter)> {
+    let (options, io_counters) = &metered(options);
     let database_id = manifest.database_id;
     let tree_folder = tree_folder(folder);
     let replayed = replay_edits(&*options.io, &tree_folder, database_id, true)?;
     let replayed = replayed.ok_or_else(|| no_edits(&tree_folder))?;
     let opening = Opening {
         options,
+        io_counters,
         manifest: &manifest,
         folder,
         read_only: false,
@@ -162,8 +166,10 @@ pub(crate) fn recover_read_only(
     manifest: &Manifest,
     folder: &Path,
 ) -> Result<Arc<Shared>> {
+    let (options, io_counters) = &metered(options);
     let opening = Opening {
         options,
+        io_counters,
         manifest,
         folder,
         read_only: true,
@@ -182,6 +188,17 @@ pub(crate) fn recover_read_only(
     }
 }
 
+/// The same options, with files that are counted.
+fn metered(options: &Options) -> (Options, Arc<IoCounters>) {
+    let counters = Arc::<IoCounters>::default();
+    let io = MeteredIo::new(options.io.clone(), counters.clone());
+    let options = Options {
+        io: Arc::new(io),
+        ..options.clone()
+    };
+    (options, counters)
+}
+
 fn no_edits(tree_folder: &Path) -> Error {
     Error::Corrupt {
         path: tree_folder.to_owned(),
@@ -193,6 +210,7 @@ fn no_edits(tree_folder: &Path) -> Error {
 /// A database that is being opened.
 struct Opening<'a> {
     options: &'a Options,
+    io_counters: &'a Arc<IoCounters>,
     manifest: &'a Manifest,
     folder: &'a Path,
     read_only: bool,
@@ -219,6 +237,7 @@ impl Opening<'_> {
     ) -> Result<(Shared, HeldState, LogEnd)> {
         let Opening {
             options,
+            io_counters,
             manifest,
             folder,
             read_only,
@@ -238,7 +257,9 @@ impl Opening<'_> {
         };
         let sizes = sizes(options, manifest, state.flushed_seq);
         let io = options.io.clone();
-        let mut shared = Shared::new(manifest.clone(), layout, read_only, io, store, sizes);
+        let counters = Counters::new(io.clone(), io_counters.clone());
+        let parts = (io, counters, store);
+        let mut shared = Shared::new(manifest.clone(), layout, read_only, parts, sizes);
         take_state(&shared, &state).map_err(|malformed| Error::Corrupt {
             path: replayed.map_or_else(|| folder.to_owned(), |replayed| replayed.path().to_owned()),
             offset: 0,

@@ -11,12 +11,13 @@ use crate::cache::table::hash_key;
 use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::read::lookup::Lookup;
 use crate::read::range::KeyRange;
 use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::{Shared, Table};
+use crate::transaction::ReadRange;
 use crate::value::{Row, Value};
 
 /// The database as it was at one commit sequence, for as long as this is held.
@@ -135,15 +136,13 @@ impl Snapshot {
     /// [`Error::Row`](crate::Error::Row) for a bound that does not fit the key.
     pub fn scan(&self, table: &Table, scan: Scan) -> Result<Batches> {
         self.check_table(table)?;
-        if scan.order == ScanOrder::Unordered {
-            let mut parts = self.scan_parts(table, &scan, 1)?;
-            return parts
-                .pop()
-                .ok_or_else(|| Error::Usage("a scan has no part".into()));
-        }
         let range = KeyRange::new(table, &scan.range)?;
-        let descending = scan.order == ScanOrder::Descending;
-        let rows = Rows::ordered(self.view(table).scan(range, descending, false));
+        let view = self.view(table);
+        let rows = match scan.order {
+            ScanOrder::Unordered => view.scan_whole(range)?,
+            ScanOrder::Ascending => Rows::ordered(view.scan(range, false, false)),
+            ScanOrder::Descending => Rows::ordered(view.scan(range, true, false)),
+        };
         let projection = scan.projection.as_deref();
         Batches::new(table, self, rows, projection, scan.batch_rows)
     }
@@ -176,6 +175,8 @@ pub struct Batches {
     batch_rows: usize,
     rows: Rows,
     failed: bool,
+    /// Who wants to know how far they were read, and whether they come from the back.
+    reads: Option<(Arc<ReadRange>, bool)>,
 }
 
 impl Batches {
@@ -192,7 +193,13 @@ impl Batches {
             batch_rows: batch_rows.max(1),
             rows,
             failed: false,
+            reads: None,
         })
+    }
+
+    /// Has a transaction know how far they are read.
+    pub(crate) fn note_reads(&mut self, reads: Arc<ReadRange>, descending: bool) {
+        self.reads = Some((reads, descending));
     }
 
     /// The schema of every batch.
@@ -205,6 +212,12 @@ impl Batches {
             let most = self.batch_rows - self.builder.row_count();
             if self.rows.give(most, &mut self.builder)? == 0 {
                 break;
+            }
+        }
+        if let Some((reads, descending)) = &self.reads {
+            match self.rows.row() {
+                Some(row) => reads.reach(row.key, *descending),
+                None => reads.finish(),
             }
         }
         if self.builder.row_count() == 0 {

@@ -117,6 +117,24 @@ fn encode_key_bytes(bytes: &[u8], last: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
 }
 
+/// Decodes a key into its values, in primary-key order.
+pub(crate) fn decode_key(schema: &TableSchema, key: &[u8]) -> Result<Vec<Value>, Malformed> {
+    let mut reader = Reader::new(key);
+    let mut scratch = Vec::new();
+    let last = schema.primary_key().len() - 1;
+    let values = schema
+        .key_columns()
+        .enumerate()
+        .map(|(i, column)| {
+            let column_type = column.column_type;
+            decode_key_value(column_type, i == last, &mut reader, &mut scratch)?
+                .to_value(column_type)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    reader.finish()?;
+    Ok(values)
+}
+
 /// Decodes one column of a key, `last` if none follows. Bytes that are escaped are put into `scratch`.
 #[inline]
 pub(crate) fn decode_key_value<'a, 'r: 'a>(
@@ -193,24 +211,6 @@ mod tests {
             builder = builder.column(name, *column_type, false);
         }
         builder.primary_key(names).build().unwrap()
-    }
-
-    /// Decodes a key into its values, in primary-key order.
-    fn decode_key(schema: &TableSchema, key: &[u8]) -> Result<Vec<Value>, Malformed> {
-        let mut reader = Reader::new(key);
-        let mut scratch = Vec::new();
-        let last = schema.primary_key().len() - 1;
-        let values = schema
-            .key_columns()
-            .enumerate()
-            .map(|(i, column)| {
-                let column_type = column.column_type;
-                decode_key_value(column_type, i == last, &mut reader, &mut scratch)?
-                    .to_value(column_type)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        reader.finish()?;
-        Ok(values)
     }
 
     fn order(a: &Value, b: &Value) -> Ordering {

@@ -9,7 +9,7 @@ mod read;
 mod scan;
 mod slice;
 
-pub use pairs::Pairs;
+pub use pairs::{PairCursor, Pairs};
 pub use read::KeyspaceSnapshot;
 pub use scan::PairScan;
 pub use slice::Slice;
@@ -143,7 +143,7 @@ impl Batch {
             out.extend_from_slice(value);
         };
         self.transaction
-            .write_encoded(&self.table, key, Some(encode))
+            .write_encoded(&self.table, key, Some(encode), false)
     }
 
     /// Removes a key, if it exists.
@@ -153,7 +153,7 @@ impl Batch {
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         check_key_size(self.table.schema(), key.as_ref())?;
         self.transaction
-            .write_encoded(&self.table, key.as_ref(), None::<fn(&mut Vec<u8>)>)
+            .write_encoded(&self.table, key.as_ref(), None::<fn(&mut Vec<u8>)>, false)
     }
 
     /// Makes all of it take effect.

@@ -1,9 +1,9 @@
 //! Writing what is queued, by whoever leads the commit queue.
 //!
-//! The leader takes the records that wait, writes them as one block, syncs it if any of them asks for that, applies
-//! them to the DeltaCache in order, and makes them visible. A write that finds no space leaves the log as it was: the
-//! records are queued again, and who waits for one takes it back. Any other failure ends writing: whoever waits gets the
-//! reason.
+//! The leader takes the records that wait, refuses those whose conditions don't hold, writes them as one block, syncs it
+//! if any of them asks for that, applies them to the DeltaCache in order, and makes them visible. A write that finds no
+//! space leaves the log as it was: the records are queued again, and who waits for one takes it back. Any other failure
+//! ends writing: whoever waits gets the reason.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::segment::SegmentWriter;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
 use crate::space::RetryPause;
+use crate::transaction::validate;
 
 /// Writes for one database. Its lock is held by who leads.
 #[derive(Debug)]
@@ -101,7 +102,8 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
         return Err(Error::Usage("the database is closed".into()));
     };
     loop {
-        let records = shared.queue.take();
+        let mut records = shared.queue.take();
+        validate::refuse_conflicting(shared, &mut records);
         let Some(last) = records.last() else {
             return Ok(());
         };
@@ -117,6 +119,7 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
                 return Err(Error::Poisoned(error.to_string()));
             }
         }
+        records.iter().for_each(Queued::release);
         shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
             return Ok(());
@@ -144,6 +147,7 @@ impl Committer {
             .iter()
             .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
             .sum();
+        shared.counters.block_records.record(records.len() as u64);
         let parts = records.iter().map(|record| (record.header, &*record.body));
         let block_number = self.writer.append(parts, &shared.segments)?;
         let is_synced = records

@@ -62,6 +62,7 @@ impl<'a> Lookup<'a> {
     ) -> T {
         // The generations first: what leaves them meanwhile is in the tree then.
         let generations = shared.generations.list();
+        shared.counters.count_gets(1, generations.len());
         let trees = table.trees.load();
         ask(Lookup {
             table_id: table.id,
@@ -70,6 +71,11 @@ impl<'a> Lookup<'a> {
             // The visible sequence last, so that all that is below level 0 is at or before it. Nothing is pinned then.
             seq: seq.unwrap_or_else(|| shared.pins.visible_seq()),
         })
+    }
+
+    /// How many generations it asks at most.
+    pub(crate) fn generation_count(self) -> usize {
+        self.generations.len()
     }
 
     /// The row of a key.

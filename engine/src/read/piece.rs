@@ -31,9 +31,16 @@ pub(crate) struct PieceOfRowSet {
 #[derive(Clone, Debug)]
 pub(crate) struct RowFilter {
     /// The generations that know the table.
-    pub(crate) generations: Vec<(Arc<Generation>, Arc<TableGeneration>)>,
-    pub(crate) seq: u64,
+    pub(crate) generations: Vec<AskedGeneration>,
     pub(crate) range: KeyRange,
+}
+
+/// A generation that knows the table, at a commit sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct AskedGeneration {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) table: Arc<TableGeneration>,
+    pub(crate) seq: u64,
 }
 
 /// The rows of a page that count.
@@ -65,15 +72,15 @@ impl RowFilter {
     pub(crate) fn none() -> Self {
         RowFilter {
             generations: Vec::new(),
-            seq: 0,
             range: KeyRange::ALL,
         }
     }
 
     /// Whether a generation says what became of a key.
     fn generations_know(&self, hash: u64, key: &[u8]) -> bool {
-        self.generations.iter().any(|(generation, table)| {
-            table.get(generation.bodies(), hash, key, self.seq) != Found::Nothing
+        self.generations.iter().any(|asked| {
+            let bodies = asked.generation.bodies();
+            asked.table.get(bodies, hash, key, asked.seq) != Found::Nothing
         })
     }
 }

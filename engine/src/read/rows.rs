@@ -83,6 +83,11 @@ impl Rows {
         self.give_merged(most, to)
     }
 
+    /// The row of a merge that was handed on last; `None` before its first and behind its last.
+    pub(crate) fn row(&self) -> Option<RowRef<'_>> {
+        self.merge.as_ref()?.row()
+    }
+
     fn next_piece(&mut self) -> Result<Option<Piece>> {
         let next = self.pieces.pop_front();
         next.map(PieceOfRowSet::open).transpose()

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use super::merge::Merge;
-use super::piece::{PieceOfRowSet, RowFilter, Slots};
+use super::piece::{AskedGeneration, PieceOfRowSet, RowFilter, Slots};
 use super::range::KeyRange;
 use super::rows::{Rows, TakeRows};
 use super::view::View;
 use crate::cache::table::hash_key;
 use crate::codec::Malformed;
-use crate::error::Result;
-use crate::generation::{Generation, TableGeneration};
+use crate::error::{Error, Result};
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::rows_page::{RowRef, RowsView};
 use crate::tree::files::HeldRowSet;
@@ -33,7 +32,6 @@ impl View {
         }
         let filter = RowFilter {
             generations: self.generations_of_table(),
-            seq: self.seq,
             range: range.clone(),
         };
         let mut parts = divide(pieces, part_count);
@@ -46,6 +44,14 @@ impl View {
             .rev()
             .map(|part| Rows::unordered(part, filter.clone(), merge.take()));
         Ok(rows.collect())
+    }
+
+    /// The rows of a range in no order.
+    pub(crate) fn scan_whole(&self, range: KeyRange) -> Result<Rows> {
+        let mut parts = self.scan_unordered(range, 1)?;
+        parts
+            .pop()
+            .ok_or_else(|| Error::Usage("a scan has no part".into()))
     }
 
     /// How many rows there are. What is resolved is counted without being read.
@@ -66,9 +72,8 @@ impl View {
             return Ok(count);
         }
         let mut counter = RowCounter(0);
-        for mut rows in self.scan_unordered(KeyRange::ALL, 1)? {
-            while rows.give(usize::MAX, &mut counter)? > 0 {}
-        }
+        let mut rows = self.scan_whole(KeyRange::ALL)?;
+        while rows.give(usize::MAX, &mut counter)? > 0 {}
         Ok(counter.0)
     }
 }
@@ -126,10 +131,15 @@ impl View {
     }
 
     /// The generations that know the table.
-    fn generations_of_table(&self) -> Vec<(Arc<Generation>, Arc<TableGeneration>)> {
-        let known = self.generations.iter().filter_map(|generation| {
-            let table = generation.table(self.table_id)?;
-            Some((generation.clone(), table.clone()))
+    fn generations_of_table(&self) -> Vec<AskedGeneration> {
+        let own = self.own.iter().map(|own| (own, u64::MAX));
+        let committed = self.generations.iter().map(|one| (one, self.seq));
+        let known = own.chain(committed).filter_map(|(generation, seq)| {
+            Some(AskedGeneration {
+                generation: generation.clone(),
+                table: generation.table(self.table_id)?.clone(),
+                seq,
+            })
         });
         known.collect()
     }

@@ -23,6 +23,8 @@ pub(crate) struct View {
     pub(super) seq: u64,
     /// Only what was written after it.
     after_seq: u64,
+    /// What a transaction wrote that is not committed.
+    pub(super) own: Option<Arc<Generation>>,
 }
 
 impl View {
@@ -37,6 +39,15 @@ impl View {
             tree,
             seq,
             after_seq: 0,
+            own: None,
+        }
+    }
+
+    /// The same with what a transaction wrote over it; for scans.
+    pub(crate) fn under(self, own: Arc<Generation>) -> Self {
+        View {
+            own: Some(own),
+            ..self
         }
     }
 
@@ -62,6 +73,7 @@ impl View {
                 tree: trees.rows.clone(),
                 seq,
                 after_seq: exported_seq,
+                own: None,
             };
             let locations = View {
                 table_id: table.id | LOCATIONS_BIT,
@@ -69,6 +81,7 @@ impl View {
                 tree: trees.locations.clone(),
                 seq: exported_seq,
                 after_seq: 0,
+                own: None,
             };
             return (rows, locations, exports);
         }
@@ -80,7 +93,10 @@ impl View {
             let table = generation.table(self.table_id)?;
             Some(table.truncate_seq(self.seq))
         });
+        let own = self.own.as_ref().and_then(|own| own.table(self.table_id));
+        let own = own.map(|table| table.truncate_seq(u64::MAX));
         in_generations
+            .chain(own)
             .max()
             .unwrap_or(0)
             .max(self.tree.truncate_seq(self.seq))
@@ -122,8 +138,10 @@ impl View {
     pub(super) fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {
         // A truncate hides what was written before it, also in older generations.
         let after_seq = self.after_seq.max(truncate_seq.saturating_sub(1));
-        let cursors = self.generations.iter().filter_map(|generation| {
-            GenerationCursor::new(generation, self.table_id, after_seq, self.seq, descending)
+        let own = self.own.iter().map(|own| (own, u64::MAX));
+        let committed = self.generations.iter().map(|one| (one, self.seq));
+        let cursors = own.chain(committed).filter_map(|(generation, seq)| {
+            GenerationCursor::new(generation, self.table_id, after_seq, seq, descending)
         });
         cursors.map(Source::Generation).collect()
     }

@@ -9,6 +9,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod backpressure;
 mod batches;
 mod commits;
 mod disk_full;
@@ -22,4 +23,7 @@ mod old_formats;
 mod outcomes;
 mod pairs;
 mod reading;
+mod serializability;
+mod statistics;
 mod stress;
+mod transactions;
