@@ -6,8 +6,9 @@ use crate::shared::Table;
 use crate::snapshot::{Batches, Scan, Snapshot};
 
 impl Snapshot {
-    /// The rows of a table as Arrow batches, in parts of about the same bytes: each row is in one of them. A part can be
-    /// sent to another thread. Their number is at least 1; with few rows some are empty.
+    /// The rows of a table as Arrow batches, in parts for so many threads. Each row comes in one part: whoever is ready
+    /// takes the next rows, so that parts that are read side by side end together, and a part that is not read leaves its
+    /// rows to the others.
     ///
     /// The order of the scan is not looked at: parts have none.
     ///

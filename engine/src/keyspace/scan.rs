@@ -30,8 +30,8 @@ impl KeyspaceSnapshot {
             .map_or(Ok(()), |part| part.for_each(each))
     }
 
-    /// All pairs in so many parts of about the same bytes, which can be read by as many threads. At least one part; with
-    /// few pairs some are empty.
+    /// All pairs in parts for so many threads. Each pair comes in one part: whoever is ready takes the next pairs, so that
+    /// parts that are read side by side end together, and a part that is not read leaves its pairs to the others.
     ///
     /// ```
     /// use moonshine_engine::{Database, Options};

@@ -4,7 +4,7 @@
 //! this one say so by ordinals, marked once for the whole piece; the others, and the generations, are asked by hash.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::range::KeyRange;
 use crate::cache::table::hash_key;
@@ -24,11 +24,22 @@ pub(crate) struct PieceOfRowSet {
     pub(crate) held: Arc<HeldRowSet>,
     /// The newer RowSets that may have its keys.
     pub(crate) newer: Arc<[Arc<HeldRowSet>]>,
+    /// What these say of its rows, once one of its pieces needs it.
+    pub(crate) known: Arc<OnceLock<Known>>,
     pub(crate) pages: Range<u32>,
 }
 
+/// What newer RowSets say of the rows of one.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// By ordinal.
+    replaced: Option<Replaced>,
+    /// Those without a patch for it.
+    overlays: Vec<Arc<HeldRowSet>>,
+}
+
 /// What a scan asks of every row.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct RowFilter {
     /// The generations that know the table.
     pub(crate) generations: Vec<AskedGeneration>,
@@ -57,9 +68,7 @@ pub(crate) enum Slots<'a> {
 pub(crate) struct Piece {
     held: Arc<HeldRowSet>,
     pages: PageScan,
-    replaced: Option<Replaced>,
-    /// Newer RowSets without a patch for this one.
-    overlays: Vec<Arc<HeldRowSet>>,
+    known: Arc<OnceLock<Known>>,
     /// The rows of the page at hand that count: all between two slots, or of those only the listed.
     start: usize,
     end: usize,
@@ -67,15 +76,17 @@ pub(crate) struct Piece {
     listed: Vec<u16>,
 }
 
-impl RowFilter {
+impl Default for RowFilter {
     /// For rows that all count.
-    pub(crate) fn none() -> Self {
+    fn default() -> Self {
         RowFilter {
             generations: Vec::new(),
             range: KeyRange::ALL,
         }
     }
+}
 
+impl RowFilter {
     /// Whether a generation says what became of a key.
     fn generations_know(&self, hash: u64, key: &[u8]) -> bool {
         self.generations.iter().any(|asked| {
@@ -121,6 +132,23 @@ impl<'a> Slots<'a> {
 impl PieceOfRowSet {
     /// Begins to read: the patches, but no row yet.
     pub(crate) fn open(self) -> Result<Piece> {
+        if self.known.get().is_none() {
+            // Another thread may do the same meanwhile; then one of the two counts.
+            let known = self.ask_newer()?;
+            self.known.get_or_init(|| known);
+        }
+        Ok(Piece {
+            pages: PageScan::new(self.held.row_set.clone(), self.pages, READ_SIZE_BYTES),
+            held: self.held,
+            known: self.known,
+            start: 0,
+            end: 0,
+            is_listed: false,
+            listed: Vec::new(),
+        })
+    }
+
+    fn ask_newer(&self) -> Result<Known> {
         let meta = self.held.row_set.meta();
         let mut replaced: Option<Replaced> = None;
         let mut overlays = Vec::new();
@@ -134,16 +162,7 @@ impl PieceOfRowSet {
                 }
             }
         }
-        Ok(Piece {
-            pages: PageScan::new(self.held.row_set.clone(), self.pages, READ_SIZE_BYTES),
-            held: self.held,
-            replaced,
-            overlays,
-            start: 0,
-            end: 0,
-            is_listed: false,
-            listed: Vec::new(),
-        })
+        Ok(Known { replaced, overlays })
     }
 }
 
@@ -165,9 +184,11 @@ impl Piece {
         (self.start, self.end) = filter.range.slots_of(&rows);
         let first_ordinal = self.pages.first_ordinal();
         let count = crate::codec::len_u32(rows.row_count());
-        let replaced = self.replaced.as_ref();
+        let known = self.known.get();
+        let replaced = known.and_then(|known| known.replaced.as_ref());
         let replaced = replaced.filter(|replaced| replaced.contains_any(first_ordinal, count));
-        let is_asked = !self.overlays.is_empty() || !filter.generations.is_empty();
+        let overlays = known.map_or(&[][..], |known| &known.overlays);
+        let is_asked = !overlays.is_empty() || !filter.generations.is_empty();
         self.is_listed = rows.has_tombstones() || replaced.is_some() || is_asked;
         if self.is_listed {
             self.listed.clear();
@@ -175,7 +196,7 @@ impl Piece {
                 let ordinal = first_ordinal + slot as u32;
                 if rows.is_tombstone(slot)
                     || replaced.is_some_and(|replaced| replaced.contains(ordinal))
-                    || (is_asked && is_overlaid(&self.overlays, filter, rows.key(slot))?)
+                    || (is_asked && is_overlaid(overlays, filter, rows.key(slot))?)
                 {
                     continue;
                 }

@@ -1,9 +1,13 @@
 //! The rows of a scan, handed on in bulk: those of a merge, in its order, or pieces of RowSets where no order is asked for.
 //!
-//! A scan without order reads each RowSet by itself, from front to back and past the page cache, a page at a time; what
-//! the generations hold comes last. Its pieces can be read side by side.
+//! A scan without order reads each RowSet by itself, past the page cache, a page at a time. Its pieces are small, and
+//! several readers of one scan each take the next when they are done with one, so that all end together (Leis et al.,
+//! Morsel-Driven Parallelism, 2014).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::merge::Merge;
 use super::piece::{Piece, PieceOfRowSet, RowFilter, Slots};
@@ -23,36 +27,46 @@ pub(crate) trait TakeRows {
 /// Rows, one after the other.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    pieces: VecDeque<PieceOfRowSet>,
-    filter: RowFilter,
+    work: Arc<ScanWork>,
     piece: Option<Piece>,
     /// So many rows of the page at hand were handed on.
     taken: usize,
-    /// What comes after the pieces.
+    /// What comes before the pieces.
     merge: Option<Merge>,
+}
+
+/// What the readers of a scan have not begun with.
+#[derive(Debug, Default)]
+struct ScanWork {
+    pieces: Mutex<VecDeque<PieceOfRowSet>>,
+    filter: RowFilter,
 }
 
 impl Rows {
     /// The rows of a merge, in its order.
     pub(crate) fn ordered(merge: Merge) -> Self {
-        Rows {
-            pieces: VecDeque::new(),
-            filter: RowFilter::none(),
-            piece: None,
-            taken: 0,
-            merge: Some(merge),
-        }
+        Rows::of(Arc::default(), Some(merge))
     }
 
-    /// The rows of pieces, and then those of a merge.
+    /// The rows of pieces and of a merge, shared by so many readers.
     pub(crate) fn unordered(
-        pieces: impl IntoIterator<Item = PieceOfRowSet>,
+        pieces: Vec<PieceOfRowSet>,
         filter: RowFilter,
-        merge: Option<Merge>,
-    ) -> Self {
-        Rows {
-            pieces: pieces.into_iter().collect(),
+        merge: Merge,
+        reader_count: usize,
+    ) -> Vec<Self> {
+        let work = Arc::new(ScanWork {
+            pieces: Mutex::new(pieces.into()),
             filter,
+        });
+        let mut merge = Some(merge);
+        let readers = (0..reader_count.max(1)).map(|_| Rows::of(work.clone(), merge.take()));
+        readers.collect()
+    }
+
+    fn of(work: Arc<ScanWork>, merge: Option<Merge>) -> Self {
+        Rows {
+            work,
             piece: None,
             taken: 0,
             merge,
@@ -61,7 +75,19 @@ impl Rows {
 
     /// Hands on up to so many of the next rows, those of one page at most; how many, 0 only at the end.
     pub(crate) fn give(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {
-        while let Some(piece) = &mut self.piece {
+        let merged = self.give_merged(most, to)?;
+        if merged > 0 {
+            return Ok(merged);
+        }
+        loop {
+            let Some(piece) = &mut self.piece else {
+                let next = self.work.pieces.lock().pop_front();
+                let Some(next) = next else {
+                    return Ok(0);
+                };
+                self.piece = Some(next.open()?);
+                continue;
+            };
             if let Some((rows, slots)) = piece.page() {
                 let part = slots.part(self.taken, most);
                 if part.len() > 0 {
@@ -72,25 +98,15 @@ impl Rows {
                 }
             }
             self.taken = 0;
-            if !piece.advance(&self.filter)? {
-                self.piece = self.next_piece()?;
+            if !piece.advance(&self.work.filter)? {
+                self.piece = None;
             }
         }
-        if !self.pieces.is_empty() {
-            self.piece = self.next_piece()?;
-            return self.give(most, to);
-        }
-        self.give_merged(most, to)
     }
 
     /// The row of a merge that was handed on last; `None` before its first and behind its last.
     pub(crate) fn row(&self) -> Option<RowRef<'_>> {
         self.merge.as_ref()?.row()
-    }
-
-    fn next_piece(&mut self) -> Result<Option<Piece>> {
-        let next = self.pieces.pop_front();
-        next.map(PieceOfRowSet::open).transpose()
     }
 
     fn give_merged(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {

@@ -10,40 +10,38 @@ use super::view::View;
 use crate::cache::table::hash_key;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
-use crate::row_set::meta::RowSetMeta;
 use crate::row_set::rows_page::{RowRef, RowsView};
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::Fragment;
+
+/// About what a reader takes at once: no reader is busy with its last piece for long.
+const PIECE_SIZE_BYTES: u64 = 1 << 20;
 
 /// Indexes of RowSets without patches are asked for single rows while they take up no more than this part of the memory
 /// for pages; else a scan compares keys.
 const INDEX_SHARE: u64 = 4;
 
 impl View {
-    /// The rows of a range in no order, in so many parts that can be read side by side: each is read once, whatever part
-    /// it is in. Some parts may be empty.
-    pub(crate) fn scan_unordered(&self, range: KeyRange, part_count: usize) -> Result<Vec<Rows>> {
-        let part_count = part_count.max(1);
+    /// The rows of a range in no order, for so many readers that share them: each row goes to one of them.
+    pub(crate) fn scan_unordered(&self, range: KeyRange, reader_count: usize) -> Result<Vec<Rows>> {
         let pieces = self.pieces(&range)?;
         if !self.indexes_fit(&pieces) {
-            let mut parts = vec![Rows::ordered(self.scan(range, false, false))];
-            parts.resize_with(part_count, || Rows::unordered([], RowFilter::none(), None));
-            return Ok(parts);
+            let merge = self.scan(range, false, false);
+            return Ok(Rows::unordered(
+                Vec::new(),
+                RowFilter::default(),
+                merge,
+                reader_count,
+            ));
         }
         let filter = RowFilter {
             generations: self.generations_of_table(),
             range: range.clone(),
         };
-        let mut parts = divide(pieces, part_count);
-        parts.resize_with(part_count, Vec::new);
         let sources = self.generation_sources(self.truncate_seq(), false);
-        // The last part is never the largest.
-        let mut merge = Some(Merge::new(sources, range, false, false));
-        let rows = parts
-            .into_iter()
-            .rev()
-            .map(|part| Rows::unordered(part, filter.clone(), merge.take()));
-        Ok(rows.collect())
+        let merge = Merge::new(sources, range, false, false);
+        let pieces = pieces.into_iter().flat_map(cut).collect();
+        Ok(Rows::unordered(pieces, filter, merge, reader_count))
     }
 
     /// The rows of a range in no order.
@@ -103,6 +101,7 @@ impl View {
             };
             pieces.push(PieceOfRowSet {
                 newer: newer.iter().filter(meets).cloned().collect(),
+                known: Arc::default(),
                 pages: range.pages_of(&held.row_set)?,
                 held: held.clone(),
             });
@@ -176,44 +175,20 @@ fn resolved_count(piece: &PieceOfRowSet) -> Option<u64> {
     Some(count)
 }
 
-/// Divides pieces into so many parts of about the same bytes, at the bounds of pages.
-fn divide(pieces: Vec<PieceOfRowSet>, part_count: usize) -> Vec<Vec<PieceOfRowSet>> {
-    let page_size_bytes = |meta: &RowSetMeta| {
-        let rows_size_bytes = meta.locations_offset.saturating_sub(meta.offset);
-        (rows_size_bytes / u64::from(meta.rows_page_count.max(1))).max(1)
-    };
-    let total: u64 = pieces
-        .iter()
-        .map(|piece| piece.pages.len() as u64 * page_size_bytes(piece.held.row_set.meta()))
-        .sum();
-    let share = total.div_ceil(part_count as u64);
-    let mut parts = vec![Vec::new()];
-    let mut left = share;
-    for mut piece in pieces {
-        let page_size_bytes = page_size_bytes(piece.held.row_set.meta());
-        while !piece.pages.is_empty() {
-            if left == 0 {
-                parts.push(Vec::new());
-                left = share;
-            }
-            let fitting = u32::try_from(left.div_ceil(page_size_bytes)).unwrap_or(u32::MAX);
-            let end = piece
-                .pages
-                .start
-                .saturating_add(fitting)
-                .min(piece.pages.end);
-            let taken = PieceOfRowSet {
-                pages: piece.pages.start..end,
-                ..piece.clone()
-            };
-            left = left.saturating_sub(taken.pages.len() as u64 * page_size_bytes);
-            piece.pages.start = end;
-            if let Some(part) = parts.last_mut() {
-                part.push(taken);
-            }
+/// Cuts a piece into smaller ones, at the bounds of pages.
+fn cut(piece: PieceOfRowSet) -> impl Iterator<Item = PieceOfRowSet> {
+    let meta = piece.held.row_set.meta();
+    let rows_size_bytes = meta.locations_offset.saturating_sub(meta.offset);
+    let page_size_bytes = (rows_size_bytes / u64::from(meta.rows_page_count.max(1))).max(1);
+    let step = usize::try_from(PIECE_SIZE_BYTES / page_size_bytes).unwrap_or(1);
+    let pages = piece.pages.clone();
+    pages.clone().step_by(step.max(1)).map(move |start| {
+        let end = start.saturating_add(crate::codec::len_u32(step.max(1)));
+        PieceOfRowSet {
+            pages: start..end.min(pages.end),
+            ..piece.clone()
         }
-    }
-    parts
+    })
 }
 
 /// Counts rows.
