@@ -4,9 +4,11 @@
 //! several, hold the same rows.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use proptest::prelude::*;
 
 use super::state::Described;
@@ -14,7 +16,8 @@ use crate::cache::table::hash_key;
 use crate::io::{CrashStyle, SimulatedIo};
 use crate::keyspace::Keyspace;
 use crate::row_set::check::check_patch;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Scan, Snapshot};
+use crate::value::Value;
 use crate::{Database, Options};
 
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -156,6 +159,7 @@ impl Harness {
                 }
                 assert_eq!(&seen, state);
             }
+            check_range(snapshot, keyspace, state);
             let counted = snapshot.row_count(keyspace.table()).unwrap();
             assert_eq!(counted, state.len() as u64);
         }
@@ -180,6 +184,39 @@ impl Harness {
                 }
             }
         }
+    }
+}
+
+/// Bounds cut pages and RowSets where they must.
+fn check_range(snapshot: &Snapshot, keyspace: &Keyspace, state: &State) {
+    let mut keys = state.keys();
+    let (from, to) = (keys.nth(state.len() / 3), keys.nth(state.len() / 4));
+    let (Some(from), Some(to)) = (from, to) else {
+        return;
+    };
+    let bound = |key: &Vec<u8>| vec![Value::Binary(key.clone())];
+    for (start, end) in [
+        (Bound::Included(from), Bound::Excluded(to)),
+        (Bound::Excluded(from), Bound::Included(to)),
+    ] {
+        let scan = Scan {
+            projection: Some(vec![0]),
+            range: (start.map(bound), end.map(bound)),
+            batch_rows: 7,
+            ..Scan::default()
+        };
+        let mut seen = Vec::new();
+        for part in snapshot.scan_parts(keyspace.table(), &scan, 2).unwrap() {
+            for batch in part {
+                let batch = batch.unwrap();
+                assert!(batch.num_rows() <= 7 && batch.num_columns() == 1);
+                let column = batch.column(0).as_binary::<i32>();
+                seen.extend(column.iter().map(|key| key.unwrap().to_vec()));
+            }
+        }
+        seen.sort();
+        let range = state.range::<Vec<u8>, _>((start, end));
+        assert!(seen.iter().eq(range.map(|(key, _)| key)));
     }
 }
 
