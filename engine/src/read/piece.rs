@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::range::KeyRange;
 use crate::cache::table::hash_key;
+use crate::deletes::Hidden;
 use crate::error::Result;
 use crate::generation::{Found, Generation, TableGeneration};
 use crate::row_set::page_scan::PageScan;
@@ -43,6 +44,8 @@ pub(crate) struct Known {
 pub(crate) struct RowFilter {
     /// The generations that know the table.
     pub(crate) generations: Vec<AskedGeneration>,
+    /// The ranges that were deleted.
+    pub(crate) hidden: Hidden,
     pub(crate) range: KeyRange,
 }
 
@@ -81,6 +84,7 @@ impl Default for RowFilter {
     fn default() -> Self {
         RowFilter {
             generations: Vec::new(),
+            hidden: Hidden::default(),
             range: KeyRange::ALL,
         }
     }
@@ -189,13 +193,16 @@ impl Piece {
         let replaced = replaced.filter(|replaced| replaced.contains_any(first_ordinal, count));
         let overlays = known.map_or(&[][..], |known| &known.overlays);
         let is_asked = !overlays.is_empty() || !filter.generations.is_empty();
-        self.is_listed = rows.has_tombstones() || replaced.is_some() || is_asked;
+        let seq_to = self.held.row_set.meta().head.seq_to;
+        let hides = !filter.hidden.is_empty();
+        self.is_listed = rows.has_tombstones() || replaced.is_some() || is_asked || hides;
         if self.is_listed {
             self.listed.clear();
             for slot in self.start..self.end {
                 let ordinal = first_ordinal + slot as u32;
                 if rows.is_tombstone(slot)
                     || replaced.is_some_and(|replaced| replaced.contains(ordinal))
+                    || (hides && filter.hidden.hides(rows.key(slot), seq_to))
                     || (is_asked && is_overlaid(overlays, filter, rows.key(slot))?)
                 {
                     continue;

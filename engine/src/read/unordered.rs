@@ -36,10 +36,11 @@ impl View {
         }
         let filter = RowFilter {
             generations: self.generations_of_table(),
+            hidden: self.hidden(),
             range: range.clone(),
         };
         let sources = self.generation_sources(self.truncate_seq(), false);
-        let merge = Merge::new(sources, range, false, false);
+        let merge = Merge::new(sources, range, false, false).without(self.hidden());
         let pieces = pieces.into_iter().flat_map(cut).collect();
         Ok(Rows::unordered(pieces, filter, merge, reader_count))
     }
@@ -57,7 +58,7 @@ impl View {
         let pieces = self.pieces(&KeyRange::ALL)?;
         let counted = pieces.iter().map(resolved_count).sum::<Option<u64>>();
         let truncate_seq = self.truncate_seq();
-        let in_tree = truncate_seq == self.tree.truncate_seq(self.seq);
+        let in_tree = truncate_seq == self.tree.truncate_seq(self.seq) && self.hidden().is_empty();
         if let Some(mut count) = counted.filter(|_| in_tree) {
             // Each key of the generations, and whether that is new.
             let sources = self.generation_sources(truncate_seq, false);

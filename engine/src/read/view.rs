@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::lookup::{FoundValue, Lookup};
 use super::merge::{Merge, Source};
-use super::range::KeyRange;
+use super::range::{KeyInterval, KeyRange};
 use crate::cache::table::TableState;
+use crate::deletes::Hidden;
 use crate::error::Result;
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::shared::Shared;
@@ -132,7 +133,26 @@ impl View {
                 sources.push(Source::RowSet(held.row_set.cursor(), held.clone()));
             }
         }
-        Merge::new(sources, range, descending, tombstones)
+        Merge::new(sources, range, descending, tombstones).without(self.hidden())
+    }
+
+    /// What was deleted by ranges.
+    pub(super) fn hidden(&self) -> Hidden {
+        let mut hidden = Hidden::default();
+        let own = self.own.iter().map(|own| (own, u64::MAX));
+        let committed = self.generations.iter().map(|one| (one, self.seq));
+        for (generation, seq) in own.chain(committed) {
+            if let Some(table) = generation.table(self.table_id) {
+                hidden.add(&table.deletes(), seq);
+            }
+        }
+        hidden.add(&self.tree.deletes, self.seq);
+        hidden
+    }
+
+    /// The ranges that were deleted after the last export; ascending and disjoint.
+    pub(crate) fn deleted(&self) -> Vec<KeyInterval> {
+        self.hidden().intervals(self.after_seq)
     }
 
     pub(super) fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {

@@ -26,6 +26,7 @@ type State = BTreeMap<Vec<u8>, Vec<u8>>;
 enum Step {
     Write(u16, u16, u8),
     Remove(u16, u16),
+    RemoveRange(u16, u16),
     Truncate,
     Flush,
     Compact,
@@ -39,7 +40,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     let first = 0_u16..600;
     prop_oneof![
         8 => (first.clone(), 1_u16..120, any::<u8>()).prop_map(|(k, n, v)| Step::Write(k, n, v)),
-        3 => (first, 1_u16..60).prop_map(|(k, n)| Step::Remove(k, n)),
+        3 => (first.clone(), 1_u16..60).prop_map(|(k, n)| Step::Remove(k, n)),
+        1 => (first, 1_u16..200).prop_map(|(k, n)| Step::RemoveRange(k, n)),
         1 => Just(Step::Truncate),
         4 => Just(Step::Flush),
         2 => Just(Step::Compact),
@@ -112,6 +114,18 @@ impl Harness {
                     self.state.remove(&key(k));
                 }
                 batch.commit().unwrap();
+            }
+            Step::RemoveRange(first, count) => {
+                let bound = |k| vec![Value::Binary(key(k))];
+                let range = (
+                    Bound::Included(bound(first)),
+                    Bound::Excluded(bound(first + count)),
+                );
+                let mut transaction = database.begin();
+                transaction.delete_range(keyspace.table(), &range).unwrap();
+                transaction.commit().unwrap();
+                self.state
+                    .retain(|k, _| !(key(first)..key(first + count)).contains(k));
             }
             Step::Truncate => {
                 let mut transaction = database.begin();
