@@ -55,6 +55,8 @@ mod replay;
 pub mod row_set;
 mod scan_parts;
 mod schema;
+#[cfg(feature = "serde")]
+mod serde_rows;
 mod shared;
 mod snapshot;
 mod space;
@@ -66,7 +68,10 @@ mod value;
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
-pub use keyspace::{Batch, Keyspace, KeyspaceSnapshot, PairCursor, PairScan, Pairs, Slice};
+pub use keyspace::{
+    Batch, CompareAndSwapError, Keyspace, KeyspaceSnapshot, KeyspaceTransaction, PairCursor,
+    PairScan, Pairs, Slice,
+};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;

@@ -1,7 +1,7 @@
 //! How fast a keyspace is scanned: rows a second and CPU time a row, as pairs and as Arrow batches, by one thread and by
 //! several; settled, and with rows that are replaced.
 //!
-//! `cargo run --release -p moonshine-engine --example scan_bench -- [rows] [threads]`
+//! `cargo bench -p moonshine-engine --bench scan -- [rows] [threads]`
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock")]
 
@@ -110,7 +110,8 @@ fn scans(database: &Database, keyspace: &Keyspace, rows: u64, threads: usize) ->
 }
 
 fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1);
+    // Cargo adds a flag of its own.
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
     let rows: u64 = args.next().map_or(Ok(1_000_000), |arg| arg.parse())?;
     let threads: usize = args.next().map_or(Ok(4), |arg| arg.parse())?;
     let folder = tempfile::tempdir()?;
