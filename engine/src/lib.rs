@@ -55,6 +55,7 @@ mod recovery;
 mod replay;
 #[doc(hidden)]
 pub mod row_set;
+mod scan_parts;
 mod schema;
 #[cfg(feature = "serde")]
 mod serde_rows;
@@ -73,7 +74,7 @@ pub use evolution::SchemaChange;
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
 pub use keyspace::{
     Batch, CompareAndSwapError, Keyspace, KeyspaceOptions, KeyspaceSnapshot, KeyspaceTransaction,
-    PairCursor, Pairs, Slice,
+    PairCursor, PairScan, Pairs, Slice,
 };
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;

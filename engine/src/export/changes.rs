@@ -218,7 +218,7 @@ impl Changes {
         Batches::new(
             &self.table,
             &self.snapshot,
-            Rows::ordered(self.rows.clone(), self.rows()),
+            Rows::ordered(self.rows()),
             projection,
             batch_rows,
         )

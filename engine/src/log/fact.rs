@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::codec::row::{decode_value, encode_value, owned_value};
+use crate::codec::row::{decode_value, encode_value};
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
 use crate::evolution::PastVersion;
 use crate::export::ExportFile;
@@ -103,7 +103,7 @@ pub(crate) fn decode_table(body: &[u8]) -> Result<(u32, TableSchema), Malformed>
         builder = builder.column_with_id(name, column_type, nullable, field_id);
         if !is_old && reader.u8()? != 0 {
             let default = decode_value(column_type, &mut reader)?;
-            builder = builder.with_default(owned_value(default, Some(column_type))?);
+            builder = builder.with_default(default.to_value(column_type)?);
         }
     }
     if !is_old {

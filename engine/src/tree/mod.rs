@@ -27,3 +27,6 @@ pub(crate) mod scheduler;
 mod splits;
 pub(crate) mod state;
 pub(crate) mod store;
+
+#[cfg(test)]
+mod resolve_tests;
