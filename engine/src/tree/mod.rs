@@ -25,3 +25,6 @@ pub(crate) mod resolve;
 pub(crate) mod scheduler;
 pub(crate) mod state;
 pub(crate) mod store;
+
+#[cfg(test)]
+mod resolve_tests;

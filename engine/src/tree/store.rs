@@ -150,7 +150,15 @@ impl TreeStore {
     }
 
     /// Begins to write where a state that was loaded ends; removes the delta files that it does not name.
-    pub(crate) fn resume(&self, io: &Arc<dyn Io>, log: EditLog, state: HeldState) -> Result<()> {
+    pub(crate) fn resume(
+        &self,
+        io: &Arc<dyn Io>,
+        mut log: EditLog,
+        state: HeldState,
+    ) -> Result<()> {
+        if log.is_outgrown() {
+            log.restate(&encode_edit(&state.changes()))?;
+        }
         let mut files = NamedFiles::default();
         state.row_sets().for_each(|row_set| files.add(row_set));
         for (number, path) in delta_files(&**io, &self.folder)? {
