@@ -10,7 +10,7 @@ use super::scheduler::Depth;
 use super::state::Described;
 
 /// A leaf with more RowSets than this merges some.
-pub(crate) const LEAF_ROW_SETS_MAX: usize = 12;
+pub(crate) const LEAF_ROW_SETS_MAX: usize = 14;
 /// A group of RowSets of which so large a part of the largest is dead is written anew.
 const DEAD_SHARE: u64 = 2;
 /// The same while nobody writes, of all.
@@ -200,4 +200,128 @@ pub(super) fn groups(
         }
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::io::{Io, OpenMode, SimulatedIo};
+    use crate::row_set::budget::MemoryBudget;
+    use crate::row_set::file::DeltaFile;
+    use crate::row_set::meta::{RowSetHead, RowSetMeta};
+    use crate::row_set::page_cache::PageCache;
+    use crate::tree::files::HeldFile;
+
+    const MIB: u64 = 1 << 20;
+
+    /// RowSets of those sizes in MiB and tombstones, the newest first.
+    fn row_sets(sizes: &[(u64, u64)]) -> Vec<Arc<HeldRowSet>> {
+        let io = SimulatedIo::new(1);
+        let path = Path::new("/delta");
+        let opened = io.open(path, OpenMode::CreateNew).unwrap();
+        let file = DeltaFile::new(path, opened, uuid::Uuid::nil(), 1);
+        let file = HeldFile::new(file, Arc::new(io));
+        let cache = PageCache::new(MemoryBudget::new(MIB));
+        let held = |(age, &(size_mib, tombstone_count)): (u64, &(u64, u64))| {
+            let meta = RowSetMeta {
+                head: RowSetHead {
+                    seq_from: 100 - age,
+                    seq_to: 101 - age,
+                    ..RowSetHead::default()
+                },
+                file_number: 1,
+                offset: age,
+                size_bytes: size_mib * MIB,
+                row_count: size_mib * 1000,
+                tombstone_count,
+                ..RowSetMeta::default()
+            };
+            Arc::new(HeldRowSet::open(meta, &file, None, &cache).unwrap())
+        };
+        (1..).zip(sizes).map(held).collect()
+    }
+
+    fn due(sizes: &[(u64, u64)], boundaries: &[u64], depth: Depth) -> Option<Due> {
+        let row_sets = row_sets(sizes);
+        let leaf = Leaf {
+            row_sets: &row_sets,
+            groups: groups(&row_sets, &[], boundaries),
+            size_bytes_max: 64 * MIB,
+            can_divide: true,
+            has_patches: false,
+        };
+        leaf.due(depth, |_| true)
+    }
+
+    fn merge(row_sets: Range<usize>) -> Option<Due> {
+        Some(Due {
+            kind: JobKind::Merge,
+            row_sets,
+        })
+    }
+
+    #[test]
+    fn a_leaf_beyond_p_size_divides_and_sooner_where_it_would_have_to_merge() {
+        let divide = |row_sets| {
+            Some(Due {
+                kind: JobKind::Divide,
+                row_sets,
+            })
+        };
+        assert_eq!(due(&[(65, 0)], &[], Depth::Regular), divide(0..1));
+        assert_eq!(due(&[(64, 0)], &[], Depth::Regular), None);
+        let many = [(50 / 15 + 1, 0); 15];
+        // Each between two boundaries, so nothing is known to be dead.
+        let boundaries: Vec<u64> = (80..120).collect();
+        assert_eq!(due(&many, &boundaries, Depth::Regular), divide(0..15));
+    }
+
+    #[test]
+    fn what_only_the_dead_make_too_large_is_merged() {
+        // All of the newer ones are taken to replace rows.
+        assert_eq!(due(&[(35, 0), (30, 0)], &[], Depth::Regular), merge(0..2));
+    }
+
+    #[test]
+    fn boundaries_keep_row_sets_apart() {
+        assert_eq!(due(&[(4, 0), (4, 0)], &[], Depth::Regular), merge(0..2));
+        assert_eq!(due(&[(4, 0), (4, 0)], &[99], Depth::Regular), None);
+        assert_eq!(due(&[(4, 0), (4, 0)], &[99], Depth::Full), None);
+        assert_eq!(due(&[(4, 0), (4, 0)], &[98], Depth::Full), merge(0..2));
+    }
+
+    #[test]
+    fn tombstones_go_where_nothing_older_is() {
+        assert_eq!(due(&[(4, 1)], &[], Depth::Full), merge(0..1));
+        assert_eq!(due(&[(4, 0)], &[], Depth::Full), None);
+        assert_eq!(due(&[(4, 300)], &[], Depth::Idle), merge(0..1));
+        assert_eq!(due(&[(4, 100)], &[], Depth::Idle), None);
+        assert_eq!(due(&[(4, 300)], &[], Depth::Regular), None);
+        assert_eq!(due(&[(4, 2001)], &[], Depth::Regular), merge(0..1));
+        assert_eq!(
+            due(&[(4, 4), (9, 0)], &[99], Depth::Full),
+            None,
+            "older ones below"
+        );
+    }
+
+    #[test]
+    fn the_cheapest_are_merged_and_the_large_left_alone() {
+        let row_sets = row_sets(&[[(1, 0); 14].as_slice(), &[(20, 0)]].concat());
+        let leaf = Leaf {
+            row_sets: &row_sets,
+            groups: groups(&row_sets, &[], &[]),
+            size_bytes_max: 64 * MIB,
+            can_divide: true,
+            has_patches: true,
+        };
+        assert_eq!(leaf.cheapest(), Some(0..14));
+        let few = Leaf {
+            row_sets: &row_sets[1..],
+            ..leaf
+        };
+        assert_eq!(few.cheapest(), None);
+    }
 }
