@@ -137,7 +137,7 @@ fn what_the_clock_knows_goes_with_its_row_sets() {
     for _ in 0..200 {
         let row_set = RowSet::open(metas[0].clone(), file.clone(), &cache).unwrap();
         all_forward(&mut row_set.cursor()).unwrap();
-        entries_max = entries_max.max(cache.clock_entry_count());
+        entries_max = entries_max.max(cache.clock_entry_counts().iter().sum());
     }
     let pages = metas[0].rows_page_count as usize + 3;
     // One RowSet's, as many that are gone, and what each of the sixteen clocks may leave.

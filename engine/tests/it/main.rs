@@ -23,6 +23,7 @@ mod old_formats;
 mod outcomes;
 mod pairs;
 mod reading;
+mod residence;
 mod serializability;
 mod statistics;
 mod stress;
