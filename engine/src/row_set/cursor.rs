@@ -4,8 +4,9 @@ use std::hint::black_box;
 
 use crate::error::Result;
 
+use super::budget::Charge;
 use super::page::PageScratch;
-use super::page_cache::PageGuard;
+use super::page_cache::{PageCache, PageGuard};
 use super::reader::RowSet;
 use super::rows_page::{RowRef, RowsView};
 
@@ -34,6 +35,8 @@ impl Fetch {
 #[derive(Default)]
 pub(crate) struct ReadAhead {
     read_size_bytes: usize,
+    /// For the buffer.
+    charge: Option<Charge>,
     buffer: Vec<u8>,
     buffer_offset: u64,
     /// Where a page is decompressed.
@@ -277,6 +280,20 @@ impl std::fmt::Debug for ReadAhead {
 }
 
 impl ReadAhead {
+    /// Takes memory for the buffer, if there is room for it.
+    fn reserve(&mut self, cache: &PageCache, size_bytes: usize) -> bool {
+        let held = self.charge.as_ref().map_or(0, Charge::size_bytes);
+        if held < size_bytes as u64 {
+            self.charge = None;
+            cache.make_room(size_bytes as u64);
+            self.charge = cache.budget().try_charge(size_bytes as u64);
+            if self.charge.is_none() {
+                self.buffer = Vec::new();
+            }
+        }
+        self.charge.is_some()
+    }
+
     fn read(&mut self, row_set: &RowSet, number: u32) -> Result<PageGuard> {
         let (offset, size_bytes) = row_set.rows_page_span(number)?;
         let size_bytes = row_set.file().check_size(offset, size_bytes)?;
@@ -284,6 +301,12 @@ impl ReadAhead {
             let rows_end = row_set.meta().locations_offset;
             let left = usize::try_from(rows_end.saturating_sub(offset)).unwrap_or(usize::MAX);
             let read_size_bytes = left.min(self.read_size_bytes).max(size_bytes);
+            // Without memory for more, page by page.
+            let read_size_bytes = if self.reserve(row_set.cache(), read_size_bytes) {
+                read_size_bytes
+            } else {
+                size_bytes
+            };
             self.buffer.resize(read_size_bytes, 0);
             self.buffer_offset = offset;
             if let Err(error) = row_set.file().read(&mut self.buffer, offset) {

@@ -202,6 +202,10 @@ impl RowSet {
         Ok(take(page.content()))
     }
 
+    pub(crate) fn cache(&self) -> &PageCache {
+        self.inner.slots.cache()
+    }
+
     pub(crate) fn file(&self) -> &DeltaFile {
         &self.inner.file
     }
