@@ -25,6 +25,9 @@ const CLOCK_COUNT: usize = 1 << CLOCK_COUNT_LOG2;
 /// Rounds of the hands after which every page that was not used meanwhile has gone.
 const ROUNDS_MAX: usize = 1 + LIVES_MAX as usize;
 
+/// A cache with less room than this is full.
+const ROOM_BYTES: u64 = 64 << 10;
+
 /// How often a page tries to get into the cache.
 const ROOM_TRIES: usize = 4;
 
@@ -147,6 +150,11 @@ impl PageCache {
         counters
             .map(|counters| counters.size_bytes.load(Ordering::Relaxed))
             .sum()
+    }
+
+    /// Whether there is no room for a few more pages.
+    pub(crate) fn is_full(&self) -> bool {
+        self.budget.used_bytes().saturating_add(ROOM_BYTES) > self.budget.limit_bytes()
     }
 
     /// Lets pages go until that many bytes of the budget are free, or nothing is left that may go. For those who share

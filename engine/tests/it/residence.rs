@@ -79,3 +79,21 @@ fn the_index_outlives_pages_of_rows() {
     let memory = database.statistics().memory;
     assert!(memory.used_bytes <= MEMORY_BYTES, "{memory:?}");
 }
+
+/// Whoever goes through all rows in order reads ahead, and leaves memory to others.
+#[test]
+fn a_long_scan_leaves_pages_in_memory_alone() {
+    let (database, rows) = filled();
+    let before = reads(&database);
+    let mut cursor = rows.snapshot().cursor::<&[u8]>(..);
+    let (mut count, mut last) = (0, Vec::new());
+    while let Some((key, value)) = cursor.next_pair().unwrap() {
+        assert!(key > &last[..] && value == [7; 100]);
+        last = key.to_vec();
+        count += 1;
+    }
+    assert_eq!(count, ROW_COUNT);
+    let after = reads(&database);
+    // There are about a thousand.
+    assert!(after.1 - before.1 < 300, "{before:?} {after:?}");
+}
