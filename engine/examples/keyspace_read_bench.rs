@@ -1,13 +1,16 @@
-//! Times reading a keyspace: `cargo run --release --example keyspace_read_bench -- <folder> [rows] [threads] [name ...]`.
+//! Times reading a keyspace:
+//! `cargo run --release --example keyspace_read_bench -- <folder> [rows] [threads] [memory in MiB] [name ...]`.
 //!
 //! The folder is filled once, with rows of 16-byte keys and 100-byte values, and used again by later runs, so that two
 //! builds can be compared on the same database. Names choose measurements whose name contains one of them. Times are of
-//! the processor, as Linux counts them for each thread; compare figures of alternating runs only.
+//! the processor, as Linux counts them for each thread; compare figures of alternating runs only. Behind each
+//! stand the pages that an operation had to read, of rows and of everything else.
 
 #![allow(clippy::indexing_slicing, reason = "a benchmark may panic")]
 
 use std::path::Path;
 
+use moonshine_engine::row_set::page::PageKind;
 use moonshine_engine::{Database, Durability, Keyspace, Options, PairCursor};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -18,7 +21,7 @@ const PROBES: u64 = 1_000_000;
 const RANGES: u64 = 10_000;
 const RANGE_ROWS: usize = 100;
 const KEYS_TOGETHER: usize = 100;
-const MEMORY_BUDGET_BYTES: u64 = 320 << 20;
+const MEMORY_MIB: u64 = 320;
 
 fn key(i: u64) -> Key {
     xxh3_128(&i.to_le_bytes()).to_be_bytes()
@@ -31,14 +34,12 @@ fn main() -> Outcome<()> {
         .next()
         .map_or(Ok(1_000_000), |rows| rows.parse())?;
     let threads: u64 = arguments.next().map_or(Ok(1), |threads| threads.parse())?;
-    let bench = Bench {
-        rows,
-        threads,
-        names: arguments.collect(),
-    };
+    let memory_mib: u64 = arguments
+        .next()
+        .map_or(Ok(MEMORY_MIB), |memory_mib| memory_mib.parse())?;
     let is_new = !Path::new(&folder).exists();
     let options = Options {
-        memory_budget_bytes: MEMORY_BUDGET_BYTES,
+        memory_budget_bytes: memory_mib << 20,
         ..Options::unmeasured()
     };
     let database = Database::open(&folder, options)?;
@@ -46,11 +47,18 @@ fn main() -> Outcome<()> {
     if is_new {
         load(&database, &keyspace, rows)?;
     }
-    keyspace.iter().try_for_each(|pair| pair.map(drop))?;
-    bench.gets(&database, &keyspace)?;
-    bench.gets_of_snapshot(&database, &keyspace)?;
-    bench.ranges(&database, &keyspace)?;
-    bench.scans(&keyspace)
+    let bench = Bench {
+        database,
+        keyspace,
+        rows,
+        threads,
+        names: arguments.collect(),
+    };
+    bench.warm_up()?;
+    bench.gets()?;
+    bench.gets_of_snapshot()?;
+    bench.ranges()?;
+    bench.scans()
 }
 
 fn value_of(value: &[u8]) -> u64 {
@@ -73,6 +81,8 @@ fn load(database: &Database, keyspace: &Keyspace, rows: u64) -> Outcome<()> {
 
 /// What is measured, on how many rows and threads.
 struct Bench {
+    database: Database,
+    keyspace: Keyspace,
     rows: u64,
     threads: u64,
     names: Vec<String>,
@@ -95,7 +105,16 @@ impl Bench {
         (from..from + PROBES).map(key).collect()
     }
 
-    fn gets(&self, database: &Database, keyspace: &Keyspace) -> Outcome<()> {
+    fn warm_up(&self) -> Outcome<()> {
+        self.keyspace.iter().try_for_each(|pair| pair.map(drop))?;
+        for key in self.hits(self.threads) {
+            self.keyspace.get(key)?;
+        }
+        Ok(())
+    }
+
+    fn gets(&self) -> Outcome<()> {
+        let (database, keyspace) = (&self.database, &self.keyspace);
         let hits = |thread| self.hits(thread);
         self.time("get hit", PROBES, hits, |hits| {
             for key in hits {
@@ -126,8 +145,8 @@ impl Bench {
         })
     }
 
-    fn gets_of_snapshot(&self, database: &Database, keyspace: &Keyspace) -> Outcome<()> {
-        let keyspace = keyspace.at(&database.snapshot())?;
+    fn gets_of_snapshot(&self) -> Outcome<()> {
+        let keyspace = self.keyspace.snapshot();
         let hits = |thread| self.hits(thread);
         self.time("at, get_with hit", PROBES, hits, |hits| {
             for key in hits {
@@ -152,8 +171,8 @@ impl Bench {
         })
     }
 
-    fn ranges(&self, database: &Database, keyspace: &Keyspace) -> Outcome<()> {
-        let keyspace = keyspace.at(&database.snapshot())?;
+    fn ranges(&self) -> Outcome<()> {
+        let keyspace = self.keyspace.snapshot();
         let starts = |thread| self.hits(thread)[..RANGES as usize].to_vec();
         self.time("pairs of 100", RANGES, starts, |starts| {
             for start in starts {
@@ -184,7 +203,8 @@ impl Bench {
         Ok(())
     }
 
-    fn scans(&self, keyspace: &Keyspace) -> Outcome<()> {
+    fn scans(&self) -> Outcome<()> {
+        let keyspace = &self.keyspace;
         let nothing = |_| ();
         self.time("scan, pairs", self.rows, nothing, |()| {
             let mut count = 0;
@@ -227,6 +247,7 @@ impl Bench {
             work(&input)?;
             Ok(cpu_ns()? - start_ns)
         };
+        let misses = self.misses_by_kind();
         let total_ns = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..self.threads)
                 .map(|thread| scope.spawn(move || run(thread)))
@@ -237,12 +258,27 @@ impl Bench {
                     Ok(sum + thread.join().map_err(|_| "a thread ended in a panic")??)
                 })
         })?;
-        let each_ns = total_ns as f64 / (count * self.threads) as f64;
+        let each = |total: u64| total as f64 / (count * self.threads) as f64;
+        let [rows, others] = self.misses_by_kind();
         println!(
-            "{name:>20}, {} threads: {each_ns:9.1} ns each",
-            self.threads
+            "{name:>20}, {} threads: {:9.1} ns each, {:.3} + {:.3} pages read",
+            self.threads,
+            each(total_ns),
+            each(rows - misses[0]),
+            each(others - misses[1])
         );
         Ok(())
+    }
+
+    /// Pages that were read so far: of rows, and others.
+    fn misses_by_kind(&self) -> [u64; 2] {
+        let pages = self.database.statistics().reads.pages;
+        let of_rows = pages
+            .by_kind
+            .iter()
+            .filter(|one| one.kind == PageKind::Rows);
+        let of_rows = of_rows.map(|one| one.misses).sum();
+        [of_rows, pages.misses() - of_rows]
     }
 }
 

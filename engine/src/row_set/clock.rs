@@ -17,6 +17,8 @@ pub(crate) struct Clock {
     ring: Mutex<Ring>,
     /// Entries whose RowSet is gone.
     dead: AtomicUsize,
+    /// Entries, with those that are dead.
+    len: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -49,13 +51,17 @@ impl Clock {
             Some(place) => *place = entry,
             None => ring.entries.push(entry),
         }
+        self.note_len(&ring);
     }
 
     /// Entries, with those that are dead.
-    #[cfg(test)]
     pub(crate) fn entry_count(&self) -> usize {
-        let ring = self.ring.lock();
-        ring.entries.len() - ring.vacant.len()
+        self.len.load(Ordering::Relaxed)
+    }
+
+    fn note_len(&self, ring: &Ring) {
+        let len = ring.entries.len() - ring.vacant.len();
+        self.len.store(len, Ordering::Relaxed);
     }
 
     /// Notes that a page went with its RowSet.
@@ -90,6 +96,7 @@ impl Clock {
             *place = None;
             vacant.push(crate::codec::len_u32(position));
         }
+        self.note_len(&ring);
     }
 
     /// Removes the entries whose RowSet is gone.
@@ -104,5 +111,35 @@ impl Clock {
         ring.hand = ring.hand.min(ring.entries.len());
         ring.entries.shrink_to(before / 2);
         self.dead.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::MemoryBudget;
+    use super::super::page_cache::PageCache;
+    use super::super::rows_page::RowsLayout;
+    use super::*;
+
+    /// A clock that lost its pages with their RowSet gets its share again.
+    #[test]
+    fn clocks_keep_as_many_pages_each() {
+        let cache = PageCache::new(MemoryBudget::new(2 << 20));
+        let insert = |slots: &std::sync::Arc<PageSlots>, slot| {
+            slots.insert(slot, PageKind::Rows, &[7; 4000], RowsLayout::default())
+        };
+        let counts = || cache.clock_entry_counts();
+        let short = PageSlots::new(&cache, 4000);
+        (0..4000)
+            .filter(|slot| short.clock_of(*slot) == 3)
+            .for_each(|slot| drop(insert(&short, slot)));
+        let others = PageSlots::new(&cache, 40_000);
+        (0..4000)
+            .filter(|slot| others.clock_of(*slot) != 3)
+            .for_each(|slot| drop(insert(&others, slot)));
+        drop(short);
+        (4000..40_000).for_each(|slot| drop(insert(&others, slot)));
+        let (fewest, most) = (counts().into_iter().min(), counts().into_iter().max());
+        assert!(fewest >= most.map(|most| most / 2), "{:?}", counts());
     }
 }

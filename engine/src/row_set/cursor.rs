@@ -13,6 +13,11 @@ use super::rows_page::{RowRef, RowsView};
 /// RowSets whose pages are waited for at once: as many as a thread can hold guards of without counting references.
 const SEEK_GROUP_SIZE: usize = 8;
 
+/// A cursor that goes on through so many pages that were not in memory, while memory is full, is on a long way: it reads
+/// ahead from there on, and leaves the cache to others.
+const MISSED_PAGES_MAX: u32 = 4;
+const READ_AHEAD_SIZE_BYTES: usize = 64 << 10;
+
 /// How a cursor comes by pages.
 #[derive(Debug)]
 pub(crate) enum Fetch {
@@ -51,6 +56,8 @@ pub struct Cursor {
     page_number: u32,
     slot: usize,
     row_count: usize,
+    /// Pages in a row that were not in memory.
+    missed_pages: u32,
 }
 
 impl Cursor {
@@ -63,6 +70,7 @@ impl Cursor {
             page_number: 0,
             slot: 0,
             row_count: 0,
+            missed_pages: 0,
         }
     }
 
@@ -236,6 +244,12 @@ impl Cursor {
             self.leave();
             return Ok(());
         }
+        if self.missed_pages >= MISSED_PAGES_MAX
+            && matches!(self.fetch, Fetch::Cached)
+            && self.row_set.cache_is_full()
+        {
+            self.fetch = Fetch::streaming(READ_AHEAD_SIZE_BYTES);
+        }
         self.enter(number)?;
         self.slot = 0;
         Ok(())
@@ -250,7 +264,16 @@ impl Cursor {
     fn enter(&mut self, number: u32) -> Result<()> {
         self.leave();
         let page = match &mut self.fetch {
-            Fetch::Cached => self.row_set.rows_page(number)?.into_pinned(),
+            Fetch::Cached => {
+                let cached = self.row_set.cached_rows_page(number);
+                self.missed_pages = cached.as_ref().map_or(self.missed_pages + 1, |_| 0);
+                let page = match cached {
+                    Some(page) => page,
+                    None => self.row_set.rows_page(number)?,
+                };
+                page.mark_used();
+                page.into_pinned()
+            }
             Fetch::Streaming(ahead) => match self.row_set.cached_rows_page(number) {
                 Some(page) => page.into_pinned(),
                 None => ahead.read(&self.row_set, number)?,

@@ -1,6 +1,5 @@
 //! A RowSet that is open to read.
 
-use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader};
@@ -9,13 +8,14 @@ use crate::error::{Error, Result};
 use super::cursor::{Cursor, Fetch};
 use super::directory::{Fence, Node, PAGES_PER_LEAF};
 use super::file::DeltaFile;
+pub use super::get::FoundRow;
 use super::index::{LINE_SIZE_BYTES, LINES_PER_PAGE, Probe};
 use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::RowSetMeta;
 use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace, PageScratch};
 use super::page_cache::{PageCache, PageGuard, PageSlots};
 use super::patch::PatchMeta;
-use super::rows_page::{RowRef, RowsLayout, RowsView};
+use super::rows_page::{RowsLayout, RowsView};
 
 /// A RowSet, read through the page cache. Clones are handles to the same one.
 #[derive(Clone, Debug)]
@@ -24,51 +24,12 @@ pub struct RowSet {
 }
 
 #[derive(Debug)]
-struct Inner {
-    meta: RowSetMeta,
+pub(super) struct Inner {
+    pub(super) meta: RowSetMeta,
     file: Arc<DeltaFile>,
-    slots: Arc<PageSlots>,
+    pub(super) slots: Arc<PageSlots>,
     /// The first slot and the number of slots of rows, index, directory, locations and footer.
     slot_ranges: [(u32, u32); PageKind::ALL.len()],
-}
-
-/// A row that [`RowSet::get`] found. It holds the page that the row lies in.
-#[derive(Debug)]
-pub struct FoundRow {
-    page: PageGuard,
-    slot: u32,
-    ordinal: u32,
-}
-
-impl FoundRow {
-    /// The row.
-    #[inline]
-    pub fn row(&self) -> RowRef<'_> {
-        let rows = self.page.rows();
-        RowRef {
-            key: rows.key(self.slot as usize),
-            value: rows.value(self.slot as usize),
-        }
-    }
-
-    /// The encoded value; `None` for a tombstone.
-    #[inline]
-    pub fn value(&self) -> Option<&[u8]> {
-        self.page.rows().value(self.slot as usize)
-    }
-
-    /// The row's ordinal in its RowSet.
-    pub fn ordinal(&self) -> u32 {
-        self.ordinal
-    }
-
-    /// The same, for keeping: a thread reads fastest while it holds few rows that are not pinned.
-    pub fn pin(self) -> FoundRow {
-        FoundRow {
-            page: self.page.into_pinned(),
-            ..self
-        }
-    }
 }
 
 impl RowSet {
@@ -230,6 +191,11 @@ impl RowSet {
         self.inner.peek(PageKind::Rows, number)
     }
 
+    /// Whether a page that is read has to make others go.
+    pub(crate) fn cache_is_full(&self) -> bool {
+        self.inner.slots.cache().is_full()
+    }
+
     /// A page of rows if it is in memory.
     pub(crate) fn cached_rows_page(&self, number: u32) -> Option<PageGuard> {
         self.inner.slots.peek(number)
@@ -343,70 +309,13 @@ impl ReadParts<'_> {
 }
 
 impl Inner {
-    /// Takes the first candidate by itself. A lookup waits for memory, so what it waits for is asked for as early as can
-    /// be: a page of the index is let go before the row is asked for, as the locked instruction that lets it go would
-    /// hold up the loads behind it, and the row's value is on its way while its key is compared.
-    #[inline]
-    fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
-        let (ordinal, undecided) = self.first_candidate(hash)?;
-        let Some(ordinal) = ordinal else {
-            self.slots.cache().count_lookups(1, 0);
-            return if undecided {
-                self.get_among_all(hash, key)
-            } else {
-                Ok(None)
-            };
-        };
-        let (number, slot) = self.page_and_slot(ordinal);
-        let page = self.peek(PageKind::Rows, number)?;
-        let rows = self.slots.rows_of(&page);
-        black_box(rows.touch(slot as usize));
-        if rows.key(slot as usize) == key && (slot as usize) < rows.row_count() {
-            page.mark_used();
-            self.slots.cache().count_lookups(1, 1);
-            return Ok(Some(FoundRow {
-                page,
-                slot,
-                ordinal,
-            }));
-        }
-        self.get_among_all(hash, key)
-    }
-
-    /// The first ordinal that a hash may have, and whether there may be more.
-    #[inline]
-    fn first_candidate(&self, hash: u64) -> Result<(Option<u32>, bool)> {
-        let probe = Probe::new(hash, self.meta.index_shape.home_line_count);
-        let page = self.page(PageKind::Index, probe.line / LINES_PER_PAGE as u32)?;
-        let Some(line) = page.line(probe.line as usize % LINES_PER_PAGE) else {
-            return Ok((None, true));
-        };
-        let mut matches = probe.matches(line);
-        let ordinal = matches.next_ordinal(line);
-        Ok((ordinal, !matches.is_empty() || matches.go_on))
-    }
-
-    #[cold]
-    fn get_among_all(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
-        let mut found = None;
-        self.candidates(hash, |ordinal| {
-            let (page, slot) = self.rows_page_of(ordinal)?;
-            if self.slots.rows_of(&page).key(slot as usize) == key {
-                found = Some(FoundRow {
-                    page,
-                    slot,
-                    ordinal,
-                });
-            }
-            Ok(found.is_some())
-        })?;
-        self.slots.cache().count_lookups(1, found.is_some().into());
-        Ok(found)
-    }
-
     /// Calls `each` with the ordinals that a hash may have until it says that it has found what it wants.
     #[inline]
-    fn candidates(&self, hash: u64, mut each: impl FnMut(u32) -> Result<bool>) -> Result<()> {
+    pub(super) fn candidates(
+        &self,
+        hash: u64,
+        mut each: impl FnMut(u32) -> Result<bool>,
+    ) -> Result<()> {
         let shape = self.meta.index_shape;
         let probe = Probe::new(hash, shape.home_line_count);
         let mut page_number = probe.line / LINES_PER_PAGE as u32;
@@ -434,13 +343,13 @@ impl Inner {
     }
 
     #[inline]
-    fn page_and_slot(&self, ordinal: u32) -> (u32, u32) {
+    pub(super) fn page_and_slot(&self, ordinal: u32) -> (u32, u32) {
         let bits = self.meta.rows_per_page_log2;
         (ordinal >> bits, ordinal & ((1 << bits) - 1))
     }
 
     #[inline]
-    fn rows_page_of(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
+    pub(super) fn rows_page_of(&self, ordinal: u32) -> Result<(PageGuard, u32)> {
         let (number, slot) = self.page_and_slot(ordinal);
         let page = self.page(PageKind::Rows, number)?;
         if slot as usize >= self.slots.rows_of(&page).row_count() {
@@ -455,7 +364,7 @@ impl Inner {
 
     /// A page, from the cache or from the file.
     #[inline]
-    fn page(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
+    pub(super) fn page(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
         let slot = self.slot_of(kind, number);
         match slot.and_then(|slot| self.slots.get(slot)) {
             Some(page) => Ok(page),
@@ -465,7 +374,7 @@ impl Inner {
 
     /// A page that is not yet marked as used, and not looked at if it is in memory.
     #[inline]
-    fn peek(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
+    pub(super) fn peek(&self, kind: PageKind, number: u32) -> Result<PageGuard> {
         let slot = self.slot_of(kind, number);
         match slot.and_then(|slot| self.slots.peek(slot)) {
             Some(page) => Ok(page),

@@ -28,6 +28,7 @@ mod outcomes;
 mod pairs;
 mod range_deletes;
 mod reading;
+mod residence;
 #[cfg(feature = "serde")]
 mod serde_rows;
 mod serializability;
