@@ -22,6 +22,7 @@ mod model;
 mod old_formats;
 mod outcomes;
 mod pairs;
+mod parked;
 mod reading;
 mod serializability;
 mod statistics;
