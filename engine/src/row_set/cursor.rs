@@ -1,5 +1,7 @@
 //! Going through a RowSet in key order, from any key, both ways.
 
+use std::hint::black_box;
+
 use crate::error::Result;
 
 use super::budget::Charge;
@@ -7,6 +9,9 @@ use super::page::PageScratch;
 use super::page_cache::{PageCache, PageGuard};
 use super::reader::RowSet;
 use super::rows_page::{RowRef, RowsView};
+
+/// RowSets whose pages are waited for at once: as many as a thread can hold guards of without counting references.
+const SEEK_GROUP_SIZE: usize = 8;
 
 /// How a cursor comes by pages.
 #[derive(Debug)]
@@ -116,12 +121,48 @@ impl Cursor {
         self.page = None;
         let number = self.row_set.find_rows_page(key)?;
         self.enter(number)?;
+        self.find_slot(key)
+    }
+
+    /// Goes to the first row of the page it is in, or of the next page, whose key is not below the given one.
+    fn find_slot(&mut self, key: &[u8]) -> Result<()> {
         self.slot = self
             .page
             .as_ref()
             .map_or(0, |page| page.rows().lower_bound(key));
         if self.slot == self.row_count {
             self.next_page()?;
+        }
+        Ok(())
+    }
+
+    /// Goes in several RowSets to the first row whose key is not below the given one, or behind the last row; faster than
+    /// one after the other, as the waits for their pages overlap.
+    ///
+    /// # Errors
+    /// As [`seek_first`](Self::seek_first).
+    pub(crate) fn seek_together(cursors: &mut [&mut Cursor], key: &[u8]) -> Result<()> {
+        for group in cursors.chunks_mut(SEEK_GROUP_SIZE) {
+            let mut pages: [Option<(u32, PageGuard)>; SEEK_GROUP_SIZE] = Default::default();
+            for (page, cursor) in pages.iter_mut().zip(&*group) {
+                let number = cursor.row_set.find_rows_page(key)?;
+                *page = Some((number, cursor.row_set.rows_page_unmarked(number)?));
+            }
+            let touched = pages
+                .iter()
+                .flatten()
+                .zip(&*group)
+                .map(|((_, page), cursor)| {
+                    page.touch_count() ^ cursor.row_set.parts().rows_of(page).touch_keys()
+                });
+            black_box(touched.fold(0, |sum, byte| sum ^ byte));
+            for (page, cursor) in pages.into_iter().zip(group) {
+                if let Some((number, page)) = page {
+                    page.mark_used();
+                    cursor.take_page(number, page.into_pinned());
+                    cursor.find_slot(key)?;
+                }
+            }
         }
         Ok(())
     }
@@ -218,10 +259,14 @@ impl Cursor {
                 None => ahead.read(&self.row_set, number)?,
             },
         };
+        self.take_page(number, page);
+        Ok(())
+    }
+
+    fn take_page(&mut self, number: u32, page: PageGuard) {
         self.row_count = page.rows().row_count();
         self.page_number = number;
         self.page = Some(page);
-        Ok(())
     }
 }
 

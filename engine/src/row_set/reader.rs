@@ -215,6 +215,11 @@ impl RowSet {
         self.inner.page(PageKind::Rows, number)
     }
 
+    /// A page of rows, not yet marked as used, and not looked at if it is in memory.
+    pub(crate) fn rows_page_unmarked(&self, number: u32) -> Result<PageGuard> {
+        self.inner.peek(PageKind::Rows, number)
+    }
+
     /// A page of rows if it is in memory.
     pub(crate) fn cached_rows_page(&self, number: u32) -> Option<PageGuard> {
         self.inner.slots.peek(number)
