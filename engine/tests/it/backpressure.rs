@@ -38,14 +38,23 @@ fn flush_stalls(database: &Database) -> StallStatistics {
         .unwrap()
 }
 
+/// Lets writes go on when a test ends, however it ends.
+struct Held(SimulatedIo);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.hold_writes(None);
+    }
+}
+
 /// A database whose flush takes a microsecond a byte, after its first one, with the next ones held.
-fn with_a_held_flush(io: &SimulatedIo) -> (Database, Keyspace) {
+fn with_a_held_flush(io: &SimulatedIo) -> (Database, Keyspace, Held) {
     let (database, keyspace) = open(io);
     io.set_write_time(Duration::from_micros(1));
     (0..300).for_each(|k| insert(&keyspace, k).unwrap());
     database.flush().unwrap();
     io.hold_writes(Some(".mdelta"));
-    (database, keyspace)
+    (database, keyspace, Held(io.clone()))
 }
 
 /// How much each of so many commits was slowed down, as long as none waits at the limit.
@@ -68,7 +77,7 @@ fn delays_below_the_limit(database: &Database, keyspace: &Keyspace) -> Vec<Durat
 #[test]
 fn a_commit_is_delayed_the_longer_the_nearer_the_limit_is() {
     let io = SimulatedIo::new(1);
-    let (database, keyspace) = with_a_held_flush(&io);
+    let (database, keyspace, _held) = with_a_held_flush(&io);
     let delays = delays_below_the_limit(&database, &keyspace);
     // Generations 0 and ½ pass for nothing.
     let free = delays.iter().take_while(|delay| delay.is_zero()).count();
@@ -102,7 +111,7 @@ fn a_commit_is_delayed_the_longer_the_nearer_the_limit_is() {
 #[test]
 fn writers_stand_still_at_the_limit_and_go_on_after_the_flush() {
     let io = SimulatedIo::new(1);
-    let (database, keyspace) = with_a_held_flush(&io);
+    let (database, keyspace, _held) = with_a_held_flush(&io);
     let written = delays_below_the_limit(&database, &keyspace).len() as u32;
     let before = flush_stalls(&database).count;
     std::thread::scope(|scope| {
@@ -134,7 +143,7 @@ fn writers_stand_still_at_the_limit_and_go_on_after_the_flush() {
 #[test]
 fn who_waits_at_the_limit_hears_of_a_flush_that_fails() {
     let io = SimulatedIo::new(1);
-    let (database, keyspace) = with_a_held_flush(&io);
+    let (database, keyspace, _held) = with_a_held_flush(&io);
     delays_below_the_limit(&database, &keyspace);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| insert(&keyspace, 1_000_000));
