@@ -36,6 +36,7 @@ mod backpressure;
 mod cache;
 mod codec;
 mod database;
+mod deletes;
 mod error;
 mod export;
 mod facts;
@@ -79,5 +80,5 @@ pub use statistics::figures::{
     ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,
     WorkStatistics, WriteStatistics,
 };
-pub use transaction::{CommitHandle, Isolation, Transaction};
+pub use transaction::{CommitFuture, CommitHandle, Isolation, Transaction};
 pub use value::{Row, Value, check_row};

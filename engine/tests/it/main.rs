@@ -14,6 +14,7 @@ mod batches;
 mod commits;
 mod disk_full;
 mod faults;
+mod futures;
 mod keyspace;
 mod layout;
 mod levels;
