@@ -252,7 +252,7 @@ impl Shared {
     /// Has pages go where others took more memory than there is, and then those that scans hold.
     pub(crate) fn keep_to_budget(&self) {
         if !self.store.cache.make_room(0) {
-            self.readers.let_go();
+            self.readers.let_go_at_times();
         }
     }
 
@@ -262,14 +262,11 @@ impl Shared {
         self.memory_parts.background.charge(size_bytes)
     }
 
-    /// The share of the memory budget that is held and can't be given back at once.
+    /// The share of the memory budget that is held by what time makes smaller: generations, and work in the background.
     pub(crate) fn memory_held_share(&self) -> f64 {
-        let cache = &self.store.cache;
-        let held = cache
-            .budget()
-            .used_bytes()
-            .saturating_sub(cache.page_bytes());
-        held as f64 / cache.budget().limit_bytes().max(1) as f64
+        let background = &self.memory_parts.background;
+        let held = self.generations.held_bytes() + background.used_bytes();
+        held as f64 / self.store.cache.budget().limit_bytes().max(1) as f64
     }
 
     /// The table of that number.

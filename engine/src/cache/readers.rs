@@ -6,6 +6,7 @@
 //! moment is passed over.
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -19,10 +20,15 @@ pub(crate) trait Reader: Debug + Send + Sync {
 /// Fewer are not worth looking for those that ended.
 const KNOWN_MIN: usize = 64;
 
+/// Of so many wishes for memory one is heard.
+const WISHES: u64 = 64;
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Readers {
     known: Mutex<Known>,
+    /// How often they were to let go for lack of memory.
+    wishes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +57,17 @@ impl Readers {
         };
         for reader in readers {
             reader.let_go();
+        }
+    }
+
+    /// The same each so many times that somebody wishes it, as it may be in vain.
+    pub(crate) fn let_go_at_times(&self) {
+        if self
+            .wishes
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(WISHES)
+        {
+            self.let_go();
         }
     }
 

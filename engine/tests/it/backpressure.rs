@@ -8,16 +8,20 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use moonshine_engine::io::SimulatedIo;
-use moonshine_engine::{Database, Error, Keyspace, Options, StallReason, StallStatistics};
+use moonshine_engine::{Database, Error, Keyspace, Options, Scan, StallReason, StallStatistics};
 
 const GENERATION_SIZE_BYTES: u64 = 64 << 10;
 const VALUE_SIZE_BYTES: usize = 200;
 
 fn open(io: &SimulatedIo) -> (Database, Keyspace) {
+    open_with(io, 4 << 20)
+}
+
+fn open_with(io: &SimulatedIo, memory_budget_bytes: u64) -> (Database, Keyspace) {
     let options = Options {
         io: Arc::new(io.clone()),
         profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
-        memory_budget_bytes: 4 << 20,
+        memory_budget_bytes,
         generation_size_bytes_max: Some(GENERATION_SIZE_BYTES),
         ..Options::unmeasured()
     };
@@ -36,6 +40,16 @@ fn flush_stalls(database: &Database) -> StallStatistics {
     stalls
         .find(|stall| stall.reason == StallReason::Flush)
         .unwrap()
+}
+
+/// The thread that flushes lets a generation go a moment after it said that it was flushed.
+pub(crate) fn wait_until_nothing_is_kept(database: &Database) {
+    let kept = || database.statistics().memory.kept_generation_bytes;
+    let gone = (0..1_000_000).any(|_| {
+        std::thread::yield_now();
+        kept() == 0
+    });
+    assert!(gone, "{} bytes are kept", kept());
 }
 
 /// Lets writes go on when a test ends, however it ends.
@@ -138,6 +152,43 @@ fn writers_stand_still_at_the_limit_and_go_on_after_the_flush() {
     for k in (0..written).chain(1_000_000..1_000_004) {
         assert!(keyspace.contains_key(k.to_be_bytes()).unwrap(), "{k}");
     }
+}
+
+/// Scans that can't let go of what they began with slow writers down, also their own thread, but never stop them.
+#[test]
+fn memory_that_scans_keep_slows_writers_down_and_is_told() {
+    let io = SimulatedIo::new(1);
+    let (database, keyspace) = open_with(&io, 1 << 20);
+    let of_memory = || {
+        let stalls = database.statistics().stalls;
+        let mut stalls = stalls.into_iter();
+        let stall = stalls.find(|stall| stall.reason == StallReason::Memory);
+        stall.unwrap().count
+    };
+    let mut scans = Vec::new();
+    while of_memory() < 100 {
+        assert!(scans.len() < 200, "{:?}", database.statistics().memory);
+        (0..40).for_each(|k| insert(&keyspace, k).unwrap());
+        let scan = Scan {
+            batch_rows: 10,
+            ..Scan::default()
+        };
+        let mut batches = database.snapshot().scan(keyspace.table(), scan).unwrap();
+        batches.next().unwrap().unwrap();
+        scans.push(batches);
+        database.flush().unwrap();
+    }
+    let memory = database.statistics().memory;
+    let three_quarters = memory.budget_bytes * 3 / 4;
+    assert!(
+        memory.kept_generation_bytes > three_quarters - (64 << 10),
+        "{memory:?}"
+    );
+    drop(scans);
+    wait_until_nothing_is_kept(&database);
+    let before = of_memory();
+    (0..40).for_each(|k| insert(&keyspace, k).unwrap());
+    assert_eq!(of_memory(), before);
 }
 
 #[test]
