@@ -8,11 +8,13 @@ use parking_lot::Mutex;
 use super::{Slice, value_start};
 use crate::cache::readers::Reader;
 use crate::error::Result;
+use crate::generation::Generation;
 use crate::read::merge::Merge;
 use crate::read::range::KeyRange;
 use crate::read::view::View;
 use crate::shared::Table;
 use crate::snapshot::Snapshot;
+use crate::transaction::ReadRange;
 
 /// Pairs of a keyspace in key order, from either end.
 ///
@@ -27,12 +29,16 @@ pub struct Pairs {
 struct PairsState {
     table: Table,
     snapshot: Snapshot,
+    /// What a transaction wrote over it.
+    own: Option<Arc<Generation>>,
     range: KeyRange,
     front: End,
     back: End,
     failed: bool,
     /// Where a pair is put together.
     scratch: Vec<u8>,
+    /// Who wants to know how far they were read.
+    reads: Option<Arc<ReadRange>>,
 }
 
 /// One end of pairs.
@@ -111,13 +117,14 @@ impl PairCursor {
 }
 
 impl End {
-    /// The cursor, which is made where there is none.
+    /// The cursor, which is made of a view of the table where there is none.
     fn cursor(
         &mut self,
-        from: (&Snapshot, &Table, &KeyRange),
+        from: (&Snapshot, &KeyRange),
+        view: impl FnOnce() -> View,
         descending: bool,
     ) -> &mut PairCursor {
-        let (snapshot, table, range) = from;
+        let (snapshot, range) = from;
         let passed = self.passed.take();
         self.cursor.get_or_insert_with(|| {
             let mut range = range.clone();
@@ -126,7 +133,7 @@ impl End {
                 Some(key) => range.start = Bound::Excluded(key),
                 None => {}
             }
-            PairCursor::new(snapshot, &snapshot.view(table), range, descending)
+            PairCursor::new(snapshot, &view(), range, descending)
         })
     }
 
@@ -163,16 +170,30 @@ impl Pairs {
         let state = PairsState {
             table: table.clone(),
             snapshot: snapshot.clone(),
+            own: None,
             range,
             front: End::default(),
             back: End::default(),
             failed: false,
             scratch: Vec::new(),
+            reads: None,
         };
         Pairs {
             state: Arc::new(Mutex::new(state)),
             is_known: false,
         }
+    }
+
+    /// The same with what a transaction wrote over it.
+    pub(super) fn under(self, own: Option<Arc<Generation>>) -> Self {
+        self.state.lock().own = own;
+        self
+    }
+
+    /// Has a transaction know how far they are read.
+    pub(super) fn noting(self, reads: Arc<ReadRange>) -> Self {
+        self.state.lock().reads = Some(reads);
+        self
     }
 
     fn take(&mut self, descending: bool) -> Option<Result<(Slice, Slice)>> {
@@ -188,6 +209,12 @@ impl Pairs {
         }
         let taken = state.try_take(descending);
         state.failed = taken.is_err();
+        if let (Some(reads), Ok(taken)) = (&state.reads, &taken) {
+            match taken {
+                Some((key, _)) => reads.reach(key, descending),
+                None => reads.finish(),
+            }
+        }
         taken.transpose()
     }
 }
@@ -202,7 +229,8 @@ impl PairsState {
         if end.is_at_end {
             return Ok(None);
         }
-        let cursor = end.cursor((&self.snapshot, &self.table, &self.range), descending);
+        let view = || self.snapshot.view(&self.table).under(self.own.clone());
+        let cursor = end.cursor((&self.snapshot, &self.range), view, descending);
         let Some((key, value)) = cursor.next_pair()? else {
             return Ok(None);
         };

@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 
-use super::{Keyspace, PairCursor, Pairs, Slice, value_start};
+use super::{Keyspace, PairCursor, Pairs, Slice, prefix_range, value_start};
 use crate::cache::readers::Reader;
 use crate::cache::table::hash_key;
 use crate::error::Result;
 use crate::read::lookup::{FoundValue, Lookup};
-use crate::read::range::{KeyRange, after_prefix};
+use crate::read::range::KeyRange;
 use crate::read::view::View;
 use crate::row_set::multi_get::HashedKey;
 use crate::shared::Table;
@@ -159,7 +159,8 @@ impl Keyspace {
 
     /// The pairs whose key starts with some bytes, in key order, as of now.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Pairs {
-        self.range(prefix_bounds(prefix.as_ref()))
+        let range = prefix_range(prefix.as_ref());
+        Pairs::new(&self.database.snapshot(), &self.table, range)
     }
 
     /// The pairs of a range of keys in key order, as of a snapshot.
@@ -252,23 +253,19 @@ impl KeyspaceSnapshot {
 
     /// The pairs whose key starts with some bytes, in key order.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Pairs {
-        self.range(prefix_bounds(prefix.as_ref()))
+        let range = prefix_range(prefix.as_ref());
+        Pairs::new(&self.held.snapshot, &self.held.table, range)
     }
 }
 
-fn prefix_bounds(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-    let end = after_prefix(prefix.to_vec()).map_or(Bound::Unbounded, Bound::Excluded);
-    (Bound::Included(prefix.to_vec()), end)
-}
-
-fn range_of<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> KeyRange {
+pub(super) fn range_of<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> KeyRange {
     let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
     KeyRange::of_bytes(owned(range.start_bound()), owned(range.end_bound()))
 }
 
 /// What `read` makes of the value of a key.
 #[inline]
-fn read_value<T>(
+pub(super) fn read_value<T>(
     lookup: Lookup<'_>,
     key: &[u8],
     read: impl FnOnce(&[u8]) -> T,
@@ -286,7 +283,7 @@ fn read_value<T>(
 
 /// The value of a key, to be kept.
 #[inline]
-fn slice_of(lookup: Lookup<'_>, key: &[u8]) -> Result<Option<Slice>> {
+pub(super) fn slice_of(lookup: Lookup<'_>, key: &[u8]) -> Result<Option<Slice>> {
     let hash = hash_key(key);
     let Some(found) = lookup.get(hash, key)? else {
         return Ok(None);
