@@ -246,6 +246,11 @@ impl KeyspaceSnapshot {
         self.pair_cursor(range_of(range), true)
     }
 
+    /// The keyspace as it lies now.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.held.view.load_full()
+    }
+
     fn pair_cursor(&self, range: KeyRange, descending: bool) -> PairCursor {
         let HeldView { snapshot, view, .. } = &*self.held;
         PairCursor::new(snapshot, &view.load(), range, descending)
