@@ -32,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod backup;
 mod cache;
 mod codec;
 mod database;
@@ -46,6 +47,7 @@ mod log;
 mod manifest;
 mod open;
 mod origins;
+mod parallel;
 mod read;
 mod recovery;
 mod replay;
@@ -59,6 +61,7 @@ mod transaction;
 mod tree;
 mod value;
 
+pub use backup::Backup;
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};

@@ -1,6 +1,6 @@
 //! The database's own file: what it is, and what never changes after its creation.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
@@ -33,6 +33,11 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
+    /// Where the manifest of a folder lies.
+    pub(crate) fn path(folder: &Path) -> PathBuf {
+        folder.join(FILE_NAME)
+    }
+
     /// Reads the manifest of a folder; `None` if there is none.
     pub(crate) fn read(io: &dyn Io, folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE_NAME);

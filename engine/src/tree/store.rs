@@ -137,6 +137,15 @@ impl TreeStore {
         Ok(())
     }
 
+    /// The state as it is between two edits. While it is held, its files stay.
+    pub(crate) fn state(&self) -> Result<HeldState> {
+        let writer = self.writer.lock();
+        let writer = writer.as_ref();
+        writer
+            .map(|writer| writer.state.clone())
+            .ok_or_else(|| Error::Usage("the database is open read-only".into()))
+    }
+
     /// A number that no delta file has had.
     pub(crate) fn next_file_number(&self) -> u64 {
         self.next_file_number.fetch_add(1, Ordering::Relaxed)

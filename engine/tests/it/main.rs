@@ -9,6 +9,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod backup;
 mod batches;
 mod commits;
 mod disk_full;
