@@ -282,6 +282,7 @@ impl<'g> Locations<'g> {
             key_end,
             value_end: self.arena.len(),
             tombstone: location.is_none(),
+            insert: false,
         });
         if self.arena.len() >= LOCATIONS_SIZE_BYTES_MAX {
             self.write()?;
@@ -296,7 +297,7 @@ impl<'g> Locations<'g> {
             arena: &self.arena,
             rows: std::mem::take(&mut self.rows),
         };
-        let body: Arc<[u8]> = encode_delta(None, &[table], 0).into();
+        let body = encode_delta(None, &[table], 0);
         self.arena.clear();
         let delta = decode_delta(&body)?;
         let number = self.generation.add_body(body.clone());

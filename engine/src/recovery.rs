@@ -9,16 +9,18 @@ use crate::codec::Malformed;
 use crate::database::Options;
 use crate::error::{Error, Result};
 use crate::io::Io;
+use crate::io::metered::{IoCounters, MeteredIo};
 use crate::layout::{Layout, profile_for};
 use crate::log::fact::decode_table;
 use crate::log::queue::CommitQueue;
 use crate::log::recovery::{LogEnd, LogFolder, replay_log};
 use crate::log::segment::{SegmentWriter, segment_number, segment_path};
-use crate::manifest::Manifest;
+use crate::manifest::{FORMAT_VERSION, Manifest};
 use crate::replay::Replay;
 use crate::row_set::budget::MemoryBudget;
 use crate::row_set::page_cache::PageCache;
 use crate::shared::{Shared, TreeSizes};
+use crate::statistics::counters::Counters;
 use crate::tree::edit::encode_edit;
 use crate::tree::edit_log::{EditLog, Replayed, replay_edits};
 use crate::tree::files::delta_files;
@@ -68,7 +70,7 @@ pub(crate) fn create(options: &Options, folder: &Path) -> Result<Manifest> {
     }
     let profile = profile_for(&options.profile, io, folder);
     let manifest = Manifest {
-        has_tree: true,
+        version: FORMAT_VERSION,
         database_id: uuid::Builder::from_random_bytes(io.random_u128().to_be_bytes()).into_uuid(),
         shard_bits: profile.s_paral().ilog2(),
         profile,
@@ -77,13 +79,19 @@ pub(crate) fn create(options: &Options, folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Gives a database of an older version its tree.
+/// Raises a database of an older version to the current one, and gives it a tree if it has none. An older build refuses
+/// it from then on, so it is done before anything new is written.
 pub(crate) fn upgrade(io: &Arc<dyn Io>, folder: &Path, manifest: Manifest) -> Result<Manifest> {
+    let had_tree = manifest.has_tree();
     let manifest = Manifest {
-        has_tree: true,
+        version: FORMAT_VERSION,
         ..manifest
     };
-    plant(io, folder, &manifest)?;
+    if had_tree {
+        manifest.write(&**io, folder)?;
+    } else {
+        plant(io, folder, &manifest)?;
+    }
     Ok(manifest)
 }
 
@@ -123,12 +131,14 @@ pub(crate) fn recover(
     manifest: Manifest,
     folder: &Path,
 ) -> Result<(Arc<Shared>, SegmentWriter)> {
+    let (options, io_counters) = &metered(options);
     let database_id = manifest.database_id;
     let tree_folder = tree_folder(folder);
     let replayed = replay_edits(&*options.io, &tree_folder, database_id, true)?;
     let replayed = replayed.ok_or_else(|| no_edits(&tree_folder))?;
     let opening = Opening {
         options,
+        io_counters,
         manifest: &manifest,
         folder,
         read_only: false,
@@ -156,8 +166,10 @@ pub(crate) fn recover_read_only(
     manifest: &Manifest,
     folder: &Path,
 ) -> Result<Arc<Shared>> {
+    let (options, io_counters) = &metered(options);
     let opening = Opening {
         options,
+        io_counters,
         manifest,
         folder,
         read_only: true,
@@ -176,6 +188,17 @@ pub(crate) fn recover_read_only(
     }
 }
 
+/// The same options, with files that are counted.
+fn metered(options: &Options) -> (Options, Arc<IoCounters>) {
+    let counters = Arc::<IoCounters>::default();
+    let io = MeteredIo::new(options.io.clone(), counters.clone());
+    let options = Options {
+        io: Arc::new(io),
+        ..options.clone()
+    };
+    (options, counters)
+}
+
 fn no_edits(tree_folder: &Path) -> Error {
     Error::Corrupt {
         path: tree_folder.to_owned(),
@@ -187,6 +210,7 @@ fn no_edits(tree_folder: &Path) -> Error {
 /// A database that is being opened.
 struct Opening<'a> {
     options: &'a Options,
+    io_counters: &'a Arc<IoCounters>,
     manifest: &'a Manifest,
     folder: &'a Path,
     read_only: bool,
@@ -194,7 +218,7 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     fn read_once(&self, files: &mut HeldFiles) -> Result<Shared> {
-        let replayed = if self.manifest.has_tree {
+        let replayed = if self.manifest.has_tree() {
             let (io, tree_folder) = (&*self.options.io, tree_folder(self.folder));
             let found = replay_edits(io, &tree_folder, self.manifest.database_id, false)?;
             Some(found.ok_or_else(|| no_edits(&tree_folder))?)
@@ -213,6 +237,7 @@ impl Opening<'_> {
     ) -> Result<(Shared, HeldState, LogEnd)> {
         let Opening {
             options,
+            io_counters,
             manifest,
             folder,
             read_only,
@@ -232,7 +257,9 @@ impl Opening<'_> {
         };
         let sizes = sizes(options, manifest, state.flushed_seq);
         let io = options.io.clone();
-        let mut shared = Shared::new(manifest.clone(), layout, read_only, io, store, sizes);
+        let counters = Counters::new(io.clone(), io_counters.clone());
+        let parts = (io, counters, store);
+        let mut shared = Shared::new(manifest.clone(), layout, read_only, parts, sizes);
         take_state(&shared, &state).map_err(|malformed| Error::Corrupt {
             path: replayed.map_or_else(|| folder.to_owned(), |replayed| replayed.path().to_owned()),
             offset: 0,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use crate::backpressure::Backpressure;
 use crate::cache::generations::{Frozen, Generations};
 use crate::cache::pins::Pins;
 use crate::cache::table::TableState;
@@ -22,6 +23,7 @@ use crate::log::segments::LogSegments;
 use crate::manifest::Manifest;
 use crate::origins::Origins;
 use crate::schema::TableSchema;
+use crate::statistics::counters::Counters;
 use crate::tree::store::TreeStore;
 
 /// What readers, writers and the committer share.
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) generations: Generations,
     pub(crate) facts: Facts,
     pub(crate) io: Arc<dyn Io>,
+    pub(crate) counters: Counters,
+    pub(crate) backpressure: Backpressure,
     pub(crate) store: TreeStore,
     pub(crate) tree_sizes: TreeSizes,
     pub(crate) pins: Pins,
@@ -63,10 +67,10 @@ impl Shared {
         manifest: Manifest,
         layout: Layout,
         read_only: bool,
-        io: Arc<dyn Io>,
-        store: TreeStore,
+        parts: (Arc<dyn Io>, Counters, TreeStore),
         sizes: (TreeSizes, Generations),
     ) -> Self {
+        let (io, counters, store) = parts;
         let (tree_sizes, generations) = sizes;
         Shared {
             database_id: manifest.database_id,
@@ -79,6 +83,8 @@ impl Shared {
             generations,
             facts: Facts::default(),
             io,
+            counters,
+            backpressure: Backpressure::default(),
             store,
             tree_sizes,
             pins: Pins::default(),
@@ -111,10 +117,12 @@ impl Shared {
     pub(crate) fn submit(
         &self,
         kind: RecordKind,
-        body: Vec<u8>,
+        body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability)?;
+        let ticket = self
+            .queue
+            .submit(kind, body, durability, None, &self.counters)?;
         self.queue.leave();
         Ok(ticket)
     }
@@ -123,16 +131,18 @@ impl Shared {
     pub(crate) fn write(
         &self,
         kind: RecordKind,
-        body: Vec<u8>,
+        body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability)?;
+        let ticket = self
+            .queue
+            .submit(kind, body, durability, None, &self.counters)?;
         self.wait(ticket)?;
         Ok(ticket)
     }
 
     /// Writes a record durably.
-    pub(crate) fn log(&self, kind: RecordKind, body: Vec<u8>) -> Result<()> {
+    pub(crate) fn log(&self, kind: RecordKind, body: impl Into<Arc<[u8]>>) -> Result<()> {
         self.write(kind, body, Durability::Synced).map(|_| ())
     }
 
@@ -217,6 +227,16 @@ impl Shared {
                 .collect(),
             origins: self.origins.at(seq_to),
         });
+    }
+
+    /// The share of the memory budget that is held and can't be given back at once.
+    pub(crate) fn memory_held_share(&self) -> f64 {
+        let cache = &self.store.cache;
+        let held = cache
+            .budget()
+            .used_bytes()
+            .saturating_sub(cache.page_bytes());
+        held as f64 / cache.budget().limit_bytes().max(1) as f64
     }
 
     /// The table of that number.

@@ -12,10 +12,12 @@ use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
 use crate::error::Result;
+use crate::read::lookup::Lookup;
 use crate::read::range::KeyRange;
 use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::{Shared, Table};
+use crate::transaction::ReadRange;
 use crate::value::{Row, Value};
 
 /// The database as it was at one commit sequence, for as long as this is held.
@@ -103,7 +105,9 @@ impl Snapshot {
     /// [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn get(&self, table: &Table, key: &[Value]) -> Result<Option<Row>> {
         self.check_table(table)?;
-        get_row(&self.view(table), table, key)
+        Lookup::at(&self.shared, &table.state, Some(self.seq), |lookup| {
+            get_row(lookup, table, key)
+        })
     }
 
     /// The table as of this snapshot.
@@ -156,17 +160,17 @@ impl Snapshot {
     }
 }
 
-/// The row of a key in a view of its table.
-pub(crate) fn get_row(view: &View, table: &Table, key: &[Value]) -> Result<Option<Row>> {
+/// The row of a key.
+pub(crate) fn get_row(lookup: Lookup<'_>, table: &Table, key: &[Value]) -> Result<Option<Row>> {
     let mut key_bytes = Vec::new();
     encode_key(table.schema(), key.iter(), &mut key_bytes)?;
     let hash = hash_key(&key_bytes);
-    let Some(value) = view.get(hash, &key_bytes)? else {
+    let Some(value) = lookup.get(hash, &key_bytes)? else {
         return Ok(None);
     };
     join_row(table.schema(), key.to_vec(), value.bytes())
         .map(Some)
-        .map_err(|malformed| view.corrupt(hash, &key_bytes, malformed))
+        .map_err(|malformed| lookup.corrupt(hash, &key_bytes, malformed))
 }
 
 /// Batches of a table's rows, made as they are asked for.
@@ -178,6 +182,8 @@ pub struct Batches {
     batch_rows: usize,
     rows: Rows,
     failed: bool,
+    /// Who wants to know how far they were read, and whether they come from the back.
+    reads: Option<(Arc<ReadRange>, bool)>,
 }
 
 impl Batches {
@@ -194,7 +200,13 @@ impl Batches {
             batch_rows: batch_rows.max(1),
             rows,
             failed: false,
+            reads: None,
         })
+    }
+
+    /// Has a transaction know how far they are read.
+    pub(crate) fn note_reads(&mut self, reads: Arc<ReadRange>, descending: bool) {
+        self.reads = Some((reads, descending));
     }
 
     /// The schema of every batch.
@@ -210,6 +222,12 @@ impl Batches {
             self.builder
                 .push(row.key, value.unwrap_or_default())
                 .map_err(|malformed| self.rows.corrupt(malformed))?;
+        }
+        if let Some((reads, descending)) = &self.reads {
+            match self.rows.row() {
+                Some(row) => reads.reach(row.key, *descending),
+                None => reads.finish(),
+            }
         }
         if self.builder.row_count() == 0 {
             Ok(None)

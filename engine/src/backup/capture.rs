@@ -82,7 +82,7 @@ impl<'a> Capture<'a> {
         let tree_folder = tree_folder(folder);
         let mut state = HeldState::default();
         let mut version = None;
-        if manifest.has_tree {
+        if manifest.has_tree() {
             let replayed = replay_edits(&**io, &tree_folder, database_id, false)?;
             let replayed = replayed.ok_or_else(|| Error::Corrupt {
                 path: tree_folder.clone(),
@@ -118,7 +118,7 @@ impl<'a> Capture<'a> {
             database_id,
             layout,
             state,
-            has_tree: manifest.has_tree,
+            has_tree: manifest.has_tree(),
             segments,
             seq_min: content.last_seq,
             version,

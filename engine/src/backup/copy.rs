@@ -1,6 +1,6 @@
 //! Putting what was captured into another folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,9 +20,11 @@ use crate::recovery::{log_folder, tree_folder};
 use crate::row_set::check::check_row_set;
 use crate::row_set::file::{DeltaFile, delta_file_path};
 use crate::row_set::meta::RowSetMeta;
+use crate::row_set::patch::{Replaced, RowSetPlace};
 use crate::tree::edit::encode_edit;
 use crate::tree::edit_log::EditLog;
 use crate::tree::state::Described;
+use crate::tree::store::HeldState;
 
 /// Bytes copied at once.
 const COPY_SIZE_BYTES: usize = 1 << 20;
@@ -66,24 +68,77 @@ pub(super) fn copy(capture: &Capture<'_>, target: &Target, how: How) -> Result<C
     Ok(copied)
 }
 
+/// What of a state lies in a delta file.
+#[derive(Default)]
+struct FileContent<'a> {
+    row_sets: Vec<&'a RowSetMeta>,
+    /// RowSets whose patch lies there.
+    patched: Vec<&'a RowSetMeta>,
+}
+
+/// What a state holds, by file.
+struct StateContent<'a> {
+    files: Vec<(u64, FileContent<'a>)>,
+    by_place: HashMap<RowSetPlace, &'a RowSetMeta>,
+}
+
+impl<'a> StateContent<'a> {
+    fn of(state: &'a HeldState) -> Self {
+        let mut files: BTreeMap<u64, FileContent<'_>> = BTreeMap::new();
+        let mut by_place = HashMap::new();
+        for meta in state.row_sets().map(Described::meta) {
+            by_place.insert(meta.place(), meta);
+            files
+                .entry(meta.file_number)
+                .or_default()
+                .row_sets
+                .push(meta);
+            if let Some(patch) = &meta.patch {
+                files
+                    .entry(patch.file_number)
+                    .or_default()
+                    .patched
+                    .push(meta);
+            }
+        }
+        StateContent {
+            files: files.into_iter().collect(),
+            by_place,
+        }
+    }
+
+    /// Reads all that a file holds of the state.
+    fn check(&self, content: &FileContent<'_>, file: &Arc<DeltaFile>) -> Result<()> {
+        for meta in &content.row_sets {
+            check_row_set(meta, file, hash_key)?;
+        }
+        for patch in content
+            .patched
+            .iter()
+            .filter_map(|meta| meta.patch.as_ref())
+        {
+            for target in &patch.targets {
+                if let Some(older) = self.by_place.get(&target.place) {
+                    patch.mark(file, older, &mut Replaced::none_of(older))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 fn copy_delta_files(
     capture: &Capture<'_>,
     target: &Target,
     how: How,
     copied: &mut Copied,
 ) -> Result<()> {
-    let mut files: BTreeMap<u64, Vec<RowSetMeta>> = BTreeMap::new();
-    for row_set in capture.state.row_sets() {
-        let meta = row_set.meta();
-        files
-            .entry(meta.file_number)
-            .or_default()
-            .push(meta.clone());
-    }
-    let files: Vec<_> = files.into_iter().collect();
+    let state = StateContent::of(&capture.state);
     let threads = capture.layout.recovery_threads.as_usize();
-    let done = parallel::map(&files, threads, |(number, row_sets)| {
-        copy_delta_file(capture, target, how, *number, row_sets)
+    let done = parallel::map(&state.files, threads, |(number, content)| {
+        copy_delta_file(capture, target, how, *number, |file| {
+            state.check(content, file)
+        })
     });
     for file in done {
         let (is_linked, size_bytes) = file?;
@@ -104,7 +159,7 @@ fn copy_delta_file(
     target: &Target,
     how: How,
     number: u64,
-    row_sets: &[RowSetMeta],
+    check: impl Fn(&Arc<DeltaFile>) -> Result<()>,
 ) -> Result<(bool, u64)> {
     let io = &*capture.io;
     let from = delta_file_path(&tree_folder(&capture.folder), number);
@@ -122,13 +177,10 @@ fn copy_delta_file(
         .map_err(|source| Error::io("read", &from, source))?;
     copy_bytes(io, (&*file, &from), &to, len_bytes)?;
     let copy = DeltaFile::open(io, &to, capture.database_id, number)?;
-    for meta in row_sets {
-        if let Err(error) = check_row_set(meta, &copy, hash_key) {
-            // Named where it lies, if it was damaged before.
-            let original = DeltaFile::open(io, &from, capture.database_id, number)?;
-            check_row_set(meta, &original, hash_key)?;
-            return Err(error);
-        }
+    if let Err(error) = check(&copy) {
+        // Named where it lies, if it was damaged before.
+        check(&DeltaFile::open(io, &from, capture.database_id, number)?)?;
+        return Err(error);
     }
     Ok((false, len_bytes))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex};
@@ -41,6 +41,8 @@ pub(crate) struct Generations {
     size_bytes_max: u64,
     /// Most generations that wait to be flushed before writers wait.
     frozen_count_max: usize,
+    /// How many wait; changed under the lock of the state, read without it.
+    frozen_count: AtomicUsize,
     /// Bytes of the log since the last generation was frozen, and how many freeze one.
     log_bytes: AtomicU64,
     log_bytes_max: u64,
@@ -75,6 +77,7 @@ impl Generations {
             hurry: Condvar::new(),
             size_bytes_max,
             frozen_count_max: FROZEN_COUNT_MAX,
+            frozen_count: AtomicUsize::new(0),
             log_bytes: AtomicU64::new(0),
             log_bytes_max,
             stopping: AtomicBool::new(false),
@@ -96,6 +99,31 @@ impl Generations {
         self.list.load().iter().map(|one| one.size_bytes()).sum()
     }
 
+    /// How many wait to be flushed.
+    pub(crate) fn frozen_count(&self) -> usize {
+        self.frozen_count.load(Ordering::Relaxed)
+    }
+
+    /// How many wait to be flushed, the active one by its share.
+    pub(crate) fn fill(&self) -> f64 {
+        let active = self.active_size_bytes() as f64 / self.size_bytes_max.max(1) as f64;
+        self.frozen_count() as f64 + active.min(1.0)
+    }
+
+    /// The most that [`fill`](Self::fill) comes to before writers wait.
+    pub(crate) fn fill_max(&self) -> f64 {
+        self.frozen_count_max as f64
+    }
+
+    fn active_size_bytes(&self) -> u64 {
+        self.list.load().first().map_or(0, |one| one.size_bytes())
+    }
+
+    /// Whether nothing is flushed any more, because of a failure or the end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_stopping() || self.state.lock().failed
+    }
+
     /// Counts bytes of the log.
     pub(crate) fn note_logged(&self, size_bytes: u64) {
         self.log_bytes.fetch_add(size_bytes, Ordering::Relaxed);
@@ -103,7 +131,7 @@ impl Generations {
 
     /// Whether the active generation, or the log behind it, is full.
     pub(crate) fn is_full(&self) -> bool {
-        self.active().size_bytes() >= self.size_bytes_max
+        self.active_size_bytes() >= self.size_bytes_max
             || self.log_bytes.load(Ordering::Relaxed) >= self.log_bytes_max
     }
 
@@ -115,6 +143,8 @@ impl Generations {
         list.extend(self.list.load().iter().cloned());
         self.list.store(Arc::new(list));
         state.frozen.push_back(Arc::new(frozen));
+        self.frozen_count
+            .store(state.frozen.len(), Ordering::Relaxed);
         self.log_bytes.store(0, Ordering::Relaxed);
         self.changed.notify_all();
     }
@@ -140,9 +170,16 @@ impl Generations {
         list.retain(|one| !Arc::ptr_eq(one, &frozen.generation));
         self.list.store(Arc::new(list));
         state.frozen.retain(|one| !Arc::ptr_eq(one, frozen));
+        self.frozen_count
+            .store(state.frozen.len(), Ordering::Relaxed);
         state.flush_no_space.clear();
         state.tree_changes += 1;
         self.changed.notify_all();
+    }
+
+    /// Whether too much waits to be flushed.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.frozen_count() >= self.frozen_count_max
     }
 
     /// Waits while too much waits to be flushed; but not for space on a disk that is full.

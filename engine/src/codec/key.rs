@@ -45,6 +45,20 @@ pub(crate) fn encode_key_prefix<'a>(
     check_key_size(schema, out.get(start..).unwrap_or_default())
 }
 
+/// The first eight bytes of a key, so that numbers compare as keys do; shorter keys are filled up with zeros.
+#[inline]
+pub(crate) fn prefix_of(key: &[u8]) -> u64 {
+    match key.first_chunk::<8>() {
+        Some(first) => u64::from_be_bytes(*first),
+        None => key
+            .iter()
+            .zip([56, 48, 40, 32, 24, 16, 8])
+            .fold(0, |prefix, (byte, shift)| {
+                prefix | u64::from(*byte) << shift
+            }),
+    }
+}
+
 /// Checks that key bytes are not too long.
 pub(crate) fn check_key_size(schema: &TableSchema, key: &[u8]) -> Result<()> {
     if key.len() > KEY_SIZE_BYTES_MAX {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::versions::{Version, Versions};
 use super::{Bodies, Generation, TableGeneration};
+use crate::codec::key::prefix_of;
 use crate::row_set::rows_page::RowRef;
 
 /// A version's number with the first bytes of its key, which mostly decide.
@@ -265,13 +266,4 @@ fn compare(versions: &Versions, bodies: &Bodies, a: &Ranked, b: &Ranked) -> Orde
         .cmp(&b.prefix)
         .then_with(|| key_of(versions, bodies, a.number).cmp(key_of(versions, bodies, b.number)))
         .then(b.number.cmp(&a.number))
-}
-
-/// The first eight bytes of a key, so that numbers compare as keys do; shorter keys are filled up with zeros.
-fn prefix_of(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    for (byte, of_key) in bytes.iter_mut().zip(key) {
-        *byte = *of_key;
-    }
-    u64::from_be_bytes(bytes)
 }

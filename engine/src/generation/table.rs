@@ -14,11 +14,14 @@ use parking_lot::{Mutex, RwLock};
 use super::Bodies;
 use super::sorted::{Run, SortedRuns};
 use super::versions::{NONE, Version, Versions};
-use crate::codec::Malformed;
+use crate::codec::{Malformed, len_u32};
 use crate::log::delta::{DeltaRow, TablePart};
 
 /// Slots of a table's first array.
 const SLOTS_MIN_LOG2: u32 = 6;
+
+/// Rows whose cache misses overlap when they are written.
+const ROWS_AT_ONCE: usize = 16;
 
 /// What a generation knows of a key at a commit sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,19 +93,47 @@ impl TableGeneration {
         }
         let mut taken = 0;
         let mut slots = self.slots.load_full();
-        for row_set in &part.row_sets {
-            for row in part.rows(*row_set) {
-                if slots.is_full(*key_count) {
-                    slots = Arc::new(slots.doubled(&self.versions));
-                    self.slots.store(slots.clone());
-                    taken += slots.slots.len() * size_of::<AtomicU64>() / 2;
-                }
-                let (is_new, bytes) = self.write_row(&slots, bodies, seq, body, &row?)?;
+        let mut rows = part.rows().peekable();
+        let mut batch = Vec::with_capacity(ROWS_AT_ONCE);
+        while rows.peek().is_some() {
+            batch.clear();
+            for row in rows.by_ref().take(ROWS_AT_ONCE) {
+                batch.push(row?);
+            }
+            while slots.is_full(*key_count + len_u32(batch.len())) {
+                slots = Arc::new(slots.doubled());
+                self.slots.store(slots.clone());
+                taken += slots.slots.len() * size_of::<AtomicU64>() / 2;
+            }
+            self.warm(&slots, bodies, &batch);
+            for row in &batch {
+                let (is_new, bytes) = self.write_row(&slots, bodies, seq, body, row)?;
                 *key_count += u32::from(is_new);
                 taken += bytes;
             }
         }
         Ok(taken)
+    }
+
+    /// Reads what finding some rows will read, step by step for all of them, so that the processor waits for their cache
+    /// misses side by side.
+    fn warm(&self, slots: &Slots, bodies: &Bodies, rows: &[DeltaRow<'_>]) {
+        let mut same: [Option<u32>; ROWS_AT_ONCE] = [None; ROWS_AT_ONCE];
+        for (same, row) in same.iter_mut().zip(rows) {
+            let slot = slots.slots.get(slots.home(row.hash));
+            let word = slot.map_or(0, |slot| slot.load(Ordering::Relaxed));
+            *same = number_of(word).filter(|_| word >> 32 == tag_of(row.hash));
+        }
+        let mut keys: [Option<(u32, u32)>; ROWS_AT_ONCE] = [None; ROWS_AT_ONCE];
+        for (key, number) in keys.iter_mut().zip(same) {
+            let version = number.and_then(|number| self.versions.get(number));
+            *key = version.map(|version| (version.record, version.key_start));
+        }
+        let first_bytes = keys.iter().flatten().map(|&(record, start)| {
+            let byte = bodies.slice(record, start, 1).first();
+            u32::from(byte.copied().unwrap_or(0))
+        });
+        std::hint::black_box(first_bytes.sum::<u32>());
     }
 
     fn write_row(
@@ -121,7 +152,7 @@ impl TableGeneration {
             hash: row.hash,
             record: body,
             key_start: row.key_offset,
-            key_len: crate::codec::len_u32(row.key.len()),
+            key_len: len_u32(row.key.len()),
             older: place.newest.unwrap_or(NONE),
             value: row.value_size_bytes.map(|len| (row.value_offset, len)),
         };
@@ -137,10 +168,7 @@ impl TableGeneration {
 
     /// What is known of a key at a commit sequence.
     pub(crate) fn get(&self, bodies: &Bodies, hash: u64, key: &[u8], seq: u64) -> Found {
-        let slots = self.slots.load();
-        let newest = self
-            .find(&slots, bodies, hash, key)
-            .and_then(|place| place.newest);
+        let newest = self.newest_number(bodies, hash, key);
         let version = newest.and_then(|newest| self.version_at(newest, seq));
         let truncate_seq = self.truncate_seq(seq);
         match version {
@@ -148,6 +176,16 @@ impl TableGeneration {
             _ if truncate_seq > 0 => Found::Deleted,
             _ => Found::Nothing,
         }
+    }
+
+    /// The newest version of a key, visible or not.
+    pub(super) fn newest(&self, bodies: &Bodies, hash: u64, key: &[u8]) -> Option<Version> {
+        self.versions.get(self.newest_number(bodies, hash, key)?)
+    }
+
+    fn newest_number(&self, bodies: &Bodies, hash: u64, key: &[u8]) -> Option<u32> {
+        let slots = self.slots.load();
+        self.find(&slots, bodies, hash, key)?.newest
     }
 
     /// The newest version of a key at a commit sequence, from its newest one of all.
@@ -221,7 +259,7 @@ impl TableGeneration {
 }
 
 impl Version {
-    fn found(&self) -> Found {
+    pub(super) fn found(&self) -> Found {
         match self.value {
             None => Found::Deleted,
             Some((value_start, value_len)) => Found::Row {
@@ -243,8 +281,9 @@ impl Slots {
         }
     }
 
+    /// Of a hash, or of a word that was made from it.
     fn home(&self, hash: u64) -> usize {
-        (hash >> self.shift) as usize
+        (tag_of(hash) << 32 >> self.shift) as usize
     }
 
     fn is_full(&self, key_count: u32) -> bool {
@@ -253,15 +292,15 @@ impl Slots {
 
     /// Twice as many slots with the same content. Words go in the order of their hashes, so the new array is filled from
     /// its start to its end.
-    fn doubled(&self, versions: &Versions) -> Slots {
+    fn doubled(&self) -> Slots {
         let doubled = Slots::new(64 - self.shift + 1);
         let mask = doubled.slots.len() - 1;
         for word in &self.slots {
             let word = word.load(Ordering::Relaxed);
-            let Some(version) = number_of(word).and_then(|number| versions.get(number)) else {
+            if word == 0 {
                 continue;
-            };
-            let mut slot = doubled.home(version.hash);
+            }
+            let mut slot = doubled.home(word);
             while let Some(place) = doubled.slots.get(slot) {
                 if place.load(Ordering::Relaxed) == 0 {
                     place.store(word, Ordering::Relaxed);
@@ -274,9 +313,10 @@ impl Slots {
     }
 }
 
-/// The bits of a hash that a word keeps: not those that choose the slot of all but huge tables.
+/// The bits of a hash that a word keeps: the first, from which its slot follows too, so that the index grows without a
+/// look at the versions. Those behind the slot's tell keys apart.
 fn tag_of(hash: u64) -> u64 {
-    hash & 0xffff_ffff
+    hash >> 32
 }
 
 fn entry(hash: u64, number: u32) -> u64 {

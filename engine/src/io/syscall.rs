@@ -6,19 +6,27 @@
 )]
 
 use std::fs::{File, OpenOptions};
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use moonshine_sysprobe::disk::Medium;
 use moonshine_sysprobe::{Budget, measure};
 use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::io::{Errno, pwritev};
 
 use super::{FileLock, Io, IoFile, OpenMode};
 use crate::layout::StoredProfile;
 
-/// The operating system's files through the page cache, and its random numbers.
+/// What the process's time is counted from.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Parts of a write that Linux takes in one call (`IOV_MAX`).
+const IO_SLICES_MAX: usize = 1024;
+
+/// The operating system's files through the page cache, its clock, and its random numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SyscallIo;
 
@@ -82,7 +90,7 @@ impl Io for SyscallIo {
             .open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Box::new(SyscallLock(file)))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -113,6 +121,14 @@ impl Io for SyscallIo {
     fn random_u128(&self) -> u128 {
         uuid::Uuid::new_v4().as_u128()
     }
+
+    fn now(&self) -> Duration {
+        START.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
 }
 
 /// The lock of the open file, which a child process shares from its fork until its exec.
@@ -139,6 +155,27 @@ impl IoFile for SyscallFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    fn write_all_parts_at(&self, parts: &[&[u8]], offset: u64) -> Result<()> {
+        let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut left = slices.as_mut_slice();
+        let mut offset = offset;
+        // What is empty would be taken for the end of the device.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let at_once = left.get(..IO_SLICES_MAX).unwrap_or(left);
+            match pwritev(&self.0, at_once, offset) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> Result<()> {

@@ -1,19 +1,19 @@
 //! Writing what is queued, by whoever leads the commit queue.
 //!
-//! The leader takes the records that wait, writes them as one block, syncs it if any of them asks for that, applies
-//! them to the DeltaCache in order, and makes them visible. A write that finds no space leaves the log as it was: the
-//! records are queued again, and who waits for one takes it back. Any other failure ends writing: whoever waits gets the
-//! reason.
+//! The leader takes the records that wait, refuses those whose conditions don't hold, writes them as one block, syncs it
+//! if any of them asks for that, applies them to the DeltaCache in order, and makes them visible. A write that finds no
+//! space leaves the log as it was: the records are queued again, and who waits for one takes it back. Any other failure
+//! ends writing: whoever waits gets the reason.
 
 use std::sync::Arc;
 
 use super::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
 use super::queue::{Durability, Queued, Ticket, Turn};
 use super::segment::SegmentWriter;
-use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
 use crate::space::RetryPause;
+use crate::transaction::validate;
 
 /// Writes for one database. Its lock is held by who leads.
 #[derive(Debug)]
@@ -115,7 +115,8 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
         return Err(Error::Usage("the database is closed".into()));
     };
     loop {
-        let records = shared.queue.take();
+        let mut records = shared.queue.take();
+        validate::refuse_conflicting(shared, &mut records);
         let Some(last) = records.last() else {
             return Ok(());
         };
@@ -131,6 +132,7 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
                 return Err(Error::Poisoned(error.to_string()));
             }
         }
+        records.iter().for_each(Queued::release);
         shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
             return Ok(());
@@ -158,14 +160,9 @@ impl Committer {
             .iter()
             .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
             .sum();
-        let mut body = Vec::with_capacity(size_bytes);
-        for record in records {
-            record.header.encode(&mut body);
-            body.extend_from_slice(&record.body);
-        }
-        let block_number = self
-            .writer
-            .append(&body, len_u32(records.len()), &shared.segments)?;
+        shared.counters.block_records.record(records.len() as u64);
+        let parts = records.iter().map(|record| (record.header, &*record.body));
+        let block_number = self.writer.append(parts, &shared.segments)?;
         let is_synced = records
             .iter()
             .any(|record| record.durability == Durability::Synced);

@@ -5,8 +5,10 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::codec::{Malformed, Reader, encode_file_header, put_u32, put_u64};
 
-/// The version of segments, and of all that is in them.
-const SEGMENT_VERSION: u32 = 1;
+/// The version of segments, and of all that is in them, that this build writes.
+pub(crate) const SEGMENT_VERSION: u32 = 2;
+/// The oldest that it reads.
+const SEGMENT_VERSION_MIN: u32 = 1;
 
 pub(crate) const SEGMENT_HEADER_SIZE_BYTES: usize = 48;
 pub(crate) const BLOCK_HEADER_SIZE_BYTES: usize = 48;
@@ -56,6 +58,7 @@ impl RecordKind {
 /// The first bytes of a segment file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub(crate) version: u32,
     pub(crate) database_id: Uuid,
     pub(crate) segment_number: u64,
 }
@@ -64,7 +67,7 @@ impl SegmentHeader {
     pub(crate) fn encode(self) -> Vec<u8> {
         encode_file_header(
             SEGMENT_MAGIC,
-            SEGMENT_VERSION,
+            self.version,
             self.database_id,
             self.segment_number,
         )
@@ -75,11 +78,13 @@ impl SegmentHeader {
         if &reader.array::<8>()? != SEGMENT_MAGIC {
             return Err(Malformed("not a segment of a DeltaLog"));
         }
-        if reader.u32()? != SEGMENT_VERSION {
+        let version = reader.u32()?;
+        if !(SEGMENT_VERSION_MIN..=SEGMENT_VERSION).contains(&version) {
             return Err(Malformed("a format version that this build does not read"));
         }
         reader.u32()?;
         let header = SegmentHeader {
+            version,
             database_id: Uuid::from_bytes(reader.array()?),
             segment_number: reader.u64()?,
         };
@@ -225,6 +230,7 @@ mod tests {
     fn headers_round_trip_and_every_flipped_bit_is_seen() {
         let database_id = Uuid::from_u128(7);
         let segment = SegmentHeader {
+            version: SEGMENT_VERSION,
             database_id,
             segment_number: 3,
         };

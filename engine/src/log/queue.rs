@@ -21,6 +21,9 @@ use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::space::{RetryPause, SpaceFailures};
+use crate::statistics::counters::Counters;
+use crate::statistics::figures::StallReason;
+use crate::transaction::Conditions;
 
 /// When a commit counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +92,8 @@ pub(crate) struct Queued {
     pub(crate) header: RecordHeader,
     pub(crate) body: Arc<[u8]>,
     pub(crate) durability: Durability,
+    /// What must hold for it to be written; else it is written empty.
+    pub(crate) conditions: Option<Arc<Conditions>>,
     /// Whether it was taken back and only keeps a commit sequence.
     is_empty: bool,
 }
@@ -123,9 +128,12 @@ impl CommitQueue {
     pub(crate) fn submit(
         &self,
         kind: RecordKind,
-        body: Vec<u8>,
+        body: impl Into<Arc<[u8]>>,
         durability: Durability,
+        conditions: Option<Arc<Conditions>>,
+        counters: &Counters,
     ) -> Result<Ticket> {
+        let body = body.into();
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
             Error::Usage(format!(
                 "a transaction of {} bytes, at most 4 GiB are supported; split it",
@@ -133,13 +141,20 @@ impl CommitQueue {
             ))
         })?;
         let body_hash = hash_body(&body, self.database_id);
-        let body: Arc<[u8]> = body.into();
         let mut state = self.state.lock();
-        while state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max {
-            if let Some(error) = state.no_space.current() {
-                return Err(error);
-            }
-            self.taken.wait(&mut state);
+        let is_full = |state: &State| {
+            state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max
+        };
+        if is_full(&state) {
+            counters.time_stall(StallReason::Log, || {
+                while is_full(&state) {
+                    if let Some(error) = state.no_space.current() {
+                        return Err(error);
+                    }
+                    self.taken.wait(&mut state);
+                }
+                Ok(())
+            })?;
         }
         if let Some(reason) = &state.failed {
             return Err(Error::Poisoned(reason.clone()));
@@ -163,6 +178,7 @@ impl CommitQueue {
             header,
             body,
             durability,
+            conditions,
             is_empty: false,
         });
         Ok(ticket)
@@ -258,6 +274,17 @@ impl CommitQueue {
         }
     }
 
+    /// How many records wait to be written, and their bytes.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.waiting.len(), state.waiting_bytes)
+    }
+
+    /// The commit sequence that was given out last.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.state.lock().last_seq
+    }
+
     /// Why writing stopped, if it did.
     pub(crate) fn failure(&self) -> Option<String> {
         self.state.lock().failed.clone()
@@ -350,7 +377,26 @@ impl State {
 }
 
 impl Queued {
+    /// Leaves nothing but the commit sequence of a delta that is refused: sequences have no gaps.
+    pub(crate) fn refuse(&mut self, database_id: Uuid) {
+        self.conditions = None;
+        self.empty(database_id);
+    }
+
+    /// Lets go of what was held until it is written.
+    pub(crate) fn release(&self) {
+        if let Some(conditions) = &self.conditions {
+            conditions.release();
+        }
+    }
+
     fn make_empty(&mut self, database_id: Uuid) {
+        self.conditions = None;
+        self.empty(database_id);
+        self.is_empty = true;
+    }
+
+    fn empty(&mut self, database_id: Uuid) {
         let body = encode_delta(None, &[], 0);
         let (kind, seq) = (RecordKind::Delta, self.ticket.seq);
         self.header = RecordHeader::new(
@@ -359,8 +405,7 @@ impl Queued {
             seq,
             hash_body(&body, database_id),
         );
-        self.body = body.into();
+        self.body = body;
         self.durability = Durability::Buffered;
-        self.is_empty = true;
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::format::{
     BLOCK_HEADER_SIZE_BYTES, BLOCK_MAGIC, BlockHeader, RECORD_HEADER_SIZE_BYTES, RecordHeader,
-    SEGMENT_HEADER_SIZE_BYTES, SegmentHeader,
+    SEGMENT_HEADER_SIZE_BYTES, SEGMENT_VERSION, SegmentHeader,
 };
 use super::read_whole::read_whole;
 use super::segment::{segment_number, segment_path};
@@ -28,6 +28,7 @@ pub(crate) struct LogEnd {
     pub(crate) last_block_number: u64,
     /// The newest segment and its length in bytes up to its last whole block; `None` if there is none to go on in.
     pub(crate) tail: Option<(OpenSegment, u64)>,
+    tail_version: u32,
 }
 
 /// The log of a database, and how it is read.
@@ -75,6 +76,7 @@ pub(crate) fn replay_log(
         last_segment_number: start.segment_number.saturating_sub(1),
         last_block_number: start.block_number.saturating_sub(1),
         tail: None,
+        tail_version: SEGMENT_VERSION,
     };
     let count = segments.len();
     for (i, (number, path)) in segments.into_iter().enumerate() {
@@ -85,14 +87,14 @@ pub(crate) fn replay_log(
             let missing = end.last_segment_number + 1;
             return Err(segment.corrupt(0, &format!("segment {missing} before it is missing")));
         }
-        if !segment.was_started(database_id, last)? {
+        let Some(version) = segment.version(database_id, last)? else {
             if repair {
                 io.remove(&path)
                     .map_err(|source| Error::io("remove", &path, source))?;
                 harden(io, folder, &end)?;
             }
             return Ok(end);
-        }
+        };
         replay.segment(&segment.open);
         end.last_segment_number = number;
         let mut scan = SegmentScan {
@@ -108,9 +110,14 @@ pub(crate) fn replay_log(
             }
         }
         end.tail = Some((segment.open, valid_len as u64));
+        end.tail_version = version;
     }
     if repair {
         harden(io, folder, &end)?;
+    }
+    if end.tail_version != SEGMENT_VERSION {
+        // What is written from here on is of this version, and needs a segment that says so.
+        end.tail = None;
     }
     Ok(end)
 }
@@ -198,16 +205,17 @@ impl SegmentBytes {
         }
     }
 
-    /// Checks the header. False for a last segment that a crash left without one: nothing was ever written to it.
-    fn was_started(&self, database_id: Uuid, last: bool) -> Result<bool> {
-        let expected = SegmentHeader {
-            database_id,
-            segment_number: self.number,
-        };
+    /// Checks the header; returns the segment's version. `None` for a last segment that a crash left without a header:
+    /// nothing was ever written to it.
+    fn version(&self, database_id: Uuid, last: bool) -> Result<Option<u32>> {
         match SegmentHeader::decode(&self.bytes) {
-            Ok(header) if header == expected => Ok(true),
+            Ok(header)
+                if (header.database_id, header.segment_number) == (database_id, self.number) =>
+            {
+                Ok(Some(header.version))
+            }
             Ok(_) => Err(self.corrupt(0, "the segment belongs to another database or place")),
-            Err(_) if last && later_blocks(&self.bytes, database_id).next().is_none() => Ok(false),
+            Err(_) if last && later_blocks(&self.bytes, database_id).next().is_none() => Ok(None),
             Err(malformed) => Err(self.corrupt(0, malformed.0)),
         }
     }

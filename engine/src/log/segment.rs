@@ -6,9 +6,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::format::{
-    BLOCK_HEADER_SIZE_BYTES, BlockHeader, SEGMENT_HEADER_SIZE_BYTES, SegmentHeader,
+    BLOCK_HEADER_SIZE_BYTES, BlockHeader, RECORD_HEADER_SIZE_BYTES, RecordHeader,
+    SEGMENT_HEADER_SIZE_BYTES, SEGMENT_VERSION, SegmentHeader,
 };
 use super::segments::{LogSegments, OpenSegment};
+use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
@@ -39,6 +41,8 @@ pub(crate) struct SegmentWriter {
     next_block_number: u64,
     /// All blocks up to it are durable.
     durable_block_number: u64,
+    /// Working memory for the headers of a block.
+    headers: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -67,6 +71,7 @@ impl SegmentWriter {
             next_segment_number: last_segment_number + 1,
             next_block_number: last_block_number + 1,
             durable_block_number: last_block_number,
+            headers: Vec::new(),
         }
     }
 
@@ -90,18 +95,19 @@ impl SegmentWriter {
         });
     }
 
-    /// Writes a block of encoded records; returns its number. It is durable after [`sync`](Self::sync).
+    /// Writes a block of records, each a header and a body; returns its number. It is durable after [`sync`](Self::sync).
     ///
     /// # Errors
     /// [`Error::NoSpace`]: nothing of the block is in the log or ever will be, and this may be called again. After any other
     /// error, what the log holds is open until the next start.
-    pub(crate) fn append(
+    pub(crate) fn append<'r>(
         &mut self,
-        records: &[u8],
-        record_count: u32,
+        records: impl Iterator<Item = (RecordHeader, &'r [u8])> + Clone,
         segments: &LogSegments,
     ) -> Result<u64> {
-        let size_bytes = (BLOCK_HEADER_SIZE_BYTES + records.len()) as u64;
+        let record_bytes = |(_, body): (_, &[u8])| RECORD_HEADER_SIZE_BYTES + body.len();
+        let body_len: usize = records.clone().map(record_bytes).sum();
+        let size_bytes = (BLOCK_HEADER_SIZE_BYTES + body_len) as u64;
         let full = |segment: &CurrentSegment| {
             segment.len_bytes > SEGMENT_HEADER_SIZE_BYTES as u64
                 && segment.len_bytes + size_bytes > self.segment_size_bytes_max
@@ -112,19 +118,27 @@ impl SegmentWriter {
         let header = BlockHeader {
             block_number: self.next_block_number,
             durable_block_number: self.durable_block_number,
-            body_size_bytes: records.len() as u64,
-            record_count,
+            body_size_bytes: body_len as u64,
+            record_count: len_u32(records.clone().count()),
         };
-        let mut block = Vec::with_capacity(BLOCK_HEADER_SIZE_BYTES + records.len());
-        header.encode(self.database_id, &mut block);
-        block.extend_from_slice(records);
+        self.headers.clear();
+        header.encode(self.database_id, &mut self.headers);
+        for (header, _) in records.clone() {
+            header.encode(&mut self.headers);
+        }
+        let (block_header, headers) = self.headers.split_at(BLOCK_HEADER_SIZE_BYTES);
+        let headers = headers.chunks(RECORD_HEADER_SIZE_BYTES);
+        let records = headers
+            .zip(records)
+            .flat_map(|(header, (_, body))| [header, body]);
+        let parts: Vec<&[u8]> = std::iter::once(block_header).chain(records).collect();
         let Some(current) = &mut self.current else {
             return Err(Error::Usage("the log has no segment to write to".into()));
         };
         let offset = current.len_bytes;
         current
             .file
-            .write_all_at(&block, offset)
+            .write_all_parts_at(&parts, offset)
             .map_err(|source| {
                 let error = Error::io("write", &current.path, source);
                 error.undone(|| current.file.set_len(offset))
@@ -152,7 +166,7 @@ impl SegmentWriter {
         self.sync()?;
         match &self.current {
             Some(segment) if segment.len_bytes > SEGMENT_HEADER_SIZE_BYTES as u64 => {
-                self.append(&[], 0, segments)?;
+                self.append(std::iter::empty(), segments)?;
                 self.sync()
             }
             _ => Ok(()),
@@ -168,6 +182,7 @@ impl SegmentWriter {
             .open(&path, OpenMode::CreateNew)
             .map_err(|source| Error::io("create", &path, source))?;
         let header = SegmentHeader {
+            version: SEGMENT_VERSION,
             database_id: self.database_id,
             segment_number: self.next_segment_number,
         };

@@ -27,10 +27,12 @@ pub enum PageKind {
     Directory,
     /// What the RowSet is, and where its directory lies.
     Footer,
+    /// Ordinals of rows that are replaced; in no RowSet, and never cached.
+    Patch,
 }
 
 impl PageKind {
-    /// All kinds, in the order in which they lie in a RowSet.
+    /// The kinds that a RowSet is made of, in the order in which they lie in it.
     pub const ALL: [PageKind; 5] = [
         PageKind::Rows,
         PageKind::Locations,
@@ -39,6 +41,18 @@ impl PageKind {
         PageKind::Footer,
     ];
 
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PageKind::Rows => "rows",
+            PageKind::Locations => "locations",
+            PageKind::Index => "index",
+            PageKind::Directory => "directory",
+            PageKind::Footer => "footer",
+            PageKind::Patch => "patch",
+        }
+    }
+
     fn code(self) -> u8 {
         match self {
             PageKind::Rows => 1,
@@ -46,6 +60,7 @@ impl PageKind {
             PageKind::Index => 3,
             PageKind::Directory => 4,
             PageKind::Footer => 5,
+            PageKind::Patch => 6,
         }
     }
 }

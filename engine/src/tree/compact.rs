@@ -7,6 +7,7 @@ use super::files::HeldRowSet;
 use super::flush::{OutputFile, retire_unnamed, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
 use super::plan::{Job, JobKind, boundaries_of, may_merge, plan};
+use super::resolve::resolve;
 use super::state::{Described, TableTree};
 use crate::cache::table::{TableState, hash_key};
 use crate::error::{Error, Result};
@@ -57,7 +58,11 @@ pub(crate) fn compact_once(shared: &Shared) -> Result<Compacted, Failed> {
         for table_id in [table.id, table.id | LOCATIONS_BIT] {
             let tree = tree_of(&table, table_id);
             if let Some(job) = plan(shared, table_id, &tree) {
-                return run(shared, &tree, job);
+                let kind = job.kind.name();
+                let read_bytes = job.inputs.iter().map(|held| held.meta().size_bytes).sum();
+                let work = || run(shared, &tree, job);
+                let written = shared.counters.time_compaction(kind, read_bytes, work)?;
+                return Ok(written.map_or(Compacted::Cancelled, |_| Compacted::Done));
             }
             if forgettable(shared, table_id, &tree).is_some() {
                 return forget_truncates(shared, table_id);
@@ -121,9 +126,17 @@ fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed>
     Ok(Compacted::Done)
 }
 
-fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<Compacted, Failed> {
+/// Does a job; returns the bytes of its RowSets, `None` if the database is being closed meanwhile.
+fn run(
+    shared: &Shared,
+    tree: &TableTree<Arc<HeldRowSet>>,
+    job: Job,
+) -> Result<Option<u64>, Failed> {
     let size_bytes = job.inputs.iter().map(|held| held.meta().size_bytes).sum();
     check_room(shared, size_bytes).map_err(Failed::Rows)?;
+    if job.kind == JobKind::Resolve {
+        return run_resolve(shared, &job);
+    }
     let boundaries = boundaries_of(shared, job.table_id);
     let division = match job.kind {
         JobKind::Divide => Some(Division::Hash {
@@ -134,7 +147,7 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
             .fragment(job.fragment_id)
             .and_then(|fragment| fragment.children.as_ref())
             .map(|children| children.division.clone()),
-        JobKind::Merge | JobKind::Sweep => None,
+        JobKind::Merge | JobKind::Sweep | JobKind::Resolve => None,
     };
     let writing = Writing {
         shared,
@@ -143,8 +156,9 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
     };
     let groups = grouped(&job.inputs, &tree.truncates, &boundaries);
     let Some(outputs) = writing.write(&groups).map_err(Failed::Rows)? else {
-        return Ok(Compacted::Cancelled);
+        return Ok(None);
     };
+    let written_bytes = outputs.iter().map(|held| held.meta().size_bytes).sum();
     let mut changes = Vec::new();
     if job.kind == JobKind::Divide
         && let Some(division) = division
@@ -170,7 +184,21 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
         retire_unnamed(&error, &outputs);
         Failed::of_edit(error)
     })?;
-    Ok(Compacted::Done)
+    Ok(Some(written_bytes))
+}
+
+fn run_resolve(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
+    let Some(changes) = resolve(shared, job).map_err(Failed::Rows)? else {
+        return Ok(None);
+    };
+    let patch_size_bytes = |change: &Change<Arc<HeldRowSet>>| match change {
+        Change::Add(held) => held.meta().patch.as_ref().map(|patch| patch.size_bytes()),
+        _ => None,
+    };
+    let written_bytes = changes.iter().filter_map(patch_size_bytes).sum();
+    let made = shared.store.commit(&shared.tables, |_| changes);
+    made.map_err(Failed::Edit)?;
+    Ok(Some(written_bytes))
 }
 
 /// The inputs in groups that may each become one, the oldest group first, each newest first.

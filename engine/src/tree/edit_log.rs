@@ -17,8 +17,9 @@ use crate::codec::{self, Malformed, Reader, len_u32, put_u32, put_u64};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
-/// The version of what stands in the files.
-const VERSION: u32 = 1;
+/// The version of what stands in the files. Version 1 had no patches.
+const VERSION: u32 = 2;
+const VERSION_MIN: u32 = 1;
 const MAGIC: &[u8; 8] = b"MOONEDT\n";
 const FILE_HEADER_SIZE_BYTES: usize = 48;
 /// Checksum, number of the record in its file, length of the edit.
@@ -40,6 +41,7 @@ pub(crate) struct EditLog {
     len_bytes: u64,
     state_size_bytes: u64,
     next_record: u32,
+    version: u32,
 }
 
 /// What a log held.
@@ -47,6 +49,7 @@ pub(crate) struct EditLog {
 pub(crate) struct Replayed {
     /// The edits, the one that makes the state first.
     pub(crate) edits: Vec<Vec<u8>>,
+    version: u32,
     file_number: u64,
     file: Arc<dyn IoFile>,
     path: PathBuf,
@@ -106,6 +109,7 @@ impl EditLog {
             len_bytes: replayed.len_bytes,
             state_size_bytes: replayed.edits.first().map_or(0, |state| state.len() as u64),
             next_record: len_u32(replayed.edits.len()),
+            version: replayed.version,
         };
         log.remove_others()?;
         Ok(log)
@@ -131,10 +135,11 @@ impl EditLog {
         Ok(())
     }
 
-    /// Whether the edits have outgrown the state.
-    pub(crate) fn is_long(&self) -> bool {
+    /// Whether a new file is to be begun: the edits have outgrown the state, or an older build began this one.
+    pub(crate) fn is_outgrown(&self) -> bool {
         let edit_bytes = self.len_bytes.saturating_sub(self.state_size_bytes);
         edit_bytes > (self.state_size_bytes * EDITS_PER_STATE).max(EDIT_BYTES_MIN)
+            || self.version < VERSION
     }
 
     /// Goes on in a new file that begins with that state.
@@ -178,6 +183,7 @@ impl EditLog {
             len_bytes: header.len() as u64,
             state_size_bytes: state.len() as u64,
             next_record: 0,
+            version: VERSION,
         };
         log.append(state)
             .map_err(|error| error.undone(|| log.io.remove(&log.path)))?;
@@ -248,9 +254,10 @@ fn read_file(
         offset: offset as u64,
         reason: malformed.0.to_owned(),
     };
-    if let Err(malformed) = check_header(&bytes, database_id, file_number) {
-        return Ok(Err(corrupt(0, malformed)));
-    }
+    let version = match check_header(&bytes, database_id, file_number) {
+        Ok(version) => version,
+        Err(malformed) => return Ok(Err(corrupt(0, malformed))),
+    };
     let mut edits = Vec::new();
     let mut offset = FILE_HEADER_SIZE_BYTES;
     while offset < len {
@@ -282,6 +289,7 @@ fn read_file(
         cut(&*file, &path, offset, len)?;
     }
     Ok(Ok(Replayed {
+        version,
         edits,
         file_number,
         file,
@@ -334,21 +342,22 @@ fn encode_header(database_id: Uuid, file_number: u64) -> Vec<u8> {
     codec::encode_file_header(MAGIC, VERSION, database_id, file_number)
 }
 
-fn check_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Result<(), Malformed> {
+fn check_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Result<u32, Malformed> {
     let mut reader = Reader::new(bytes);
     if reader.array::<8>()? != *MAGIC {
         return Err(Malformed("not a log of edits"));
     }
-    if reader.u32()? != VERSION {
+    let version = reader.u32()?;
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Malformed("a format version that this build does not read"));
     }
-    let expected = encode_header(database_id, file_number);
+    let expected = codec::encode_file_header(MAGIC, version, database_id, file_number);
     if bytes.get(..FILE_HEADER_SIZE_BYTES) != Some(expected.as_slice()) {
         return Err(Malformed(
             "the header is damaged, or of another database or place",
         ));
     }
-    Ok(())
+    Ok(version)
 }
 
 fn encode_record(database_id: Uuid, file_number: u64, record: u32, edit: &[u8]) -> Vec<u8> {
@@ -545,11 +554,11 @@ mod tests {
     fn edits_that_outgrow_their_state_ask_for_a_new_one() {
         let io = SimulatedIo::new(1);
         let mut log = create(&io, b"state");
-        assert!(!log.is_long());
+        assert!(!log.is_outgrown());
         log.append(&vec![0; EDIT_BYTES_MIN as usize]).unwrap();
-        assert!(log.is_long());
+        assert!(log.is_outgrown());
         log.restate(b"state").unwrap();
-        assert!(!log.is_long());
+        assert!(!log.is_outgrown());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
 use super::fragment::{Fragment, FragmentId, FragmentTree};
-use super::state::TableTree;
+use super::state::{Described, TableTree};
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
 use crate::codec::len_u32;
@@ -15,6 +15,7 @@ use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::log::committer;
 use crate::row_set::file::delta_file_path;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
+use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::row_set::rows_page::RowRef;
 use crate::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
 use crate::shared::Shared;
@@ -42,6 +43,14 @@ pub(super) struct OutputFile<'s> {
 /// [`Error::NoSpace`]: nothing changed. [`Error::Io`] as the system answers: where the edit itself failed, whether it counts
 /// is open until the next start.
 pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
+    let (counters, read_bytes) = (&shared.counters, frozen.generation.size_bytes());
+    let work = || flush_rows(shared, frozen);
+    let written = counters.time_work(&counters.flushes, read_bytes, work)?;
+    Ok(written.map_or(Flushed::Cancelled, |_| Flushed::Done))
+}
+
+/// Returns the bytes of the RowSets, `None` if the database is being closed meanwhile.
+fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     if shared.pins.durable_seq() < frozen.seq_to {
         // What is below level 0 must not get ahead of the log.
         committer::sync(shared)?;
@@ -53,13 +62,14 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         Ok(true) => output.finish()?,
         Ok(false) => {
             output.discard();
-            return Ok(Flushed::Cancelled);
+            return Ok(None);
         }
         Err(error) => {
             output.discard();
             return Err(error);
         }
     };
+    let written_bytes = row_sets.iter().map(|held| held.meta().size_bytes).sum();
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
     let outputs = row_sets.clone();
     let made = shared.store.commit(&shared.tables, |state| {
@@ -99,7 +109,7 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     }
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
     shared.generations.drop_flushed(frozen);
-    Ok(Flushed::Done)
+    Ok(Some(written_bytes))
 }
 
 /// Lets the files of an edit go that found no space. After any other error the edit may count.
@@ -304,7 +314,16 @@ impl<'s> OutputFile<'s> {
 
     /// Begins a RowSet, and the file with the first one.
     pub(super) fn begin(&mut self, head: RowSetHead) -> Result<()> {
-        let writer = match &mut self.writer {
+        self.writer()?.begin(head)
+    }
+
+    /// Writes a patch.
+    pub(super) fn patch(&mut self, targets: &[TargetOrdinals]) -> Result<PatchMeta> {
+        self.writer()?.write_patch(targets)
+    }
+
+    fn writer(&mut self) -> Result<&mut DeltaFileWriter> {
+        Ok(match &mut self.writer {
             Some(writer) => writer,
             none => {
                 let store = &self.shared.store;
@@ -320,8 +339,7 @@ impl<'s> OutputFile<'s> {
                     },
                 )?)
             }
-        };
-        writer.begin(head)
+        })
     }
 
     pub(super) fn push(&mut self, row: RowRef<'_>, hash: u64) -> Result<()> {
@@ -356,6 +374,20 @@ impl<'s> OutputFile<'s> {
             other => {
                 self.remove();
                 other
+            }
+        }
+    }
+
+    /// Makes a file durable that holds patches alone, if there are any.
+    pub(super) fn finish_patches(mut self) -> Result<Option<Arc<HeldFile>>> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(None);
+        };
+        match writer.finish() {
+            Ok(file) => Ok(Some(HeldFile::new(file, self.shared.io.clone()))),
+            Err(error) => {
+                self.remove();
+                Err(error)
             }
         }
     }

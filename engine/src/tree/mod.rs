@@ -5,7 +5,7 @@
 //! first; the [`store`] does that, publishes the new trees, and removes the [`files`] that no tree names any more.
 //!
 //! A thread each does the [`flush`] of generations and the compactions that [`plan`] finds, one at a time
-//! ([`compact`], [`background`]).
+//! ([`compact`], [`background`]). Some rewrite no rows and only find out which are replaced ([`resolve`]).
 
 pub(crate) mod background;
 pub(crate) mod compact;
@@ -15,5 +15,6 @@ pub(crate) mod files;
 pub(crate) mod flush;
 pub(crate) mod fragment;
 pub(crate) mod plan;
+pub(crate) mod resolve;
 pub(crate) mod state;
 pub(crate) mod store;

@@ -9,6 +9,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod backpressure;
 mod backup;
 mod batches;
 mod commits;
@@ -17,7 +18,13 @@ mod faults;
 mod keyspace;
 mod layout;
 mod levels;
+mod log_versions;
 mod model;
+mod old_formats;
 mod outcomes;
+mod pairs;
 mod reading;
+mod serializability;
+mod statistics;
 mod stress;
+mod transactions;
