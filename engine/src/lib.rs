@@ -35,6 +35,7 @@
 mod backpressure;
 mod backup;
 mod cache;
+mod check;
 mod codec;
 mod database;
 mod error;
@@ -64,6 +65,7 @@ mod tree;
 mod value;
 
 pub use backup::Backup;
+pub use check::{Check, Problem};
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};

@@ -61,6 +61,20 @@ impl Replayed {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The length of what was read.
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    /// The error for edits that can't be.
+    pub(crate) fn corrupt(&self, malformed: Malformed) -> Error {
+        Error::Corrupt {
+            path: self.path.clone(),
+            offset: 0,
+            reason: malformed.0.to_owned(),
+        }
+    }
 }
 
 impl EditLog {

@@ -13,7 +13,6 @@ use super::edit_log::{EditLog, Replayed};
 use super::files::{HeldFile, HeldRowSet, delta_files};
 use super::state::{Described, TreeState};
 use crate::cache::table::{TableState, Trees};
-use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::generation::LOCATIONS_BIT;
 use crate::io::Io;
@@ -69,21 +68,11 @@ impl TreeStore {
         replayed: &Replayed,
         files: &mut HeldFiles,
     ) -> Result<HeldState> {
-        let corrupt = |malformed: Malformed| Error::Corrupt {
-            path: replayed.path().to_owned(),
-            offset: 0,
-            reason: malformed.0.to_owned(),
-        };
-        let mut state = TreeState::<Arc<RowSetMeta>>::default();
-        for edit in &replayed.edits {
-            for change in decode_edit(edit).map_err(corrupt)? {
-                state.apply(change).map_err(corrupt)?;
-            }
-        }
         let mut held = HeldState::default();
-        for change in state.changes() {
+        for change in state_of(replayed)?.changes() {
             let change = change.map(|meta| self.open(io, files, &meta))?;
-            held.apply(change).map_err(corrupt)?;
+            held.apply(change)
+                .map_err(|malformed| replayed.corrupt(malformed))?;
         }
         Ok(held)
     }
@@ -264,6 +253,18 @@ fn removed<'s>(
     let fragments = &before.tree(table_id)?.fragments;
     let row_sets = &fragments.fragment(fragment_id)?.row_sets;
     row_sets.iter().find(|held| held.meta().place() == place)
+}
+
+/// The state that edits lead to, without its files.
+pub(crate) fn state_of(replayed: &Replayed) -> Result<TreeState<Arc<RowSetMeta>>> {
+    let corrupt = |malformed| replayed.corrupt(malformed);
+    let mut state = TreeState::<Arc<RowSetMeta>>::default();
+    for edit in &replayed.edits {
+        for change in decode_edit(edit).map_err(corrupt)? {
+            state.apply(change).map_err(corrupt)?;
+        }
+    }
+    Ok(state)
 }
 
 /// The delta files that a RowSet needs: its own, and that of its patch. One file may count twice.

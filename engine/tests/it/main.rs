@@ -12,6 +12,7 @@
 mod backpressure;
 mod backup;
 mod batches;
+mod check;
 mod commits;
 mod disk_full;
 mod faults;

@@ -381,6 +381,17 @@ impl Harness {
         self.check();
     }
 
+    /// Nothing on disk is wrong.
+    fn check_folder(&self) {
+        let options = Options {
+            io: Arc::new(self.io.clone()),
+            ..Options::unmeasured()
+        };
+        let check = Database::check("/db", &options).unwrap();
+        assert_eq!(check.problems, []);
+        assert_eq!(check.commit_seq, self.seq);
+    }
+
     fn backup(&self) {
         let folder = Path::new("/backup");
         let backup = self.database().backup(folder).unwrap();
@@ -637,5 +648,6 @@ proptest! {
         for step in &steps {
             harness.step(step);
         }
+        harness.check_folder();
     }
 }
