@@ -18,7 +18,7 @@ const PROBES: u64 = 1_000_000;
 const RANGES: u64 = 10_000;
 const RANGE_ROWS: usize = 100;
 const KEYS_TOGETHER: usize = 100;
-const MEMORY_BUDGET_BYTES: u64 = 4 << 30;
+const MEMORY_BUDGET_BYTES: u64 = 320 << 20;
 
 fn key(i: u64) -> Key {
     xxh3_128(&i.to_le_bytes()).to_be_bytes()

@@ -22,6 +22,7 @@ use crate::log::queue::{CommitQueue, Durability, Ticket};
 use crate::log::segments::LogSegments;
 use crate::manifest::Manifest;
 use crate::origins::Origins;
+use crate::row_set::budget::{Charge, MemoryBudget};
 use crate::schema::TableSchema;
 use crate::statistics::counters::Counters;
 use crate::tree::store::TreeStore;
@@ -46,8 +47,17 @@ pub(crate) struct Shared {
     pub(crate) pins: Pins,
     pub(crate) origins: Origins,
     pub(crate) queue: CommitQueue,
+    pub(crate) memory_parts: MemoryParts,
     /// `None` in a database that is read-only or closed.
     pub(crate) committer: Mutex<Option<Committer>>,
+}
+
+/// Consumers of memory that are counted by themselves.
+#[derive(Debug)]
+pub(crate) struct MemoryParts {
+    pub(crate) transactions: Arc<MemoryBudget>,
+    /// Flushes and compactions.
+    pub(crate) background: Arc<MemoryBudget>,
 }
 
 /// What the fragment tree grows by.
@@ -72,6 +82,12 @@ impl Shared {
     ) -> Self {
         let (io, counters, store) = parts;
         let (tree_sizes, generations) = sizes;
+        let budget = store.cache.budget();
+        let memory_parts = MemoryParts {
+            transactions: MemoryBudget::part_of(budget),
+            background: MemoryBudget::part_of(budget),
+        };
+        let queue = CommitQueue::new(manifest.database_id, 0, &layout, budget);
         Shared {
             database_id: manifest.database_id,
             shard_bits: manifest.shard_bits,
@@ -89,7 +105,8 @@ impl Shared {
             tree_sizes,
             pins: Pins::default(),
             origins: Origins::default(),
-            queue: CommitQueue::new(manifest.database_id, 0, &layout),
+            queue,
+            memory_parts,
             committer: Mutex::default(),
         }
     }
@@ -227,6 +244,17 @@ impl Shared {
                 .collect(),
             origins: self.origins.at(seq_to),
         });
+    }
+
+    /// Has pages go where others took more memory than there is.
+    pub(crate) fn keep_to_budget(&self) {
+        self.store.cache.make_room(0);
+    }
+
+    /// Takes memory for work in the background, whether there is room for it or not; pages go for it.
+    pub(crate) fn charge(&self, size_bytes: u64) -> Charge {
+        self.store.cache.make_room(size_bytes);
+        self.memory_parts.background.charge(size_bytes)
     }
 
     /// The share of the memory budget that is held and can't be given back at once.

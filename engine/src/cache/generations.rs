@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::Origin;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
 use crate::tree::state::{Exports, LogStart};
 
@@ -39,6 +40,8 @@ pub(crate) struct Generations {
     hurry: Condvar,
     /// A generation that reaches this size in bytes is frozen.
     size_bytes_max: u64,
+    /// Takes the memory of all that somebody holds.
+    budget: Arc<MemoryBudget>,
     /// Most generations that wait to be flushed before writers wait.
     frozen_count_max: usize,
     /// How many wait; changed under the lock of the state, read without it.
@@ -69,13 +72,21 @@ struct State {
 pub(crate) const FROZEN_COUNT_MAX: usize = 3;
 
 impl Generations {
-    pub(crate) fn new(seq_from: u64, size_bytes_max: u64, log_bytes_max: u64) -> Self {
+    pub(crate) fn new(
+        seq_from: u64,
+        size_bytes_max: u64,
+        log_bytes_max: u64,
+        budget: &Arc<MemoryBudget>,
+    ) -> Self {
+        let budget = MemoryBudget::part_of(budget);
+        let first = Arc::new(Generation::counted(seq_from, Some(budget.clone())));
         Generations {
-            list: ArcSwap::from_pointee(vec![Arc::new(Generation::new(seq_from))]),
+            list: ArcSwap::from_pointee(vec![first]),
             state: Mutex::default(),
             changed: Condvar::new(),
             hurry: Condvar::new(),
             size_bytes_max,
+            budget,
             frozen_count_max: FROZEN_COUNT_MAX,
             frozen_count: AtomicUsize::new(0),
             log_bytes: AtomicU64::new(0),
@@ -124,6 +135,11 @@ impl Generations {
         self.is_stopping() || self.state.lock().failed
     }
 
+    /// Bytes of all generations that somebody holds: those, and flushed ones that scans still read.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.budget.used_bytes()
+    }
+
     /// Counts bytes of the log.
     pub(crate) fn note_logged(&self, size_bytes: u64) {
         self.log_bytes.fetch_add(size_bytes, Ordering::Relaxed);
@@ -138,7 +154,10 @@ impl Generations {
     /// Goes on in a new generation. Only who writes may call this.
     pub(crate) fn freeze(&self, frozen: Frozen) {
         let mut state = self.state.lock();
-        let next = Arc::new(Generation::new(frozen.seq_to));
+        let next = Arc::new(Generation::counted(
+            frozen.seq_to,
+            Some(self.budget.clone()),
+        ));
         let mut list = vec![next];
         list.extend(self.list.load().iter().cloned());
         self.list.store(Arc::new(list));

@@ -182,6 +182,7 @@ impl Committer {
             // Also where there was no delta among the records: those before are synced now.
             shared.pins.publish(shared.pins.visible_seq(), true);
         }
+        shared.keep_to_budget();
         shared.generations.note_logged(size_bytes as u64);
         shared.freeze_if_full(block_number);
         Ok(())

@@ -20,6 +20,7 @@ use super::format::{RecordHeader, RecordKind, hash_body};
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
 use crate::statistics::counters::Counters;
 use crate::statistics::figures::StallReason;
@@ -53,6 +54,10 @@ pub(crate) struct Ticket {
     /// Counts all records of this process.
     pub(crate) number: u64,
 }
+
+/// The queue holds at most this part of the memory budget, and at least so many bytes.
+const QUEUE_SHARE: u64 = 16;
+const QUEUE_SIZE_BYTES_MIN: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct CommitQueue {
@@ -99,7 +104,13 @@ pub(crate) struct Queued {
 }
 
 impl CommitQueue {
-    pub(crate) fn new(database_id: Uuid, last_seq: u64, layout: &Layout) -> Self {
+    pub(crate) fn new(
+        database_id: Uuid,
+        last_seq: u64,
+        layout: &Layout,
+        budget: &MemoryBudget,
+    ) -> Self {
+        let share = |size_bytes: usize| budget.share(QUEUE_SHARE, QUEUE_SIZE_BYTES_MIN, size_bytes);
         let state = State {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -114,7 +125,7 @@ impl CommitQueue {
         };
         CommitQueue {
             database_id,
-            queue_size_bytes_max: layout.commit_queue_size_bytes.as_usize(),
+            queue_size_bytes_max: share(layout.commit_queue_size_bytes.as_usize()),
             block_size_bytes_max: layout.commit_block_size_bytes.as_usize(),
             state: Mutex::new(state),
             unattended: Condvar::new(),

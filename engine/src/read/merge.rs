@@ -52,7 +52,7 @@ impl Source {
         }
     }
 
-    /// Goes to the first row of a range that is wanted.
+    /// Goes to the first row of a range that is wanted; a cursor of a RowSet from the first row not below its bound.
     fn start(&mut self, range: &KeyRange, descending: bool) -> Result<()> {
         match self {
             Source::Generation(cursor) => {
@@ -69,39 +69,48 @@ impl Source {
                 cursor.advance();
                 Ok(())
             }
-            Source::RowSet(cursor, _) if descending => seek_end(cursor, &range.end),
-            Source::RowSet(cursor, _) => seek_start(cursor, &range.start),
+            Source::RowSet(cursor, _) if descending => settle_at_end(cursor, &range.end),
+            Source::RowSet(cursor, _) => settle_at_start(cursor, &range.start),
         }
     }
 }
 
-fn seek_start(cursor: &mut Cursor, start: &Bound<Vec<u8>>) -> Result<()> {
-    let key = match start {
-        Bound::Unbounded => return cursor.seek_first(),
-        Bound::Included(key) | Bound::Excluded(key) => key,
-    };
-    cursor.seek(key)?;
-    let is_there = cursor.row().is_some_and(|row| row.key == key.as_slice());
-    if is_there && matches!(start, Bound::Excluded(_)) {
-        cursor.advance()?;
+/// Takes all sources to the first of their rows that is wanted.
+fn start_all(sources: &mut [Source], range: &KeyRange, descending: bool) -> Result<()> {
+    let bound = if descending { &range.end } else { &range.start };
+    if let Bound::Included(key) | Bound::Excluded(key) = bound {
+        let cursors = sources.iter_mut().filter_map(|source| match source {
+            Source::RowSet(cursor, _) => Some(cursor),
+            Source::Generation(_) => None,
+        });
+        Cursor::seek_together(&mut cursors.collect::<Vec<_>>(), key)?;
     }
-    Ok(())
+    sources
+        .iter_mut()
+        .try_for_each(|source| source.start(range, descending))
 }
 
-fn seek_end(cursor: &mut Cursor, end: &Bound<Vec<u8>>) -> Result<()> {
+/// From the first row not below the key of a bound to the first one inside.
+fn settle_at_start(cursor: &mut Cursor, start: &Bound<Vec<u8>>) -> Result<()> {
+    match start {
+        Bound::Unbounded => cursor.seek_first(),
+        Bound::Excluded(key) if is_at(cursor, key) => cursor.advance(),
+        _ => Ok(()),
+    }
+}
+
+/// From the first row not below the key of a bound to the last one inside.
+fn settle_at_end(cursor: &mut Cursor, end: &Bound<Vec<u8>>) -> Result<()> {
     match end {
         Bound::Unbounded => cursor.seek_last(),
-        Bound::Excluded(key) => cursor.seek_below(key),
-        Bound::Included(key) => {
-            cursor.seek(key)?;
-            let is_there = cursor.row().is_some_and(|row| row.key == key.as_slice());
-            if is_there {
-                Ok(())
-            } else {
-                cursor.seek_below(key)
-            }
-        }
+        Bound::Included(key) if is_at(cursor, key) => Ok(()),
+        _ if cursor.row().is_some() => cursor.retreat(),
+        _ => cursor.seek_last(),
     }
+}
+
+fn is_at(cursor: &Cursor, key: &[u8]) -> bool {
+    cursor.row().is_some_and(|row| row.key == key)
 }
 
 /// The error for a row of the DeltaCache, whose record was checked when it was written or read.
@@ -197,9 +206,7 @@ impl Merge {
     }
 
     fn start(&mut self) -> Result<()> {
-        for source in &mut self.sources {
-            source.start(&self.range, self.descending)?;
-        }
+        start_all(&mut self.sources, &self.range, self.descending)?;
         self.order = Some(LoserTree::new(&self.sources, self.descending));
         Ok(())
     }

@@ -409,6 +409,14 @@ impl PageGuard {
         self.rows()
     }
 
+    /// Uses the count that holding the page will change, to have it loaded.
+    #[inline]
+    pub(crate) fn touch_count(&self) -> u8 {
+        self.0
+            .as_ref()
+            .map_or(0, |page| ThinArc::strong_count(page) as u8)
+    }
+
     /// A line of a page of the index.
     #[inline]
     pub(crate) fn line(&self, line: usize) -> Option<&Line> {

@@ -202,6 +202,10 @@ impl RowSet {
         Ok(take(page.content()))
     }
 
+    pub(crate) fn cache(&self) -> &PageCache {
+        self.inner.slots.cache()
+    }
+
     pub(crate) fn file(&self) -> &DeltaFile {
         &self.inner.file
     }
@@ -209,6 +213,11 @@ impl RowSet {
     /// A page of rows.
     pub(crate) fn rows_page(&self, number: u32) -> Result<PageGuard> {
         self.inner.page(PageKind::Rows, number)
+    }
+
+    /// A page of rows, not yet marked as used, and not looked at if it is in memory.
+    pub(crate) fn rows_page_unmarked(&self, number: u32) -> Result<PageGuard> {
+        self.inner.peek(PageKind::Rows, number)
     }
 
     /// A page of rows if it is in memory.

@@ -130,11 +130,18 @@ pub struct MemoryStatistics {
     pub used_bytes: u64,
     /// The generation that is written, and those that wait to be flushed.
     pub generation_bytes: u64,
+    /// Generations that were flushed and that scans still read.
+    pub kept_generation_bytes: u64,
     /// Pages of RowSets, cached or in use.
     pub page_bytes: u64,
     /// The places for pages of the RowSets.
     pub slot_bytes: u64,
-    /// Records that wait to be written to the log.
+    /// Transactions that are being built.
+    pub transaction_bytes: u64,
+    /// Buffers, rows and indexes of flushes and compactions.
+    pub background_bytes: u64,
+    /// Records that wait to be written to the log. They have a limit of their own, a sixteenth of the budget, and are not
+    /// among those used.
     pub commit_queue_bytes: u64,
 }
 
@@ -252,11 +259,14 @@ pub struct TableStatistics {
 
 impl MemoryStatistics {
     /// Who uses memory, as metrics name it, and how much.
-    pub fn by_consumer(&self) -> [(&'static str, u64); 4] {
+    pub fn by_consumer(&self) -> [(&'static str, u64); 7] {
         [
             ("generations", self.generation_bytes),
+            ("kept_generations", self.kept_generation_bytes),
             ("pages", self.page_bytes),
             ("slots", self.slot_bytes),
+            ("transactions", self.transaction_bytes),
+            ("background", self.background_bytes),
             ("commit_queue", self.commit_queue_bytes),
         ]
     }

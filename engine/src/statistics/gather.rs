@@ -104,12 +104,17 @@ fn read_statistics(shared: &Shared) -> ReadStatistics {
 fn memory_statistics(shared: &Shared) -> MemoryStatistics {
     let cache = &shared.store.cache;
     let pages = cache.stats();
+    let generation_bytes = shared.generations.size_bytes();
+    let held_bytes = shared.generations.held_bytes();
     MemoryStatistics {
         budget_bytes: cache.budget().limit_bytes(),
         used_bytes: cache.budget().used_bytes(),
-        generation_bytes: shared.generations.size_bytes(),
+        generation_bytes,
+        kept_generation_bytes: held_bytes.saturating_sub(generation_bytes),
         page_bytes: pages.by_kind.iter().map(|one| one.size_bytes).sum(),
         slot_bytes: pages.slot_bytes,
+        transaction_bytes: shared.memory_parts.transactions.used_bytes(),
+        background_bytes: shared.memory_parts.background.used_bytes(),
         commit_queue_bytes: shared.queue.queued().1 as u64,
     }
 }

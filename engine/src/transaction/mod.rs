@@ -90,9 +90,11 @@ impl Transaction {
                 self.tables.len() - 1
             }
         };
-        self.tables
-            .get_mut(i)
-            .ok_or_else(|| Error::Usage(format!("table '{}' is unknown", table.name())))
+        let writes = self.tables.get_mut(i);
+        let writes =
+            writes.ok_or_else(|| Error::Usage(format!("table '{}' is unknown", table.name())))?;
+        writes.charge_memory(&self.database.shared.memory_parts.transactions);
+        Ok(writes)
     }
 
     /// Writes a row, whether or not one with its key exists.

@@ -11,10 +11,14 @@ use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::log::delta::{PendingRow, PendingTable, shard_of};
+use crate::row_set::budget::{Charge, MemoryBudget};
 use crate::shared::Table;
 
 /// Largest encoded row, in bytes, its key included.
 const ROW_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Memory is counted in steps of at least so much.
+const CHARGE_STEP_BYTES: u64 = 64 << 10;
 
 /// What is done to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,7 @@ pub(super) struct TableWrites {
     /// The same as a generation, for scans; made when first scanned.
     pub(super) overlay: Option<Arc<Generation>>,
     has_inserts: bool,
+    memory: Option<Charge>,
 }
 
 impl TableWrites {
@@ -50,6 +55,21 @@ impl TableWrites {
             index: None,
             overlay: None,
             has_inserts: false,
+            memory: None,
+        }
+    }
+
+    /// Counts the memory that was taken meanwhile. A small transaction is not worth it.
+    pub(super) fn charge_memory(&mut self, budget: &Arc<MemoryBudget>) {
+        let held_bytes = self.arena.capacity() + self.rows.capacity() * size_of::<PendingRow>();
+        let charged_bytes = self.memory.as_ref().map_or(0, Charge::size_bytes);
+        let grown_bytes = (held_bytes as u64).saturating_sub(charged_bytes);
+        if grown_bytes < CHARGE_STEP_BYTES {
+            return;
+        }
+        match &mut self.memory {
+            Some(charge) => charge.grow(grown_bytes),
+            None => self.memory = Some(budget.charge(grown_bytes)),
         }
     }
 

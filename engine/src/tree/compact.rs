@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::edit::Change;
 use super::files::HeldRowSet;
-use super::flush::{OutputFile, retire_unnamed, shared_write_size_bytes};
+use super::flush::{INDEXED_ROW_SIZE_BYTES, OutputFile, retire_unnamed, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
 use super::plan::{Job, JobKind, boundaries_of, may_merge, plan};
 use super::resolve::resolve;
@@ -134,6 +134,8 @@ fn run(
 ) -> Result<Option<u64>, Failed> {
     let size_bytes = job.inputs.iter().map(|held| held.meta().size_bytes).sum();
     check_room(shared, size_bytes).map_err(Failed::Rows)?;
+    let rows: u64 = job.inputs.iter().map(|held| held.meta().row_count).sum();
+    let _index = shared.charge(rows * INDEXED_ROW_SIZE_BYTES);
     if job.kind == JobKind::Resolve {
         return run_resolve(shared, &job);
     }
@@ -240,7 +242,7 @@ impl Writing<'_> {
                 .map(|number| self.job.fragment_id.child(number, division.bits()))
                 .collect(),
         };
-        let write_size_bytes = shared_write_size_bytes(fragment_ids.len());
+        let write_size_bytes = shared_write_size_bytes(self.shared, fragment_ids.len());
         let mut files: Vec<OutputFile<'_>> = fragment_ids
             .iter()
             .map(|_| OutputFile::new(self.shared, write_size_bytes))
@@ -305,7 +307,8 @@ impl Writing<'_> {
                 ..head
             })?;
         }
-        let read_size_bytes = (READ_SIZE_BYTES / group.len()).clamp(64 << 10, 1 << 20);
+        let read_size_bytes = self.shared.buffer_size_bytes(READ_SIZE_BYTES) / group.len();
+        let read_size_bytes = read_size_bytes.clamp(8 << 10, 1 << 20);
         let sources = group
             .iter()
             .map(|held| Source::RowSet(held.row_set.stream(read_size_bytes), held.clone()))

@@ -13,6 +13,7 @@ use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::log::committer;
+use crate::row_set::budget::Charge;
 use crate::row_set::file::delta_file_path;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
 use crate::row_set::patch::{PatchMeta, TargetOrdinals};
@@ -28,11 +29,18 @@ struct PlacedRow {
     value: Option<(u32, u32)>,
 }
 
+/// What a flush holds of a row: where it lies and how it is sorted, and the index that is built of it.
+const FLUSHED_ROW_SIZE_BYTES: u64 = size_of::<PlacedRow>() as u64 + 16 + INDEXED_ROW_SIZE_BYTES;
+/// What the index takes for a row while it is built.
+pub(super) const INDEXED_ROW_SIZE_BYTES: u64 = 32;
+
 /// The file of a flush or a compaction, once something is written.
 pub(super) struct OutputFile<'s> {
     shared: &'s Shared,
     write_size_bytes: usize,
     writer: Option<DeltaFileWriter>,
+    /// For what the writer gathers.
+    _buffer: Option<Charge>,
     number: u64,
     row_sets: Vec<RowSetMeta>,
 }
@@ -55,6 +63,7 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
         // What is below level 0 must not get ahead of the log.
         committer::sync(shared)?;
     }
+    let _rows = shared.charge(row_count(&frozen.generation) * FLUSHED_ROW_SIZE_BYTES);
     let mut output = OutputFile::new(shared, shared.write_size_bytes());
     let mut truncates = Vec::new();
     let written = write_tables(shared, frozen, &mut output, &mut truncates);
@@ -264,6 +273,13 @@ fn write_piece(
     Ok(true)
 }
 
+/// Versions of all tables.
+fn row_count(generation: &Generation) -> u64 {
+    let tables = generation.table_ids().into_iter();
+    let tables = tables.filter_map(|table_id| generation.table(table_id));
+    tables.map(|table| u64::from(table.version_count())).sum()
+}
+
 /// About how many bytes of a generation are those of a table.
 fn share_bytes(generation: &Generation, table_id: u32) -> u64 {
     let versions = |table_id| {
@@ -307,6 +323,7 @@ impl<'s> OutputFile<'s> {
             shared,
             write_size_bytes,
             writer: None,
+            _buffer: None,
             number: 0,
             row_sets: Vec::new(),
         }
@@ -328,6 +345,7 @@ impl<'s> OutputFile<'s> {
             none => {
                 let store = &self.shared.store;
                 self.number = store.next_file_number();
+                self._buffer = Some(self.shared.charge(self.write_size_bytes as u64));
                 none.insert(DeltaFileWriter::create(
                     self.shared.io.clone(),
                     &delta_file_path(&store.folder, self.number),
@@ -411,18 +429,29 @@ impl<'s> OutputFile<'s> {
 }
 
 impl Shared {
-    /// Bytes that a delta file is written in at once: S-Size, and at least a mebibyte.
+    /// Bytes that a delta file is written in at once: S-Size, and at least a mebibyte, if there is memory for it.
     pub(super) fn write_size_bytes(&self) -> usize {
-        usize::try_from(self.profile.s_size_bytes())
+        let size_bytes = usize::try_from(self.profile.s_size_bytes())
             .unwrap_or(1 << 20)
-            .clamp(1 << 20, 16 << 20)
+            .clamp(1 << 20, 16 << 20);
+        self.buffer_size_bytes(size_bytes)
+    }
+
+    /// The size of buffers for work in the background, all together: so much, or a part of the memory budget.
+    pub(super) fn buffer_size_bytes(&self, most: usize) -> usize {
+        let budget = self.store.cache.budget();
+        budget.share(BUFFERS_SHARE, BUFFERS_SIZE_BYTES_MIN, most)
     }
 }
 
 /// The most that the writers of a division gather, each its share.
-pub(super) const DIVISION_SIZE_BYTES_MAX: usize = 16 << 20;
+const DIVISION_SIZE_BYTES_MAX: usize = 16 << 20;
+/// Buffers of a flush or a compaction take at most this part of the memory budget, and at least so many bytes.
+const BUFFERS_SHARE: u64 = 32;
+const BUFFERS_SIZE_BYTES_MIN: usize = 64 << 10;
 
 /// The write size of one of so many writers.
-pub(super) fn shared_write_size_bytes(writers: usize) -> usize {
-    (DIVISION_SIZE_BYTES_MAX / len_u32(writers).max(1) as usize).clamp(64 << 10, 1 << 20)
+pub(super) fn shared_write_size_bytes(shared: &Shared, writers: usize) -> usize {
+    let all = shared.buffer_size_bytes(DIVISION_SIZE_BYTES_MAX);
+    (all / len_u32(writers).max(1) as usize).clamp(8 << 10, 1 << 20)
 }
