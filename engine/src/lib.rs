@@ -38,6 +38,7 @@ mod cache;
 mod check;
 mod codec;
 mod database;
+mod deletes;
 mod error;
 mod export;
 mod facts;
@@ -84,5 +85,5 @@ pub use statistics::figures::{
     ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,
     WorkStatistics, WriteStatistics,
 };
-pub use transaction::{CommitHandle, Isolation, Transaction};
+pub use transaction::{CommitFuture, CommitHandle, Isolation, Transaction};
 pub use value::{Row, Value, check_row};

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::delta::encode_delta;
 use super::format::{RecordHeader, RecordKind, hash_body};
+use super::wakers::Wakers;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -71,6 +72,7 @@ pub(crate) struct CommitQueue {
     unattended: Condvar,
     taken: Condvar,
     done: Condvar,
+    pub(crate) wakers: Wakers,
 }
 
 #[derive(Debug)]
@@ -131,6 +133,7 @@ impl CommitQueue {
             unattended: Condvar::new(),
             taken: Condvar::new(),
             done: Condvar::new(),
+            wakers: Wakers::default(),
         }
     }
 
@@ -225,6 +228,21 @@ impl CommitQueue {
             state.waiter_count += 1;
             self.done.wait(&mut state);
             state.waiter_count -= 1;
+        }
+    }
+
+    /// Whether a submitted record is written, for who does not wait. The error is that of [`turn`](Self::turn).
+    pub(crate) fn is_done(&self, ticket: Ticket, failures_before: u64) -> Result<bool> {
+        let mut state = self.state.lock();
+        if state.done_number >= ticket.number {
+            return Ok(true);
+        }
+        if let Some(reason) = &state.failed {
+            return Err(Error::Poisoned(reason.clone()));
+        }
+        match state.no_space.since(failures_before) {
+            Some(error) if state.take_back(self.database_id, ticket.number) => Err(error),
+            _ => Ok(false),
         }
     }
 
@@ -333,6 +351,8 @@ impl CommitQueue {
         state.no_space.note(error);
         self.done.notify_all();
         self.taken.notify_all();
+        drop(state);
+        self.wakers.wake(u64::MAX);
     }
 
     /// Takes a record back that is not written yet; false if it is, or is being written.
@@ -346,6 +366,8 @@ impl CommitQueue {
         state.done_number = number;
         state.no_space.clear();
         self.done.notify_all();
+        drop(state);
+        self.wakers.wake(number);
     }
 
     /// Ends writing, and says why.
@@ -356,6 +378,8 @@ impl CommitQueue {
         self.done.notify_all();
         self.taken.notify_all();
         self.unattended.notify_all();
+        drop(state);
+        self.wakers.wake(u64::MAX);
     }
 }
 

@@ -122,8 +122,8 @@ fn any_flipped_byte_is_named_or_of_no_use() {
     let expected = filled(&io);
     let (mut named, mut harmless) = (0, 0);
     for (path, len) in io.files() {
-        // All bytes of what is small, about 200 of the others; the last of them, the whole file is cut there.
-        for offset in (0..len).step_by((len / 200).max(1)).chain([len]) {
+        // All bytes of what is small, about 60 of the others; the last of them, the whole file is cut there.
+        for offset in (0..len).step_by((len / 60).max(1)).chain([len]) {
             let damaged = io.crash(CrashStyle::KeepUnsynced);
             if offset == len {
                 let file = damaged.open(&path, OpenMode::Write).unwrap();

@@ -16,6 +16,7 @@ mod check;
 mod commits;
 mod disk_full;
 mod faults;
+mod futures;
 mod keyspace;
 mod layout;
 mod levels;
