@@ -273,6 +273,34 @@ fn rows_of(database: &Database) -> Table {
     database.table("rows").unwrap()
 }
 
+/// What is left of a large block must not stand behind the smaller one that comes next.
+#[test]
+fn nothing_of_a_failed_block_stays_in_the_log() {
+    let io = SimulatedIo::new(1);
+    let database = open(&io);
+    let rows = table(&database);
+    let write = |id: i64, size_bytes: usize| {
+        let mut transaction = database.begin();
+        let row = vec![Value::Int64(id), Value::Utf8("x".repeat(size_bytes))];
+        transaction.upsert(&rows, row).unwrap();
+        transaction.commit()
+    };
+    write(0, 10).unwrap();
+    io.fill_after(Some(0));
+    assert!(is_no_space(&write(1, 1400)));
+    io.fill_after(None);
+    write(2, 10).unwrap();
+    // It begins the next segment.
+    write(3, 1900).unwrap();
+    let options = Options {
+        io: Arc::new(io.crash(CrashStyle::KeepUnsynced)),
+        ..Options::unmeasured()
+    };
+    assert_eq!(Database::check("/db", &options).unwrap().problems, []);
+    let after = Database::open("/db", options).unwrap();
+    assert_eq!(after.snapshot().row_count(&rows_of(&after)).unwrap(), 3);
+}
+
 /// A sync that fails is not taken for a full disk: what it covered is in an unknown state.
 #[test]
 fn a_failed_sync_poisons_also_beside_a_full_disk() {
