@@ -57,6 +57,8 @@ mod replay;
 #[doc(hidden)]
 pub mod row_set;
 mod schema;
+#[cfg(feature = "serde")]
+mod serde_rows;
 mod shared;
 mod snapshot;
 mod space;
@@ -70,7 +72,10 @@ pub use check::{Check, Problem};
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
-pub use keyspace::{Batch, Keyspace, KeyspaceSnapshot, PairCursor, Pairs, Slice};
+pub use keyspace::{
+    Batch, CompareAndSwapError, Keyspace, KeyspaceSnapshot, KeyspaceTransaction, PairCursor, Pairs,
+    Slice,
+};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
