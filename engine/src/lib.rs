@@ -56,6 +56,7 @@ mod recovery;
 mod replay;
 #[doc(hidden)]
 pub mod row_set;
+mod scan_parts;
 mod schema;
 #[cfg(feature = "serde")]
 mod serde_rows;
@@ -73,8 +74,8 @@ pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
 pub use keyspace::{
-    Batch, CompareAndSwapError, Keyspace, KeyspaceSnapshot, KeyspaceTransaction, PairCursor, Pairs,
-    Slice,
+    Batch, CompareAndSwapError, Keyspace, KeyspaceSnapshot, KeyspaceTransaction, PairCursor,
+    PairScan, Pairs, Slice,
 };
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;

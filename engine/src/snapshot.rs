@@ -119,19 +119,14 @@ impl Snapshot {
         &self.shared
     }
 
-    /// How many rows the table holds. Looks at every key.
+    /// How many rows the table holds. Rows whose fragment has patches are counted without being read.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) if the table belongs to another database,
     /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn row_count(&self, table: &Table) -> Result<u64> {
         self.check_table(table)?;
-        let mut rows = self.view(table).scan_unordered(KeyRange::ALL);
-        let mut count = 0;
-        while rows.advance()? {
-            count += 1;
-        }
-        Ok(count)
+        self.view(table).row_count()
     }
 
     /// The rows of a table as Arrow batches.
@@ -142,13 +137,11 @@ impl Snapshot {
     pub fn scan(&self, table: &Table, scan: Scan) -> Result<Batches> {
         self.check_table(table)?;
         let range = KeyRange::new(table, &scan.range)?;
-        let descending = scan.order == ScanOrder::Descending;
         let view = self.view(table);
-        let rows = if scan.order == ScanOrder::Unordered {
-            view.scan_unordered(range)
-        } else {
-            let merge = view.scan(range, descending, false);
-            Rows::ordered(view, merge)
+        let rows = match scan.order {
+            ScanOrder::Unordered => view.scan_whole(range)?,
+            ScanOrder::Ascending => Rows::ordered(view.scan(range, false, false)),
+            ScanOrder::Descending => Rows::ordered(view.scan(range, true, false)),
         };
         let projection = scan.projection.as_deref();
         Batches::new(table, self, rows, projection, scan.batch_rows)
@@ -215,13 +208,11 @@ impl Batches {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let needs_values = self.builder.needs_values();
-        while self.builder.row_count() < self.batch_rows && self.rows.advance()? {
-            let Some(row) = self.rows.row() else { break };
-            let value = if needs_values { row.value } else { None };
-            self.builder
-                .push(row.key, value.unwrap_or_default())
-                .map_err(|malformed| self.rows.corrupt(malformed))?;
+        while self.builder.row_count() < self.batch_rows && !self.builder.is_full() {
+            let most = self.batch_rows - self.builder.row_count();
+            if self.rows.give(most, &mut self.builder)? == 0 {
+                break;
+            }
         }
         if let Some((reads, descending)) = &self.reads {
             match self.rows.row() {

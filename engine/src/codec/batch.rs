@@ -2,113 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, FixedSizeBinaryBuilder,
-    Float32Builder, Float64Builder, Int32Builder, Int64Builder, StringBuilder,
-    Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
-};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{Schema, SchemaRef};
 
-use super::Malformed;
-use super::key::decode_key;
-use super::row::{ValueRef, decode_row};
+use super::column_builder::{BinaryColumn, ColumnBuilder};
+use super::key::decode_key_value;
+use super::row::{ValueRef, decode_value};
+use super::{Malformed, Reader};
 use crate::error::{Error, Result};
+use crate::read::piece::Slots;
+use crate::read::rows::TakeRows;
+use crate::row_set::rows_page::{RowRef, RowsView};
 use crate::schema::{ColumnType, TableSchema};
 
-#[derive(Debug)]
-enum ColumnBuilder {
-    Boolean(BooleanBuilder),
-    Int32(Int32Builder),
-    Int64(Int64Builder),
-    Float32(Float32Builder),
-    Float64(Float64Builder),
-    Decimal(Decimal128Builder),
-    Utf8(StringBuilder),
-    Binary(BinaryBuilder),
-    Uuid(FixedSizeBinaryBuilder),
-    Date(Date32Builder),
-    Time(Time64MicrosecondBuilder),
-    Timestamp(TimestampMicrosecondBuilder),
-}
-
-impl ColumnBuilder {
-    fn new(column_type: ColumnType) -> Self {
-        let arrow_type = column_type.arrow_type();
-        match column_type {
-            ColumnType::Boolean => ColumnBuilder::Boolean(BooleanBuilder::new()),
-            ColumnType::Int32 => ColumnBuilder::Int32(Int32Builder::new()),
-            ColumnType::Int64 => ColumnBuilder::Int64(Int64Builder::new()),
-            ColumnType::Float32 => ColumnBuilder::Float32(Float32Builder::new()),
-            ColumnType::Float64 => ColumnBuilder::Float64(Float64Builder::new()),
-            ColumnType::Decimal { .. } => {
-                ColumnBuilder::Decimal(Decimal128Builder::new().with_data_type(arrow_type))
-            }
-            ColumnType::Utf8 => ColumnBuilder::Utf8(StringBuilder::new()),
-            ColumnType::Binary => ColumnBuilder::Binary(BinaryBuilder::new()),
-            ColumnType::Uuid => ColumnBuilder::Uuid(FixedSizeBinaryBuilder::new(16)),
-            ColumnType::Date => ColumnBuilder::Date(Date32Builder::new()),
-            ColumnType::Time => ColumnBuilder::Time(Time64MicrosecondBuilder::new()),
-            ColumnType::Timestamp | ColumnType::TimestampTz => ColumnBuilder::Timestamp(
-                TimestampMicrosecondBuilder::new().with_data_type(arrow_type),
-            ),
-        }
-    }
-
-    fn push(&mut self, value: ValueRef<'_>) -> Result<(), Malformed> {
-        let null = matches!(value, ValueRef::Null);
-        match (self, value) {
-            (ColumnBuilder::Boolean(b), ValueRef::Boolean(v)) => b.append_value(v),
-            (ColumnBuilder::Boolean(b), _) if null => b.append_null(),
-            (ColumnBuilder::Int32(b), ValueRef::Int32(v)) => b.append_value(v),
-            (ColumnBuilder::Int32(b), _) if null => b.append_null(),
-            (ColumnBuilder::Int64(b), ValueRef::Int64(v)) => b.append_value(v),
-            (ColumnBuilder::Int64(b), _) if null => b.append_null(),
-            (ColumnBuilder::Float32(b), ValueRef::Float32(v)) => b.append_value(v),
-            (ColumnBuilder::Float32(b), _) if null => b.append_null(),
-            (ColumnBuilder::Float64(b), ValueRef::Float64(v)) => b.append_value(v),
-            (ColumnBuilder::Float64(b), _) if null => b.append_null(),
-            (ColumnBuilder::Decimal(b), ValueRef::Decimal(v)) => b.append_value(v),
-            (ColumnBuilder::Decimal(b), _) if null => b.append_null(),
-            (ColumnBuilder::Utf8(b), ValueRef::Bytes(v)) => {
-                b.append_value(std::str::from_utf8(v).map_err(|_| Malformed("text is not UTF-8"))?);
-            }
-            (ColumnBuilder::Utf8(b), _) if null => b.append_null(),
-            (ColumnBuilder::Binary(b), ValueRef::Bytes(v)) => b.append_value(v),
-            (ColumnBuilder::Binary(b), _) if null => b.append_null(),
-            (ColumnBuilder::Uuid(b), ValueRef::Uuid(v)) => {
-                b.append_value(v)
-                    .map_err(|_| Malformed("UUID of another length"))?;
-            }
-            (ColumnBuilder::Uuid(b), _) if null => b.append_null(),
-            (ColumnBuilder::Date(b), ValueRef::Int32(v)) => b.append_value(v),
-            (ColumnBuilder::Date(b), _) if null => b.append_null(),
-            (ColumnBuilder::Time(b), ValueRef::Int64(v)) => b.append_value(v),
-            (ColumnBuilder::Time(b), _) if null => b.append_null(),
-            (ColumnBuilder::Timestamp(b), ValueRef::Int64(v)) => b.append_value(v),
-            (ColumnBuilder::Timestamp(b), _) if null => b.append_null(),
-            _ => return Err(Malformed("value of another type")),
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        match self {
-            ColumnBuilder::Boolean(b) => Arc::new(b.finish()),
-            ColumnBuilder::Int32(b) => Arc::new(b.finish()),
-            ColumnBuilder::Int64(b) => Arc::new(b.finish()),
-            ColumnBuilder::Float32(b) => Arc::new(b.finish()),
-            ColumnBuilder::Float64(b) => Arc::new(b.finish()),
-            ColumnBuilder::Decimal(b) => Arc::new(b.finish()),
-            ColumnBuilder::Utf8(b) => Arc::new(b.finish()),
-            ColumnBuilder::Binary(b) => Arc::new(b.finish()),
-            ColumnBuilder::Uuid(b) => Arc::new(b.finish()),
-            ColumnBuilder::Date(b) => Arc::new(b.finish()),
-            ColumnBuilder::Time(b) => Arc::new(b.finish()),
-            ColumnBuilder::Timestamp(b) => Arc::new(b.finish()),
-        }
-    }
-}
+/// A batch ends when its keys and values have so many bytes, however few rows those are.
+const BATCH_SIZE_BYTES_MAX: usize = 64 << 20;
 
 /// The schema of batches that hold those columns of a table, in that order.
 fn projected_schema(schema: &TableSchema, projection: Option<&[usize]>) -> Result<SchemaRef> {
@@ -128,20 +36,43 @@ fn projected_schema(schema: &TableSchema, projection: Option<&[usize]>) -> Resul
     }
 }
 
+/// A column in the order in which it is encoded, and which builder takes it.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    column_type: ColumnType,
+    builder: Option<usize>,
+}
+
 /// Collects encoded rows into batches.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     table_schema: Arc<TableSchema>,
     batch_schema: Arc<Schema>,
-    /// One for each column of the batch.
+    /// One for each column of the table that is asked for.
     builders: Vec<ColumnBuilder>,
-    /// For each column of the table, which builder takes it.
-    builder_of: Vec<Option<usize>>,
-    /// Per key column, which builder takes it.
-    key_builder_of: Vec<Option<usize>>,
-    needs_keys: bool,
-    needs_values: bool,
+    /// For each column of the batch, the builder of its column.
+    columns: Vec<usize>,
+    /// The columns of the key up to the last one that is asked for, and whether that is all of them.
+    key_steps: Vec<Step>,
+    has_whole_key: bool,
+    /// Likewise those outside the key.
+    value_steps: Vec<Step>,
+    has_whole_value: bool,
+    /// Bytes of the bitmap of nulls.
+    null_bytes: usize,
+    /// Where text of a key is put together.
+    scratch: Vec<u8>,
     row_count: usize,
+    size_bytes: usize,
+}
+
+/// Leaves out the columns behind the last one that is asked for; whether none is left out.
+fn cut(mut steps: Vec<Step>) -> (Vec<Step>, bool) {
+    let wanted = steps.iter().rposition(|step| step.builder.is_some());
+    let count = wanted.map_or(0, |last| last + 1);
+    let is_whole = count == steps.len();
+    steps.truncate(count);
+    (steps, is_whole)
 }
 
 impl BatchBuilder {
@@ -152,32 +83,48 @@ impl BatchBuilder {
         let batch_schema = projected_schema(&table_schema, projection)?;
         let all: Vec<usize> = (0..table_schema.columns().len()).collect();
         let positions = projection.unwrap_or(&all);
-        let builders = positions
+        let mut distinct: Vec<usize> = Vec::new();
+        let mut columns = Vec::with_capacity(positions.len());
+        for position in positions {
+            let known = distinct.iter().position(|known| known == position);
+            columns.push(known.unwrap_or(distinct.len()));
+            if known.is_none() {
+                distinct.push(*position);
+            }
+        }
+        let step = |position: &usize| {
+            let column = table_schema.columns().get(*position)?;
+            Some(Step {
+                column_type: column.column_type,
+                builder: distinct.iter().position(|known| known == position),
+            })
+        };
+        let keys = table_schema.primary_key().iter().filter_map(step).collect();
+        let outside = all
+            .iter()
+            .filter(|position| !table_schema.is_key(**position));
+        let values: Vec<Step> = outside.filter_map(step).collect();
+        let null_bytes = values.len().div_ceil(8);
+        let (key_steps, has_whole_key) = cut(keys);
+        let (value_steps, has_whole_value) = cut(values);
+        let builders = distinct
             .iter()
             .filter_map(|&position| table_schema.columns().get(position))
             .map(|column| ColumnBuilder::new(column.column_type))
             .collect();
-        let builder_for = |column: usize| positions.iter().position(|&position| position == column);
-        let builder_of: Vec<_> = all.iter().map(|&column| builder_for(column)).collect();
-        let key_builder_of: Vec<_> = table_schema
-            .primary_key()
-            .iter()
-            .map(|&column| builder_for(column))
-            .collect();
-        let needs_keys = key_builder_of.iter().any(Option::is_some);
-        let needs_values = builder_of
-            .iter()
-            .enumerate()
-            .any(|(position, builder)| builder.is_some() && !table_schema.is_key(position));
         Ok(BatchBuilder {
-            table_schema,
             batch_schema,
             builders,
-            builder_of,
-            key_builder_of,
-            needs_keys,
-            needs_values,
+            columns,
+            key_steps,
+            has_whole_key,
+            value_steps,
+            has_whole_value,
+            null_bytes,
+            scratch: Vec::new(),
             row_count: 0,
+            size_bytes: 0,
+            table_schema,
         })
     }
 
@@ -185,55 +132,170 @@ impl BatchBuilder {
         &self.batch_schema
     }
 
-    /// Whether any column outside the key is asked for.
-    pub(crate) fn needs_values(&self) -> bool {
-        self.needs_values
-    }
-
     pub(crate) fn row_count(&self) -> usize {
         self.row_count
     }
 
-    /// Appends a row; `value` is not looked at unless [`needs_values`](Self::needs_values).
+    /// Whether it is to be finished, however few rows it has.
+    pub(crate) fn is_full(&self) -> bool {
+        self.size_bytes >= BATCH_SIZE_BYTES_MAX
+    }
+
+    /// Appends a row; what is not asked for is not looked at.
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
-        if self.needs_keys {
-            let key_values = decode_key(&self.table_schema, key)?;
-            for (value, builder) in key_values.iter().zip(&self.key_builder_of) {
-                if let Some(builder) = builder.and_then(|i| self.builders.get_mut(i)) {
-                    builder.push(value.into())?;
-                }
+        self.push_key(key)?;
+        self.push_value(value)?;
+        self.row_count += 1;
+        Ok(())
+    }
+
+    fn push_key(&mut self, key: &[u8]) -> Result<(), Malformed> {
+        if self.key_steps.is_empty() {
+            return Ok(());
+        }
+        let mut reader = Reader::new(key);
+        let last = self.table_schema.primary_key().len() - 1;
+        for (i, step) in self.key_steps.iter().enumerate() {
+            let scratch = &mut self.scratch;
+            let value = decode_key_value(step.column_type, i == last, &mut reader, scratch)?;
+            if let Some(builder) = step.builder.and_then(|i| self.builders.get_mut(i)) {
+                builder.push(value)?;
             }
         }
-        if self.needs_values {
-            let (builders, builder_of) = (&mut self.builders, &self.builder_of);
-            decode_row(
-                &self.table_schema,
-                value,
-                |position, value| match builder_of
-                    .get(position)
-                    .copied()
-                    .flatten()
-                    .and_then(|i| builders.get_mut(i))
-                {
-                    Some(builder) => builder.push(value),
-                    None => Ok(()),
-                },
-            )?;
+        self.size_bytes += key.len();
+        if self.has_whole_key {
+            reader.finish()?;
         }
-        self.row_count += 1;
+        Ok(())
+    }
+
+    fn push_value(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        if self.value_steps.is_empty() {
+            return Ok(());
+        }
+        let mut reader = Reader::new(value);
+        let nulls = reader.bytes(self.null_bytes)?;
+        for (i, step) in self.value_steps.iter().enumerate() {
+            let is_null = nulls
+                .get(i / 8)
+                .is_some_and(|byte| byte >> (i % 8) & 1 == 1);
+            let value = if is_null {
+                ValueRef::Null
+            } else {
+                decode_value(step.column_type, &mut reader)?
+            };
+            if let Some(builder) = step.builder.and_then(|i| self.builders.get_mut(i)) {
+                builder.push(value)?;
+            }
+        }
+        self.size_bytes += value.len();
+        if self.has_whole_value {
+            reader.finish()?;
+        }
+        Ok(())
+    }
+
+    /// The builder of a table's only key column if that is bytes, which stand as they are.
+    fn binary_key(&mut self) -> Option<&mut BinaryColumn> {
+        let [step] = self.key_steps.as_slice() else {
+            return None;
+        };
+        match self.builders.get_mut(step.builder?) {
+            Some(ColumnBuilder::Binary(column)) if self.has_whole_key => Some(column),
+            _ => None,
+        }
+    }
+
+    /// The builder of a table's only column outside the key if that is bytes, which stand behind their length.
+    fn binary_value(&mut self) -> Option<&mut BinaryColumn> {
+        let [step] = self.value_steps.as_slice() else {
+            return None;
+        };
+        match self.builders.get_mut(step.builder?) {
+            Some(ColumnBuilder::Binary(column)) if self.has_whole_value => Some(column),
+            _ => None,
+        }
+    }
+
+    fn take_keys(&mut self, rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed> {
+        if self.key_steps.is_empty() {
+            return Ok(());
+        }
+        let Some(column) = self.binary_key() else {
+            return slots.try_each(|slot| self.push_key(rows.key(slot)));
+        };
+        match slots {
+            Slots::Range(start, end) if start < end => {
+                let (from, _) = rows.key_span(start);
+                let (_, to) = rows.key_span(end - 1);
+                let ends = (start..end).map(|slot| rows.key_span(slot).1 - from);
+                column.push_all(rows.key_bytes().get(from..to).unwrap_or_default(), ends);
+                self.size_bytes += to - from;
+                Ok(())
+            }
+            slots => {
+                let mut size_bytes = 0;
+                slots.try_each(|slot| {
+                    let key = rows.key(slot);
+                    size_bytes += key.len();
+                    column.push(key);
+                    Ok(())
+                })?;
+                self.size_bytes += size_bytes;
+                Ok(())
+            }
+        }
+    }
+
+    fn take_values(&mut self, rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed> {
+        if self.value_steps.is_empty() {
+            return Ok(());
+        }
+        let Some(column) = self.binary_value() else {
+            return slots.try_each(|slot| self.push_value(rows.value(slot).unwrap_or_default()));
+        };
+        let mut size_bytes = 0;
+        slots.try_each(|slot| {
+            let mut reader = Reader::new(rows.live_value(slot));
+            if reader.u8()? != 0 {
+                column.push_null();
+                return reader.finish();
+            }
+            let len = reader.varint()?;
+            let value = reader.remaining();
+            if value.len() as u64 != len {
+                return Err(Malformed("a value of another length"));
+            }
+            size_bytes += value.len();
+            column.push(value);
+            Ok(())
+        })?;
+        self.size_bytes += size_bytes;
         Ok(())
     }
 
     /// The rows so far as a batch; the builder starts anew.
     pub(crate) fn finish(&mut self) -> Result<RecordBatch> {
-        let columns: Vec<ArrayRef> = self
-            .builders
-            .iter_mut()
-            .map(ColumnBuilder::finish)
-            .collect();
+        let not_made = |error| Error::Row(format!("table '{}': {error}", self.table_schema.name()));
+        let arrays = self.builders.iter_mut().map(ColumnBuilder::finish);
+        let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, _>>().map_err(not_made)?;
+        let columns = self.columns.iter().filter_map(|&i| arrays.get(i).cloned());
         let options = RecordBatchOptions::new().with_row_count(Some(self.row_count));
-        self.row_count = 0;
-        RecordBatch::try_new_with_options(self.batch_schema.clone(), columns, &options)
-            .map_err(|error| Error::Row(format!("table '{}': {error}", self.table_schema.name())))
+        (self.row_count, self.size_bytes) = (0, 0);
+        RecordBatch::try_new_with_options(self.batch_schema.clone(), columns.collect(), &options)
+            .map_err(not_made)
+    }
+}
+
+impl TakeRows for BatchBuilder {
+    fn take_page(&mut self, rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed> {
+        self.take_keys(rows, slots)?;
+        self.take_values(rows, slots)?;
+        self.row_count += slots.len();
+        Ok(())
+    }
+
+    fn take_row(&mut self, row: RowRef<'_>) -> Result<(), Malformed> {
+        self.push(row.key, row.value.unwrap_or_default())
     }
 }

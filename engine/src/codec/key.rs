@@ -120,32 +120,40 @@ fn encode_key_bytes(bytes: &[u8], last: bool, out: &mut Vec<u8>) {
 /// Decodes a key into its values, in primary-key order.
 pub(crate) fn decode_key(schema: &TableSchema, key: &[u8]) -> Result<Vec<Value>, Malformed> {
     let mut reader = Reader::new(key);
+    let mut scratch = Vec::new();
     let last = schema.primary_key().len() - 1;
     let values = schema
         .key_columns()
         .enumerate()
-        .map(|(i, column)| decode_key_value(column.column_type, i == last, &mut reader))
+        .map(|(i, column)| {
+            let column_type = column.column_type;
+            decode_key_value(column_type, i == last, &mut reader, &mut scratch)?
+                .to_value(column_type)
+        })
         .collect::<Result<Vec<_>, _>>()?;
     reader.finish()?;
     Ok(values)
 }
 
-fn decode_key_value(
+/// Decodes one column of a key, `last` if none follows. Bytes that are escaped are put into `scratch`.
+#[inline]
+pub(crate) fn decode_key_value<'a, 'r: 'a>(
     column_type: ColumnType,
     last: bool,
-    reader: &mut Reader<'_>,
-) -> Result<Value, Malformed> {
+    reader: &mut Reader<'r>,
+    scratch: &'a mut Vec<u8>,
+) -> Result<ValueRef<'a>, Malformed> {
     Ok(match column_type {
-        ColumnType::Boolean => Value::Boolean(reader.u8()? != 0),
-        ColumnType::Int32 => Value::Int32(i32_from(reader)?),
-        ColumnType::Date => Value::Date(i32_from(reader)?),
-        ColumnType::Int64 => Value::Int64(i64_from(reader)?),
-        ColumnType::Time => Value::Time(i64_from(reader)?),
-        ColumnType::Timestamp => Value::Timestamp(i64_from(reader)?),
-        ColumnType::TimestampTz => Value::TimestampTz(i64_from(reader)?),
+        ColumnType::Boolean => ValueRef::Boolean(reader.u8()? != 0),
+        ColumnType::Int32 | ColumnType::Date => {
+            ValueRef::Int32(i32::from_be_bytes(reader.array()?) ^ i32::MIN)
+        }
+        ColumnType::Int64 | ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
+            ValueRef::Int64(i64::from_be_bytes(reader.array()?) ^ i64::MIN)
+        }
         ColumnType::Float32 => {
             let ordered = u32::from_be_bytes(reader.array()?);
-            Value::Float32(f32::from_bits(if ordered >> 31 == 1 {
+            ValueRef::Float32(f32::from_bits(if ordered >> 31 == 1 {
                 ordered ^ (1 << 31)
             } else {
                 !ordered
@@ -153,46 +161,36 @@ fn decode_key_value(
         }
         ColumnType::Float64 => {
             let ordered = u64::from_be_bytes(reader.array()?);
-            Value::Float64(f64::from_bits(if ordered >> 63 == 1 {
+            ValueRef::Float64(f64::from_bits(if ordered >> 63 == 1 {
                 ordered ^ (1 << 63)
             } else {
                 !ordered
             }))
         }
         ColumnType::Decimal { .. } => {
-            Value::Decimal(i128::from_be_bytes(reader.array()?) ^ i128::MIN)
+            ValueRef::Decimal(i128::from_be_bytes(reader.array()?) ^ i128::MIN)
         }
-        ColumnType::Uuid => Value::Uuid(reader.array()?),
-        ColumnType::Utf8 => Value::Utf8(
-            String::from_utf8(decode_key_bytes(last, reader)?)
-                .map_err(|_| Malformed("key text is not UTF-8"))?,
-        ),
-        ColumnType::Binary => Value::Binary(decode_key_bytes(last, reader)?),
+        ColumnType::Uuid => ValueRef::Uuid(reader.array()?),
+        ColumnType::Utf8 | ColumnType::Binary if last => {
+            ValueRef::Bytes(reader.bytes(reader.remaining().len())?)
+        }
+        ColumnType::Utf8 | ColumnType::Binary => {
+            scratch.clear();
+            unescape(reader, scratch)?;
+            ValueRef::Bytes(scratch)
+        }
     })
 }
 
-fn i32_from(reader: &mut Reader<'_>) -> Result<i32, Malformed> {
-    Ok(i32::from_be_bytes(reader.array()?) ^ i32::MIN)
-}
-
-fn i64_from(reader: &mut Reader<'_>) -> Result<i64, Malformed> {
-    Ok(i64::from_be_bytes(reader.array()?) ^ i64::MIN)
-}
-
-fn decode_key_bytes(last: bool, reader: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
-    if last {
-        let rest = reader.remaining();
-        return Ok(reader.bytes(rest.len())?.to_vec());
-    }
-    let mut bytes = Vec::new();
+fn unescape(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
     loop {
         match reader.u8()? {
             0 => match reader.u8()? {
-                0 => return Ok(bytes),
-                0xff => bytes.push(0),
+                0 => return Ok(()),
+                0xff => out.push(0),
                 _ => return Err(Malformed("bad escape in a key")),
             },
-            byte => bytes.push(byte),
+            byte => out.push(byte),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! names file and offset.
 
 pub(crate) mod batch;
+mod column_builder;
 pub(crate) mod columns;
 pub(crate) mod key;
 pub(crate) mod row;

@@ -73,6 +73,30 @@ impl ValueRef<'_> {
     pub(crate) fn is_null(self) -> bool {
         matches!(self, ValueRef::Null)
     }
+
+    /// The value of a column of that type.
+    pub(crate) fn to_value(self, column_type: ColumnType) -> Result<Value, Malformed> {
+        Ok(match (self, column_type) {
+            (ValueRef::Null, _) => Value::Null,
+            (ValueRef::Boolean(v), _) => Value::Boolean(v),
+            (ValueRef::Int32(v), ColumnType::Date) => Value::Date(v),
+            (ValueRef::Int32(v), _) => Value::Int32(v),
+            (ValueRef::Int64(v), ColumnType::Time) => Value::Time(v),
+            (ValueRef::Int64(v), ColumnType::Timestamp) => Value::Timestamp(v),
+            (ValueRef::Int64(v), ColumnType::TimestampTz) => Value::TimestampTz(v),
+            (ValueRef::Int64(v), _) => Value::Int64(v),
+            (ValueRef::Float32(v), _) => Value::Float32(v),
+            (ValueRef::Float64(v), _) => Value::Float64(v),
+            (ValueRef::Decimal(v), _) => Value::Decimal(v),
+            (ValueRef::Uuid(v), _) => Value::Uuid(v),
+            (ValueRef::Bytes(v), ColumnType::Utf8) => Value::Utf8(
+                std::str::from_utf8(v)
+                    .map_err(|_| Malformed("text is not UTF-8"))?
+                    .to_owned(),
+            ),
+            (ValueRef::Bytes(v), _) => Value::Binary(v.to_vec()),
+        })
+    }
 }
 
 impl<'v> From<&'v Value> for ValueRef<'v> {
@@ -123,7 +147,7 @@ pub(crate) fn decode_row<'a>(
     reader.finish()
 }
 
-fn decode_value<'a>(
+pub(crate) fn decode_value<'a>(
     column_type: ColumnType,
     reader: &mut Reader<'a>,
 ) -> Result<ValueRef<'a>, Malformed> {
@@ -165,26 +189,7 @@ pub(crate) fn join_row(
         let slot = row
             .get_mut(position)
             .ok_or(Malformed("column out of range"))?;
-        *slot = match (value, column_type) {
-            (ValueRef::Null, _) => Value::Null,
-            (ValueRef::Boolean(v), _) => Value::Boolean(v),
-            (ValueRef::Int32(v), Some(ColumnType::Date)) => Value::Date(v),
-            (ValueRef::Int32(v), _) => Value::Int32(v),
-            (ValueRef::Int64(v), Some(ColumnType::Time)) => Value::Time(v),
-            (ValueRef::Int64(v), Some(ColumnType::Timestamp)) => Value::Timestamp(v),
-            (ValueRef::Int64(v), Some(ColumnType::TimestampTz)) => Value::TimestampTz(v),
-            (ValueRef::Int64(v), _) => Value::Int64(v),
-            (ValueRef::Float32(v), _) => Value::Float32(v),
-            (ValueRef::Float64(v), _) => Value::Float64(v),
-            (ValueRef::Decimal(v), _) => Value::Decimal(v),
-            (ValueRef::Uuid(v), _) => Value::Uuid(v),
-            (ValueRef::Bytes(v), Some(ColumnType::Utf8)) => Value::Utf8(
-                std::str::from_utf8(v)
-                    .map_err(|_| Malformed("text is not UTF-8"))?
-                    .to_owned(),
-            ),
-            (ValueRef::Bytes(v), _) => Value::Binary(v.to_vec()),
-        };
+        *slot = value.to_value(column_type.unwrap_or(ColumnType::Binary))?;
         Ok(())
     })?;
     Ok(row)

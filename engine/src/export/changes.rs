@@ -217,7 +217,7 @@ impl Changes {
         Batches::new(
             &self.table,
             &self.snapshot,
-            Rows::ordered(self.rows.clone(), self.rows()),
+            Rows::ordered(self.rows()),
             projection,
             batch_rows,
         )

@@ -2,15 +2,17 @@
 //!
 //! A [`Keyspace`] writes here and reads in [`read`]; a [`KeyspaceSnapshot`] is one that stands still. Both find keys
 //! through a `Lookup` and hand values out as they lie in the page or in the record's body, or copy them into a
-//! [`slice`]. [`pairs`] goes through keys in order.
+//! [`slice`]. [`pairs`] goes through keys in order, [`scan`] without.
 
 mod pairs;
 mod read;
+mod scan;
 mod slice;
 mod transaction;
 
 pub use pairs::{PairCursor, Pairs};
 pub use read::KeyspaceSnapshot;
+pub use scan::PairScan;
 pub use slice::Slice;
 pub use transaction::{CompareAndSwapError, KeyspaceTransaction};
 

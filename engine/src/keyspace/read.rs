@@ -32,8 +32,8 @@ use crate::snapshot::Snapshot;
 /// ```
 #[derive(Clone, Debug)]
 pub struct KeyspaceSnapshot {
-    snapshot: Snapshot,
-    view: View,
+    pub(super) snapshot: Snapshot,
+    pub(super) view: View,
 }
 
 impl Keyspace {

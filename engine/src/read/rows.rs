@@ -1,76 +1,128 @@
-//! The rows of a scan: one merge, or a part for each leaf where no order is asked for.
+//! The rows of a scan, handed on in bulk: those of a merge, in its order, or pieces of RowSets where no order is asked for.
 //!
-//! A leaf's RowSets are read by themselves, from front to back and past the page cache. A row of theirs counts unless a
-//! generation knows the key, which one lookup by hash tells; what the generations hold comes last.
+//! A scan without order reads each RowSet by itself, past the page cache, a page at a time. Its pieces are small, and
+//! several readers of one scan each take the next when they are done with one, so that all end together (Leis et al.,
+//! Morsel-Driven Parallelism, 2014).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::merge::Merge;
-use super::view::View;
-use crate::cache::table::hash_key;
+use super::piece::{Piece, PieceOfRowSet, RowFilter, Slots};
 use crate::codec::Malformed;
-use crate::error::{Error, Result};
-use crate::row_set::rows_page::RowRef;
+use crate::error::Result;
+use crate::row_set::rows_page::{RowRef, RowsView};
+
+/// Takes rows from a scan.
+pub(crate) trait TakeRows {
+    /// Takes rows of a page.
+    fn take_page(&mut self, rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed>;
+
+    /// Takes a row.
+    fn take_row(&mut self, row: RowRef<'_>) -> Result<(), Malformed>;
+}
 
 /// Rows, one after the other.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    parts: VecDeque<Merge>,
-    /// So many of the parts hold rows that a generation may replace.
-    overlaid: usize,
-    view: View,
+    work: Arc<ScanWork>,
+    piece: Option<Piece>,
+    /// So many rows of the page at hand were handed on.
+    taken: usize,
+    /// What comes before the pieces.
+    merge: Option<Merge>,
+}
+
+/// What the readers of a scan have not begun with.
+#[derive(Debug, Default)]
+struct ScanWork {
+    pieces: Mutex<VecDeque<PieceOfRowSet>>,
+    filter: RowFilter,
 }
 
 impl Rows {
     /// The rows of a merge, in its order.
-    pub(crate) fn ordered(view: View, merge: Merge) -> Self {
+    pub(crate) fn ordered(merge: Merge) -> Self {
+        Rows::of(Arc::default(), Some(merge))
+    }
+
+    /// The rows of pieces and of a merge, shared by so many readers.
+    pub(crate) fn unordered(
+        pieces: Vec<PieceOfRowSet>,
+        filter: RowFilter,
+        merge: Merge,
+        reader_count: usize,
+    ) -> Vec<Self> {
+        let work = Arc::new(ScanWork {
+            pieces: Mutex::new(pieces.into()),
+            filter,
+        });
+        let mut merge = Some(merge);
+        let readers = (0..reader_count.max(1)).map(|_| Rows::of(work.clone(), merge.take()));
+        readers.collect()
+    }
+
+    fn of(work: Arc<ScanWork>, merge: Option<Merge>) -> Self {
         Rows {
-            parts: VecDeque::from([merge]),
-            overlaid: 0,
-            view,
+            work,
+            piece: None,
+            taken: 0,
+            merge,
         }
     }
 
-    /// The rows of leaves, and of the generations that may replace them.
-    pub(crate) fn of_leaves(view: View, leaves: Vec<Merge>, generations: Merge) -> Self {
-        let overlaid = leaves.len();
-        let mut parts = VecDeque::from(leaves);
-        parts.push_back(generations);
-        Rows {
-            parts,
-            overlaid,
-            view,
+    /// Hands on up to so many of the next rows, those of one page at most; how many, 0 only at the end.
+    pub(crate) fn give(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {
+        let merged = self.give_merged(most, to)?;
+        if merged > 0 {
+            return Ok(merged);
         }
-    }
-
-    /// Goes to the next row, if there is one.
-    pub(crate) fn advance(&mut self) -> Result<bool> {
-        while let Some(part) = self.parts.front_mut() {
-            if !part.advance()? {
-                self.parts.pop_front();
-                self.overlaid = self.overlaid.saturating_sub(1);
+        loop {
+            let Some(piece) = &mut self.piece else {
+                let next = self.work.pieces.lock().pop_front();
+                let Some(next) = next else {
+                    return Ok(0);
+                };
+                self.piece = Some(next.open()?);
                 continue;
-            }
-            let is_replaced = |row: RowRef<'_>| {
-                self.overlaid > 0 && self.view.generations_know(hash_key(row.key), row.key)
             };
-            if !part.row().is_some_and(is_replaced) {
-                return Ok(true);
+            if let Some((rows, slots)) = piece.page() {
+                let part = slots.part(self.taken, most);
+                if part.len() > 0 {
+                    self.taken += part.len();
+                    to.take_page(rows, part)
+                        .map_err(|malformed| piece.held().corrupt(malformed.0))?;
+                    return Ok(part.len());
+                }
+            }
+            self.taken = 0;
+            if !piece.advance(&self.work.filter)? {
+                self.piece = None;
             }
         }
-        Ok(false)
     }
 
-    /// The row it is at.
+    /// The row of a merge that was handed on last; `None` before its first and behind its last.
     pub(crate) fn row(&self) -> Option<RowRef<'_>> {
-        self.parts.front()?.row()
+        self.merge.as_ref()?.row()
     }
 
-    /// The error for a row that is not what its place says.
-    pub(crate) fn corrupt(&self, malformed: Malformed) -> Error {
-        match self.parts.front() {
-            Some(part) => part.corrupt(malformed),
-            None => super::merge::not_stored(malformed),
+    fn give_merged(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {
+        let Some(merge) = &mut self.merge else {
+            return Ok(0);
+        };
+        let mut count = 0;
+        while count < most.min(MERGED_ROWS_MAX) && merge.advance()? {
+            let Some(row) = merge.row() else { break };
+            to.take_row(row)
+                .map_err(|malformed| merge.corrupt(malformed))?;
+            count += 1;
         }
+        Ok(count)
     }
 }
+
+/// Rows of a merge that are handed on at once.
+const MERGED_ROWS_MAX: usize = 1024;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::lookup::{FoundValue, Lookup};
 use super::merge::{Merge, Source};
 use super::range::{KeyInterval, KeyRange};
-use super::rows::Rows;
 use crate::cache::table::TableState;
 use crate::deletes::Hidden;
 use crate::error::Result;
@@ -15,21 +14,18 @@ use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::Fragment;
 use crate::tree::state::{Exports, TableTree};
 
-/// What a scan of all rows reads at once.
-const READ_SIZE_BYTES: usize = 256 << 10;
-
 /// A table, or the locations of its exported rows, at a commit sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
-    table_id: u32,
+    pub(super) table_id: u32,
     /// Newest first.
-    generations: Arc<Vec<Arc<Generation>>>,
-    tree: Arc<TableTree<Arc<HeldRowSet>>>,
-    seq: u64,
+    pub(super) generations: Arc<Vec<Arc<Generation>>>,
+    pub(super) tree: Arc<TableTree<Arc<HeldRowSet>>>,
+    pub(super) seq: u64,
     /// Only what was written after it.
     after_seq: u64,
     /// What a transaction wrote that is not committed.
-    own: Option<Arc<Generation>>,
+    pub(super) own: Option<Arc<Generation>>,
 }
 
 impl View {
@@ -141,7 +137,7 @@ impl View {
     }
 
     /// What was deleted by ranges.
-    fn hidden(&self) -> Hidden {
+    pub(super) fn hidden(&self) -> Hidden {
         let mut hidden = Hidden::default();
         let own = self.own.iter().map(|own| (own, u64::MAX));
         let committed = self.generations.iter().map(|one| (one, self.seq));
@@ -159,42 +155,7 @@ impl View {
         self.hidden().intervals(self.after_seq)
     }
 
-    /// The rows of a range in no order.
-    pub(crate) fn scan_unordered(&self, range: KeyRange) -> Rows {
-        let fragments = self.tree.fragments.fragments();
-        let is_mixed = |fragment: &Arc<Fragment<_>>| {
-            fragment.children.is_some() && !fragment.row_sets.is_empty()
-        };
-        let hidden = self.hidden();
-        if self.own.is_some()
-            || !hidden.is_empty()
-            || fragments.iter().any(|fragment| is_mixed(fragment))
-        {
-            // Rows on their way down replace some of several leaves; deleted ranges are looked for in order of the keys.
-            let merge = self.scan(range, false, false);
-            return Rows::ordered(self.clone(), merge);
-        }
-        let truncate_seq = self.truncate_seq();
-        let leaves = fragments.into_iter().map(|fragment| {
-            let wanted = self.wanted(fragment, &range, truncate_seq);
-            let sources = wanted.map(|held| {
-                let cursor = held.row_set.stream(READ_SIZE_BYTES);
-                Source::RowSet(cursor, held.clone())
-            });
-            Merge::new(sources.collect(), range.clone(), false, false)
-        });
-        let leaves = leaves.collect();
-        let sources = self.generation_sources(truncate_seq, false);
-        let generations = Merge::new(sources, range, false, false);
-        Rows::of_leaves(self.clone(), leaves, generations)
-    }
-
-    /// Whether a generation says what became of a key.
-    pub(crate) fn generations_know(&self, hash: u64, key: &[u8]) -> bool {
-        self.lookup().get_in_generations(hash, key).is_some()
-    }
-
-    fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {
+    pub(super) fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {
         // A truncate hides what was written before it, also in older generations.
         let after_seq = self.after_seq.max(truncate_seq.saturating_sub(1));
         let own = self.own.iter().map(|own| (own, u64::MAX));
@@ -206,7 +167,7 @@ impl View {
     }
 
     /// The RowSets of a fragment that hold rows of a range.
-    fn wanted<'f>(
+    pub(super) fn wanted<'f>(
         &self,
         fragment: &'f Fragment<Arc<HeldRowSet>>,
         range: &KeyRange,

@@ -24,10 +24,7 @@ pub(crate) enum Fetch {
 
 impl Fetch {
     pub(crate) fn streaming(read_size_bytes: usize) -> Self {
-        Fetch::Streaming(ReadAhead {
-            read_size_bytes,
-            ..ReadAhead::default()
-        })
+        Fetch::Streaming(ReadAhead::new(read_size_bytes))
     }
 }
 
@@ -280,6 +277,14 @@ impl std::fmt::Debug for ReadAhead {
 }
 
 impl ReadAhead {
+    /// Nothing yet, to be read by so many bytes.
+    pub(crate) fn new(read_size_bytes: usize) -> Self {
+        ReadAhead {
+            read_size_bytes,
+            ..ReadAhead::default()
+        }
+    }
+
     /// Takes memory for the buffer, if there is room for it.
     fn reserve(&mut self, cache: &PageCache, size_bytes: usize) -> bool {
         let held = self.charge.as_ref().map_or(0, Charge::size_bytes);
@@ -294,7 +299,8 @@ impl ReadAhead {
         self.charge.is_some()
     }
 
-    fn read(&mut self, row_set: &RowSet, number: u32) -> Result<PageGuard> {
+    /// Has a page in the buffer; where it lies in the file, and its stored length.
+    pub(crate) fn fill(&mut self, row_set: &RowSet, number: u32) -> Result<(u64, usize)> {
         let (offset, size_bytes) = row_set.rows_page_span(number)?;
         let size_bytes = row_set.file().check_size(offset, size_bytes)?;
         if self.part(offset, size_bytes).is_none() {
@@ -314,6 +320,11 @@ impl ReadAhead {
                 return Err(error);
             }
         }
+        Ok((offset, size_bytes))
+    }
+
+    fn read(&mut self, row_set: &RowSet, number: u32) -> Result<PageGuard> {
+        let (offset, size_bytes) = self.fill(row_set, number)?;
         let mut scratch = std::mem::take(&mut self.scratch);
         let stored = self.part(offset, size_bytes).unwrap_or_default();
         let page = row_set.take_rows_page(number, offset, stored, &mut scratch);
@@ -321,8 +332,8 @@ impl ReadAhead {
         page
     }
 
-    /// A stored page, if it was read ahead.
-    fn part(&self, offset: u64, size_bytes: usize) -> Option<&[u8]> {
+    /// Bytes of the file, if they were read ahead.
+    pub(crate) fn part(&self, offset: u64, size_bytes: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset.checked_sub(self.buffer_offset)?).ok()?;
         self.buffer.get(start..start.checked_add(size_bytes)?)
     }

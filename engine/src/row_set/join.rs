@@ -7,16 +7,15 @@
 
 use crate::error::Result;
 
-use super::cursor::Cursor;
+use super::page_scan::PageScan;
 use super::patch::TargetOrdinals;
 use super::reader::RowSet;
+use super::rows_page::RowsView;
 
 /// What the newer RowSet is read in at once.
 const NEWER_READ_SIZE_BYTES: usize = 256 << 10;
 /// What is read at once of an older one, of whose pages not all may be wanted.
 const OLDER_READ_SIZE_BYTES: usize = 32 << 10;
-/// Rows between two questions whether to stop.
-const ROWS_PER_CHECK: u32 = 1024;
 
 /// The rows of older RowSets, given newest first, that those of a newer one replace: of each key the newest row that is
 /// older. `None` if `stops` said so.
@@ -30,20 +29,20 @@ pub fn find_replaced(
     stops: impl Fn() -> bool,
 ) -> Result<Option<Vec<TargetOrdinals>>> {
     let mut sides: Vec<OlderSide> = older.iter().map(|older| OlderSide::new(older)).collect();
-    let mut rows = newer.stream(NEWER_READ_SIZE_BYTES);
-    rows.seek_first()?;
-    let mut count = 0_u32;
-    while let Some(row) = rows.row() {
-        let hash = hash_of(row.key);
-        for side in &mut sides {
-            if side.take(hash, row.key)? {
-                break;
-            }
-        }
-        rows.advance()?;
-        count = count.wrapping_add(1);
-        if count.is_multiple_of(ROWS_PER_CHECK) && stops() {
+    let pages = 0..newer.meta().rows_page_count;
+    let mut newer = PageScan::new(newer.clone(), pages, NEWER_READ_SIZE_BYTES);
+    while newer.advance()? {
+        if stops() {
             return Ok(None);
+        }
+        let rows = newer.rows().map(RowsView::iter);
+        for row in rows.into_iter().flatten() {
+            let hash = hash_of(row.key);
+            for side in &mut sides {
+                if side.take(hash, row.key)? {
+                    break;
+                }
+            }
         }
     }
     Ok(Some(sides.into_iter().map(|side| side.ordinals).collect()))
@@ -52,7 +51,7 @@ pub fn find_replaced(
 /// An older RowSet, as far as it was read.
 struct OlderSide {
     row_set: RowSet,
-    cursor: Cursor,
+    pages: PageScan,
     ordinals: TargetOrdinals,
     /// Working memory.
     candidates: Vec<u32>,
@@ -62,7 +61,7 @@ impl OlderSide {
     fn new(row_set: &RowSet) -> Self {
         OlderSide {
             row_set: row_set.clone(),
-            cursor: row_set.stream(OLDER_READ_SIZE_BYTES),
+            pages: PageScan::new(row_set.clone(), 0..0, OLDER_READ_SIZE_BYTES),
             ordinals: TargetOrdinals::new(row_set.meta().place()),
             candidates: Vec::new(),
         }
@@ -85,11 +84,15 @@ impl OlderSide {
         let page_number = self.row_set.find_rows_page(key)?;
         let bits = meta.rows_per_page_log2;
         candidates.retain(|ordinal| ordinal >> bits == page_number);
-        for &ordinal in &self.candidates {
-            if !self.cursor.seek_ordinal(ordinal)? {
-                continue;
-            }
-            if let Some(row) = self.cursor.row().filter(|row| row.key == key) {
+        if candidates.is_empty() {
+            return Ok(false);
+        }
+        self.pages.seek_page(page_number)?;
+        let rows = self.pages.rows();
+        for &ordinal in candidates.iter() {
+            let slot = ordinal & ((1 << bits) - 1);
+            let row = rows.and_then(|rows| rows.get(slot as usize));
+            if let Some(row) = row.filter(|row| row.key == key) {
                 self.ordinals.push(ordinal, row.value.is_some());
                 return Ok(true);
             }

@@ -85,6 +85,11 @@ impl RowSetMeta {
         self.index_shape.line_count.div_ceil(LINES_PER_PAGE as u32)
     }
 
+    /// Bytes of the hash index.
+    pub fn index_size_bytes(&self) -> u64 {
+        u64::from(self.index_shape.line_count) * LINE_SIZE_BYTES as u64
+    }
+
     /// Where a page of the index lies, and its stored length.
     pub(crate) fn index_page_span(&self, number: u32) -> (u64, u64) {
         let full = (PAGE_HEADER_SIZE_BYTES + LINES_PER_PAGE * LINE_SIZE_BYTES) as u64;

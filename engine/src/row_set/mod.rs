@@ -54,6 +54,7 @@ pub mod meta;
 pub mod multi_get;
 pub mod page;
 pub mod page_cache;
+pub mod page_scan;
 pub mod patch;
 pub mod reader;
 pub mod rows_page;

@@ -226,6 +226,7 @@ pub(crate) fn decode_page<'a>(
     }
     let content = reader.bytes(stored_len)?;
     reader.finish()?;
+    scratch.holds_last = stored_as != STORED_AS_IS;
     if stored_as == STORED_AS_IS && stored_len == len {
         return Ok(content);
     }
@@ -238,6 +239,7 @@ pub(crate) fn decode_page<'a>(
 #[derive(Default)]
 pub(crate) struct PageScratch {
     content: Vec<u8>,
+    holds_last: bool,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
 }
 
@@ -247,8 +249,18 @@ impl PageScratch {
         self.content.capacity()
     }
 
+    /// The first bytes of the content that was decompressed last.
+    pub(crate) fn content(&self, len: usize) -> &[u8] {
+        self.content.get(..len).unwrap_or_default()
+    }
+
+    /// Whether the page that was decoded last was decompressed into it.
+    pub(crate) fn holds_last(&self) -> bool {
+        self.holds_last
+    }
+
     fn decompress(&mut self, stored_as: u8, stored: &[u8], len: usize) -> Option<&[u8]> {
-        let PageScratch { content, zstd } = self;
+        let PageScratch { content, zstd, .. } = self;
         if content.len() < len {
             content.resize(len, 0);
         }

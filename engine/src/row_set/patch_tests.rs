@@ -77,7 +77,7 @@ proptest! {
         for one in &older {
             check_patch(newer, &patch, &file, one, xxh3_64).unwrap();
         }
-        prop_assert!(find_replaced(newer, &older, xxh3_64, || true).unwrap().is_some(), "few rows are not stopped for");
+        prop_assert!(find_replaced(newer, &older, xxh3_64, || true).unwrap().is_none(), "it can be stopped");
     }
 }
 
@@ -94,8 +94,6 @@ fn wrong_patches_are_named() {
     let models = [model((0..3000).step_by(2)), model(0..3000)];
     let row_sets = written(&io, &models, Compression::None, &cache);
     let (newer, older) = (&row_sets[0], &row_sets[1]);
-    let stopped = find_replaced(newer, &[older], xxh3_64, || true).unwrap();
-    assert!(stopped.is_none(), "a join of many rows can be stopped");
     let right = find_replaced(newer, &[older], xxh3_64, || false)
         .unwrap()
         .unwrap();

@@ -130,6 +130,11 @@ impl RowSet {
         }
     }
 
+    /// Bytes that pages may take in memory.
+    pub(crate) fn cache_limit_bytes(&self) -> u64 {
+        self.inner.slots.cache().budget().limit_bytes()
+    }
+
     /// What is known of it without reading.
     pub fn meta(&self) -> &RowSetMeta {
         &self.inner.meta

@@ -206,12 +206,15 @@ impl<'a> RowsView<'a> {
     /// The value in a slot; `None` for a tombstone.
     #[inline]
     pub fn value(&self, slot: usize) -> Option<&'a [u8]> {
-        if self.is_tombstone(slot) {
-            return None;
-        }
+        (!self.is_tombstone(slot)).then(|| self.live_value(slot))
+    }
+
+    /// The value in a slot that is known to hold no tombstone.
+    #[inline]
+    pub(crate) fn live_value(&self, slot: usize) -> &'a [u8] {
         let (start, end) = self.value_span(slot);
         let at = self.layout.values_at as usize;
-        Some(self.content.get(at + start..at + end).unwrap_or_default())
+        self.content.get(at + start..at + end).unwrap_or_default()
     }
 
     /// Uses a byte of the key and the ends of the value in a slot, to have them loaded; in few instructions, so that many
@@ -267,8 +270,15 @@ impl<'a> RowsView<'a> {
         })
     }
 
+    /// Whether any of them is a tombstone.
     #[inline]
-    fn is_tombstone(&self, slot: usize) -> bool {
+    pub fn has_tombstones(&self) -> bool {
+        self.layout.tombstones
+    }
+
+    /// Whether the row in a slot is a tombstone.
+    #[inline]
+    pub fn is_tombstone(&self, slot: usize) -> bool {
         self.layout.tombstones && {
             let at = self.layout.keys_at as usize - self.row_count().div_ceil(8);
             self.content

@@ -199,10 +199,9 @@ impl Transaction {
         let view = self.view(table, &snapshot)?;
         let descending = scan.order == ScanOrder::Descending;
         let rows = if scan.order == ScanOrder::Unordered {
-            view.scan_unordered(range.clone())
+            view.scan_whole(range.clone())?
         } else {
-            let merge = view.scan(range.clone(), descending, false);
-            Rows::ordered(view, merge)
+            Rows::ordered(view.scan(range.clone(), descending, false))
         };
         let projection = scan.projection.as_deref();
         let mut batches = Batches::new(table, &snapshot, rows, projection, scan.batch_rows)?;

@@ -596,6 +596,23 @@ mod tests {
         assert_eq!(edits(&io), [&b"state"[..], b"one", b"two"]);
     }
 
+    /// What an older build began, this one does not add to.
+    #[test]
+    fn a_file_of_version_1_is_read_and_followed_by_another() {
+        let io = SimulatedIo::new(1);
+        create(&io, b"state").append(b"edit").unwrap();
+        let (path, _) = io.files().remove(0);
+        let header = codec::encode_file_header(MAGIC, 1, DATABASE, 1);
+        let file = io.open(&path, OpenMode::Write).unwrap();
+        file.write_all_at(&header, 0).unwrap();
+        assert_eq!(edits(&io), [b"state".to_vec(), b"edit".to_vec()]);
+        let mut log = resume(&io);
+        assert!(log.is_outgrown());
+        log.restate(b"both").unwrap();
+        assert!(!resume(&io).is_outgrown());
+        assert_eq!(edits(&io), [b"both".to_vec()]);
+    }
+
     #[test]
     fn a_folder_without_a_log_has_none() {
         let io = SimulatedIo::new(1);

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::row_set::file::DeltaFile;
 use crate::row_set::meta::RowSetMeta;
-use crate::row_set::patch::PatchMeta;
+use crate::row_set::patch::{PatchMeta, Replaced};
 use crate::row_set::reader::RowSet;
 
 /// A delta file that somebody reads. When no tree names it any more, it is removed with its last reader.
@@ -51,6 +51,14 @@ impl HeldRowSet {
             row_set: self.row_set.with_patch(Arc::new(patch)),
             file: self.file.clone(),
             patch_file: Some(patch_file),
+        }
+    }
+
+    /// Marks which rows of an older RowSet it replaces, as far as its patch says so.
+    pub(crate) fn mark_replaced(&self, older: &RowSetMeta, marks: &mut Replaced) -> Result<()> {
+        match (&self.row_set.meta().patch, &self.patch_file) {
+            (Some(patch), Some(held)) => patch.mark(&held.file, older, marks),
+            _ => Ok(()),
         }
     }
 

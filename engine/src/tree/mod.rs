@@ -19,3 +19,6 @@ pub(crate) mod plan;
 pub(crate) mod resolve;
 pub(crate) mod state;
 pub(crate) mod store;
+
+#[cfg(test)]
+mod resolve_tests;

@@ -120,7 +120,15 @@ impl TreeStore {
     }
 
     /// Begins to write where a state that was loaded ends; removes the delta files that it does not name.
-    pub(crate) fn resume(&self, io: &Arc<dyn Io>, log: EditLog, state: HeldState) -> Result<()> {
+    pub(crate) fn resume(
+        &self,
+        io: &Arc<dyn Io>,
+        mut log: EditLog,
+        state: HeldState,
+    ) -> Result<()> {
+        if log.is_outgrown() {
+            log.restate(&encode_edit(&state.changes()))?;
+        }
         let mut uses_by_file = HashMap::new();
         for row_set in state.row_sets() {
             for number in files_of(row_set.meta()) {

@@ -78,7 +78,10 @@ fn the_log_the_memory_and_dead_rows_stay_under_their_limits() {
             generations <= 5 * GENERATION_SIZE_BYTES + 40_000,
             "{generations}"
         );
-        assert!(pages <= 256 << 10, "{pages}");
+        assert!(
+            pages <= 256 << 10,
+            "{pages} bytes of pages in round {round}"
+        );
     }
     database.flush().unwrap();
     database.compact().unwrap();
@@ -206,6 +209,7 @@ fn damage_below_level_0_is_named() {
         write(&keyspace, (0..30).map(|k| k * 2 + round), "value").unwrap();
         database.flush().unwrap();
     }
+    database.compact().unwrap();
     let expected = rows(&keyspace, &database.snapshot());
     drop((database, keyspace));
     let mut named = 0;
@@ -218,7 +222,15 @@ fn damage_below_level_0_is_named() {
                     let all = keyspace.range_at::<&[u8]>(&database.snapshot(), ..)?;
                     let all =
                         all.map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())));
-                    all.collect::<Result<BTreeMap<_, _>, _>>()
+                    let all = all.collect::<Result<BTreeMap<_, _>, _>>()?;
+                    // By ordinal too: what is replaced is in the patches.
+                    let mut by_ordinal = BTreeMap::new();
+                    keyspace.snapshot().for_each(|key, value| {
+                        let twice = by_ordinal.insert(key.to_vec(), value.to_vec());
+                        assert_eq!(twice, None, "{} byte {offset}", path.display());
+                    })?;
+                    assert_eq!(by_ordinal, all, "{} byte {offset}", path.display());
+                    Ok(all)
                 });
                 match read {
                     Ok(rows) => assert_eq!(rows, expected, "{} byte {offset}", path.display()),

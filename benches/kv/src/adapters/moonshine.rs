@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
-use moonshine_engine::{Batch, Database, Keyspace, Scan};
+use moonshine_engine::{Batch, Batches, Database, Keyspace, Scan};
 
 use crate::data::{self, KEY_SIZE_BYTES};
 use crate::kv::{ArrowTotals, Durability, Kv, Reader, Result, Sink};
@@ -96,17 +96,20 @@ pub(crate) struct MoonshineReader<'a> {
     database: &'a Database,
 }
 
-impl MoonshineReader<'_> {
-    fn each_batch(&mut self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
-        for batch in self
-            .database
-            .snapshot()
-            .scan(self.rows.table(), Scan::default())?
-        {
-            each(&batch?)?;
-        }
-        Ok(())
+fn totals_of(batches: Batches) -> Result<ArrowTotals> {
+    let mut totals = ArrowTotals::default();
+    for batch in batches {
+        let batch = batch?;
+        totals.row_count += batch.num_rows() as u64;
+        let values = binary_column(&batch, VALUE_COLUMN)?;
+        let sum = values
+            .iter()
+            .flatten()
+            .map(data::check_sum)
+            .fold(0, u64::wrapping_add);
+        totals.check_sum = totals.check_sum.wrapping_add(sum);
     }
+    Ok(totals)
 }
 
 fn binary_column(batch: &RecordBatch, position: usize) -> Result<&BinaryArray> {
@@ -150,34 +153,32 @@ impl Reader for MoonshineReader<'_> {
 
     fn scan(&mut self, mut each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
         let mut count = 0;
-        self.each_batch(|batch| {
-            let (keys, values) = (
-                binary_column(batch, 0)?,
-                binary_column(batch, VALUE_COLUMN)?,
-            );
-            for (key, value) in keys.iter().zip(values) {
-                each(key.unwrap_or_default(), value.unwrap_or_default());
-                count += 1;
-            }
-            Ok(())
+        self.rows.snapshot().for_each(|key, value| {
+            each(key, value);
+            count += 1;
         })?;
         Ok(count)
     }
 
     fn scan_arrow(&mut self) -> Result<Option<ArrowTotals>> {
-        let mut totals = ArrowTotals::default();
-        self.each_batch(|batch| {
-            totals.row_count += batch.num_rows() as u64;
-            let values = binary_column(batch, VALUE_COLUMN)?;
-            let sum = values
-                .iter()
-                .flatten()
-                .map(data::check_sum)
-                .fold(0, u64::wrapping_add);
-            totals.check_sum = totals.check_sum.wrapping_add(sum);
-            Ok(())
-        })?;
-        Ok(Some(totals))
+        let threads = std::thread::available_parallelism()?.get();
+        let snapshot = self.database.snapshot();
+        let parts = snapshot.scan_parts(self.rows.table(), &Scan::default(), threads)?;
+        let totals: Vec<_> = std::thread::scope(|scope| {
+            let readers = parts
+                .into_iter()
+                .map(|part| scope.spawn(|| totals_of(part).map_err(|error| error.to_string())));
+            let readers: Vec<_> = readers.collect();
+            let joined = readers.into_iter().map(|reader| reader.join());
+            joined.collect()
+        });
+        let mut all = ArrowTotals::default();
+        for part in totals {
+            let part = part.map_err(|_| "a thread of a scan panicked")??;
+            all.row_count += part.row_count;
+            all.check_sum = all.check_sum.wrapping_add(part.check_sum);
+        }
+        Ok(Some(all))
     }
 
     fn len(&mut self) -> Result<u64> {
