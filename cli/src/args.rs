@@ -28,6 +28,14 @@ pub(crate) enum Command {
     Bench(BenchArguments),
     /// Say what a database was laid out from, which number came from where, and what lies in it
     Inspect(InspectArguments),
+    /// Read a whole database and name all that is damaged; exit status 1 if anything is
+    Check(CheckArguments),
+    /// Write a database's newest rows below its log and do every compaction that is due
+    Compact(CompactArguments),
+    /// Copy a database, also beside a running sync, into a folder of its own; by hard links where that is possible
+    Backup(BackupArguments),
+    /// Copy a backup into a new folder and check every file of the copy
+    Restore(RestoreArguments),
     /// Print the JSON Schema of the configuration file
     ConfigSchema,
 }
@@ -135,6 +143,46 @@ pub(crate) struct InspectArguments {
     /// The database's folder. Nothing in it is changed, and a running sync is not disturbed
     pub(crate) database: PathBuf,
     /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// The database's folder. Nothing in it is changed, and a running sync is not disturbed
+    pub(crate) database: PathBuf,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompactArguments {
+    /// The database's folder. No sync may run on it meanwhile
+    pub(crate) database: PathBuf,
+    /// Print what was saved as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArguments {
+    /// The database's folder. Nothing in it is changed, and a running sync is not disturbed
+    pub(crate) database: PathBuf,
+    /// The folder of the backup: empty, or not there yet
+    pub(crate) target: PathBuf,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArguments {
+    /// The folder of the backup; it stays as it is
+    pub(crate) backup: PathBuf,
+    /// The folder of the database: empty, or not there yet
+    pub(crate) database: PathBuf,
+    /// Print what was done as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -42,6 +42,9 @@ pub(crate) enum CliError {
     /// An I/O of a job failed; the report was printed all the same.
     #[error("{0}")]
     Job(String),
+    /// A check found problems; they were printed all the same.
+    #[error("{0}")]
+    Damaged(String),
     /// A signal ended a run of jobs; the report was printed all the same.
     #[error("stopped by a signal")]
     Stopped,

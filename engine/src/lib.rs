@@ -33,7 +33,9 @@
 //! ```
 
 mod backpressure;
+mod backup;
 mod cache;
+mod check;
 mod codec;
 mod column_type;
 mod database;
@@ -50,6 +52,7 @@ mod log;
 mod manifest;
 mod open;
 mod origins;
+mod parallel;
 mod read;
 mod recovery;
 mod replay;
@@ -68,6 +71,8 @@ mod transaction;
 mod tree;
 mod value;
 
+pub use backup::Backup;
+pub use check::{Check, Problem};
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use evolution::SchemaChange;

@@ -1,6 +1,6 @@
 //! The database's own file: what it is, and what never changes after its creation.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
@@ -50,6 +50,11 @@ impl From<Malformed> for Refused {
 }
 
 impl Manifest {
+    /// Where the manifest of a folder lies.
+    pub(crate) fn path(folder: &Path) -> PathBuf {
+        folder.join(FILE_NAME)
+    }
+
     /// Whether the database has a tree.
     pub(crate) fn has_tree(&self) -> bool {
         self.version >= TREE_VERSION

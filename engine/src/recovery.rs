@@ -32,11 +32,11 @@ const LOG_PER_GENERATION: u64 = 4;
 /// How often a reader beside a writer begins anew because files vanished under it.
 const READ_ONLY_ATTEMPTS: usize = 200;
 
-fn log_folder(folder: &Path) -> PathBuf {
+pub(crate) fn log_folder(folder: &Path) -> PathBuf {
     folder.join("log")
 }
 
-fn tree_folder(folder: &Path) -> PathBuf {
+pub(crate) fn tree_folder(folder: &Path) -> PathBuf {
     folder.join("tree")
 }
 

@@ -18,6 +18,7 @@ mod bad_input;
 mod bench;
 mod bench_database;
 mod inspect;
+mod maintenance;
 mod moonshine;
 mod orders;
 mod pgbench;

@@ -65,6 +65,19 @@ pub(crate) fn sync(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// What `take` makes of the log's writer while nothing is written. Who needs the state of the tree too takes it inside,
+/// never the other way round.
+pub(crate) fn between_blocks<T>(
+    shared: &Shared,
+    take: impl FnOnce(&SegmentWriter) -> Result<T>,
+) -> Result<T> {
+    let committer = shared.committer.lock();
+    match committer.as_ref() {
+        Some(committer) => take(&committer.writer),
+        None => Err(Error::Usage("the database is closed".into())),
+    }
+}
+
 /// Has the active generation flushed, if it holds a delta.
 pub(crate) fn freeze(shared: &Shared) -> Result<()> {
     shared.check_writable()?;

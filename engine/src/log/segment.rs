@@ -83,6 +83,12 @@ impl SegmentWriter {
         self.next_block_number - 1
     }
 
+    /// The segment that is written, and its length up to the last whole block; `None` before there is one.
+    pub(crate) fn end(&self) -> Option<(PathBuf, u64)> {
+        let current = self.current.as_ref()?;
+        Some((current.path.clone(), current.len_bytes))
+    }
+
     /// Goes on in an existing segment of that length.
     pub(crate) fn resume(&mut self, segment: OpenSegment, len_bytes: u64) {
         self.current = Some(CurrentSegment {

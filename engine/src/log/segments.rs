@@ -30,17 +30,55 @@ pub(crate) struct OpenSegment {
 /// All segments, in log order.
 #[derive(Debug, Default)]
 pub(crate) struct LogSegments {
-    segments: Mutex<Vec<OpenSegment>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    segments: Vec<OpenSegment>,
+    /// While this is not 0, none is removed.
+    hold_count: usize,
+}
+
+/// Keeps the segments of a log from being removed; the next flush removes them.
+#[derive(Debug)]
+pub(crate) struct SegmentsHold<'a> {
+    of: &'a LogSegments,
+    segments: Vec<OpenSegment>,
+}
+
+impl SegmentsHold<'_> {
+    /// The segments that were asked for.
+    pub(crate) fn segments(&self) -> Vec<OpenSegment> {
+        self.segments.clone()
+    }
+}
+
+impl Drop for SegmentsHold<'_> {
+    fn drop(&mut self) {
+        self.of.state.lock().hold_count -= 1;
+    }
 }
 
 impl LogSegments {
     pub(crate) fn add(&self, segment: OpenSegment) {
-        self.segments.lock().push(segment);
+        self.state.lock().segments.push(segment);
+    }
+
+    /// Keeps the segments from one on.
+    pub(crate) fn hold(&self, start: LogStart) -> SegmentsHold<'_> {
+        let mut state = self.state.lock();
+        state.hold_count += 1;
+        let needed = |one: &&OpenSegment| one.number >= start.segment_number;
+        SegmentsHold {
+            of: self,
+            segments: state.segments.iter().filter(needed).cloned().collect(),
+        }
     }
 
     /// Their files and sizes.
     pub(crate) fn list(&self) -> Result<Vec<LogSegment>> {
-        let segments = self.segments.lock().clone();
+        let segments = self.state.lock().segments.clone();
         let size = |segment: OpenSegment| {
             let size_bytes = segment.file.len_bytes();
             Ok(LogSegment {
@@ -54,22 +92,26 @@ impl LogSegments {
 
     /// Where to read from to see all from a block on.
     pub(crate) fn start_of(&self, block_number: u64) -> Option<LogStart> {
-        let segments = self.segments.lock();
-        let behind = segments.partition_point(|one| one.first_block_number <= block_number);
-        let segment = segments.get(behind.checked_sub(1)?)?;
+        let state = self.state.lock();
+        let behind = state
+            .segments
+            .partition_point(|one| one.first_block_number <= block_number);
+        let segment = state.segments.get(behind.checked_sub(1)?)?;
         Some(LogStart {
             segment_number: segment.number,
             block_number: segment.first_block_number,
         })
     }
 
-    /// Removes the files of the segments before one.
+    /// Removes the files of the segments before one, unless they are held.
     pub(crate) fn remove_before(&self, io: &dyn Io, segment_number: u64) -> Result<()> {
         loop {
             let path = {
-                let mut segments = self.segments.lock();
-                match segments.first() {
-                    Some(first) if first.number < segment_number => segments.remove(0).path,
+                let mut state = self.state.lock();
+                match state.segments.first() {
+                    Some(first) if first.number < segment_number && state.hold_count == 0 => {
+                        state.segments.remove(0).path
+                    }
                     _ => return Ok(()),
                 }
             };

@@ -61,6 +61,20 @@ impl Replayed {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The length of what was read.
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    /// The error for edits that can't be.
+    pub(crate) fn corrupt(&self, malformed: Malformed) -> Error {
+        Error::Corrupt {
+            path: self.path.clone(),
+            offset: 0,
+            reason: malformed.0.to_owned(),
+        }
+    }
 }
 
 impl EditLog {
@@ -559,6 +573,27 @@ mod tests {
         assert!(log.is_outgrown());
         log.restate(b"state").unwrap();
         assert!(!log.is_outgrown());
+    }
+
+    /// *Atomic*: an edit that finds no space leaves nothing behind, nor does a file that can't be begun.
+    #[test]
+    fn an_edit_that_finds_no_space_leaves_the_log_as_it_was() {
+        let io = SimulatedIo::new(1);
+        let mut log = create(&io, b"state");
+        log.append(b"one").unwrap();
+        let before = io.files();
+        for writes in 0..2 {
+            io.fill_after(Some(0));
+            let failed = log.append(&[7; 1000]);
+            assert!(matches!(failed, Err(Error::NoSpace { .. })), "{failed:?}");
+            io.fill_after(Some(writes));
+            let failed = log.restate(&[7; 1000]);
+            assert!(matches!(failed, Err(Error::NoSpace { .. })), "{failed:?}");
+            assert_eq!(io.files(), before);
+        }
+        io.fill_after(None);
+        log.append(b"two").unwrap();
+        assert_eq!(edits(&io), [&b"state"[..], b"one", b"two"]);
     }
 
     /// What an older build began, this one does not add to.

@@ -14,7 +14,6 @@ use super::edit_log::{EditLog, Replayed};
 use super::files::{HeldFile, HeldRowSet, delta_files, punch_hole};
 use super::state::TreeState;
 use crate::cache::table::{TableState, Trees};
-use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::row_set::file::{DeltaFile, FILE_HEADER_SIZE_BYTES, delta_file_path};
@@ -83,21 +82,11 @@ impl TreeStore {
         files: &mut HeldFiles,
         beside_writer: bool,
     ) -> Result<HeldState> {
-        let corrupt = |malformed: Malformed| Error::Corrupt {
-            path: replayed.path().to_owned(),
-            offset: 0,
-            reason: malformed.0.to_owned(),
-        };
-        let mut state = TreeState::<Arc<RowSetMeta>>::default();
-        for edit in &replayed.edits {
-            for change in decode_edit(edit).map_err(corrupt)? {
-                state.apply(change).map_err(corrupt)?;
-            }
-        }
         let mut held = HeldState::default();
-        for change in state.changes() {
+        for change in state_of(replayed)?.changes() {
             let change = change.map(|meta| self.open(io, files, &meta, beside_writer))?;
-            held.apply(change).map_err(corrupt)?;
+            held.apply(change)
+                .map_err(|malformed| replayed.corrupt(malformed))?;
         }
         Ok(held)
     }
@@ -180,6 +169,15 @@ impl TreeStore {
         for (file, gap) in gaps {
             punch_hole(io, file.file.path(), gap);
         }
+    }
+
+    /// The state as it is between two edits. While it is held, its files stay.
+    pub(crate) fn state(&self) -> Result<HeldState> {
+        let writer = self.writer.lock();
+        let writer = writer.as_ref();
+        writer
+            .map(|writer| writer.state.clone())
+            .ok_or_else(|| Error::Usage("the database is open read-only".into()))
     }
 
     /// The most RowSets that a fragment of any table has, since the last edit.
@@ -361,6 +359,18 @@ impl NamedFiles {
         }
         gaps
     }
+}
+
+/// The state that edits lead to, without its files.
+pub(crate) fn state_of(replayed: &Replayed) -> Result<TreeState<Arc<RowSetMeta>>> {
+    let corrupt = |malformed| replayed.corrupt(malformed);
+    let mut state = TreeState::<Arc<RowSetMeta>>::default();
+    for edit in &replayed.edits {
+        for change in decode_edit(edit).map_err(corrupt)? {
+            state.apply(change).map_err(corrupt)?;
+        }
+    }
+    Ok(state)
 }
 
 /// Shows readers the trees that an edit touched. Returns the most RowSets that a fragment of any table has.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use moonshine_engine::io::{CrashStyle, SimulatedIo};
+use moonshine_engine::io::{CrashStyle, Io, OpenMode, SimulatedIo, SyscallIo};
 use moonshine_engine::{
     ColumnType, CommitHandle, Database, Error, ExportFile, Options, Scan, Table, TableSchema, Value,
 };
@@ -273,6 +273,34 @@ fn rows_of(database: &Database) -> Table {
     database.table("rows").unwrap()
 }
 
+/// What is left of a large block must not stand behind the smaller one that comes next.
+#[test]
+fn nothing_of_a_failed_block_stays_in_the_log() {
+    let io = SimulatedIo::new(1);
+    let database = open(&io);
+    let rows = table(&database);
+    let write = |id: i64, size_bytes: usize| {
+        let mut transaction = database.begin();
+        let row = vec![Value::Int64(id), Value::Utf8("x".repeat(size_bytes))];
+        transaction.upsert(&rows, row).unwrap();
+        transaction.commit()
+    };
+    write(0, 10).unwrap();
+    io.fill_after(Some(0));
+    assert!(is_no_space(&write(1, 1400)));
+    io.fill_after(None);
+    write(2, 10).unwrap();
+    // It begins the next segment.
+    write(3, 1900).unwrap();
+    let options = Options {
+        io: Arc::new(io.crash(CrashStyle::KeepUnsynced)),
+        ..Options::unmeasured()
+    };
+    assert_eq!(Database::check("/db", &options).unwrap().problems, []);
+    let after = Database::open("/db", options).unwrap();
+    assert_eq!(after.snapshot().row_count(&rows_of(&after)).unwrap(), 3);
+}
+
 /// A sync that fails is not taken for a full disk: what it covered is in an unknown state.
 #[test]
 fn a_failed_sync_poisons_also_beside_a_full_disk() {
@@ -288,4 +316,65 @@ fn a_failed_sync_poisons_also_beside_a_full_disk() {
         Err(Error::Poisoned(_))
     ));
     assert_eq!(found(&database), BTreeSet::new());
+}
+
+/// The same on a real file system: one in memory, in a mount namespace of its own, that is as small as the test needs.
+/// Where the system does not let this process make one, there is nothing to see here.
+#[test]
+fn a_real_file_system_that_is_full() {
+    const FOLDER: &str = "MOONSHINE_TEST_SMALL_FILE_SYSTEM";
+    if let Ok(folder) = std::env::var(FOLDER) {
+        return fill_and_free(Path::new(&folder));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mount = "mount -t tmpfs -o size=3m tmpfs \"$1\" || exit 75; exec \"$2\" --exact \
+                 disk_full::a_real_file_system_that_is_full";
+    let status = std::process::Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", mount, "sh"])
+        .arg(folder.path())
+        .arg(std::env::current_exe().unwrap())
+        .env(FOLDER, folder.path())
+        .status();
+    match status.map(|status| status.code()) {
+        Ok(Some(0)) => {}
+        // Not permitted, or there is no such program.
+        Ok(Some(1 | 75)) | Err(_) => eprintln!("no small file system can be mounted here"),
+        Ok(code) => panic!("the test within ended with {code:?}"),
+    }
+}
+
+fn fill_and_free(folder: &Path) {
+    let small = Options {
+        segment_size_bytes_max: Some(64 << 10),
+        generation_size_bytes_max: Some(128 << 10),
+        ..Options::unmeasured()
+    };
+    let database = Database::open(folder.join("db"), small.clone()).unwrap();
+    let rows = table(&database);
+    let ballast = folder.join("ballast");
+    let file = SyscallIo.open(&ballast, OpenMode::CreateNew).unwrap();
+    file.write_all_at(&vec![1; 1 << 20], 0).unwrap();
+    drop(file);
+    let (mut there, mut failed) = (BTreeSet::new(), 0);
+    for n in 0.. {
+        let committed = submit(&database, &rows, n).and_then(CommitHandle::wait);
+        if is_no_space(&committed) {
+            failed += 1;
+            if failed == 50 {
+                break;
+            }
+        } else {
+            there.insert(n);
+        }
+    }
+    assert_eq!(found(&database), there, "while it is full");
+    SyscallIo.remove(&ballast).unwrap();
+    with_space(|| submit(&database, &rows, 1_000_000)?.wait().map(|_| ()));
+    there.insert(1_000_000);
+    assert_eq!(found(&database), there);
+    drop(database);
+    assert_eq!(
+        found(&Database::open(folder.join("db"), small).unwrap()),
+        there
+    );
 }

@@ -10,7 +10,9 @@
 )]
 
 mod backpressure;
+mod backup;
 mod batches;
+mod check;
 mod commits;
 mod compaction;
 mod disk_full;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use moonshine_engine::io::{CrashStyle, SimulatedIo};
+use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
 use moonshine_engine::{
     ColumnType, CommitHandle, Database, Durability, Error, ExportFile, Options, Origin, Placement,
     Row, Scan, ScanOrder, ShardKey, Snapshot, Table, TableSchema, Transaction, Value,
@@ -46,6 +46,8 @@ enum Step {
     /// What is in memory goes below level 0.
     Flush,
     Compact,
+    /// A copy of the database, opened beside it.
+    Backup,
     /// Writes fail after so many, in the foreground or the background, and then the machine stops.
     FailingCrash(u64, u64),
     Optimistic(Optimistic),
@@ -75,6 +77,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Sync),
         3 => Just(Step::Flush),
         1 => Just(Step::Compact),
+        1 => Just(Step::Backup),
         1 => (0..12_u64, any::<u64>()).prop_map(|(writes, seed)| Step::FailingCrash(writes, seed)),
         4 => any_optimistic().prop_map(Step::Optimistic),
         2 => (0..6_u64, writes()).prop_map(|(passing, writes)| Step::FullDisk(passing, writes)),
@@ -342,6 +345,7 @@ impl Harness {
             }
             Step::Flush => self.database().flush().unwrap(),
             Step::Compact => self.database().compact().unwrap(),
+            Step::Backup => self.backup(),
             Step::FailingCrash(writes, seed) => {
                 self.io.fail_writes_after(*writes);
                 // They fail, or not, and leave files at any stage.
@@ -394,6 +398,39 @@ impl Harness {
             Step::Export(t, outcome, old) => self.export(*t, *outcome, *old),
         }
         self.check();
+    }
+
+    /// Nothing on disk is wrong.
+    fn check_folder(&self) {
+        let options = Options {
+            io: Arc::new(self.io.clone()),
+            ..Options::unmeasured()
+        };
+        let check = Database::check("/db", &options).unwrap();
+        assert_eq!(check.problems, []);
+        assert_eq!(check.commit_seq, self.seq);
+    }
+
+    fn backup(&self) {
+        let folder = Path::new("/backup");
+        let backup = self.database().backup(folder).unwrap();
+        assert_eq!(backup.commit_seq, self.seq);
+        let options = Options {
+            io: Arc::new(self.io.clone()),
+            ..Options::unmeasured()
+        };
+        let copy = Database::open(folder, options).unwrap();
+        let tables = schemas().map(|schema| copy.table(schema.name()).unwrap());
+        self.check_tables(&copy.snapshot(), &self.state, &tables);
+        for (mine, its) in self.tables.iter().zip(&tables) {
+            assert_eq!(self.database().exported(mine), copy.exported(its));
+        }
+        drop(copy);
+        for (path, _) in self.io.files() {
+            if path.starts_with(folder) {
+                self.io.remove(&path).unwrap();
+            }
+        }
     }
 
     fn crash(&mut self, seed: u64) {
@@ -543,8 +580,12 @@ impl Harness {
 
     fn check_snapshot(&self, snapshot: &Snapshot, state: &State) {
         self.check_keyspace(snapshot, state);
+        self.check_tables(snapshot, state, &self.tables);
+    }
+
+    fn check_tables(&self, snapshot: &Snapshot, state: &State, tables: &[Table]) {
         for (t, expected) in state.iter().enumerate() {
-            let table = &self.tables[t];
+            let table = &tables[t];
             assert_eq!(snapshot.row_count(table).unwrap(), expected.len() as u64);
             let scan = |order| {
                 let scan = Scan {
@@ -628,5 +669,6 @@ proptest! {
         for step in &steps {
             harness.step(step);
         }
+        harness.check_folder();
     }
 }

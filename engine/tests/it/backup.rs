@@ -1,0 +1,427 @@
+//! Backups: whole or not there, of one commit sequence, beside whatever else goes on.
+//!
+//! Defends *durable* and *atomic* for the copy: it holds every transaction up to one, and what was visible before it began.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
+use moonshine_engine::{
+    ColumnType, Database, Durability, Error, Options, Scan, Table, TableSchema, Value,
+};
+
+const ROW_COUNT: i64 = 40;
+
+fn options(io: &SimulatedIo) -> Options {
+    Options {
+        io: Arc::new(io.clone()),
+        segment_size_bytes_max: Some(4096),
+        generation_size_bytes_max: Some(8192),
+        fragment_size_bytes_max: Some(8192),
+        ..Options::unmeasured()
+    }
+}
+
+fn open(io: &SimulatedIo, folder: &str) -> Result<Database, Error> {
+    Database::open(Path::new(folder), options(io))
+}
+
+fn table(database: &Database) -> Table {
+    let schema = TableSchema::builder("counts")
+        .column("id", ColumnType::Int64, false)
+        .column("count", ColumnType::Int64, false)
+        .primary_key(["id"])
+        .build()
+        .unwrap();
+    database.create_table(schema).unwrap()
+}
+
+/// Transaction n sets all rows to n.
+fn write(database: &Database, n: i64, durability: Durability) -> u64 {
+    let table = table(database);
+    let mut transaction = database.begin();
+    for id in 0..ROW_COUNT {
+        transaction
+            .upsert(&table, vec![Value::Int64(id), Value::Int64(n)])
+            .unwrap();
+    }
+    transaction.set_durability(durability);
+    transaction.commit().unwrap()
+}
+
+/// The transaction that all rows are of.
+fn read(database: &Database) -> i64 {
+    let table = table(database);
+    let mut counts = Vec::new();
+    for batch in database.snapshot().scan(&table, Scan::default()).unwrap() {
+        let batch = batch.unwrap();
+        let column = batch.column(1).as_any();
+        let column = column.downcast_ref::<arrow_array::Int64Array>().unwrap();
+        counts.extend(column.values().iter().copied());
+    }
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    match counts.len() as i64 {
+        0 => 0,
+        ROW_COUNT => counts[0],
+        other => panic!("{other} rows"),
+    }
+}
+
+fn files_in(io: &SimulatedIo, folder: &str) -> Vec<PathBuf> {
+    let files = io.files().into_iter().map(|(path, _)| path);
+    files.filter(|path| path.starts_with(folder)).collect()
+}
+
+/// A database with rows in fragments, in frozen generations and in the log, and commits that are not synced.
+fn filled(io: &SimulatedIo) -> Database {
+    let database = open(io, "/db").unwrap();
+    for n in 1..=30 {
+        write(&database, n, Durability::Synced);
+    }
+    database.flush().unwrap();
+    database.compact().unwrap();
+    for n in 31..=33 {
+        write(&database, n, Durability::Buffered);
+    }
+    database
+}
+
+#[test]
+fn a_backup_is_a_database_of_its_own() {
+    for refuse_links in [false, true] {
+        let io = SimulatedIo::new(1);
+        let database = filled(&io);
+        io.refuse_links(refuse_links);
+        let backup = database.backup("/copy").unwrap();
+        assert_eq!(backup.commit_seq, 33);
+        assert_eq!(backup.linked_files == 0, refuse_links);
+        write(&database, 34, Durability::Synced);
+        // Also after a crash of the machine: the copy is synced, though the commits were not.
+        let copy = open(&io.crash(CrashStyle::LoseUnsynced), "/copy").unwrap();
+        assert_eq!(read(&copy), 33);
+        assert_eq!(copy.id(), database.id());
+        drop(copy);
+        let copy = open(&io, "/copy").unwrap();
+        // Each goes its own way, and what one lets go of stays with the other.
+        for n in 100..160 {
+            write(&copy, n, Durability::Synced);
+            write(&database, n + 1000, Durability::Synced);
+        }
+        copy.flush().unwrap();
+        copy.compact().unwrap();
+        database.flush().unwrap();
+        database.compact().unwrap();
+        drop((copy, database));
+        assert_eq!(read(&open(&io, "/copy").unwrap()), 159);
+        assert_eq!(read(&open(&io, "/db").unwrap()), 1159);
+    }
+}
+
+#[test]
+fn an_empty_database_and_a_read_only_one_can_be_copied() {
+    let io = SimulatedIo::new(1);
+    let database = open(&io, "/db").unwrap();
+    assert_eq!(database.backup("/empty").unwrap().commit_seq, 0);
+    assert_eq!(open(&io, "/empty").unwrap().tables().len(), 0);
+    drop(database);
+    let database = filled(&io);
+    let reader = Database::open_read_only("/db", options(&io)).unwrap();
+    // It takes what there is now, not what the reader sees.
+    write(&database, 34, Durability::Synced);
+    assert_eq!(reader.backup("/copy").unwrap().commit_seq, 34);
+    assert_eq!(read(&open(&io, "/copy").unwrap()), 34);
+}
+
+#[test]
+fn a_folder_that_is_not_empty_is_refused_and_left_as_it_is() {
+    let io = SimulatedIo::new(1);
+    let database = filled(&io);
+    database.backup("/copy").unwrap();
+    let before = io.files();
+    for folder in ["/copy", "/db"] {
+        assert!(matches!(
+            database.backup(folder),
+            Err(Error::Usage(_) | Error::Locked(_))
+        ));
+        let restored = Database::restore("/db", folder, &options(&io));
+        assert!(matches!(restored, Err(Error::Usage(_) | Error::Locked(_))));
+    }
+    assert!(matches!(
+        Database::restore("/nowhere", "/new", &options(&io)),
+        Err(Error::Usage(_))
+    ));
+    assert_eq!(io.files(), before);
+}
+
+/// *Atomic*, at every write of the backup: if there is no space for it, nothing of it is left and the database goes on.
+#[test]
+fn a_backup_that_finds_no_space_leaves_nothing() {
+    let io = SimulatedIo::new(1);
+    let database = filled(&io);
+    io.refuse_links(true);
+    let mut failed = 0;
+    for writes in 0.. {
+        io.fill_after(Some(writes));
+        let made = database.backup("/copy");
+        io.fill_after(None);
+        match made {
+            Ok(_) => break,
+            Err(Error::NoSpace { .. }) => failed += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(files_in(&io, "/copy"), Vec::<PathBuf>::new());
+    }
+    assert!(failed > 5, "{failed}");
+    assert_eq!(read(&open(&io, "/copy").unwrap()), 33);
+    write(&database, 34, Durability::Synced);
+    assert_eq!(read(&database), 34);
+}
+
+/// *Atomic*: whatever a crash leaves of a backup is a whole database or none.
+#[test]
+fn a_backup_that_a_crash_cut_short_is_no_database() {
+    let io = SimulatedIo::new(1);
+    let database = filled(&io);
+    let (mut whole, mut halves) = (0, 0);
+    for links in [true, false] {
+        io.refuse_links(!links);
+        for steps in 0..40 {
+            // The machine stops at a write; what the backup would have removed stays.
+            let stopped = StoppingIo::new(&io.crash(CrashStyle::KeepUnsynced), steps);
+            let options = Options {
+                io: Arc::new(stopped.clone()),
+                ..options(&io)
+            };
+            stopped.disk.refuse_links(!links);
+            let made = Database::restore("/db", "/copy", &options).is_ok();
+            for style in [
+                CrashStyle::LoseUnsynced,
+                CrashStyle::KeepUnsynced,
+                CrashStyle::TearUnsynced(steps),
+            ] {
+                let after = stopped.disk.crash(style);
+                let has_manifest = files_in(&after, "/copy").contains(&"/copy/MANIFEST".into());
+                match open(&after, "/copy") {
+                    Ok(copy) if has_manifest => {
+                        assert_eq!(read(&copy), 33);
+                        whole += 1;
+                    }
+                    // There was not even a file of it.
+                    Ok(copy) => assert!(copy.tables().is_empty() && !made),
+                    Err(Error::Corrupt { .. }) => halves += 1,
+                    Err(error) => panic!("{error}"),
+                }
+                assert!(!made || whole > 0);
+            }
+        }
+    }
+    drop(database);
+    assert!(whole > 10 && halves > 10, "{whole} {halves}");
+}
+
+/// A disk that takes so many changes of files and then nothing more, not even removals, as when the machine stops.
+#[derive(Clone, Debug)]
+struct StoppingIo {
+    disk: SimulatedIo,
+    left: Arc<AtomicU64>,
+}
+
+impl StoppingIo {
+    fn new(disk: &SimulatedIo, steps: u64) -> Self {
+        StoppingIo {
+            disk: disk.clone(),
+            left: Arc::new(AtomicU64::new(steps)),
+        }
+    }
+
+    fn step(&self) -> std::io::Result<()> {
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            });
+        taken.map(|_| ()).map_err(|_| {
+            self.disk.fail_writes_after(0);
+            std::io::Error::other("the machine stopped")
+        })
+    }
+}
+
+impl Io for StoppingIo {
+    fn open(
+        &self,
+        path: &Path,
+        mode: moonshine_engine::io::OpenMode,
+    ) -> std::io::Result<Arc<dyn moonshine_engine::io::IoFile>> {
+        if mode == moonshine_engine::io::OpenMode::CreateNew {
+            self.step()?;
+        }
+        self.disk.open(path, mode)
+    }
+    fn create_folder(&self, path: &Path) -> std::io::Result<()> {
+        self.disk.create_folder(path)
+    }
+    fn list(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+        self.disk.list(folder)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.step()?;
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.step()?;
+        self.disk.remove(path)
+    }
+    fn punch_hole(&self, path: &Path, offset: u64, size_bytes: u64) -> std::io::Result<bool> {
+        self.step()?;
+        self.disk.punch_hole(path, offset, size_bytes)
+    }
+    fn hard_link(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.step()?;
+        self.disk.hard_link(from, to)
+    }
+    fn sync_folder(&self, folder: &Path) -> std::io::Result<()> {
+        self.step()?;
+        self.disk.sync_folder(folder)
+    }
+    fn try_lock(
+        &self,
+        path: &Path,
+    ) -> std::io::Result<Option<Box<dyn moonshine_engine::io::FileLock>>> {
+        self.disk.try_lock(path)
+    }
+    fn measure_profile(&self, folder: &Path) -> std::io::Result<moonshine_engine::StoredProfile> {
+        self.disk.measure_profile(folder)
+    }
+    fn random_u128(&self) -> u128 {
+        self.disk.random_u128()
+    }
+    fn now(&self) -> std::time::Duration {
+        self.disk.now()
+    }
+    fn sleep(&self, duration: std::time::Duration) {
+        self.disk.sleep(duration);
+    }
+}
+
+/// Ends the writer, also when the test fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// *Ordered*: beside writers, flushes and compactions each backup is the database at one moment, by links, by copies, and
+/// from another process.
+#[test]
+fn backups_beside_writers_are_consistent() {
+    let io = SimulatedIo::new(1);
+    let larger = Options {
+        generation_size_bytes_max: Some(128 << 10),
+        ..options(&io)
+    };
+    let database = Database::open("/db", larger).unwrap();
+    let (done, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
+    table(&database);
+    std::thread::scope(|scope| {
+        let _ending = Ending(&done);
+        scope.spawn(|| {
+            for n in (1..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                acknowledged.store(write(&database, n, Durability::Synced), Ordering::Relaxed);
+            }
+        });
+        for round in 0..30 {
+            io.refuse_links(round % 2 == 0);
+            let before = acknowledged.load(Ordering::Relaxed);
+            let folder = format!("/copy-{round}");
+            let backup = match round % 3 {
+                0 => Database::restore("/db", &folder, &options(&io)).unwrap(),
+                _ => database.backup(&folder).unwrap(),
+            };
+            assert!(backup.commit_seq >= before);
+            let copy = open(&io, &folder).unwrap();
+            assert_eq!(read(&copy) as u64, backup.commit_seq, "round {round}");
+            copy.compact().unwrap();
+            assert_eq!(read(&copy) as u64, backup.commit_seq, "round {round}");
+        }
+    });
+    // No backup holds the log back any more.
+    let before = database.log_segments().unwrap().len();
+    for n in 0..40 {
+        write(&database, n, Durability::Synced);
+    }
+    database.flush().unwrap();
+    assert!(database.log_segments().unwrap().len() <= before.max(3));
+}
+
+/// *Honest*: what is damaged is not copied for whole; what takes no more writes can still be saved.
+#[test]
+fn damage_is_named_and_a_poisoned_database_can_be_saved() {
+    let io = SimulatedIo::new(1);
+    let database = filled(&io);
+    let (mut named, mut tried) = (0, 0);
+    for (path, len) in io.files() {
+        if path.extension().is_none_or(|kind| kind != "mdelta") {
+            continue;
+        }
+        for offset in (0..len).step_by(211) {
+            io.damage(&path, offset, 1).unwrap();
+            tried += 1;
+            match Database::restore("/db", "/copy", &options(&io)) {
+                Err(Error::Corrupt { path: at, .. }) => {
+                    assert_eq!(at, path);
+                    assert_eq!(files_in(&io, "/copy"), Vec::<PathBuf>::new());
+                    named += 1;
+                }
+                // What is damaged is of no use any more, and no reader finds it.
+                Ok(_) => {
+                    assert_eq!(read(&open(&io, "/copy").unwrap()), 33);
+                    for path in files_in(&io, "/copy") {
+                        io.remove(&path).unwrap();
+                    }
+                }
+                Err(error) => panic!("{error}"),
+            }
+            io.damage(&path, offset, 1).unwrap();
+        }
+    }
+    assert!(named > tried / 4, "{named} of {tried}");
+    io.fail_writes_after(0);
+    let mut transaction = database.begin();
+    transaction
+        .upsert(&table(&database), vec![Value::Int64(0), Value::Int64(34)])
+        .unwrap();
+    assert!(matches!(transaction.commit(), Err(Error::Poisoned(_))));
+    io.fail_writes_after(u64::MAX);
+    assert_eq!(database.backup("/saved").unwrap().commit_seq, 33);
+    assert_eq!(read(&open(&io, "/saved").unwrap()), 33);
+}
+
+#[test]
+fn real_files_are_linked_and_restored_by_copy() {
+    let parent = tempfile::tempdir().unwrap();
+    let (folder, target) = (parent.path().join("db"), parent.path().join("a/b/copy"));
+    let small = Options {
+        generation_size_bytes_max: Some(8192),
+        ..Options::unmeasured()
+    };
+    let database = Database::open(&folder, small.clone()).unwrap();
+    for n in 1..=30 {
+        write(&database, n, Durability::Synced);
+    }
+    database.flush().unwrap();
+    let backup = database.backup(&target).unwrap();
+    assert!(backup.linked_files > 0 && backup.linked_bytes > 0);
+    assert!(matches!(database.backup(&target), Err(Error::Usage(_))));
+    write(&database, 31, Durability::Synced);
+    let restored = parent.path().join("restored");
+    let copied = Database::restore(&target, &restored, &small).unwrap();
+    assert_eq!((copied.linked_files, copied.commit_seq), (0, 30));
+    drop(database);
+    assert_eq!(read(&Database::open(&target, small.clone()).unwrap()), 30);
+    assert_eq!(read(&Database::open(&restored, small.clone()).unwrap()), 30);
+    assert_eq!(read(&Database::open(&folder, small).unwrap()), 31);
+}
