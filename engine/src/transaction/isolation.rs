@@ -9,6 +9,7 @@ use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::generation::Generation;
 use crate::read::lookup::Lookup;
 use crate::read::merge::not_stored;
 use crate::read::range::KeyRange;
@@ -257,12 +258,17 @@ impl Transaction {
 
     /// The table as this transaction sees it.
     pub(crate) fn view(&mut self, table: &Table, snapshot: &Snapshot) -> Result<View> {
-        let view = snapshot.view(table);
+        let own = self.own_writes(table)?;
+        Ok(snapshot.view(table).under(own))
+    }
+
+    /// What this transaction wrote to a table, if anything.
+    pub(crate) fn own_writes(&mut self, table: &Table) -> Result<Option<Arc<Generation>>> {
         let writes = self.writes(table)?;
         if writes.is_empty() {
-            return Ok(view);
+            return Ok(None);
         }
-        Ok(view.under(writes.overlay()?))
+        writes.overlay().map(Some)
     }
 
     /// The snapshot to read; of a blind transaction, the newest.

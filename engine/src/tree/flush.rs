@@ -119,7 +119,9 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
         tracing::warn!(%error, "a segment of the log that is of no use is left");
     }
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
-    shared.generations.drop_flushed(frozen);
+    shared
+        .generations
+        .drop_flushed(frozen, || shared.readers.let_go());
     Ok(Some(written_bytes))
 }
 
