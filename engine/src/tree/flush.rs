@@ -11,6 +11,7 @@ use super::growth::next_point;
 use super::state::Described;
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
+use crate::cache::table::TableState;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
@@ -97,18 +98,7 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
     let outputs = row_sets.clone();
     let made = shared.store.commit(&shared.tables, |state| {
-        let mut changes = Vec::new();
-        for (i, table) in tables.iter().take(frozen.exports.len()).enumerate() {
-            let record = table.record();
-            // It may be of a later version than the generation knows: rows say their own.
-            if state
-                .tables
-                .get(i)
-                .is_none_or(|known| known.record != record)
-            {
-                changes.push(Change::Table { record });
-            }
-        }
+        let mut changes = table_changes(&tables, frozen, state);
         exported_changes(state, frozen, &mut changes);
         deletes::flushed_changes(shared, state, frozen, &mut changes);
         for (table_id, new) in news.truncates {
@@ -148,6 +138,27 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
         .generations
         .drop_flushed(frozen, || shared.readers.let_go());
     Ok(Some(written_bytes))
+}
+
+/// The tables that the generation knows and the state does not, or not as they are now.
+fn table_changes(
+    tables: &[Arc<TableState>],
+    frozen: &Frozen,
+    state: &HeldState,
+) -> Vec<Change<Arc<HeldRowSet>>> {
+    // A table may be of a later version than the generation knows: rows say their own.
+    let records = tables
+        .iter()
+        .take(frozen.exports.len())
+        .map(|table| table.record());
+    records
+        .enumerate()
+        .filter(|(i, record)| {
+            let known = state.tables.get(*i);
+            known.is_none_or(|known| known.record != *record)
+        })
+        .map(|(_, record)| Change::Table { record })
+        .collect()
 }
 
 /// Which of the tables that the flush wrote have doubled.

@@ -133,8 +133,10 @@ fn any_flipped_byte_is_named_or_of_no_use() {
             }
             let at = || format!("{} byte {offset}", path.display());
             let check = check(&damaged);
-            // A log that is shorter than it was can't be told from one that ended there; what it leads to is named.
-            let is_cut = offset == len && !check.problems.is_empty();
+            // A log that is shorter than it was, or whose last edit is damaged, can't be told from one that ended there;
+            // what it leads to is named.
+            let is_end = offset == len || path.extension().is_some_and(|kind| kind == "medits");
+            let is_cut = is_end && !check.problems.is_empty();
             let is_named = is_cut || check.problems.iter().any(|problem| problem.path == path);
             let opened = open(&damaged).and_then(|database| read(&database));
             match opened {

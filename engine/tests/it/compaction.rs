@@ -95,18 +95,19 @@ fn a_row_set_that_died_leaves_a_hole_when_its_last_reader_let_go() {
     let expected = tables.rows();
     let snapshot = tables.database.snapshot();
     let mut reader = tables.keyspaces[0]
-        .range_at::<&[u8]>(&snapshot, ..)
-        .unwrap();
-    let first = reader.next().unwrap().unwrap();
-    assert_eq!(first.1.to_vec(), vec![b'v'; 100]);
+        .at(&snapshot)
+        .unwrap()
+        .cursor::<&[u8]>(..);
+    let (_, first) = reader.next_pair().unwrap().unwrap();
+    assert_eq!(first, vec![b'v'; 100]);
     // The table outgrows its leaves, whose RowSets go to their children.
     tables.write(0, 20..1000, &"w".repeat(100));
     tables.database.flush().unwrap();
     tables.database.compact().unwrap();
     assert_eq!(hole_bytes(&io), 0, "the reader is still there");
-    let rest = reader.by_ref().map(Result::unwrap).count();
-    assert_eq!(rest, 19, "what a reader holds stays readable");
-    drop((first, reader, snapshot));
+    let rest = std::iter::from_fn(|| reader.next_pair().unwrap().map(|_| ()));
+    assert_eq!(rest.count(), 19, "what a reader holds stays readable");
+    drop((reader, snapshot));
     assert!(hole_bytes(&io) > 20 * 100, "{} bytes", hole_bytes(&io));
     assert_eq!(tables.rows()[1..], expected[1..]);
     assert_eq!(tables.rows()[0].len(), 1000);

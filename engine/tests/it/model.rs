@@ -420,7 +420,11 @@ impl Harness {
             ..Options::unmeasured()
         };
         let copy = Database::open(folder, options).unwrap();
-        let tables = schemas().map(|schema| copy.table(schema.name()).unwrap());
+        let tables = self
+            .tables
+            .iter()
+            .map(|table| copy.table(table.name()).unwrap());
+        let tables: Vec<_> = tables.collect();
         self.check_tables(&copy.snapshot(), &self.state, &tables);
         for (mine, its) in self.tables.iter().zip(&tables) {
             assert_eq!(self.database().exported(mine), copy.exported(its));
