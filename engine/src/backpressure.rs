@@ -4,8 +4,8 @@
 //! can be taken from. From 0 on, all writers together may write at the rate R · (1 − x) / x, where R is the rate at which
 //! generations were flushed lately. So writers that are as fast as the flush settle at x = ½, whatever they ask for; a
 //! short burst costs little, and near the limit next to nothing passes. At the limit itself they wait until the flush is
-//! done. What compactions owe slows writers down too, but never stops them: snapshots may keep RowSets apart for as long
-//! as they like.
+//! done. Memory that scans keep and what compactions owe slow writers down too, but never stop them: a thread may write
+//! while it scans, and snapshots may keep RowSets apart for as long as they like.
 //!
 //! The rate holds for all writers together: each commit is let in when the bytes of those before it, and its own, have
 //! been paid for (the virtual scheduling of ATM's generic cell rate algorithm, ITU-T I.371).
@@ -80,8 +80,8 @@ impl Shared {
         self.counters.count_commit(rows, size_bytes);
         let size_bytes = size_bytes + rows * ROW_OVERHEAD_BYTES;
         let pressure = self.pressure();
-        // At the limit itself there is a better end to wait for than that of a delay.
-        if pressure.x < 1.0
+        // At the limit of generations there is a better end to wait for than that of a delay.
+        if !self.generations.is_crowded()
             && let Some(rate) = rate(self.counters.flushes.rate(), pressure.x)
         {
             self.delay(size_bytes, pressure, rate);

@@ -32,7 +32,8 @@ pub struct Options {
     /// What a new database is laid out from. One that exists keeps the profile that it was created with, and is never
     /// measured again.
     pub profile: ProfileChoice,
-    /// Bytes of memory: a quarter for the newest deltas, the rest for pages of what lies below them.
+    /// Bytes of memory for everything: the newest deltas, transactions that are being built, pages of what lies below,
+    /// flushes, compactions and scans. Pages take what the others leave. Past it writers are slowed down.
     pub memory_budget_bytes: u64,
     /// A segment of the log ends before it would grow beyond this, unless one block alone is larger. `None` for the size
     /// that follows from the profile, see [`Layout`].

@@ -248,6 +248,34 @@ impl SegmentTree {
         newest
     }
 
+    fn bound_of(
+        &self,
+        key: &[u8],
+        written_seq: u64,
+        seq: u64,
+        descending: bool,
+    ) -> Option<Option<&[u8]>> {
+        let is_deleted = |piece: usize| self.newest_of_piece(piece, seq) > written_seq;
+        let mut piece = self.piece_of(key);
+        if !is_deleted(piece) {
+            return None;
+        }
+        if descending {
+            while piece > 0 && is_deleted(piece - 1) {
+                piece -= 1;
+            }
+            return Some(piece.checked_sub(1).and_then(|before| self.bound(before)));
+        }
+        while piece < self.bounds.len() && is_deleted(piece + 1) {
+            piece += 1;
+        }
+        Some(self.bound(piece))
+    }
+
+    fn bound(&self, number: usize) -> Option<&[u8]> {
+        self.bounds.get(number).map(Vec::as_slice)
+    }
+
     /// The newest delete of every key, in ranges that don't overlap.
     fn pieces(&self) -> Vec<RangeDelete> {
         let mut pieces: Vec<RangeDelete> = Vec::new();
@@ -294,6 +322,23 @@ impl Hidden {
         )
     }
 
+    /// Where the deleted keys around a deleted one end, or in descending order begin, for rows that were written at a
+    /// sequence or before. `None` if the key is not deleted; within, `None` where there is no such bound.
+    pub(crate) fn bound_of(
+        &self,
+        key: &[u8],
+        written_seq: u64,
+        descending: bool,
+    ) -> Option<Option<&[u8]>> {
+        let trees = self
+            .parts
+            .iter()
+            .flat_map(|(deletes, seq)| deletes.trees.iter().map(move |tree| (tree, *seq)));
+        trees
+            .filter_map(|(tree, seq)| tree.bound_of(key, written_seq, seq, descending))
+            .next()
+    }
+
     /// Whether the row of a key is deleted that was written at a sequence, or before.
     pub(crate) fn hides(&self, key: &[u8], written_seq: u64) -> bool {
         let mut parts = self.parts.iter();
@@ -336,6 +381,23 @@ mod tests {
                 covering.map(|one| one.seq).max().unwrap_or(0)
             };
             let intervals = deletes.intervals(3, 9);
+            let mut hidden = Hidden::default();
+            hidden.add(&deletes, 20);
+            for (from, to) in keys.iter().zip(keys.iter().skip(1)) {
+                for descending in [false, true] {
+                    let Some(bound) = hidden.bound_of(from, 5, descending) else {
+                        prop_assert!(!hidden.hides(from, 5));
+                        continue;
+                    };
+                    let is_between = match (bound, descending) {
+                        (None, false) => from <= to,
+                        (None, true) => to <= from,
+                        (Some(end), false) => from <= to && to.as_slice() < end,
+                        (Some(start), true) => start <= to.as_slice() && to <= from,
+                    };
+                    prop_assert!(!is_between || hidden.hides(to, 5));
+                }
+            }
             for key in &keys {
                 for seq in 0..25 {
                     prop_assert_eq!(deletes.newest_seq(key, seq), newest(key, seq));

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::backpressure::Backpressure;
 use crate::cache::generations::{Frozen, Generations};
 use crate::cache::pins::Pins;
+use crate::cache::readers::Readers;
 use crate::cache::table::TableState;
 use crate::codec::{Malformed, len_u32};
 use crate::error::{Error, Result};
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) tree_sizes: TreeSizes,
     pub(crate) scheduler: Scheduler,
     pub(crate) pins: Pins,
+    pub(crate) readers: Readers,
     pub(crate) origins: Origins,
     pub(crate) queue: CommitQueue,
     pub(crate) memory_parts: MemoryParts,
@@ -112,6 +114,7 @@ impl Shared {
             tree_sizes,
             scheduler: Scheduler::default(),
             pins: Pins::default(),
+            readers: Readers::default(),
             origins: Origins::default(),
             queue,
             memory_parts,
@@ -305,9 +308,11 @@ impl Shared {
         self.scheduler.stop();
     }
 
-    /// Has pages go where others took more memory than there is.
+    /// Has pages go where others took more memory than there is, and then those that scans hold.
     pub(crate) fn keep_to_budget(&self) {
-        self.store.cache.make_room(0);
+        if !self.store.cache.make_room(0) {
+            self.readers.let_go_at_times();
+        }
     }
 
     /// Takes memory for work in the background, whether there is room for it or not; pages go for it.
@@ -316,14 +321,11 @@ impl Shared {
         self.memory_parts.background.charge(size_bytes)
     }
 
-    /// The share of the memory budget that is held and can't be given back at once.
+    /// The share of the memory budget that is held by what time makes smaller: generations, and work in the background.
     pub(crate) fn memory_held_share(&self) -> f64 {
-        let cache = &self.store.cache;
-        let held = cache
-            .budget()
-            .used_bytes()
-            .saturating_sub(cache.page_bytes());
-        held as f64 / cache.budget().limit_bytes().max(1) as f64
+        let background = &self.memory_parts.background;
+        let held = self.generations.held_bytes() + background.used_bytes();
+        held as f64 / self.store.cache.budget().limit_bytes().max(1) as f64
     }
 
     /// The table of that number.

@@ -3,6 +3,7 @@
 //! The database is opened to read, so a running `sync` is not disturbed; what is found becomes an [`Inspection`], which
 //! is printed as JSON, or by [`text`] for people.
 
+mod space;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use indicatif::MultiProgress;
 use moonshine_engine::{Database, LayoutNumber, Options, PendingExport, Snapshot, Table, Unit};
 use serde::Serialize;
+use space::{SpaceFacts, TreeFacts};
 
 use crate::args::InspectArguments;
 use crate::config::LogLevel;
@@ -25,6 +27,7 @@ struct Inspection {
     profile: ProfileFacts,
     layout: Vec<LayoutFact>,
     log: LogFacts,
+    space: SpaceFacts,
     tables: Vec<TableFacts>,
     sources: Vec<SourceFacts>,
     pending_exports: Vec<PendingFacts>,
@@ -69,6 +72,8 @@ struct SegmentFacts {
 struct TableFacts {
     name: String,
     rows: u64,
+    /// Its rows below level 0.
+    tree: TreeFacts,
     key: Vec<String>,
     columns: Vec<ColumnFacts>,
     /// The last export; none was committed yet where it is missing.
@@ -128,10 +133,12 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<(), CliError> {
 impl Inspection {
     fn of(database: &Database, folder: &Path) -> Result<Self, CliError> {
         let snapshot = database.snapshot();
+        let statistics = database.statistics();
         let tables = database.tables();
-        let tables = tables
-            .iter()
-            .map(|table| table_facts(database, &snapshot, table));
+        let tables = tables.iter().map(|table| {
+            let tree = TreeFacts::of(&statistics, table.name());
+            table_facts(database, &snapshot, table, tree)
+        });
         let sources = snapshot.origins().into_iter().map(|origin| SourceFacts {
             name: origin.source,
             position: origin.position,
@@ -142,6 +149,7 @@ impl Inspection {
             profile: profile_facts(database),
             layout: database.layout().numbers().map(layout_fact).into(),
             log: log_facts(database)?,
+            space: SpaceFacts::of(&statistics),
             tables: tables.collect::<Result<_, _>>()?,
             sources: sources.collect(),
             pending_exports: database
@@ -198,6 +206,7 @@ fn table_facts(
     database: &Database,
     snapshot: &Snapshot,
     table: &Table,
+    tree: TreeFacts,
 ) -> Result<TableFacts, CliError> {
     let schema = table.schema();
     let columns = schema.columns().iter().map(|column| ColumnFacts {
@@ -209,6 +218,7 @@ fn table_facts(
     Ok(TableFacts {
         name: table.name().to_owned(),
         rows: snapshot.row_count(table)?,
+        tree,
         key: schema
             .key_columns()
             .map(|column| column.name.clone())

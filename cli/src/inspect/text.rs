@@ -26,6 +26,7 @@ fn write_text(text: &mut String, inspection: &Inspection) -> std::fmt::Result {
     write_profile(text, inspection)?;
     write_layout(text, &inspection.layout)?;
     write_log(text, inspection)?;
+    inspection.space.write(text)?;
     for table in &inspection.tables {
         write_table(text, table)?;
     }
@@ -117,6 +118,7 @@ fn write_table(text: &mut String, table: &TableFacts) -> std::fmt::Result {
         let not_null = if column.nullable { "" } else { " not null" };
         writeln!(text, "  {}: {}{not_null}", column.name, column.column_type)?;
     }
+    table.tree.write(text)?;
     match &table.exported {
         Some(exported) => writeln!(
             text,

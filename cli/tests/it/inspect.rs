@@ -37,7 +37,13 @@ fn every_number_says_where_it_came_from() {
         .run(&["inspect", "data"])
         .assert_success()
         .stdout_text();
-    for expected in ["S-Size        256 KiB", "safe default", "log segment size"] {
+    for expected in [
+        "S-Size        256 KiB",
+        "safe default",
+        "log segment size",
+        "space: ",
+        "  level 1: 1 fragment, at most 0 RowSets each",
+    ] {
         assert!(text.contains(expected), "{expected} in:\n{text}");
     }
 }
@@ -53,6 +59,15 @@ fn tables_log_sources_and_exports_are_told_beside_a_running_sync() {
     assert_eq!(table["name"], "shop.orders");
     assert_eq!(table["rows"], orders::row_count(20));
     assert_eq!(table["key"], json!(["order_id"]));
+    // So few rows are all in the log.
+    assert_eq!(found["space"]["log_bytes"], found["log"]["size_bytes"]);
+    assert_eq!(found["space"]["tree_bytes"], 0);
+    let level = &table["tree"]["levels"][0];
+    assert_eq!(
+        (&level["level"], &level["fragments"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(table["tree"]["fragments"][0]["id"], "1");
     assert_eq!(
         table["columns"][2],
         json!({ "name": "total", "type": "decimal(12,2)", "nullable": true })

@@ -176,12 +176,17 @@ impl Generations {
         }
     }
 
-    /// Lets a generation go whose RowSets are in the trees that readers find.
-    pub(crate) fn drop_flushed(&self, frozen: &Arc<Frozen>) {
+    /// Lets a generation go whose RowSets are in the trees that readers find; `let_go` has those who read it do the same.
+    pub(crate) fn drop_flushed(&self, frozen: &Arc<Frozen>, let_go: impl FnOnce()) {
+        {
+            // Nothing is frozen meanwhile.
+            let _state = self.state.lock();
+            let mut list = self.list.load().to_vec();
+            list.retain(|one| !Arc::ptr_eq(one, &frozen.generation));
+            self.list.store(Arc::new(list));
+        }
+        let_go();
         let mut state = self.state.lock();
-        let mut list = self.list.load().to_vec();
-        list.retain(|one| !Arc::ptr_eq(one, &frozen.generation));
-        self.list.store(Arc::new(list));
         state.frozen.retain(|one| !Arc::ptr_eq(one, frozen));
         self.frozen_count
             .store(state.frozen.len(), Ordering::Relaxed);

@@ -6,4 +6,5 @@
 
 pub(crate) mod generations;
 pub(crate) mod pins;
+pub(crate) mod readers;
 pub(crate) mod table;

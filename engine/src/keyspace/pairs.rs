@@ -1,23 +1,39 @@
 //! Pairs in key order.
 
-use std::sync::Arc;
+use std::ops::Bound;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use super::{Slice, value_start};
+use crate::cache::readers::Reader;
 use crate::error::Result;
+use crate::generation::Generation;
 use crate::read::merge::Merge;
 use crate::read::range::KeyRange;
 use crate::read::view::View;
+use crate::shared::Table;
 use crate::snapshot::Snapshot;
 use crate::transaction::ReadRange;
 
 /// Pairs of a keyspace in key order, from either end.
+///
+/// Between two steps it keeps no memory of the database for long, so any number of them may be open.
 #[derive(Debug)]
 pub struct Pairs {
-    view: View,
-    range: KeyRange,
+    state: Arc<Mutex<PairsState>>,
+    is_known: bool,
+}
+
+#[derive(Debug)]
+struct PairsState {
+    table: Table,
     snapshot: Snapshot,
-    front: Option<PairCursor>,
-    back: Option<PairCursor>,
+    /// What a transaction wrote over it.
+    own: Option<Arc<Generation>>,
+    range: KeyRange,
+    front: End,
+    back: End,
     failed: bool,
     /// Where a pair is put together.
     scratch: Vec<u8>,
@@ -25,7 +41,20 @@ pub struct Pairs {
     reads: Option<Arc<ReadRange>>,
 }
 
+/// One end of pairs.
+#[derive(Debug, Default)]
+struct End {
+    /// `None` before the first pair, and after letting go.
+    cursor: Option<PairCursor>,
+    /// The key of the last pair that was given before letting go.
+    passed: Option<Vec<u8>>,
+    is_at_end: bool,
+}
+
 /// Pairs of a keyspace in key order or against it, each shown where it lies: the fastest way through many.
+///
+/// As long as it is held it keeps what it began with in memory, counted against the budget, so go through it and drop it;
+/// a scan that waits for long is better off with [`Pairs`].
 ///
 /// ```
 /// use moonshine_engine::{Database, Options};
@@ -87,36 +116,100 @@ impl PairCursor {
     }
 }
 
+impl End {
+    /// The cursor, which is made of a view of the table where there is none.
+    fn cursor(
+        &mut self,
+        from: (&Snapshot, &KeyRange),
+        view: impl FnOnce() -> View,
+        descending: bool,
+    ) -> &mut PairCursor {
+        let (snapshot, range) = from;
+        let passed = self.passed.take();
+        self.cursor.get_or_insert_with(|| {
+            let mut range = range.clone();
+            match passed {
+                Some(key) if descending => range.end = Bound::Excluded(key),
+                Some(key) => range.start = Bound::Excluded(key),
+                None => {}
+            }
+            PairCursor::new(snapshot, &view(), range, descending)
+        })
+    }
+
+    /// Whether this end was where another one is; `is_behind` says whether that is so for a key that was given here.
+    fn has_passed(&self, is_behind: impl Fn(&[u8]) -> bool) -> bool {
+        let of_cursor = self.cursor.as_ref().and_then(PairCursor::key);
+        let is_at_end = self.is_at_end || self.cursor.as_ref().is_some_and(|one| one.is_at_end);
+        match of_cursor.or(self.passed.as_deref()) {
+            Some(key) => is_behind(key),
+            None => is_at_end,
+        }
+    }
+
+    fn let_go(&mut self) {
+        if let Some(cursor) = self.cursor.take() {
+            self.is_at_end |= cursor.is_at_end;
+            self.passed = cursor.key().map(<[u8]>::to_vec);
+        }
+    }
+}
+
+impl Reader for Mutex<PairsState> {
+    fn let_go(&self) {
+        if let Some(mut state) = self.try_lock() {
+            state.front.let_go();
+            state.back.let_go();
+        }
+    }
+}
+
 impl Pairs {
-    /// The pairs of a range, in a view at the snapshot.
-    pub(super) fn new(snapshot: &Snapshot, view: View, range: KeyRange) -> Self {
-        Pairs {
-            view,
-            range,
+    /// The pairs of a range, as of a snapshot.
+    pub(super) fn new(snapshot: &Snapshot, table: &Table, range: KeyRange) -> Self {
+        let state = PairsState {
+            table: table.clone(),
             snapshot: snapshot.clone(),
-            front: None,
-            back: None,
+            own: None,
+            range,
+            front: End::default(),
+            back: End::default(),
             failed: false,
             scratch: Vec::new(),
             reads: None,
+        };
+        Pairs {
+            state: Arc::new(Mutex::new(state)),
+            is_known: false,
         }
+    }
+
+    /// The same with what a transaction wrote over it.
+    pub(super) fn under(self, own: Option<Arc<Generation>>) -> Self {
+        self.state.lock().own = own;
+        self
     }
 
     /// Has a transaction know how far they are read.
     pub(super) fn noting(self, reads: Arc<ReadRange>) -> Self {
-        Pairs {
-            reads: Some(reads),
-            ..self
-        }
+        self.state.lock().reads = Some(reads);
+        self
     }
 
     fn take(&mut self, descending: bool) -> Option<Result<(Slice, Slice)>> {
-        if self.failed {
+        let mut state = self.state.lock();
+        if state.failed {
             return None;
         }
-        let taken = self.try_take(descending);
-        self.failed = taken.is_err();
-        if let (Some(reads), Ok(taken)) = (&self.reads, &taken) {
+        if !self.is_known {
+            // From now on it holds something.
+            self.is_known = true;
+            let reader: Weak<Mutex<PairsState>> = Arc::downgrade(&self.state);
+            state.snapshot.shared().readers.add(reader);
+        }
+        let taken = state.try_take(descending);
+        state.failed = taken.is_err();
+        if let (Some(reads), Ok(taken)) = (&state.reads, &taken) {
             match taken {
                 Some((key, _)) => reads.reach(key, descending),
                 None => reads.finish(),
@@ -124,26 +217,25 @@ impl Pairs {
         }
         taken.transpose()
     }
+}
 
+impl PairsState {
     fn try_take(&mut self, descending: bool) -> Result<Option<(Slice, Slice)>> {
         let (end, other) = if descending {
             (&mut self.back, &self.front)
         } else {
             (&mut self.front, &self.back)
         };
-        let (snapshot, view, range) = (&self.snapshot, &self.view, &self.range);
-        let end =
-            end.get_or_insert_with(|| PairCursor::new(snapshot, view, range.clone(), descending));
-        let Some((key, value)) = end.next_pair()? else {
+        if end.is_at_end {
+            return Ok(None);
+        }
+        let view = || self.snapshot.view(&self.table).under(self.own.clone());
+        let cursor = end.cursor((&self.snapshot, &self.range), view, descending);
+        let Some((key, value)) = cursor.next_pair()? else {
             return Ok(None);
         };
         // Whether the ends have met.
-        let is_taken = |other: &PairCursor| match other.key() {
-            Some(met) if descending => key <= met,
-            Some(met) => key >= met,
-            None => other.is_at_end,
-        };
-        if other.as_ref().is_some_and(is_taken) {
+        if other.has_passed(|met| if descending { key <= met } else { key >= met }) {
             return Ok(None);
         }
         self.scratch.clear();

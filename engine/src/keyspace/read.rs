@@ -1,20 +1,25 @@
 //! Reading a keyspace: now, or as of a snapshot.
 
 use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
 
 use super::{Keyspace, PairCursor, Pairs, Slice, prefix_range, value_start};
+use crate::cache::readers::Reader;
 use crate::cache::table::hash_key;
 use crate::error::Result;
 use crate::read::lookup::{FoundValue, Lookup};
 use crate::read::range::KeyRange;
 use crate::read::view::View;
 use crate::row_set::multi_get::HashedKey;
+use crate::shared::Table;
 use crate::snapshot::Snapshot;
 
 /// A keyspace as of a snapshot: the fastest way to read many keys.
 ///
-/// What a read has to find first is found once, when this is made. Until it is dropped it keeps in memory, and on disk,
-/// what was there then; so don't keep one that is not used.
+/// What a read has to find first is found once, and again after each flush. So it keeps nothing in memory that is below
+/// level 0 by now, and many may be open; on disk it keeps what was there when it was made.
 ///
 /// ```
 /// use moonshine_engine::{Database, Options};
@@ -32,8 +37,21 @@ use crate::snapshot::Snapshot;
 /// ```
 #[derive(Clone, Debug)]
 pub struct KeyspaceSnapshot {
-    pub(super) snapshot: Snapshot,
-    pub(super) view: View,
+    held: Arc<HeldView>,
+}
+
+/// A view of a keyspace, which goes along with flushes.
+#[derive(Debug)]
+struct HeldView {
+    snapshot: Snapshot,
+    table: Table,
+    view: ArcSwap<View>,
+}
+
+impl Reader for HeldView {
+    fn let_go(&self) {
+        self.view.store(Arc::new(self.snapshot.view(&self.table)));
+    }
 }
 
 impl Keyspace {
@@ -52,10 +70,14 @@ impl Keyspace {
     }
 
     fn view_of(&self, snapshot: Snapshot) -> KeyspaceSnapshot {
-        KeyspaceSnapshot {
-            view: snapshot.view(&self.table),
+        let held = Arc::new(HeldView {
+            view: ArcSwap::from_pointee(snapshot.view(&self.table)),
+            table: self.table.clone(),
             snapshot,
-        }
+        });
+        let reader: Weak<HeldView> = Arc::downgrade(&held);
+        self.database.shared().readers.add(reader);
+        KeyspaceSnapshot { held }
     }
 
     /// Asks at a commit sequence that is pinned; without one, at the newest.
@@ -127,17 +149,18 @@ impl Keyspace {
 
     /// All pairs in key order, as of now. Goes backwards from the end too.
     pub fn iter(&self) -> Pairs {
-        self.snapshot().iter()
+        self.range::<&[u8]>(..)
     }
 
     /// The pairs of a range of keys in key order, as of now.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Pairs {
-        self.snapshot().range(range)
+        Pairs::new(&self.database.snapshot(), &self.table, range_of(range))
     }
 
     /// The pairs whose key starts with some bytes, in key order, as of now.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Pairs {
-        self.snapshot().prefix(prefix)
+        let range = prefix_range(prefix.as_ref());
+        Pairs::new(&self.database.snapshot(), &self.table, range)
     }
 
     /// The pairs of a range of keys in key order, as of a snapshot.
@@ -149,14 +172,15 @@ impl Keyspace {
         snapshot: &Snapshot,
         range: impl RangeBounds<K>,
     ) -> Result<Pairs> {
-        Ok(self.at(snapshot)?.range(range))
+        snapshot.check_table(&self.table)?;
+        Ok(Pairs::new(snapshot, &self.table, range_of(range)))
     }
 }
 
 impl KeyspaceSnapshot {
     /// The snapshot that it was made of.
     pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+        &self.held.snapshot
     }
 
     /// The value of a key.
@@ -165,7 +189,7 @@ impl KeyspaceSnapshot {
     /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        slice_of(self.view.lookup(), key.as_ref())
+        slice_of(self.held.view.load().lookup(), key.as_ref())
     }
 
     /// What `read` makes of the value of a key, which it is shown where it lies: nothing is copied.
@@ -178,7 +202,7 @@ impl KeyspaceSnapshot {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>> {
-        read_value(self.view.lookup(), key.as_ref(), read)
+        read_value(self.held.view.load().lookup(), key.as_ref(), read)
     }
 
     /// Looks up many keys, and calls `found` with the place in `keys` and the value of each that there is, in no order.
@@ -191,7 +215,7 @@ impl KeyspaceSnapshot {
         keys: &[K],
         found: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
-        multi_get(self.view.lookup(), keys, found)
+        multi_get(self.held.view.load().lookup(), keys, found)
     }
 
     /// Whether there is such a key.
@@ -209,23 +233,33 @@ impl KeyspaceSnapshot {
 
     /// The pairs of a range of keys in key order.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Pairs {
-        Pairs::new(&self.snapshot, self.view.clone(), range_of(range))
+        Pairs::new(&self.held.snapshot, &self.held.table, range_of(range))
     }
 
     /// The pairs of a range of keys in key order, each shown where it lies.
     pub fn cursor<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> PairCursor {
-        PairCursor::new(&self.snapshot, &self.view, range_of(range), false)
+        self.pair_cursor(range_of(range), false)
     }
 
     /// The pairs of a range of keys against key order, each shown where it lies.
     pub fn cursor_back<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> PairCursor {
-        PairCursor::new(&self.snapshot, &self.view, range_of(range), true)
+        self.pair_cursor(range_of(range), true)
+    }
+
+    /// The keyspace as it lies now.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.held.view.load_full()
+    }
+
+    fn pair_cursor(&self, range: KeyRange, descending: bool) -> PairCursor {
+        let HeldView { snapshot, view, .. } = &*self.held;
+        PairCursor::new(snapshot, &view.load(), range, descending)
     }
 
     /// The pairs whose key starts with some bytes, in key order.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Pairs {
         let range = prefix_range(prefix.as_ref());
-        Pairs::new(&self.snapshot, self.view.clone(), range)
+        Pairs::new(&self.held.snapshot, &self.held.table, range)
     }
 }
 

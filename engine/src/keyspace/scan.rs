@@ -56,10 +56,10 @@ impl KeyspaceSnapshot {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn scan_parts(&self, part_count: usize) -> Result<Vec<PairScan>> {
-        let parts = self.view.scan_unordered(KeyRange::ALL, part_count)?;
+        let parts = self.view().scan_unordered(KeyRange::ALL, part_count)?;
         let scans = parts.into_iter().map(|rows| PairScan {
             rows,
-            _snapshot: self.snapshot.clone(),
+            _snapshot: self.snapshot().clone(),
         });
         Ok(scans.collect())
     }

@@ -246,8 +246,8 @@ impl KeyspaceTransaction {
     fn pairs(&mut self, range: KeyRange) -> Result<Pairs> {
         let Batch { transaction, table } = &mut self.writes;
         let snapshot = transaction.read_snapshot();
-        let view = transaction.view(table, &snapshot)?;
-        let pairs = Pairs::new(&snapshot, view, range.clone());
+        let own = transaction.own_writes(table)?;
+        let pairs = Pairs::new(&snapshot, table, range.clone()).under(own);
         Ok(match transaction.add_range(table, range) {
             Some(reads) => pairs.noting(reads),
             None => pairs,

@@ -17,6 +17,9 @@ use crate::row_set::cursor::Cursor;
 use crate::row_set::rows_page::RowRef;
 use crate::tree::files::HeldRowSet;
 
+/// So many deleted rows are passed one by one before the end of what is deleted is looked for.
+const HIDDEN_RUN_MAX: usize = 16;
+
 /// What a merge reads.
 #[derive(Debug)]
 pub(crate) enum Source {
@@ -129,6 +132,25 @@ fn is_at(cursor: &Cursor, key: &[u8]) -> bool {
     cursor.row().is_some_and(|row| row.key == key)
 }
 
+/// To the first row from a bound on, or against the order to the last one before it; without a bound behind all rows.
+fn leap(cursor: &mut Cursor, bound: Option<&[u8]>, descending: bool) -> Result<()> {
+    match (bound, descending) {
+        (Some(bound), false) => cursor.seek(bound),
+        (Some(bound), true) => {
+            cursor.seek(bound)?;
+            cursor.retreat()
+        }
+        (None, false) => {
+            cursor.seek_last()?;
+            cursor.advance()
+        }
+        (None, true) => {
+            cursor.seek_first()?;
+            cursor.retreat()
+        }
+    }
+}
+
 /// The error for a row of the DeltaCache, whose record was checked when it was written or read.
 pub(crate) fn not_stored(malformed: Malformed) -> Error {
     Error::Usage(format!("a row in memory is malformed: {}", malformed.0))
@@ -147,6 +169,8 @@ pub(crate) struct Merge {
     tombstones: bool,
     /// Ranges that were deleted after some of the sources were written.
     hidden: Hidden,
+    /// How many rows in a row were deleted.
+    hidden_run: usize,
     /// Whether the first source is at a row that was given.
     at_row: bool,
 }
@@ -166,6 +190,7 @@ impl Merge {
             descending,
             tombstones,
             hidden: Hidden::default(),
+            hidden_run: 0,
             at_row: false,
         }
     }
@@ -209,10 +234,13 @@ impl Merge {
             let is_repeated = self.order.as_ref().is_some_and(LoserTree::is_repeated);
             self.at_row = !is_repeated && (self.tombstones || row.value.is_some());
             // Of the rows of a key the newest decides: where that is deleted, the older ones are.
-            if self.at_row && !self.hidden.is_empty() {
-                self.at_row = !self.is_hidden();
+            if self.at_row && !self.hidden.is_empty() && self.is_hidden() {
+                self.at_row = false;
+                self.step_over_hidden()?;
+                continue;
             }
             if self.at_row {
+                self.hidden_run = 0;
                 return Ok(true);
             }
             self.step()?;
@@ -251,6 +279,32 @@ impl Merge {
     fn start(&mut self) -> Result<()> {
         start_all(&mut self.sources, &self.range, self.descending)?;
         self.order = Some(LoserTree::new(&self.sources, self.descending));
+        Ok(())
+    }
+
+    /// Goes past the first source's row, which is deleted; after some of them to the end of what is.
+    #[cold]
+    fn step_over_hidden(&mut self) -> Result<()> {
+        self.hidden_run += 1;
+        if self.hidden_run < HIDDEN_RUN_MAX {
+            return self.step();
+        }
+        self.hidden_run = 0;
+        let Some(order) = &mut self.order else {
+            return Ok(());
+        };
+        if let Some(source) = self.sources.get_mut(order.first()) {
+            let written_seq = source.written_seq();
+            let key = source.key().unwrap_or_default();
+            let bound = self.hidden.bound_of(key, written_seq, self.descending);
+            match (source, bound) {
+                (Source::RowSet(cursor, _), Some(bound)) => {
+                    leap(cursor, bound, self.descending)?;
+                }
+                (source, _) => source.advance(self.descending)?,
+            }
+        }
+        order.replay(&self.sources);
         Ok(())
     }
 

@@ -48,11 +48,8 @@ impl View {
     }
 
     /// The same with what a transaction wrote over it; for scans.
-    pub(crate) fn under(self, own: Arc<Generation>) -> Self {
-        View {
-            own: Some(own),
-            ..self
-        }
+    pub(crate) fn under(self, own: Option<Arc<Generation>>) -> Self {
+        View { own, ..self }
     }
 
     /// What changed of a table from its last committed export to a pinned sequence, the locations of its exported rows

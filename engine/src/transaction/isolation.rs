@@ -9,10 +9,13 @@ use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::generation::Generation;
 use crate::read::lookup::Lookup;
+use crate::read::merge::not_stored;
 use crate::read::range::KeyRange;
 use crate::read::rows::Rows;
 use crate::read::view::View;
+use crate::row_set::multi_get::HashedKey;
 use crate::shared::Table;
 use crate::snapshot::{Batches, Scan, ScanOrder, Snapshot, get_row};
 use crate::value::{Row, Value};
@@ -183,7 +186,45 @@ impl Transaction {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn multi_get(&mut self, table: &Table, keys: &[Vec<Value>]) -> Result<Vec<Option<Row>>> {
-        keys.iter().map(|key| self.get(table, key)).collect()
+        let schema = table.schema();
+        let join = |key: &[Value], value: &[u8]| join_row(schema, key.to_vec(), value);
+        let mut rows = vec![None; keys.len()];
+        let mut unknown = Vec::new();
+        for (place, key) in keys.iter().enumerate() {
+            let mut bytes = Vec::new();
+            encode_key(schema, key.iter(), &mut bytes)?;
+            match self.own_value(table, &bytes)? {
+                OwnValue::Row(value) => {
+                    let row = join(key, value).map_err(not_stored)?;
+                    rows.get_mut(place)
+                        .into_iter()
+                        .for_each(|place| *place = Some(row.clone()));
+                }
+                OwnValue::Gone => {}
+                OwnValue::Unknown => unknown.push((place, bytes)),
+            }
+        }
+        let hashed = unknown.iter().map(|(_, key)| HashedKey {
+            hash: hash_key(key),
+            key,
+        });
+        let hashed: Vec<_> = hashed.collect();
+        self.look_up(table, |lookup| {
+            let mut malformed = None;
+            lookup.multi_get(&hashed, |i, value| {
+                let place = unknown.get(i).map_or(usize::MAX, |(place, _)| *place);
+                if let (Some(key), Some(row)) = (keys.get(place), rows.get_mut(place)) {
+                    match join(key, value) {
+                        Ok(joined) => *row = Some(joined),
+                        Err(reason) => malformed = Some((i, reason)),
+                    }
+                }
+            })?;
+            match malformed.and_then(|(i, reason)| Some((hashed.get(i)?, reason))) {
+                Some((key, reason)) => Err(lookup.corrupt(key.hash, key.key, reason)),
+                None => Ok(rows),
+            }
+        })
     }
 
     /// The rows of a table as Arrow batches: those of the transaction's snapshot, in a blind one the newest visible ones,
@@ -217,12 +258,17 @@ impl Transaction {
 
     /// The table as this transaction sees it.
     pub(crate) fn view(&mut self, table: &Table, snapshot: &Snapshot) -> Result<View> {
-        let view = snapshot.view(table);
+        let own = self.own_writes(table)?;
+        Ok(snapshot.view(table).under(own))
+    }
+
+    /// What this transaction wrote to a table, if anything.
+    pub(crate) fn own_writes(&mut self, table: &Table) -> Result<Option<Arc<Generation>>> {
         let writes = self.writes(table)?;
         if writes.is_empty() {
-            return Ok(view);
+            return Ok(None);
         }
-        Ok(view.under(writes.overlay()?))
+        writes.overlay().map(Some)
     }
 
     /// The snapshot to read; of a blind transaction, the newest.

@@ -11,6 +11,7 @@ use super::growth::next_point;
 use super::state::Described;
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
+use crate::cache::table::TableState;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
@@ -98,17 +99,7 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     let outputs = row_sets.clone();
     let made = shared.store.commit(&shared.tables, |state| {
         let mut changes = Vec::new();
-        for (i, table) in tables.iter().take(frozen.exports.len()).enumerate() {
-            let record = table.record();
-            // It may be of a later version than the generation knows: rows say their own.
-            if state
-                .tables
-                .get(i)
-                .is_none_or(|known| known.record != record)
-            {
-                changes.push(Change::Table { record });
-            }
-        }
+        table_changes(state, &tables, frozen, &mut changes);
         exported_changes(state, frozen, &mut changes);
         deletes::flushed_changes(shared, state, frozen, &mut changes);
         for (table_id, new) in news.truncates {
@@ -144,7 +135,9 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
         tracing::warn!(%error, "a segment of the log that is of no use is left");
     }
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
-    shared.generations.drop_flushed(frozen);
+    shared
+        .generations
+        .drop_flushed(frozen, || shared.readers.let_go());
     Ok(Some(written_bytes))
 }
 
@@ -186,6 +179,26 @@ pub(crate) enum Flushed {
     Done,
     /// The database is being closed; nothing changed.
     Cancelled,
+}
+
+/// The tables that are new, and those whose columns changed.
+fn table_changes(
+    state: &HeldState,
+    tables: &[Arc<TableState>],
+    frozen: &Frozen,
+    changes: &mut Vec<Change<Arc<HeldRowSet>>>,
+) {
+    for (i, table) in tables.iter().take(frozen.exports.len()).enumerate() {
+        let record = table.record();
+        // It may be of a later version than the generation knows: rows say their own.
+        if state
+            .tables
+            .get(i)
+            .is_none_or(|known| known.record != record)
+        {
+            changes.push(Change::Table { record });
+        }
+    }
 }
 
 /// How far each table was exported when the generation was frozen.

@@ -8,16 +8,20 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use moonshine_engine::io::SimulatedIo;
-use moonshine_engine::{Database, Error, Keyspace, Options, StallReason, StallStatistics};
+use moonshine_engine::{Database, Error, Keyspace, Options, Scan, StallReason, StallStatistics};
 
 const GENERATION_SIZE_BYTES: u64 = 64 << 10;
 const VALUE_SIZE_BYTES: usize = 200;
 
 fn open(io: &SimulatedIo) -> (Database, Keyspace) {
+    open_with(io, 4 << 20)
+}
+
+fn open_with(io: &SimulatedIo, memory_budget_bytes: u64) -> (Database, Keyspace) {
     let options = Options {
         io: Arc::new(io.clone()),
         profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
-        memory_budget_bytes: 4 << 20,
+        memory_budget_bytes,
         generation_size_bytes_max: Some(GENERATION_SIZE_BYTES),
         ..Options::unmeasured()
     };
@@ -38,14 +42,33 @@ fn flush_stalls(database: &Database) -> StallStatistics {
         .unwrap()
 }
 
+/// The thread that flushes lets a generation go a moment after it said that it was flushed.
+pub(crate) fn wait_until_nothing_is_kept(database: &Database) {
+    let kept = || database.statistics().memory.kept_generation_bytes;
+    let gone = (0..1_000_000).any(|_| {
+        std::thread::yield_now();
+        kept() == 0
+    });
+    assert!(gone, "{} bytes are kept", kept());
+}
+
+/// Lets writes go on when a test ends, however it ends.
+struct Held(SimulatedIo);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.hold_writes(None);
+    }
+}
+
 /// A database whose flush takes a microsecond a byte, after its first one, with the next ones held.
-fn with_a_held_flush(io: &SimulatedIo) -> (Database, Keyspace) {
+fn with_a_held_flush(io: &SimulatedIo) -> (Database, Keyspace, Held) {
     let (database, keyspace) = open(io);
     io.set_write_time(Duration::from_micros(1));
     (0..300).for_each(|k| insert(&keyspace, k).unwrap());
     database.flush().unwrap();
     io.hold_writes(Some(".mdelta"));
-    (database, keyspace)
+    (database, keyspace, Held(io.clone()))
 }
 
 /// How much each of so many commits was slowed down, as long as none waits at the limit.
@@ -68,7 +91,7 @@ fn delays_below_the_limit(database: &Database, keyspace: &Keyspace) -> Vec<Durat
 #[test]
 fn a_commit_is_delayed_the_longer_the_nearer_the_limit_is() {
     let io = SimulatedIo::new(1);
-    let (database, keyspace) = with_a_held_flush(&io);
+    let (database, keyspace, _held) = with_a_held_flush(&io);
     let delays = delays_below_the_limit(&database, &keyspace);
     // Generations 0 and ½ pass for nothing.
     let free = delays.iter().take_while(|delay| delay.is_zero()).count();
@@ -102,7 +125,7 @@ fn a_commit_is_delayed_the_longer_the_nearer_the_limit_is() {
 #[test]
 fn writers_stand_still_at_the_limit_and_go_on_after_the_flush() {
     let io = SimulatedIo::new(1);
-    let (database, keyspace) = with_a_held_flush(&io);
+    let (database, keyspace, _held) = with_a_held_flush(&io);
     let written = delays_below_the_limit(&database, &keyspace).len() as u32;
     let before = flush_stalls(&database).count;
     std::thread::scope(|scope| {
@@ -131,10 +154,47 @@ fn writers_stand_still_at_the_limit_and_go_on_after_the_flush() {
     }
 }
 
+/// Scans that can't let go of what they began with slow writers down, also their own thread, but never stop them.
+#[test]
+fn memory_that_scans_keep_slows_writers_down_and_is_told() {
+    let io = SimulatedIo::new(1);
+    let (database, keyspace) = open_with(&io, 1 << 20);
+    let of_memory = || {
+        let stalls = database.statistics().stalls;
+        let mut stalls = stalls.into_iter();
+        let stall = stalls.find(|stall| stall.reason == StallReason::Memory);
+        stall.unwrap().count
+    };
+    let mut scans = Vec::new();
+    while of_memory() < 100 {
+        assert!(scans.len() < 200, "{:?}", database.statistics().memory);
+        (0..40).for_each(|k| insert(&keyspace, k).unwrap());
+        let scan = Scan {
+            batch_rows: 10,
+            ..Scan::default()
+        };
+        let mut batches = database.snapshot().scan(keyspace.table(), scan).unwrap();
+        batches.next().unwrap().unwrap();
+        scans.push(batches);
+        database.flush().unwrap();
+    }
+    let memory = database.statistics().memory;
+    let three_quarters = memory.budget_bytes * 3 / 4;
+    assert!(
+        memory.kept_generation_bytes > three_quarters - (64 << 10),
+        "{memory:?}"
+    );
+    drop(scans);
+    wait_until_nothing_is_kept(&database);
+    let before = of_memory();
+    (0..40).for_each(|k| insert(&keyspace, k).unwrap());
+    assert_eq!(of_memory(), before);
+}
+
 #[test]
 fn who_waits_at_the_limit_hears_of_a_flush_that_fails() {
     let io = SimulatedIo::new(1);
-    let (database, keyspace) = with_a_held_flush(&io);
+    let (database, keyspace, _held) = with_a_held_flush(&io);
     delays_below_the_limit(&database, &keyspace);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| insert(&keyspace, 1_000_000));

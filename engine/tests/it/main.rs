@@ -26,6 +26,7 @@ mod model;
 mod old_formats;
 mod outcomes;
 mod pairs;
+mod parked;
 mod range_deletes;
 mod reading;
 #[cfg(feature = "serde")]

@@ -144,3 +144,32 @@ fn ranges_give_their_space_back() {
     database.compact().unwrap();
     assert!(bytes() < full / 10, "{} of {full}", bytes());
 }
+
+/// *Ordered*: a scan that leaps over what is deleted misses nothing behind it, from either end.
+#[test]
+fn scans_leap_over_what_is_deleted() {
+    let (database, table) = open(&SimulatedIo::new(33));
+    fill(&database, &table);
+    database.flush().unwrap();
+    let held = database.snapshot();
+    for start in (0..IDS - 10).step_by(300) {
+        delete(&database, &table, start, start + 290);
+    }
+    let left = |id: &i64| *id >= IDS - 10 || id % 300 >= 290;
+    let expected: Vec<i64> = (0..IDS).filter(left).collect();
+    for settle in [false, true] {
+        if settle {
+            database.flush().unwrap();
+            database.compact().unwrap();
+        }
+        let snapshot = database.snapshot();
+        for order in [
+            ScanOrder::Ascending,
+            ScanOrder::Descending,
+            ScanOrder::Unordered,
+        ] {
+            assert_eq!(ids(&snapshot, &table, order), expected);
+            assert_eq!(ids(&held, &table, order).len() as i64, IDS);
+        }
+    }
+}
