@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::conditions::{Conditions, Wanted};
+use super::writes::TableWrites;
 use super::{Transaction, validate};
 use crate::error::{Error, Result};
 use crate::log::delta::encode_delta;
@@ -46,37 +47,34 @@ impl Transaction {
 
     /// Queues the record.
     fn queue(self) -> Result<CommitHandle> {
-        let database = self.database.clone();
-        let shared = &database.shared;
+        let shared = &self.database.shared;
         shared.check_writable()?;
         if self.is_empty() {
             let read_seq = self.reading.as_ref().map(|reading| reading.snapshot.seq());
             return Ok(CommitHandle {
                 seq: read_seq.unwrap_or_else(|| shared.pins.visible_seq()),
                 waiting: None,
-                database,
+                database: self.database,
             });
         }
         shared.admit(self.row_count(), self.size_bytes())?;
-        let durability = self.durability;
         let (body, conditions) = self.prepare()?;
-        let queued = conditions.clone();
         let ticket = shared.queue.submit(
             RecordKind::Delta,
             body,
-            durability,
-            queued,
+            self.durability,
+            conditions.clone(),
             &shared.counters,
         )?;
         Ok(CommitHandle {
             seq: ticket.seq,
             waiting: Some(Waiting { ticket, conditions }),
-            database,
+            database: self.database,
         })
     }
 
     /// Makes the record, and looks at what is visible whether its conditions hold so far.
-    fn prepare(self) -> Result<Prepared> {
+    fn prepare(&self) -> Result<Prepared> {
         let size_bytes = self.size_bytes();
         if size_bytes > u64::from(u32::MAX) / 2 {
             return Err(Error::Usage(format!(
@@ -84,14 +82,19 @@ impl Transaction {
             )));
         }
         let shared = &self.database.shared;
+        let is_blind = self.reading.is_none() && !self.tables.iter().any(TableWrites::has_inserts);
+        let mut new = Vec::new();
         let written = self.tables.iter().filter(|writes| !writes.is_empty());
-        let sorted: Vec<_> = written
-            .map(|writes| writes.sorted(shared.shard_bits))
-            .collect::<Result<_>>()?;
-        let (tables, new): (Vec<_>, Vec<_>) = sorted.into_iter().unzip();
+        let sorted = written.map(|writes| {
+            let (table, new_rows) = writes.sorted(shared.shard_bits)?;
+            if !is_blind {
+                new.push(new_rows);
+            }
+            Ok(table)
+        });
+        let tables = sorted.collect::<Result<Vec<_>>>()?;
         let body = encode_delta(self.origin.as_ref(), &tables, shared.shard_bits);
-        drop(tables);
-        if self.reading.is_none() && new.iter().all(Vec::is_empty) {
+        if is_blind {
             return Ok((body, None));
         }
         let wanted = Wanted {

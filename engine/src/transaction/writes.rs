@@ -171,6 +171,11 @@ impl TableWrites {
         found
     }
 
+    /// Whether keys may have to be new.
+    pub(super) fn has_inserts(&self) -> bool {
+        self.has_inserts
+    }
+
     /// Whether nothing was written.
     pub(super) fn is_empty(&self) -> bool {
         !self.truncate && self.deletes.is_empty() && self.rows.is_empty()
