@@ -17,7 +17,8 @@ use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT};
 use crate::commit::table_version;
 use crate::config::FormatVersion;
 use crate::error::{At, ExportError, Result};
-use crate::schema::{check_schema, iceberg_schema};
+use crate::exporter::columns::check_columns;
+use crate::schema::iceberg_schema;
 use crate::summary::{DATABASE_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
@@ -55,11 +56,7 @@ impl Owner {
             );
             return Err(ExportError::foreign(ident, reason));
         }
-        check_schema(
-            ident,
-            table.metadata.current_schema(),
-            &iceberg_schema(schema)?,
-        )?;
+        check_columns(table, schema)?;
         let version = table_version(table)?;
         if version != self.version {
             return Err(ExportError::Config(format!(

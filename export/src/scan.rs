@@ -125,6 +125,16 @@ impl Columns {
         leaves.dedup();
         let source = |leaf: &Option<usize>| leaf.and_then(|leaf| leaves.binary_search(&leaf).ok());
         let sources: Vec<Option<usize>> = wanted.iter().map(source).collect();
+        let columns = projection.iter().filter_map(|&at| table.columns().get(at));
+        for (column, source) in columns.zip(&sources) {
+            if source.is_none() && column.default.is_some() {
+                return Err(ExportError::Config(format!(
+                    "table '{}', column '{}': it was added with a default, which the exported files don't have",
+                    table.name(),
+                    column.name
+                )));
+            }
+        }
         for (field, source) in schema.fields().iter().zip(&sources) {
             if source.is_none() && !field.is_nullable() {
                 return Err(ExportError::corrupt(

@@ -98,7 +98,8 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
     let outputs = row_sets.clone();
     let made = shared.store.commit(&shared.tables, |state| {
-        let mut changes = table_changes(&tables, frozen, state);
+        let mut changes = Vec::new();
+        table_changes(state, &tables, frozen, &mut changes);
         exported_changes(state, frozen, &mut changes);
         deletes::flushed_changes(shared, state, frozen, &mut changes);
         for (table_id, new) in news.truncates {
@@ -140,27 +141,6 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     Ok(Some(written_bytes))
 }
 
-/// The tables that the generation knows and the state does not, or not as they are now.
-fn table_changes(
-    tables: &[Arc<TableState>],
-    frozen: &Frozen,
-    state: &HeldState,
-) -> Vec<Change<Arc<HeldRowSet>>> {
-    // A table may be of a later version than the generation knows: rows say their own.
-    let records = tables
-        .iter()
-        .take(frozen.exports.len())
-        .map(|table| table.record());
-    records
-        .enumerate()
-        .filter(|(i, record)| {
-            let known = state.tables.get(*i);
-            known.is_none_or(|known| known.record != *record)
-        })
-        .map(|(_, record)| Change::Table { record })
-        .collect()
-}
-
 /// Which of the tables that the flush wrote have doubled.
 fn grown_changes(
     shared: &Shared,
@@ -199,6 +179,26 @@ pub(crate) enum Flushed {
     Done,
     /// The database is being closed; nothing changed.
     Cancelled,
+}
+
+/// The tables that are new, and those whose columns changed.
+fn table_changes(
+    state: &HeldState,
+    tables: &[Arc<TableState>],
+    frozen: &Frozen,
+    changes: &mut Vec<Change<Arc<HeldRowSet>>>,
+) {
+    for (i, table) in tables.iter().take(frozen.exports.len()).enumerate() {
+        let record = table.record();
+        // It may be of a later version than the generation knows: rows say their own.
+        if state
+            .tables
+            .get(i)
+            .is_none_or(|known| known.record != record)
+        {
+            changes.push(Change::Table { record });
+        }
+    }
 }
 
 /// How far each table was exported when the generation was frozen.

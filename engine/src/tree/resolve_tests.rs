@@ -51,16 +51,19 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn open(io: &SimulatedIo) -> (Database, Keyspace) {
-    let options = Options {
+fn options(io: &SimulatedIo) -> Options {
+    Options {
         io: Arc::new(io.clone()),
         profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
         memory_budget_bytes: 512 << 10,
         generation_size_bytes_max: Some(256 << 10),
         fragment_size_bytes_max: Some(24 << 10),
         ..Options::default()
-    };
-    let database = Database::open(Path::new("/db"), options).unwrap();
+    }
+}
+
+fn open(io: &SimulatedIo) -> (Database, Keyspace) {
+    let database = Database::open(Path::new("/db"), options(io)).unwrap();
     let keyspace = database.keyspace("pairs").unwrap();
     (database, keyspace)
 }
@@ -149,6 +152,11 @@ impl Harness {
                 self.held.clear();
                 self.open = None;
                 self.io = self.io.crash(CrashStyle::TearUnsynced(seed));
+                // Before a compaction writes anew what the snapshots had kept apart.
+                let left = Database::open_read_only(Path::new("/db"), options(&self.io)).unwrap();
+                let keyspace = left.keyspace("pairs").unwrap();
+                self.open = Some((left, keyspace));
+                self.check_patches();
                 self.open = Some(open(&self.io));
             }
         }

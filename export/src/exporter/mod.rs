@@ -1,8 +1,9 @@
 //! The exporter: one tick makes each changed table's net change one Iceberg commit.
 //!
-//! `tables` finds, makes and fences the Iceberg tables and settles exports of unknown end; `table_export` exports one
+//! `columns` makes an Iceberg table's columns those of the engine's; `tables` finds, makes and fences the Iceberg tables and settles exports of unknown end; `table_export` exports one
 //! table: files, the engine's note of them, the swap in the catalog, the engine's note of that.
 
+pub(crate) mod columns;
 mod table_export;
 mod tables;
 
@@ -14,7 +15,7 @@ use moonshine_engine::{Database, Snapshot};
 use crate::catalog::{CatalogTable, SqlCatalog, TableCatalog};
 use crate::config::{FormatVersion, IcebergConfig};
 use crate::environment::Environment;
-use crate::error::Result;
+use crate::error::{ExportError, Result};
 use crate::manifest::ManifestCache;
 use crate::ownership::Owner;
 
@@ -123,9 +124,11 @@ impl Exporter {
     ///
     /// # Errors
     /// Any [`ExportError`](crate::ExportError). Tables before the failed one are exported, the failed one is as it was, or its state is
-    /// found out by the next tick.
+    /// found out by the next tick. One whose columns can't be exported ([`Config`](crate::ExportError::Config)) keeps no other
+    /// table from being exported.
     pub async fn tick(&mut self, snapshot: &Snapshot) -> Result<Vec<TableExport>> {
         let mut exports = Vec::new();
+        let mut refused = None;
         for table in self.database.tables() {
             let mut state = match (
                 self.settle_pending(&table).await?,
@@ -137,8 +140,11 @@ impl Exporter {
             };
             let exported = self.export_table(&table, snapshot, &mut state).await;
             self.tables.insert(table.id(), state);
-            exports.extend(exported?);
+            match exported {
+                Err(error @ ExportError::Config(_)) => refused = Some(error),
+                exported => exports.extend(exported?),
+            }
         }
-        Ok(exports)
+        refused.map_or(Ok(exports), Err)
     }
 }

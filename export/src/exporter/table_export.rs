@@ -24,6 +24,7 @@ impl Exporter {
         snapshot: &Snapshot,
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
+        self.evolve(table, state).await?;
         let (database, engine_table, snapshot) =
             (self.database.clone(), table.clone(), snapshot.clone());
         let begin = move || database.begin_export(&engine_table, &snapshot);
@@ -238,7 +239,7 @@ impl Exporter {
         }
     }
 
-    async fn reload(&self, state: &TableState) -> Result<CatalogTable> {
+    pub(super) async fn reload(&self, state: &TableState) -> Result<CatalogTable> {
         let ident = &state.current.ident;
         let found = self.catalog.load(ident).await?;
         found.ok_or_else(|| ExportError::foreign(ident, "it is gone from the catalog"))

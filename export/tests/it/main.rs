@@ -11,6 +11,7 @@
 )]
 
 mod crash;
+mod evolution;
 mod history;
 mod ownership;
 mod support;

@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn every_adapter_behaves_like_a_map() {
-        behaves::<super::moonshine::Moonshine>("moonshine");
+        behaves::<super::moonshine::ByHash>("moonshine");
+        behaves::<super::moonshine::ByRange>("moonshine-range");
         behaves::<super::rocksdb::RocksDb>("rocksdb");
         behaves::<super::fjall::Fjall>("fjall");
         behaves::<super::redb::Redb>("redb");

@@ -1,4 +1,4 @@
-//! Moonshine: a keyspace, through the engine's public API.
+//! Moonshine: a keyspace, through the engine's public API; divided by the hash of its keys, which is the default, or by range.
 //!
 //! A reader asks for the newest state each time. Arrow batches come from the table that the keyspace is.
 
@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
-use moonshine_engine::{Batch, Batches, Database, Keyspace, Scan};
+use moonshine_engine::{Batch, Batches, Database, Keyspace, KeyspaceOptions, Scan, ShardKey};
 
 use crate::data::{self, KEY_SIZE_BYTES};
 use crate::kv::{ArrowTotals, Durability, Kv, Reader, Result, Sink};
@@ -14,13 +14,18 @@ use crate::settings::{self, Memory};
 
 const VALUE_COLUMN: usize = 1;
 
-pub(crate) struct Moonshine {
+pub(crate) struct Moonshine<const BY_RANGE: bool> {
     database: Database,
     synced: Keyspace,
     buffered: Keyspace,
 }
 
-impl Moonshine {
+/// Its keys are divided by their hash.
+pub(crate) type ByHash = Moonshine<false>;
+/// Its keys are divided in ranges.
+pub(crate) type ByRange = Moonshine<true>;
+
+impl<const BY_RANGE: bool> Moonshine<BY_RANGE> {
     fn rows(&self, durability: Durability) -> &Keyspace {
         match durability {
             Durability::Synced => &self.synced,
@@ -29,12 +34,17 @@ impl Moonshine {
     }
 }
 
-impl Kv for Moonshine {
+impl<const BY_RANGE: bool> Kv for Moonshine<BY_RANGE> {
     type Reader<'a> = MoonshineReader<'a>;
 
     fn open(folder: &Path, memory: Memory) -> Result<Self> {
         let database = Database::open(folder, settings::moonshine(memory))?;
-        let synced = database.keyspace("rows")?;
+        let shard_key = if BY_RANGE {
+            ShardKey::Range
+        } else {
+            ShardKey::PrimaryKey
+        };
+        let synced = database.keyspace_with("rows", KeyspaceOptions { shard_key })?;
         let buffered = synced
             .clone()
             .with_durability(moonshine_engine::Durability::Buffered);

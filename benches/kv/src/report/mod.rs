@@ -131,10 +131,7 @@ impl Line {
     }
 
     fn find_best_peer(&self) -> Option<(Engine, f64)> {
-        let peers = self
-            .cells
-            .iter()
-            .filter(|(engine, _)| **engine != Engine::Moonshine);
+        let peers = self.cells.iter().filter(|(engine, _)| engine.is_peer());
         let values = peers.map(|(&engine, cell)| (engine, cell.value));
         match self.unit {
             Unit::OpsPerS => values.max_by(|a, b| a.1.total_cmp(&b.1)),

@@ -24,6 +24,7 @@ fn x_of(ratio: f64) -> f64 {
 fn color(engine: Engine) -> &'static str {
     match engine {
         Engine::Moonshine => "#4c6ef5",
+        Engine::MoonshineRange => "#9775fa",
         Engine::Rocksdb => "#e8590c",
         Engine::Fjall => "#2f9e44",
         Engine::Redb => "#c2255c",

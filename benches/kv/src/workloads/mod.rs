@@ -32,6 +32,9 @@ use crate::settings::{BATCH_ROWS, Memory};
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Engine {
     Moonshine,
+    /// Moonshine with a keyspace that is divided by range instead of by hash.
+    #[serde(rename = "moonshine-range")]
+    MoonshineRange,
     Rocksdb,
     Fjall,
     Redb,
@@ -40,9 +43,15 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
+    /// Whether it is one that others are compared with.
+    pub(crate) fn is_peer(self) -> bool {
+        !matches!(self, Engine::Moonshine | Engine::MoonshineRange)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Engine::Moonshine => "moonshine",
+            Engine::MoonshineRange => "moonshine-range",
             Engine::Rocksdb => "rocksdb",
             Engine::Fjall => "fjall",
             Engine::Redb => "redb",
@@ -150,7 +159,8 @@ pub(crate) fn run(engine: Engine, step: Step, folder: &Path, sizes: Sizes) -> Re
         section: section(step),
     };
     match engine {
-        Engine::Moonshine => run_step::<adapters::moonshine::Moonshine>(step, &job)?,
+        Engine::Moonshine => run_step::<adapters::moonshine::ByHash>(step, &job)?,
+        Engine::MoonshineRange => run_step::<adapters::moonshine::ByRange>(step, &job)?,
         Engine::Rocksdb => run_step::<adapters::rocksdb::RocksDb>(step, &job)?,
         Engine::Fjall => run_step::<adapters::fjall::Fjall>(step, &job)?,
         Engine::Redb => run_step::<adapters::redb::Redb>(step, &job)?,
