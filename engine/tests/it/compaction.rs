@@ -240,10 +240,19 @@ fn a_full_compaction_leaves_live_rows_alone() {
     }
     tables.database.compact().unwrap();
     let live_bytes = TABLE_COUNT * 20 * (10 + 102);
-    let stored: usize = delta_files(&io).iter().map(|(_, len)| len).sum();
-    let stored = stored - hole_bytes(&io);
-    // Of so few rows the pages around them are a good part.
-    assert!(stored < 3 * live_bytes, "{stored} bytes for {live_bytes}");
+    let stored = || {
+        let stored: usize = delta_files(&io).iter().map(|(_, len)| len).sum();
+        stored - hole_bytes(&io)
+    };
+    // Of so few rows the pages around them are a good part. What died goes when the last thread that looked at it lets go.
+    let is_small = || stored() < 3 * live_bytes;
+    let _tries = (0..1000).find(|_| {
+        is_small() || {
+            std::thread::yield_now();
+            false
+        }
+    });
+    assert!(is_small(), "{} bytes for {live_bytes}", stored());
     assert!(tables.rows().iter().all(|rows| rows.len() == 20));
 }
 
