@@ -150,7 +150,14 @@ mod tests {
         let pace = Pace::default();
         let block = pace.block();
         let mut next = None;
-        asks(&pace, 1, waits, || {
+        let waits_for_block = |is_permitted: &AtomicBool| {
+            // Else it may ask only when the next block is written.
+            while pace.block_waiters.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            waits(is_permitted);
+        };
+        asks(&pace, 1, waits_for_block, || {
             drop(block);
             next = Some(pace.block());
         });
