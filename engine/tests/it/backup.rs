@@ -138,7 +138,13 @@ fn a_folder_that_is_not_empty_is_refused_and_left_as_it_is() {
     let io = SimulatedIo::new(1);
     let database = filled(&io);
     database.backup("/copy").unwrap();
-    let before = io.files();
+    let in_copy = || {
+        let files = io.files().into_iter();
+        files
+            .filter(|(path, _)| path.starts_with("/copy"))
+            .collect::<Vec<_>>()
+    };
+    let before = in_copy();
     for folder in ["/copy", "/db"] {
         assert!(matches!(
             database.backup(folder),
@@ -151,7 +157,8 @@ fn a_folder_that_is_not_empty_is_refused_and_left_as_it_is() {
         Database::restore("/nowhere", "/new", &options(&io)),
         Err(Error::Usage(_))
     ));
-    assert_eq!(io.files(), before);
+    assert_eq!(in_copy(), before);
+    assert_eq!(files_in(&io, "/new"), Vec::<PathBuf>::new());
 }
 
 /// *Atomic*, at every write of the backup: if there is no space for it, nothing of it is left and the database goes on.
