@@ -157,6 +157,10 @@ impl Database {
         &self.open.shared
     }
 
+    pub(crate) fn open_database(&self) -> &Arc<OpenDatabase> {
+        &self.open
+    }
+
     pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
         self.shared().check_table(table)
     }

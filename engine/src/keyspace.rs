@@ -96,6 +96,10 @@ impl Keyspace {
         self
     }
 
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// The table that the keyspace is.
     pub fn table(&self) -> &Table {
         &self.table
@@ -209,11 +213,7 @@ impl Batch {
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
         check_key_size(self.table.schema(), key)?;
-        let encode = |out: &mut Vec<u8>| {
-            out.push(NO_NULLS);
-            put_varint(out, value.len() as u64);
-            out.extend_from_slice(value);
-        };
+        let encode = |out: &mut Vec<u8>| encode_value(value, out);
         self.transaction
             .write_encoded(&self.table, key, Some(encode))
     }
@@ -340,6 +340,13 @@ fn value_of(view: &View, key: &[u8]) -> Result<Option<Slice>> {
             Slice::whole(bytes.get(value_at..).unwrap_or_default().into())
         }
     }))
+}
+
+/// Appends the bytes of a row with that value.
+pub(crate) fn encode_value(value: &[u8], out: &mut Vec<u8>) {
+    out.push(NO_NULLS);
+    put_varint(out, value.len() as u64);
+    out.extend_from_slice(value);
 }
 
 /// Where the value starts in the bytes of a row, which it ends.

@@ -32,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bulk_load;
 mod cache;
 mod codec;
 mod database;
@@ -58,6 +59,7 @@ mod transaction;
 mod tree;
 mod value;
 
+pub use bulk_load::{BulkLoad, KeyspaceLoad};
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};

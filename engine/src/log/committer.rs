@@ -5,11 +5,14 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
 use super::queue::{Durability, Queued, Ticket, Turn};
 use super::segment::SegmentWriter;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
+use crate::tree::load::LoadedRows;
 
 /// Writes for one database. Its lock is held by who leads.
 #[derive(Debug)]
@@ -87,16 +90,22 @@ pub(crate) fn attend(shared: &Arc<Shared>) {
 /// Writes blocks until a record is written or nothing is queued.
 fn lead(shared: &Shared, until_number: u64) -> Result<()> {
     let _leading = Leading(shared);
-    let mut committer = shared.committer.lock();
-    let Some(committer) = committer.as_mut() else {
-        return Err(Error::Usage("the database is closed".into()));
-    };
+    let mut guard = shared.committer.lock();
     loop {
+        let Some(committer) = guard.as_mut() else {
+            return Err(Error::Usage("the database is closed".into()));
+        };
         let records = shared.queue.take();
         let Some(last) = records.last() else {
             return Ok(());
         };
-        if let Err(error) = committer.commit(shared, &records) {
+        let written = match &last.load {
+            None => committer.commit(shared, &records),
+            Some(load) => committer
+                .commit_load(shared, last, load)
+                .and_then(|()| MutexGuard::unlocked(&mut guard, || show_load(shared, last))),
+        };
+        if let Err(error) = written {
             stop(shared, &error);
             return Err(Error::Poisoned(error.to_string()));
         }
@@ -105,6 +114,19 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Makes a bulk load visible once its rows are in the tree. The lock of the committer is free meanwhile, for the flush; no
+/// record is written before this returns, since its caller leads.
+fn show_load(shared: &Shared, record: &Queued) -> Result<()> {
+    if !shared.generations.wait_flushed() {
+        return Err(Error::Usage(
+            "a flush failed, so a bulk load was given up".into(),
+        ));
+    }
+    shared.generations.note_load();
+    shared.pins.publish(record.ticket.seq, true);
+    Ok(())
 }
 
 /// Takes no more writes, since something failed.
@@ -119,6 +141,21 @@ pub(crate) fn stop(shared: &Shared, error: &Error) {
 impl Committer {
     pub(crate) fn new(writer: SegmentWriter) -> Self {
         Committer { writer }
+    }
+
+    /// Writes the record of a bulk load, a delta without rows, and gives the rows to the flush of all deltas before it.
+    fn commit_load(
+        &mut self,
+        shared: &Shared,
+        record: &Queued,
+        load: &Arc<LoadedRows>,
+    ) -> Result<()> {
+        let parts = std::iter::once((record.header, &*record.body));
+        let block_number = self.writer.append(parts, &shared.segments)?;
+        self.writer.sync()?;
+        shared.pins.publish(shared.pins.visible_seq(), true);
+        shared.freeze_at(record.ticket.seq, block_number, Some(load.clone()));
+        Ok(())
     }
 
     fn commit(&mut self, shared: &Shared, records: &[Queued]) -> Result<()> {

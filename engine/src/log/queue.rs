@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::format::{RecordHeader, RecordKind, hash_body};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::tree::load::LoadedRows;
 
 /// When a commit counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub(crate) struct Queued {
     pub(crate) header: RecordHeader,
     pub(crate) body: Arc<[u8]>,
     pub(crate) durability: Durability,
+    /// Of a bulk load: its rows, which are on disk already.
+    pub(crate) load: Option<Arc<LoadedRows>>,
 }
 
 impl CommitQueue {
@@ -113,6 +116,7 @@ impl CommitQueue {
         kind: RecordKind,
         body: impl Into<Arc<[u8]>>,
         durability: Durability,
+        load: Option<Arc<LoadedRows>>,
     ) -> Result<Ticket> {
         let body = body.into();
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
@@ -148,6 +152,7 @@ impl CommitQueue {
             header,
             body,
             durability,
+            load,
         });
         Ok(ticket)
     }
@@ -225,13 +230,16 @@ impl CommitQueue {
         self.unattended.notify_all();
     }
 
-    /// Takes as many records as fit a block; none if none are queued. For whoever leads.
+    /// Takes as many records as fit a block; none if none are queued. That of a bulk load comes alone. For whoever leads.
     pub(crate) fn take(&self) -> Vec<Queued> {
         let mut state = self.state.lock();
-        let mut taken = Vec::new();
+        let mut taken: Vec<Queued> = Vec::new();
         let mut size_bytes = 0;
         while let Some(record) = state.waiting.front()
-            && (taken.is_empty() || size_bytes + record.body.len() <= self.block_size_bytes_max)
+            && (taken.is_empty()
+                || size_bytes + record.body.len() <= self.block_size_bytes_max
+                    && record.load.is_none()
+                    && taken.iter().all(|taken| taken.load.is_none()))
         {
             size_bytes += record.body.len();
             taken.extend(state.waiting.pop_front());

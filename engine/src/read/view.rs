@@ -73,9 +73,15 @@ impl View {
     /// The newest state of the table, for one lookup. Nothing is pinned: the visible sequence is taken last, so all that
     /// the view holds below level 0 is at or before it.
     pub(crate) fn newest(shared: &Shared, table: &TableState) -> Self {
-        let mut view = View::at(shared, table, 0);
-        view.seq = shared.pins.visible_seq();
-        view
+        loop {
+            let load_count = shared.generations.load_count();
+            let mut view = View::at(shared, table, 0);
+            view.seq = shared.pins.visible_seq();
+            // Else the generations may be older than rows of the tree.
+            if shared.generations.load_count() == load_count {
+                return view;
+            }
+        }
     }
 
     /// What changed of a table from its last committed export to a pinned sequence, the locations of its exported rows

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
 use super::fragment::{Fragment, FragmentId, FragmentTree};
+use super::load::fits;
 use super::state::TableTree;
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
@@ -28,7 +29,7 @@ struct PlacedRow {
 }
 
 /// The file of a flush or a compaction, once something is written.
-pub(super) struct OutputFile<'s> {
+pub(crate) struct OutputFile<'s> {
     shared: &'s Shared,
     write_size_bytes: usize,
     writer: Option<DeltaFileWriter>,
@@ -60,6 +61,10 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         }
     };
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
+    let load = frozen.load.as_deref();
+    let loaded = load.map(|load| load.at_seq(&shared.store, frozen.seq_to));
+    let loaded = loaded.transpose()?;
+    let mut load_fits = false;
     let made = shared.store.commit(&shared.tables, |state| {
         let mut changes = Vec::new();
         for table in tables
@@ -79,6 +84,12 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
             changes.push(Change::Truncates { table_id, seqs });
         }
         changes.extend(row_sets.into_iter().map(Change::Add));
+        if let Some(loaded) = loaded {
+            load_fits = fits(state, &changes, &loaded);
+            if load_fits {
+                changes.extend(loaded);
+            }
+        }
         changes.push(Change::Flushed {
             seq: frozen.seq_to,
             facts_through_block: frozen.block_number,
@@ -88,6 +99,9 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         changes
     });
     made?;
+    if let Some(load) = load {
+        load.settle(load_fits);
+    }
     if let Err(error) = shared
         .segments
         .remove_before(&*shared.io, frozen.log_start.segment_number)
@@ -283,7 +297,7 @@ fn target(
 }
 
 impl<'s> OutputFile<'s> {
-    pub(super) fn new(shared: &'s Shared, write_size_bytes: usize) -> Self {
+    pub(crate) fn new(shared: &'s Shared, write_size_bytes: usize) -> Self {
         OutputFile {
             shared,
             write_size_bytes,
@@ -294,7 +308,7 @@ impl<'s> OutputFile<'s> {
     }
 
     /// Begins a RowSet, and the file with the first one.
-    pub(super) fn begin(&mut self, head: RowSetHead) -> Result<()> {
+    pub(crate) fn begin(&mut self, head: RowSetHead) -> Result<()> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {
@@ -315,14 +329,14 @@ impl<'s> OutputFile<'s> {
         writer.begin(head)
     }
 
-    pub(super) fn push(&mut self, row: RowRef<'_>, hash: u64) -> Result<()> {
+    pub(crate) fn push(&mut self, row: RowRef<'_>, hash: u64) -> Result<()> {
         match &mut self.writer {
             Some(writer) => writer.push(row, hash, None),
             None => Err(Error::Usage("a row outside of a RowSet".into())),
         }
     }
 
-    pub(super) fn end(&mut self) -> Result<()> {
+    pub(crate) fn end(&mut self) -> Result<()> {
         if let Some(writer) = &mut self.writer {
             self.row_sets.extend(writer.finish_row_set()?);
         }
@@ -330,7 +344,7 @@ impl<'s> OutputFile<'s> {
     }
 
     /// Makes the file durable; its RowSets can be read, and count once an edit names them.
-    pub(super) fn finish(mut self) -> Result<Vec<Arc<HeldRowSet>>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Arc<HeldRowSet>>> {
         let Some(writer) = self.writer.take() else {
             return Ok(Vec::new());
         };
@@ -352,7 +366,7 @@ impl<'s> OutputFile<'s> {
     }
 
     /// Gives the file up.
-    pub(super) fn discard(mut self) {
+    pub(crate) fn discard(mut self) {
         if self.writer.take().is_some() {
             self.remove();
         }
@@ -371,7 +385,7 @@ impl<'s> OutputFile<'s> {
 
 impl Shared {
     /// Bytes that a delta file is written in at once: S-Size, and at least a mebibyte.
-    pub(super) fn write_size_bytes(&self) -> usize {
+    pub(crate) fn write_size_bytes(&self) -> usize {
         usize::try_from(self.profile.s_size_bytes())
             .unwrap_or(1 << 20)
             .clamp(1 << 20, 16 << 20)

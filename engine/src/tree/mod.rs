@@ -4,6 +4,8 @@
 //! new one. The [`state`] of all tables moves on by the changes of an [`edit`], which the [`edit_log`] makes durable
 //! first; the [`store`] does that, publishes the new trees, and removes the [`files`] that no tree names any more.
 //!
+//! A bulk load writes its RowSets by itself ([`load`]), and the flush of what was committed before it takes them in.
+//!
 //! A thread each does the [`flush`] of generations and the compactions that [`plan`] finds, one at a time
 //! ([`compact`], [`background`]).
 
@@ -14,6 +16,7 @@ pub(crate) mod edit_log;
 pub(crate) mod files;
 pub(crate) mod flush;
 pub(crate) mod fragment;
+pub(crate) mod load;
 pub(crate) mod plan;
 pub(crate) mod state;
 pub(crate) mod store;

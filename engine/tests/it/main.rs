@@ -10,6 +10,7 @@
 )]
 
 mod batches;
+mod bulk_load;
 mod commits;
 mod faults;
 mod keyspace;

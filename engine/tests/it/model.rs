@@ -49,6 +49,8 @@ enum Step {
     Compact,
     /// Writes fail after so many, in the foreground or the background, and then the machine stops.
     FailingCrash(u64, u64),
+    /// Rows that go below level 0 past the log.
+    Load(usize, Vec<(u8, u8)>),
     /// Many submits, waited for together: one group commit or several.
     Pipeline(Vec<Vec<Write>>),
     Hold,
@@ -83,6 +85,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Flush),
         1 => Just(Step::Compact),
         1 => (0..12_u64, any::<u64>()).prop_map(|(writes, seed)| Step::FailingCrash(writes, seed)),
+        2 => (0..TABLE_COUNT, prop::collection::vec((0u8..20, any::<u8>()), 1..60))
+            .prop_map(|(t, rows)| Step::Load(t, rows)),
         2 => prop::collection::vec(writes(), 1..6).prop_map(Step::Pipeline),
         2 => Just(Step::Hold),
         1 => any::<usize>().prop_map(Step::Release),
@@ -190,6 +194,8 @@ struct Harness {
     seq: u64,
     /// The states at each commit sequence: after a crash, one of those from the last durable one on is there.
     history: Vec<State>,
+    /// The newest commit sequence with an origin at each commit sequence.
+    origin_seqs: Vec<u64>,
     held: Vec<(Snapshot, State)>,
     external: [ExternalTable; TABLE_COUNT],
     exported: [u64; TABLE_COUNT],
@@ -205,6 +211,7 @@ impl Harness {
             state: State::default(),
             seq: 0,
             history: vec![State::default()],
+            origin_seqs: vec![0],
             held: Vec::new(),
             external: Default::default(),
             exported: [0; TABLE_COUNT],
@@ -238,6 +245,7 @@ impl Harness {
         );
         self.seq = seq;
         self.history.truncate(seq as usize + 1);
+        self.origin_seqs.truncate(seq as usize + 1);
         self.state = self.history[seq as usize].clone();
         self.database = Some(database);
     }
@@ -290,6 +298,7 @@ impl Harness {
             }
         }
         self.history.push(self.state.clone());
+        self.origin_seqs.push(self.seq);
         transaction
     }
 
@@ -328,6 +337,7 @@ impl Harness {
                     handle.wait().unwrap();
                 }
             }
+            Step::Load(t, rows) => self.load(*t, rows),
             Step::Hold => self
                 .held
                 .push((self.database().snapshot(), self.state.clone())),
@@ -340,6 +350,33 @@ impl Harness {
             Step::Export(t, outcome, old) => self.export(*t, *outcome, *old),
         }
         self.check();
+    }
+
+    fn load(&mut self, t: usize, rows: &[(u8, u8)]) {
+        let mut load = self.database().bulk_load(&self.tables[t]).unwrap();
+        for &(k, v) in rows {
+            load.upsert(row(t, k, v)).unwrap();
+        }
+        let seq = load.finish().unwrap();
+        assert_eq!(self.database().durable_seq(), seq);
+        // One that the tree did not take at first leaves an empty delta behind.
+        assert!((self.seq + 1..=self.seq + 2).contains(&seq));
+        for &(k, v) in rows {
+            self.state[t].insert(sort_key(&key(t, k)), row(t, k, v));
+        }
+        while self.seq + 1 < seq {
+            self.seq += 1;
+            self.push_history(self.history[self.seq as usize - 1].clone());
+        }
+        self.seq = seq;
+        self.push_history(self.state.clone());
+    }
+
+    /// Takes the state at the next commit sequence, which has no origin.
+    fn push_history(&mut self, state: State) {
+        self.history.push(state);
+        let origin_seq = self.origin_seqs.last().copied().unwrap_or(0);
+        self.origin_seqs.push(origin_seq);
     }
 
     fn crash(&mut self, seed: u64) {
@@ -473,7 +510,10 @@ impl Harness {
             .origin("model")
             .map(|origin| origin.position);
         let durable_seq = self.database().durable_seq();
-        let durable = |seq: u64| origin == (seq > 0).then(|| seq.to_string());
+        let durable = |seq: u64| {
+            let seq = self.origin_seqs[seq as usize];
+            origin == (seq > 0).then(|| seq.to_string())
+        };
         assert!(
             (durable_before..=durable_seq).any(durable),
             "{origin:?} of {durable_before} to {durable_seq}"
