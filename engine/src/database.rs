@@ -15,7 +15,7 @@ use crate::log::committer::{self, Committer};
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
 use crate::log::segments::LogSegment;
-use crate::manifest::Manifest;
+use crate::manifest::{FORMAT_VERSION, Manifest};
 use crate::open::OpenDatabase;
 use crate::origins::Origin;
 use crate::recovery::{create, recover, recover_read_only, sync_folders, upgrade};
@@ -84,7 +84,7 @@ impl Database {
     ///
     /// # Errors
     /// [`Error::Locked`] if another process has it, [`Error::Corrupt`] naming file and byte if stored bytes are damaged,
-    /// [`Error::Io`] if the system refuses a file.
+    /// [`Error::NewerFormat`] if a newer build wrote it, [`Error::Io`] if the system refuses a file.
     pub fn open(folder: impl AsRef<Path>, options: Options) -> Result<Self> {
         let folder = folder.as_ref();
         let io = options.io.clone();
@@ -96,7 +96,7 @@ impl Database {
             .map_err(|source| Error::io("lock", &lock_path, source))?;
         let lock = lock.ok_or_else(|| Error::Locked(folder.to_owned()))?;
         let manifest = match Manifest::read(&*io, folder)? {
-            Some(manifest) if manifest.has_tree => manifest,
+            Some(manifest) if manifest.version == FORMAT_VERSION => manifest,
             Some(manifest) => upgrade(&io, folder, manifest)?,
             None => create(&options, folder)?,
         };
@@ -127,7 +127,8 @@ impl Database {
     /// Opens the database in a folder to read, as it is now, beside a process that writes to it or without one.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is no database, [`Error::Corrupt`] and [`Error::Io`] as for [`open`](Self::open).
+    /// [`Error::Usage`] if there is no database; [`Error::Corrupt`], [`Error::NewerFormat`] and [`Error::Io`] as for
+    /// [`open`](Self::open).
     pub fn open_read_only(folder: impl AsRef<Path>, options: Options) -> Result<Self> {
         let folder = folder.as_ref();
         let manifest = Manifest::read(&*options.io, folder)?
@@ -148,7 +149,8 @@ impl Database {
     /// Whether there is a database in a folder.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if its manifest is damaged, [`Error::Io`] if the system refuses it.
+    /// [`Error::Corrupt`] if its manifest is damaged, [`Error::NewerFormat`] if a newer build wrote it, [`Error::Io`] if the
+    /// system refuses it.
     pub fn exists(folder: impl AsRef<Path>, options: &Options) -> Result<bool> {
         Manifest::read(&*options.io, folder.as_ref()).map(|manifest| manifest.is_some())
     }
@@ -258,10 +260,11 @@ impl Database {
     /// [`Durability::Buffered`](crate::Durability::Buffered) is synced.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if the log can't be written.
+    /// [`Error::Poisoned`] if the log can't be written; [`Error::NoSpace`] while the disk is full: what was submitted is
+    /// still queued, and written once there is space.
     pub fn wait_durable(&self, seq: u64) -> Result<()> {
         let shared = self.shared();
-        shared.pins.wait_visible(seq).map_err(Error::Poisoned)?;
+        shared.pins.wait_visible(seq)?;
         if shared.pins.durable_seq() < seq {
             committer::sync(shared)?;
         }
@@ -314,11 +317,12 @@ impl Database {
     /// is for who is about to copy the files, and for tests.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the database is read-only, [`Error::Poisoned`] if a write fails.
+    /// [`Error::Usage`] if the database is read-only, [`Error::Poisoned`] if a write fails, [`Error::NoSpace`] if the disk
+    /// is full; it is then tried again by itself.
     pub fn flush(&self) -> Result<()> {
         let shared = self.shared();
         committer::freeze(shared)?;
-        shared.generations.wait_flushed();
+        shared.generations.wait_flushed()?;
         shared.check_writable()
     }
 
@@ -330,7 +334,7 @@ impl Database {
         let shared = self.shared();
         shared.check_writable()?;
         shared.generations.unsettle();
-        shared.generations.wait_settled();
+        shared.generations.wait_settled()?;
         shared.check_writable()
     }
 

@@ -31,6 +31,19 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// A newer build of the engine wrote the database; open it with one that knows its format.
+    #[error(
+        "{} is of format version {version}, this build reads up to version {version_max}: use a newer one",
+        path.display()
+    )]
+    NewerFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format version.
+        version: u32,
+        /// The newest version that this build reads.
+        version_max: u32,
+    },
     /// The operating system refused an operation on a file.
     #[error("{operation} {}: {source}", path.display())]
     Io {
@@ -41,17 +54,71 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The device, or a quota on it, has no room for a write. Nothing of it was kept, and what was read can be read on.
+    /// Free space and try again; there is no need to reopen the database.
+    #[error("{operation} {}: {reason}; free space and try again", path.display())]
+    NoSpace {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        reason: String,
+    },
     /// An earlier write failed, so the database takes no more; reads go on. Reopen it once the cause is gone.
     #[error("the database stopped taking writes: {0}")]
     Poisoned(String),
 }
 
 impl Error {
+    /// The error for what the system answered. A sync that failed is never one to try again after, whatever the reason:
+    /// what it was to make durable is in an unknown state.
     pub(crate) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let path = path.to_owned();
+        if matches!(source.kind(), StorageFull | QuotaExceeded) && operation != "sync" {
+            let reason = source.to_string();
+            return Error::NoSpace {
+                operation,
+                path,
+                reason,
+            };
+        }
         Error::Io {
             operation,
-            path: path.to_owned(),
+            path,
             source,
+        }
+    }
+
+    /// The same error once more, if it is one of missing space, which many may wait for.
+    pub(crate) fn no_space(&self) -> Option<Self> {
+        match self {
+            Error::NoSpace {
+                operation,
+                path,
+                reason,
+            } => Some(Error::NoSpace {
+                operation,
+                path: path.clone(),
+                reason: reason.clone(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Takes back what a write left behind that found no space, so that it can be tried again. Where that fails, it can't.
+    pub(crate) fn undone(self, undo: impl FnOnce() -> std::io::Result<()>) -> Self {
+        let Error::NoSpace { path, reason, .. } = &self else {
+            return self;
+        };
+        match undo() {
+            Ok(()) => self,
+            Err(source) => Error::Io {
+                operation: "undo a write to",
+                path: path.clone(),
+                source: std::io::Error::other(format!("{source}, after: {reason}")),
+            },
         }
     }
 }

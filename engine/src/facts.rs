@@ -185,6 +185,20 @@ impl Facts {
         })
     }
 
+    /// Lets a pending export be settled by another one, since nothing was written of its outcome.
+    pub(crate) fn give_back(&self, commit_id: Uuid) {
+        let mut state = self.state.lock();
+        let of_it = |pending: &&mut Pending| pending.record.commit_id == commit_id;
+        if let Some(pending) = state.pending.iter_mut().find(of_it) {
+            pending.settling = false;
+        }
+    }
+
+    /// Forgets the keys of an export that was not prepared and never will be.
+    pub(crate) fn forget_keys(&self, commit_id: Uuid) {
+        self.state.lock().keys.remove(&commit_id);
+    }
+
     /// The first block that is needed to go on with what has no outcome yet.
     pub(crate) fn first_block_number(&self) -> Option<u64> {
         let state = self.state.lock();

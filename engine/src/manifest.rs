@@ -11,8 +11,11 @@ use crate::io::{Io, OpenMode};
 use crate::layout::StoredProfile;
 
 const MAGIC: &[u8; 8] = b"MOONDB\r\n";
-/// The version that is written. Version 1 had no profile, and up to version 2 there was no tree.
-const VERSION: u32 = 3;
+/// The format version that is written. Version 1 had no profile, up to version 2 there was no tree, and up to version 3
+/// every part of the tree and the log was in its first version.
+pub(crate) const FORMAT_VERSION: u32 = 4;
+/// The first version with a tree.
+const TREE_VERSION: u32 = 3;
 /// The checksum, at the end in every version.
 const CHECKSUM_SIZE_BYTES: usize = 8;
 /// More than any manifest: what is longer is no manifest.
@@ -23,8 +26,8 @@ const SHARD_BITS_MAX: u32 = 10;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// Whether the database has a tree, as all from version 3 on do.
-    pub(crate) has_tree: bool,
+    /// The format version that was read, or is written.
+    pub(crate) version: u32,
     pub(crate) database_id: Uuid,
     /// A table's rows lie in 2^shard_bits shards.
     pub(crate) shard_bits: u32,
@@ -32,7 +35,26 @@ pub(crate) struct Manifest {
     pub(crate) profile: StoredProfile,
 }
 
+/// Why bytes are no manifest for this build.
+#[derive(Debug, PartialEq, Eq)]
+enum Refused {
+    Malformed(Malformed),
+    /// It is of this version, which is newer than the build.
+    Newer(u32),
+}
+
+impl From<Malformed> for Refused {
+    fn from(malformed: Malformed) -> Self {
+        Refused::Malformed(malformed)
+    }
+}
+
 impl Manifest {
+    /// Whether the database has a tree.
+    pub(crate) fn has_tree(&self) -> bool {
+        self.version >= TREE_VERSION
+    }
+
     /// Reads the manifest of a folder; `None` if there is none.
     pub(crate) fn read(io: &dyn Io, folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE_NAME);
@@ -57,10 +79,17 @@ impl Manifest {
             .map_err(|source| Error::io("read", &path, source))?;
         Self::decode(&bytes)
             .map(Some)
-            .map_err(|malformed| corrupt(malformed.0))
+            .map_err(|refused| match refused {
+                Refused::Malformed(malformed) => corrupt(malformed.0),
+                Refused::Newer(version) => Error::NewerFormat {
+                    path: path.clone(),
+                    version,
+                    version_max: FORMAT_VERSION,
+                },
+            })
     }
 
-    /// Writes the manifest, atomically.
+    /// Writes the manifest in the current version, atomically.
     pub(crate) fn write(&self, io: &dyn Io, folder: &Path) -> Result<()> {
         let (path, new_path) = (folder.join(FILE_NAME), folder.join("MANIFEST.new"));
         match io.remove(&new_path) {
@@ -84,7 +113,7 @@ impl Manifest {
 
     fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        put_u32(&mut out, VERSION);
+        put_u32(&mut out, FORMAT_VERSION);
         put_u32(&mut out, self.shard_bits);
         out.extend_from_slice(self.database_id.as_bytes());
         self.profile.encode(&mut out);
@@ -93,24 +122,27 @@ impl Manifest {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    fn decode(bytes: &[u8]) -> Result<Self, Refused> {
         let (covered, checksum) = bytes
             .split_last_chunk::<CHECKSUM_SIZE_BYTES>()
             .ok_or(Malformed("ends early"))?;
         let mut reader = Reader::new(covered);
         if &reader.array::<8>()? != MAGIC {
-            return Err(Malformed("not the manifest of a Moonshine database"));
+            return Err(Malformed("not the manifest of a Moonshine database").into());
         }
         if xxh3_64(covered) != u64::from_le_bytes(*checksum) {
-            return Err(Malformed("the manifest fails its checksum"));
+            return Err(Malformed("the manifest fails its checksum").into());
         }
         let version = reader.u32()?;
-        if !(1..=VERSION).contains(&version) {
-            return Err(Malformed("a format version that this build does not read"));
+        if version == 0 {
+            return Err(Malformed("a format version that never was").into());
+        }
+        if version > FORMAT_VERSION {
+            return Err(Refused::Newer(version));
         }
         let shard_bits = reader.u32()?;
         if shard_bits > SHARD_BITS_MAX {
-            return Err(Malformed("more shards than can be"));
+            return Err(Malformed("more shards than can be").into());
         }
         let database_id = Uuid::from_bytes(reader.array()?);
         let profile = match version {
@@ -119,7 +151,7 @@ impl Manifest {
         };
         reader.finish()?;
         Ok(Manifest {
-            has_tree: version >= 3,
+            version,
             database_id,
             shard_bits,
             profile,
@@ -137,7 +169,7 @@ mod tests {
     fn manifest() -> Manifest {
         let profile = StoredProfile::from(Profile::measured(65_536, 7, 1));
         Manifest {
-            has_tree: true,
+            version: FORMAT_VERSION,
             database_id: Uuid::from_u128(5),
             shard_bits: 3,
             profile: profile.with_commit_batch_bytes(262_144),
@@ -177,7 +209,7 @@ mod tests {
         let manifest = Manifest::decode(&bytes).unwrap();
         assert_eq!(manifest.database_id, Uuid::from_u128(5));
         assert_eq!(manifest.shard_bits, 3);
-        assert!(!manifest.has_tree);
+        assert!(!manifest.has_tree());
         assert_eq!(manifest.profile.s_paral(), 8);
         assert_eq!(manifest.profile.provenance(), Provenance::Unrecorded);
     }
@@ -187,12 +219,12 @@ mod tests {
         let mut bytes = manifest().encode();
         let covered = bytes.len() - CHECKSUM_SIZE_BYTES;
         bytes.truncate(covered);
-        bytes[8] = u8::try_from(VERSION).unwrap() + 1;
+        bytes[8] = u8::try_from(FORMAT_VERSION).unwrap() + 1;
         let checksum = xxh3_64(&bytes);
         put_u64(&mut bytes, checksum);
-        let Err(Malformed(reason)) = Manifest::decode(&bytes) else {
-            panic!("it was read")
-        };
-        assert!(reason.contains("version"), "{reason}");
+        assert_eq!(
+            Manifest::decode(&bytes),
+            Err(Refused::Newer(FORMAT_VERSION + 1))
+        );
     }
 }

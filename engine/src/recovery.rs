@@ -14,7 +14,7 @@ use crate::log::fact::decode_table;
 use crate::log::queue::CommitQueue;
 use crate::log::recovery::{LogEnd, LogFolder, replay_log};
 use crate::log::segment::{SegmentWriter, segment_number, segment_path};
-use crate::manifest::Manifest;
+use crate::manifest::{FORMAT_VERSION, Manifest};
 use crate::replay::Replay;
 use crate::row_set::budget::MemoryBudget;
 use crate::row_set::page_cache::PageCache;
@@ -68,7 +68,7 @@ pub(crate) fn create(options: &Options, folder: &Path) -> Result<Manifest> {
     }
     let profile = profile_for(&options.profile, io, folder);
     let manifest = Manifest {
-        has_tree: true,
+        version: FORMAT_VERSION,
         database_id: uuid::Builder::from_random_bytes(io.random_u128().to_be_bytes()).into_uuid(),
         shard_bits: profile.s_paral().ilog2(),
         profile,
@@ -77,13 +77,19 @@ pub(crate) fn create(options: &Options, folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Gives a database of an older version its tree.
+/// Raises a database of an older version to the current one, and gives it a tree if it has none. An older build refuses
+/// it from then on, so it is done before anything new is written.
 pub(crate) fn upgrade(io: &Arc<dyn Io>, folder: &Path, manifest: Manifest) -> Result<Manifest> {
+    let had_tree = manifest.has_tree();
     let manifest = Manifest {
-        has_tree: true,
+        version: FORMAT_VERSION,
         ..manifest
     };
-    plant(io, folder, &manifest)?;
+    if had_tree {
+        manifest.write(&**io, folder)?;
+    } else {
+        plant(io, folder, &manifest)?;
+    }
     Ok(manifest)
 }
 
@@ -194,7 +200,7 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     fn read_once(&self, files: &mut HeldFiles) -> Result<Shared> {
-        let replayed = if self.manifest.has_tree {
+        let replayed = if self.manifest.has_tree() {
             let (io, tree_folder) = (&*self.options.io, tree_folder(self.folder));
             let found = replay_edits(io, &tree_folder, self.manifest.database_id, false)?;
             Some(found.ok_or_else(|| no_edits(&tree_folder))?)

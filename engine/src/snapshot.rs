@@ -12,6 +12,7 @@ use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
 use crate::error::Result;
+use crate::read::lookup::Lookup;
 use crate::read::range::KeyRange;
 use crate::read::rows::Rows;
 use crate::read::view::View;
@@ -103,7 +104,9 @@ impl Snapshot {
     /// [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn get(&self, table: &Table, key: &[Value]) -> Result<Option<Row>> {
         self.check_table(table)?;
-        get_row(&self.view(table), table, key)
+        Lookup::at(&self.shared, &table.state, Some(self.seq), |lookup| {
+            get_row(lookup, table, key)
+        })
     }
 
     /// The table as of this snapshot.
@@ -156,17 +159,17 @@ impl Snapshot {
     }
 }
 
-/// The row of a key in a view of its table.
-pub(crate) fn get_row(view: &View, table: &Table, key: &[Value]) -> Result<Option<Row>> {
+/// The row of a key.
+pub(crate) fn get_row(lookup: Lookup<'_>, table: &Table, key: &[Value]) -> Result<Option<Row>> {
     let mut key_bytes = Vec::new();
     encode_key(table.schema(), key.iter(), &mut key_bytes)?;
     let hash = hash_key(&key_bytes);
-    let Some(value) = view.get(hash, &key_bytes)? else {
+    let Some(value) = lookup.get(hash, &key_bytes)? else {
         return Ok(None);
     };
     join_row(table.schema(), key.to_vec(), value.bytes())
         .map(Some)
-        .map_err(|malformed| view.corrupt(hash, &key_bytes, malformed))
+        .map_err(|malformed| lookup.corrupt(hash, &key_bytes, malformed))
 }
 
 /// Batches of a table's rows, made as they are asked for.

@@ -222,7 +222,8 @@ impl BulkLoad {
     /// wait meanwhile for as long as it takes to flush what was committed just before.
     ///
     /// # Errors
-    /// [`Error::Io`] if the rows can't be written; nothing happened then. [`Error::Poisoned`] if the log can't be.
+    /// [`Error::Io`] if the rows can't be written, [`Error::NoSpace`] if there is no room for them; nothing happened then.
+    /// [`Error::Poisoned`] if the log can't be written.
     pub fn finish(mut self) -> Result<u64> {
         self.shared().check_writable()?;
         self.check_whole()?;
@@ -272,13 +273,19 @@ impl BulkLoad {
             Some(loaded.clone()),
         );
         let ticket = submitted.inspect_err(|_| loaded.retire())?;
-        // An error leaves open whether the tree has taken them, and so the files stay.
-        shared.wait(ticket)?;
-        if loaded.taken() == Some(true) {
-            Ok(Some(ticket.seq))
-        } else {
-            loaded.retire();
-            Ok(None)
+        match shared.wait(ticket).and_then(|()| loaded.is_taken()) {
+            Ok(true) => Ok(Some(ticket.seq)),
+            Ok(false) => {
+                loaded.retire();
+                Ok(None)
+            }
+            Err(error) => {
+                // After any other error the tree may have taken them.
+                if matches!(error, Error::NoSpace { .. }) {
+                    loaded.retire();
+                }
+                Err(error)
+            }
         }
     }
 
@@ -304,7 +311,7 @@ impl BulkLoad {
 
 fn flush(shared: &Shared) -> Result<()> {
     committer::freeze(shared)?;
-    shared.generations.wait_flushed();
+    shared.generations.wait_flushed()?;
     shared.check_writable()
 }
 

@@ -8,7 +8,9 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex};
 
 use crate::Origin;
+use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::space::{RetryPause, SpaceFailures};
 use crate::tree::load::LoadedRows;
 use crate::tree::state::{Exports, LogStart};
 
@@ -36,6 +38,8 @@ pub(crate) struct Generations {
     state: Mutex<State>,
     /// Something was frozen, flushed or compacted, or the work in the background ends.
     changed: Condvar,
+    /// What waits for space is to be tried now.
+    hurry: Condvar,
     /// A generation that reaches this size in bytes is frozen.
     size_bytes_max: u64,
     /// Most generations that wait to be flushed before writers wait.
@@ -54,6 +58,10 @@ struct State {
     frozen: VecDeque<Arc<Frozen>>,
     /// Why nothing is flushed any more.
     failed: bool,
+    /// Flushes that found no space.
+    flush_no_space: SpaceFailures,
+    /// Compactions that found no space.
+    compact_no_space: SpaceFailures,
     /// Counts what may make a compaction due.
     tree_changes: u64,
     /// The count up to which no compaction is due.
@@ -69,6 +77,7 @@ impl Generations {
             list: ArcSwap::from_pointee(vec![Arc::new(Generation::new(seq_from))]),
             state: Mutex::default(),
             changed: Condvar::new(),
+            hurry: Condvar::new(),
             size_bytes_max,
             frozen_count_max: FROZEN_COUNT_MAX,
             log_bytes: AtomicU64::new(0),
@@ -148,25 +157,55 @@ impl Generations {
         list.retain(|one| !Arc::ptr_eq(one, &frozen.generation));
         self.list.store(Arc::new(list));
         state.frozen.retain(|one| !Arc::ptr_eq(one, frozen));
+        state.flush_no_space.clear();
         state.tree_changes += 1;
         self.changed.notify_all();
     }
 
-    /// Waits while too much waits to be flushed.
-    pub(crate) fn wait_for_room(&self) {
+    /// Waits while too much waits to be flushed; but not for space on a disk that is full.
+    pub(crate) fn wait_for_room(&self) -> Result<()> {
         let mut state = self.state.lock();
         while state.frozen.len() >= self.frozen_count_max && !state.failed && !self.is_stopping() {
+            if let Some(error) = state.flush_no_space.current() {
+                return Err(error);
+            }
             self.changed.wait(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing waits to be flushed any more, or nothing is flushed any more.
+    pub(crate) fn wait_flushed(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        let failures_before = state.flush_no_space.count();
+        self.hurry.notify_all();
+        while !state.frozen.is_empty() && !state.failed && !self.is_stopping() {
+            if let Some(error) = state.flush_no_space.since(failures_before) {
+                return Err(error);
+            }
+            self.changed.wait(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Says that a flush found no space, and waits before another try.
+    pub(crate) fn pause_flush(&self, error: &Error, pause: &mut RetryPause) {
+        let mut state = self.state.lock();
+        state.flush_no_space.note(error);
+        self.changed.notify_all();
+        if !self.is_stopping() && !state.failed {
+            pause.wait(&self.hurry, &mut state);
         }
     }
 
-    /// Waits until nothing waits to be flushed any more; whether that came to be.
-    pub(crate) fn wait_flushed(&self) -> bool {
+    /// Says that a compaction found no space, and waits before another try.
+    pub(crate) fn pause_compact(&self, error: &Error, pause: &mut RetryPause) {
         let mut state = self.state.lock();
-        while !state.frozen.is_empty() && !state.failed && !self.is_stopping() {
-            self.changed.wait(&mut state);
+        state.compact_no_space.note(error);
+        self.changed.notify_all();
+        if !self.is_stopping() && !state.failed {
+            pause.wait(&self.hurry, &mut state);
         }
-        state.frozen.is_empty()
     }
 
     /// Waits until a compaction may be due; `None` when the work in the background ends. The number is for
@@ -186,7 +225,9 @@ impl Generations {
 
     /// Says that no compaction was due at that number.
     pub(crate) fn settle(&self, tree_changes: u64) {
-        self.state.lock().settled_changes = tree_changes;
+        let mut state = self.state.lock();
+        state.settled_changes = tree_changes;
+        state.compact_no_space.clear();
         self.changed.notify_all();
     }
 
@@ -194,15 +235,20 @@ impl Generations {
     pub(crate) fn unsettle(&self) {
         self.state.lock().tree_changes += 1;
         self.changed.notify_all();
+        self.hurry.notify_all();
     }
 
-    /// Waits until no compaction is due; whether that came to be.
-    pub(crate) fn wait_settled(&self) -> bool {
+    /// Waits until no compaction is due, or none is done any more.
+    pub(crate) fn wait_settled(&self) -> Result<()> {
         let mut state = self.state.lock();
+        let failures_before = state.compact_no_space.count();
         while state.settled_changes < state.tree_changes && !state.failed && !self.is_stopping() {
+            if let Some(error) = state.compact_no_space.since(failures_before) {
+                return Err(error);
+            }
             self.changed.wait(&mut state);
         }
-        state.settled_changes >= state.tree_changes
+        Ok(())
     }
 
     /// Ends the work in the background, as soon as it can.
@@ -210,12 +256,14 @@ impl Generations {
         let _state = self.state.lock();
         self.stopping.store(true, Ordering::Relaxed);
         self.changed.notify_all();
+        self.hurry.notify_all();
     }
 
     /// Says that nothing is flushed any more.
     pub(crate) fn fail(&self) {
         self.state.lock().failed = true;
         self.changed.notify_all();
+        self.hurry.notify_all();
     }
 
     /// Whether the work in the background ends.

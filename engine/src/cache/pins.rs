@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::error::{Error, Result};
+use crate::space::SpaceFailures;
+
 /// The visible commit sequence and the snapshots that are alive.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
@@ -19,6 +22,7 @@ struct State {
     durable_seq: u64,
     pinned: BTreeMap<u64, usize>,
     stopped: Option<String>,
+    no_space: SpaceFailures,
 }
 
 impl Pins {
@@ -56,15 +60,26 @@ impl Pins {
         self.visible_changed.notify_all();
     }
 
-    /// Waits until that sequence is visible; an error says why it never will be.
-    pub(crate) fn wait_visible(&self, seq: u64) -> Result<(), String> {
+    /// Says that what was to become visible found no space, and will be tried again.
+    pub(crate) fn note_no_space(&self, error: &Error) {
+        self.state.lock().no_space.note(error);
+        self.visible_changed.notify_all();
+    }
+
+    /// Waits until that sequence is visible. [`Error::Poisoned`] says why it never will be, [`Error::NoSpace`] that it is
+    /// not as long as the disk is full.
+    pub(crate) fn wait_visible(&self, seq: u64) -> Result<()> {
         let mut state = self.state.lock();
+        let failures_before = state.no_space.count();
         loop {
             if self.visible_seq() >= seq {
                 return Ok(());
             }
             if let Some(reason) = &state.stopped {
-                return Err(reason.clone());
+                return Err(Error::Poisoned(reason.clone()));
+            }
+            if let Some(error) = state.no_space.since(failures_before) {
+                return Err(error);
             }
             self.visible_changed.wait(&mut state);
         }

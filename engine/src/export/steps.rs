@@ -11,7 +11,7 @@ use crate::facts::PendingRecord;
 use crate::log::committer;
 use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved};
 use crate::log::format::RecordKind;
-use crate::log::queue::Durability;
+use crate::log::queue::{Durability, Ticket};
 use crate::shared::{Shared, Table};
 use crate::snapshot::Snapshot;
 
@@ -27,6 +27,8 @@ pub struct Export {
     changes: Changes,
     shared: Arc<Shared>,
     prepared: Option<Uuid>,
+    /// Whether keys may be in the log.
+    is_tried: bool,
 }
 
 impl Deref for Export {
@@ -64,6 +66,7 @@ impl Export {
             changes,
             shared: shared.clone(),
             prepared: None,
+            is_tried: false,
         })
     }
 
@@ -71,8 +74,8 @@ impl Export {
     /// the files are written and before the catalog is told of them.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the files' row counts don't add up to the rows, or it was prepared before; or what writing
-    /// to the log answers.
+    /// [`Error::Usage`] if the files' row counts don't add up to the rows, or it was tried before; or what writing
+    /// to the log answers: then begin another export, with another commit id.
     pub fn prepare(&mut self, commit_id: Uuid, files: &[ExportFile]) -> Result<()> {
         let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
         if file_rows != self.changes.row_count()
@@ -86,7 +89,7 @@ impl Export {
                 self.changes.row_count()
             )));
         }
-        if self.prepared.is_some() {
+        if std::mem::replace(&mut self.is_tried, true) {
             return Err(Error::Usage(format!(
                 "table '{}': prepared twice",
                 self.changes.table.name()
@@ -100,11 +103,11 @@ impl Export {
             }
         }
         keys.submit()?;
-        let mut keys = KeyRecords::new(&self.shared, commit_id, true);
+        let mut cleared = KeyRecords::new(&self.shared, commit_id, true);
         for key in &self.changes.cleared {
-            keys.push(key)?;
+            cleared.push(key)?;
         }
-        keys.submit()?;
+        cleared.submit()?;
         let prepared = ExportPrepared {
             table_id: self.changes.table.id(),
             commit_id,
@@ -114,6 +117,8 @@ impl Export {
         };
         self.shared
             .log(RecordKind::ExportPrepared, prepared.encode())?;
+        keys.are_used = true;
+        cleared.are_used = true;
         self.prepared = Some(commit_id);
         Ok(())
     }
@@ -158,6 +163,21 @@ struct KeyRecords<'s> {
     cleared: bool,
     keys: Vec<Box<[u8]>>,
     size_bytes: usize,
+    submitted: Vec<Ticket>,
+    /// Whether the export that they belong to was prepared.
+    are_used: bool,
+}
+
+impl Drop for KeyRecords<'_> {
+    /// Keys of an export that could not be prepared are of no use, and would hold the log.
+    fn drop(&mut self) {
+        if !self.are_used {
+            for ticket in &self.submitted {
+                self.shared.queue.take_back(*ticket);
+            }
+            self.shared.facts.forget_keys(self.commit_id);
+        }
+    }
 }
 
 impl<'s> KeyRecords<'s> {
@@ -168,6 +188,8 @@ impl<'s> KeyRecords<'s> {
             cleared,
             keys: Vec::new(),
             size_bytes: 0,
+            submitted: Vec::new(),
+            are_used: false,
         }
     }
 
@@ -190,8 +212,10 @@ impl<'s> KeyRecords<'s> {
             keys: self.keys.iter().map(|key| &**key).collect(),
         };
         let body = record.encode();
-        self.shared
+        let ticket = self
+            .shared
             .submit(RecordKind::ExportKeys, body, Durability::Synced)?;
+        self.submitted.push(ticket);
         self.keys.clear();
         self.size_bytes = 0;
         Ok(())
@@ -279,6 +303,10 @@ impl PendingExport {
                 self.record.commit_id
             )));
         }
-        resolve(&self.shared, self.record.commit_id, token)
+        let resolved = resolve(&self.shared, self.record.commit_id, token);
+        if matches!(resolved, Err(Error::NoSpace { .. })) {
+            self.shared.facts.give_back(self.record.commit_id);
+        }
+        resolved
     }
 }

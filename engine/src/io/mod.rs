@@ -56,6 +56,32 @@ pub trait Io: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As the system answers.
     fn remove(&self, path: &Path) -> Result<()>;
+    /// Gives a file a second name; both are the same file from then on. Durable after
+    /// [`sync_folder`](Self::sync_folder).
+    ///
+    /// # Errors
+    /// As the system answers: `CrossesDevices` for a name on another file system, `Unsupported` or no permission where it
+    /// knows no such names.
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        let _ = (from, to);
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn remove_folder(&self, path: &Path) -> Result<()> {
+        let _ = path;
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Bytes that can still be written in a folder's file system; `None` where that is not known.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn free_bytes(&self, folder: &Path) -> Result<Option<u64>> {
+        let _ = folder;
+        Ok(None)
+    }
     /// Makes the folder's list of files durable.
     ///
     /// # Errors

@@ -39,7 +39,9 @@ struct Disk {
     locks: Vec<(PathBuf, Arc<()>)>,
     random_state: u64,
     writes_until_failure: Option<u64>,
+    writes_until_full: Option<u64>,
     syncs_fail: bool,
+    links_cross: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -99,9 +101,20 @@ impl SimulatedIo {
         }
     }
 
-    /// Lets that many writes pass, then fails every one with "no space".
+    /// Lets that many writes pass, then fails every one, as a broken device does.
     pub fn fail_writes_after(&self, writes: u64) {
         self.disk.lock().writes_until_failure = Some(writes);
+    }
+
+    /// Lets that many writes pass; then the disk is full: of every write a part arrives, and no file can be made. `None`
+    /// is space again.
+    pub fn fill_after(&self, writes: Option<u64>) {
+        self.disk.lock().writes_until_full = writes;
+    }
+
+    /// Makes every hard link fail as one to another file system does, or work again.
+    pub fn refuse_links(&self, refuse: bool) {
+        self.disk.lock().links_cross = refuse;
     }
 
     /// Makes every sync fail, or work again.
@@ -180,6 +193,9 @@ impl Io for SimulatedIo {
         let content = match (mode, disk.files.get(path)) {
             (OpenMode::CreateNew, Some(_)) => return Err(ErrorKind::AlreadyExists.into()),
             (OpenMode::CreateNew, None) => {
+                if disk.writes_until_full == Some(0) {
+                    return Err(ErrorKind::StorageFull.into());
+                }
                 let content = Arc::new(Mutex::new(Content::default()));
                 disk.files.insert(path.to_owned(), content.clone());
                 content
@@ -222,6 +238,28 @@ impl Io for SimulatedIo {
             .remove(path)
             .map(|_| ())
             .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        let mut disk = self.disk.lock();
+        if disk.links_cross {
+            return Err(ErrorKind::CrossesDevices.into());
+        }
+        if disk.files.contains_key(to) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let content = disk.files.get(from).cloned().ok_or(ErrorKind::NotFound)?;
+        disk.files.insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn remove_folder(&self, _path: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn free_bytes(&self, _folder: &Path) -> Result<Option<u64>> {
+        let is_full = self.disk.lock().writes_until_full == Some(0);
+        Ok(is_full.then_some(0))
     }
 
     fn sync_folder(&self, _folder: &Path) -> Result<()> {
@@ -281,14 +319,30 @@ impl IoFile for SimulatedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        if let Some(left) = &mut self.disk.lock().writes_until_failure {
-            *left = left
-                .checked_sub(1)
-                .ok_or_else(|| Error::from(ErrorKind::StorageFull))?;
-        }
+        let is_full = {
+            let mut disk = self.disk.lock();
+            if let Some(left) = &mut disk.writes_until_failure {
+                *left = left
+                    .checked_sub(1)
+                    .ok_or_else(|| Error::other("simulated write failure"))?;
+            }
+            match &mut disk.writes_until_full {
+                Some(0) => true,
+                Some(left) => {
+                    *left -= 1;
+                    false
+                }
+                None => false,
+            }
+        };
+        let (arrives, _) = bytes.split_at(if is_full {
+            bytes.len() / 2
+        } else {
+            bytes.len()
+        });
         let mut content = self.content.lock();
         let start = position(offset)?;
-        let end = start + bytes.len();
+        let end = start + arrives.len();
         if content.current.len() < end {
             content.current.resize(end, 0);
         }
@@ -296,7 +350,10 @@ impl IoFile for SimulatedFile {
             .current
             .get_mut(start..end)
             .ok_or(ErrorKind::InvalidInput)?
-            .copy_from_slice(bytes);
+            .copy_from_slice(arrives);
+        if is_full {
+            return Err(ErrorKind::StorageFull.into());
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use moonshine_sysprobe::disk::Medium;
 use moonshine_sysprobe::{Budget, measure};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::io::{Errno, pwritev};
 
 use super::{FileLock, Io, IoFile, OpenMode};
@@ -58,6 +58,19 @@ impl Io for SyscallIo {
 
     fn remove(&self, path: &Path) -> Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn remove_folder(&self, path: &Path) -> Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn free_bytes(&self, folder: &Path) -> Result<Option<u64>> {
+        let found = statvfs(folder)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
     }
 
     fn sync_folder(&self, folder: &Path) -> Result<()> {

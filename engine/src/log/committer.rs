@@ -1,7 +1,9 @@
 //! Writing what is queued, by whoever leads the commit queue.
 //!
 //! The leader takes the records that wait, writes them as one block, syncs it if any of them asks for that, applies
-//! them to the DeltaCache in order, and makes them visible. A write that fails ends it: whoever waits gets the reason.
+//! them to the DeltaCache in order, and makes them visible. A write that finds no space leaves the log as it was: the
+//! records are queued again, and who waits for one takes it back. Any other failure ends writing: whoever waits gets the
+//! reason.
 
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use super::queue::{Durability, Queued, Ticket, Turn};
 use super::segment::SegmentWriter;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
+use crate::space::RetryPause;
 use crate::tree::load::LoadedRows;
 
 /// Writes for one database. Its lock is held by who leads.
@@ -36,8 +39,13 @@ impl Drop for Leading<'_> {
 
 /// Waits until a record is written, and writes it if nobody else does.
 pub(crate) fn wait(shared: &Shared, ticket: Ticket) -> Result<()> {
-    while shared.queue.turn(ticket)? == Turn::Lead {
-        lead(shared, ticket.number)?;
+    let failures_before = shared.queue.failure_count();
+    while shared.queue.turn(ticket, failures_before)? == Turn::Lead {
+        match lead(shared, ticket.number) {
+            // The queue says whether this record was concerned.
+            Ok(()) | Err(Error::NoSpace { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -72,7 +80,8 @@ pub(crate) fn freeze(shared: &Shared) -> Result<()> {
 
 /// Writes what nobody waits for, until the queue is closed or a write fails; then seals the log.
 pub(crate) fn attend(shared: &Arc<Shared>) {
-    while shared.queue.attend() {
+    let mut pause = RetryPause::default();
+    while shared.queue.attend(&mut pause) {
         // Whoever waits hears of a failure; here nobody does.
         let _reported = lead(shared, u64::MAX);
     }
@@ -103,11 +112,19 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
             None => committer.commit(shared, &records),
             Some(load) => committer
                 .commit_load(shared, last, load)
-                .and_then(|()| MutexGuard::unlocked(&mut guard, || show_load(shared, last))),
+                .and_then(|()| MutexGuard::unlocked(&mut guard, || show_load(shared, last, load))),
         };
-        if let Err(error) = written {
-            stop(shared, &error);
-            return Err(Error::Poisoned(error.to_string()));
+        match written {
+            Ok(()) => {}
+            Err(error @ Error::NoSpace { .. }) => {
+                shared.queue.put_back(records, &error);
+                shared.pins.note_no_space(&error);
+                return Err(error);
+            }
+            Err(error) => {
+                stop(shared, &error);
+                return Err(Error::Poisoned(error.to_string()));
+            }
         }
         shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
@@ -117,13 +134,14 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
 }
 
 /// Makes a bulk load visible once its rows are in the tree. The lock of the committer is free meanwhile, for the flush; no
-/// record is written before this returns, since its caller leads.
-fn show_load(shared: &Shared, record: &Queued) -> Result<()> {
-    if !shared.generations.wait_flushed() {
-        return Err(Error::Usage(
-            "a flush failed, so a bulk load was given up".into(),
-        ));
+/// record is written before this returns, since its caller leads. Where the flush finds no space the load is given up.
+fn show_load(shared: &Shared, record: &Queued, load: &LoadedRows) -> Result<()> {
+    while let Err(error) = shared.generations.wait_flushed() {
+        if load.give_up(&error) {
+            break;
+        }
     }
+    shared.check_writable()?;
     shared.generations.note_load();
     shared.pins.publish(record.ticket.seq, true);
     Ok(())
@@ -158,6 +176,7 @@ impl Committer {
         Ok(())
     }
 
+    /// Writes, applies and shows records. [`Error::NoSpace`] says that nothing happened.
     fn commit(&mut self, shared: &Shared, records: &[Queued]) -> Result<()> {
         let size_bytes: usize = records
             .iter()

@@ -4,6 +4,10 @@
 //! it takes all that is queued for one block and writes it, on its own thread, while the next block gathers. So a single
 //! writer never waits for another thread, and many writers share a sync. Records that nobody waits for are written by a
 //! thread of the database.
+//!
+//! A block that finds no space is queued again as it was. Who waits for one of its records then takes it back: a delta
+//! that others follow leaves an empty one behind, so that their commit sequences stay. A record that nobody waits for stays,
+//! since nobody could be told, and is tried again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,9 +15,12 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
+use super::delta::encode_delta;
 use super::format::{RecordHeader, RecordKind, hash_body};
+use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::space::{RetryPause, SpaceFailures};
 use crate::tree::load::LoadedRows;
 
 /// When a commit counts as done.
@@ -72,6 +79,8 @@ struct State {
     waiter_count: usize,
     closing: bool,
     failed: Option<String>,
+    /// Blocks that found no space.
+    no_space: SpaceFailures,
 }
 
 /// A record that waits to be written.
@@ -83,6 +92,8 @@ pub(crate) struct Queued {
     pub(crate) durability: Durability,
     /// Of a bulk load: its rows, which are on disk already.
     pub(crate) load: Option<Arc<LoadedRows>>,
+    /// Whether it was taken back and only keeps a commit sequence.
+    is_empty: bool,
 }
 
 impl CommitQueue {
@@ -97,6 +108,7 @@ impl CommitQueue {
             waiter_count: 0,
             closing: false,
             failed: None,
+            no_space: SpaceFailures::default(),
         };
         CommitQueue {
             database_id,
@@ -128,6 +140,9 @@ impl CommitQueue {
         let body_hash = hash_body(&body, self.database_id);
         let mut state = self.state.lock();
         while state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max {
+            if let Some(error) = state.no_space.current() {
+                return Err(error);
+            }
             self.taken.wait(&mut state);
         }
         if let Some(reason) = &state.failed {
@@ -153,12 +168,19 @@ impl CommitQueue {
             body,
             durability,
             load,
+            is_empty: false,
         });
         Ok(ticket)
     }
 
-    /// Waits until a submitted record is written, or nobody writes it.
-    pub(crate) fn turn(&self, ticket: Ticket) -> Result<Turn> {
+    /// Counts the blocks that found no space.
+    pub(crate) fn failure_count(&self) -> u64 {
+        self.state.lock().no_space.count()
+    }
+
+    /// Waits until a submitted record is written, or nobody writes it. [`Error::NoSpace`] if a block found no space since
+    /// that many did: the record is taken back, and will not be written.
+    pub(crate) fn turn(&self, ticket: Ticket, failures_before: u64) -> Result<Turn> {
         let mut state = self.state.lock();
         loop {
             if state.done_number >= ticket.number {
@@ -167,6 +189,12 @@ impl CommitQueue {
             }
             if let Some(reason) = &state.failed {
                 return Err(Error::Poisoned(reason.clone()));
+            }
+            if let Some(error) = state.no_space.since(failures_before)
+                && state.take_back(self.database_id, ticket.number)
+            {
+                self.hand_over(&state);
+                return Err(error);
             }
             if !state.leading {
                 state.leading = true;
@@ -183,17 +211,33 @@ impl CommitQueue {
         self.hand_over(&self.state.lock());
     }
 
-    /// Waits until records are queued that nobody waits for, to lead; false once the queue is closed and empty.
-    pub(crate) fn attend(&self) -> bool {
+    /// Waits until records are queued that nobody waits for, to lead; false once the queue is closed and empty, or closed
+    /// and the disk full.
+    pub(crate) fn attend(&self, pause: &mut RetryPause) -> bool {
         let mut state = self.state.lock();
         loop {
             if state.failed.is_some() {
                 return false;
             }
+            if state.no_space.current().is_none() {
+                pause.reset();
+            }
             let is_idle = !state.leading && !state.waiting.is_empty();
             if is_idle && (state.waiter_count == 0 || state.closing) {
-                state.leading = true;
-                return true;
+                let is_due = state.no_space.current().is_none() || pause.is_over();
+                if is_due || (state.closing && pause.last_try()) {
+                    state.leading = true;
+                    return true;
+                }
+                if state.closing {
+                    tracing::error!(
+                        records = state.waiting.len(),
+                        "the disk is full: what was submitted and not waited for is lost"
+                    );
+                    return false;
+                }
+                pause.wait(&self.unattended, &mut state);
+                continue;
             }
             if state.closing && !state.leading && state.waiting.is_empty() {
                 return false;
@@ -249,9 +293,28 @@ impl CommitQueue {
         taken
     }
 
+    /// Queues records again, as they were: there was no space for their block. For whoever leads.
+    pub(crate) fn put_back(&self, records: Vec<Queued>, error: &Error) {
+        let mut state = self.state.lock();
+        for record in records.into_iter().rev() {
+            state.waiting_bytes += record.body.len();
+            state.waiting.push_front(record);
+        }
+        state.no_space.note(error);
+        self.done.notify_all();
+        self.taken.notify_all();
+    }
+
+    /// Takes a record back that is not written yet; false if it is, or is being written.
+    pub(crate) fn take_back(&self, ticket: Ticket) -> bool {
+        self.state.lock().take_back(self.database_id, ticket.number)
+    }
+
     /// Says that everything up to that record is written, as durably as asked for, and applied.
     pub(crate) fn finish(&self, number: u64) {
-        self.state.lock().done_number = number;
+        let mut state = self.state.lock();
+        state.done_number = number;
+        state.no_space.clear();
         self.done.notify_all();
     }
 
@@ -263,5 +326,50 @@ impl CommitQueue {
         self.done.notify_all();
         self.taken.notify_all();
         self.unattended.notify_all();
+    }
+}
+
+impl State {
+    /// Takes a record out of those that wait. A delta that others follow becomes an empty one, which keeps its commit
+    /// sequence.
+    fn take_back(&mut self, database_id: Uuid, number: u64) -> bool {
+        let found = self
+            .waiting
+            .binary_search_by_key(&number, |record| record.ticket.number);
+        let Ok(place) = found else {
+            return false;
+        };
+        if let Some(record) = self.waiting.get_mut(place)
+            && record.header.kind == RecordKind::Delta
+        {
+            self.waiting_bytes -= record.body.len();
+            record.make_empty(database_id);
+            self.waiting_bytes += record.body.len();
+        } else if let Some(record) = self.waiting.remove(place) {
+            self.waiting_bytes -= record.body.len();
+        }
+        // Nothing follows those at the end, so they need no place.
+        while let Some(last) = self.waiting.pop_back_if(|record| record.is_empty) {
+            self.waiting_bytes -= last.body.len();
+            self.last_seq -= 1;
+        }
+        true
+    }
+}
+
+impl Queued {
+    fn make_empty(&mut self, database_id: Uuid) {
+        let body = encode_delta(None, &[], 0);
+        let (kind, seq) = (RecordKind::Delta, self.ticket.seq);
+        self.header = RecordHeader::new(
+            kind,
+            len_u32(body.len()),
+            seq,
+            hash_body(&body, database_id),
+        );
+        self.body = body;
+        self.durability = Durability::Buffered;
+        self.load = None;
+        self.is_empty = true;
     }
 }

@@ -90,6 +90,10 @@ impl SegmentWriter {
     }
 
     /// Writes a block of records, each a header and a body; returns its number. It is durable after [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`]: nothing of the block is in the log or ever will be, and this may be called again. After any other
+    /// error, what the log holds is open until the next start.
     pub(crate) fn append<'r>(
         &mut self,
         records: impl Iterator<Item = (RecordHeader, &'r [u8])> + Clone,
@@ -129,7 +133,10 @@ impl SegmentWriter {
         current
             .file
             .write_all_parts_at(&parts, offset)
-            .map_err(|source| Error::io("write", &current.path, source))?;
+            .map_err(|source| {
+                let error = Error::io("write", &current.path, source);
+                error.undone(|| current.file.set_len(offset))
+            })?;
         current.len_bytes += size_bytes;
         self.next_block_number += 1;
         Ok(header.block_number)
@@ -173,8 +180,10 @@ impl SegmentWriter {
             database_id: self.database_id,
             segment_number: self.next_segment_number,
         };
-        file.write_all_at(&header.encode(), 0)
-            .map_err(|source| Error::io("write", &path, source))?;
+        file.write_all_at(&header.encode(), 0).map_err(|source| {
+            let error = Error::io("write", &path, source);
+            error.undone(|| self.io.remove(&path))
+        })?;
         file.sync_data()
             .map_err(|source| Error::io("sync", &path, source))?;
         self.io

@@ -1,9 +1,12 @@
 //! Reading a table: the generations of the DeltaCache and the RowSets of its fragments as one.
 //!
-//! A [`view`] is what a reader took of both; it finds one key, newest first, and opens a [`merge`] of cursors for a
-//! range, in key order or against it; without an order, the [`rows`] come leaf by leaf. A row is in a generation, in a RowSet, or in both, which then say the same.
+//! A [`lookup`] finds one key, newest first, and `multi_get` many at once. A [`view`] is what a reader keeps of both; it opens a [`merge`] of cursors
+//! for a range, in key order or against it; without an order, the [`rows`] come leaf by leaf. A row is in a generation,
+//! in a RowSet, or in both, which then say the same.
 
+pub(crate) mod lookup;
 pub(crate) mod merge;
+mod multi_get;
 pub(crate) mod range;
 pub(crate) mod rows;
 pub(crate) mod view;

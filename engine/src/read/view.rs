@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::merge::{Merge, Source, not_stored};
+use super::lookup::{FoundValue, Lookup};
+use super::merge::{Merge, Source};
 use super::range::KeyRange;
 use super::rows::Rows;
 use crate::cache::table::TableState;
-use crate::codec::Malformed;
-use crate::error::{Error, Result};
-use crate::generation::{Found, Generation, GenerationCursor, LOCATIONS_BIT};
-use crate::row_set::reader::FoundRow;
+use crate::error::Result;
+use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::Fragment;
@@ -30,31 +29,6 @@ pub(crate) struct View {
     after_seq: u64,
 }
 
-/// A value, where it lies.
-#[derive(Debug)]
-pub(crate) enum FoundValue {
-    /// In a record's body.
-    Body {
-        body: Arc<[u8]>,
-        start: usize,
-        len: usize,
-    },
-    /// In a page.
-    Page(FoundRow),
-}
-
-impl FoundValue {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            FoundValue::Body { body, start, len } => body
-                .get(*start..)
-                .and_then(|rest| rest.get(..*len))
-                .unwrap_or_default(),
-            FoundValue::Page(row) => row.value().unwrap_or_default(),
-        }
-    }
-}
-
 impl View {
     /// The table as of a commit sequence that is pinned.
     pub(crate) fn at(shared: &Shared, table: &TableState, seq: u64) -> Self {
@@ -67,20 +41,6 @@ impl View {
             tree,
             seq,
             after_seq: 0,
-        }
-    }
-
-    /// The newest state of the table, for one lookup. Nothing is pinned: the visible sequence is taken last, so all that
-    /// the view holds below level 0 is at or before it.
-    pub(crate) fn newest(shared: &Shared, table: &TableState) -> Self {
-        loop {
-            let load_count = shared.generations.load_count();
-            let mut view = View::at(shared, table, 0);
-            view.seq = shared.pins.visible_seq();
-            // Else the generations may be older than rows of the tree.
-            if shared.generations.load_count() == load_count {
-                return view;
-            }
         }
     }
 
@@ -135,63 +95,19 @@ impl View {
         self.after_seq
     }
 
+    /// What it asks for single keys.
+    pub(crate) fn lookup(&self) -> Lookup<'_> {
+        Lookup {
+            table_id: self.table_id,
+            generations: &self.generations,
+            tree: &self.tree,
+            seq: self.seq,
+        }
+    }
+
     /// The row of a key.
-    pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundValue>> {
-        for generation in self.generations.iter() {
-            let Some(table) = generation.table(self.table_id) else {
-                continue;
-            };
-            match table.get(generation.bodies(), hash, key, self.seq) {
-                Found::Nothing => {}
-                Found::Deleted => return Ok(None),
-                Found::Row {
-                    body,
-                    value_start,
-                    value_len,
-                } => {
-                    let body = generation.bodies().get(body).cloned();
-                    return Ok(body.map(|body| FoundValue::Body {
-                        body,
-                        start: value_start as usize,
-                        len: value_len as usize,
-                    }));
-                }
-            }
-        }
-        let found = self.find(hash, key)?;
-        let row = found.filter(|(_, found)| found.value().is_some());
-        Ok(row.map(|(_, found)| FoundValue::Page(found)))
-    }
-
-    /// The newest row or tombstone of a key below level 0, and the RowSet that has it.
-    fn find(&self, hash: u64, key: &[u8]) -> Result<Option<(&HeldRowSet, FoundRow)>> {
-        let truncate_seq = self.tree.truncate_seq(self.seq);
-        for fragment in self.tree.fragments.path(hash, key) {
-            for held in fragment.row_sets.iter() {
-                if !self.sees(held) || held.row_set.meta().head.seq_to < truncate_seq {
-                    continue;
-                }
-                if let Some(found) = held.row_set.get(hash, key)? {
-                    return Ok(Some((held, found)));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// The error for a row that [`get`](Self::get) found and that is not what its place says.
-    pub(crate) fn corrupt(&self, hash: u64, key: &[u8], malformed: Malformed) -> Error {
-        match self.find(hash, key) {
-            Ok(Some((held, _))) => held.corrupt(malformed.0),
-            Ok(None) => not_stored(malformed),
-            Err(error) => error,
-        }
-    }
-
-    /// Whether the rows of a RowSet were committed before the view's end. Locations are all of exports before it.
-    fn sees(&self, held: &HeldRowSet) -> bool {
-        let head = held.row_set.meta().head;
-        head.seq_from < self.seq || self.table_id & LOCATIONS_BIT != 0
+    pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundValue<'_>>> {
+        self.lookup().get(hash, key)
     }
 
     /// The rows of a range in key order, or against it; with `tombstones`, also the keys that are deleted.
@@ -235,11 +151,7 @@ impl View {
 
     /// Whether a generation says what became of a key.
     pub(crate) fn generations_know(&self, hash: u64, key: &[u8]) -> bool {
-        self.generations.iter().any(|generation| {
-            generation.table(self.table_id).is_some_and(|table| {
-                table.get(generation.bodies(), hash, key, self.seq) != Found::Nothing
-            })
-        })
+        self.lookup().get_in_generations(hash, key).is_some()
     }
 
     fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {
@@ -263,12 +175,12 @@ impl View {
             .generations
             .last()
             .map_or(u64::MAX, |one| one.seq_from());
+        let lookup = self.lookup();
         fragment.row_sets.iter().filter(move |held| {
             let meta = held.row_set.meta();
-            self.sees(held)
+            lookup.sees(held, truncate_seq)
                 && meta.head.seq_from < oldest_seq
                 && meta.head.seq_from >= self.after_seq
-                && meta.head.seq_to >= truncate_seq
                 && range.starts_before(&meta.key_max)
                 && range.ends_after(&meta.key_min)
         })

@@ -9,6 +9,7 @@ use super::file::DeltaFile;
 use super::index::LINE_SIZE_BYTES;
 use super::meta::RowSetMeta;
 use super::page_cache::PageCache;
+use super::patch::{PatchMeta, Replaced};
 use super::reader::RowSet;
 use super::rows_page::RowRef;
 
@@ -52,6 +53,42 @@ pub fn check_row_set(
     // Each row was found through it, so there are no others.
     if slots != meta.row_count {
         return Err(file.corrupt(meta.index_offset, "the index names rows that do not exist"));
+    }
+    Ok(())
+}
+
+/// Checks what the patch of a RowSet says of an older one: that the ordinals are those of rows, that the RowSet holds the
+/// key of each, and that the entry counts them right.
+///
+/// # Errors
+/// As [`check_row_set`]; what is wrong with the patch is named at its place in the patch's file.
+pub fn check_patch(
+    newer: &RowSet,
+    patch: &PatchMeta,
+    patch_file: &DeltaFile,
+    older: &RowSet,
+    hash_of: impl Fn(&[u8]) -> u64,
+) -> Result<()> {
+    let corrupt = |reason| patch_file.corrupt(patch.offset, reason);
+    let Some(target) = patch.target(older.meta().place()) else {
+        return Ok(());
+    };
+    let mut marks = Replaced::none_of(older.meta());
+    patch.mark(patch_file, older.meta(), &mut marks)?;
+    let mut live_count = 0;
+    let mut cursor = older.stream(READ_SIZE_BYTES);
+    for ordinal in marks.iter() {
+        cursor.seek_ordinal(ordinal)?;
+        let Some(row) = cursor.row() else {
+            return Err(corrupt("a patch names a row that does not exist"));
+        };
+        live_count += u32::from(row.value.is_some());
+        if newer.get(hash_of(row.key), row.key)?.is_none() {
+            return Err(corrupt("a patch names a row that nothing replaces"));
+        }
+    }
+    if live_count != target.live_count {
+        return Err(corrupt("the patch's entry counts other rows"));
     }
     Ok(())
 }

@@ -136,6 +136,20 @@ impl Cursor {
         }
     }
 
+    /// Goes to the row of an ordinal; whether there is one.
+    pub(crate) fn seek_ordinal(&mut self, ordinal: u32) -> Result<bool> {
+        let meta = self.row_set.meta();
+        let (bits, page_count) = (meta.rows_per_page_log2, meta.rows_page_count);
+        let number = ordinal >> bits;
+        if number >= page_count {
+            self.leave();
+        } else if self.page.is_none() || self.page_number != number {
+            self.enter(number)?;
+        }
+        self.slot = (ordinal & ((1 << bits) - 1)) as usize;
+        Ok(self.slot < self.row_count)
+    }
+
     /// Goes one row on; from no row it stays there.
     ///
     /// # Errors

@@ -14,8 +14,9 @@ use super::page::{
     PAGE_HEADER_SIZE_BYTES, PAGE_SIZE_BYTES_MAX, PagePlace, PageScratch, PageSeed, decode_page,
 };
 
-/// The version of delta files, and of all that is in them.
-const DELTA_FILE_VERSION: u32 = 1;
+/// The version of delta files, and of all that is in them. Version 1 had no patches.
+const DELTA_FILE_VERSION: u32 = 2;
+const DELTA_FILE_VERSION_MIN: u32 = 1;
 pub(crate) const FILE_HEADER_SIZE_BYTES: usize = 48;
 const MAGIC: &[u8; 8] = b"MOONDLT\n";
 
@@ -37,10 +38,11 @@ fn check_file_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Resul
     if &reader.array::<8>()? != MAGIC {
         return Err(Malformed("not a delta file"));
     }
-    if reader.u32()? != DELTA_FILE_VERSION {
+    let version = reader.u32()?;
+    if !(DELTA_FILE_VERSION_MIN..=DELTA_FILE_VERSION).contains(&version) {
         return Err(Malformed("a format version that this build does not read"));
     }
-    if bytes != encode_file_header(database_id, file_number) {
+    if bytes != codec::encode_file_header(MAGIC, version, database_id, file_number) {
         return Err(Malformed(
             "the header is damaged, or the file is another one's",
         ));

@@ -1,10 +1,13 @@
 //! What is known of a RowSet without reading it: the entry that a manifest holds for it.
 
+use std::sync::Arc;
+
 use crate::codec::{Malformed, Reader, put_blob, put_u32, put_u64};
 
 use super::index::{IndexShape, LINE_SIZE_BYTES, LINES_PER_PAGE};
 use super::location::{LOCATION_SIZE_BYTES, LOCATIONS_PER_PAGE};
 use super::page::PAGE_HEADER_SIZE_BYTES;
+use super::patch::{PatchMeta, PatchTarget, RowSetPlace};
 use super::rows_page::ROWS_PER_PAGE_LOG2_MAX;
 
 /// Which rows a RowSet holds.
@@ -59,9 +62,24 @@ pub struct RowSetMeta {
     pub(crate) index_offset: u64,
     /// Where the footer lies.
     pub(crate) footer_offset: u64,
+    /// Which rows of older RowSets it replaces, as far as that is known. No part of the entry.
+    pub patch: Option<Arc<PatchMeta>>,
 }
 
 impl RowSetMeta {
+    /// What names it.
+    pub fn place(&self) -> RowSetPlace {
+        RowSetPlace {
+            file_number: self.file_number,
+            offset: self.offset,
+        }
+    }
+
+    /// The part that an older RowSet has in its patch; `None` while it is not known which of its rows are replaced.
+    pub fn target(&self, older: &RowSetMeta) -> Option<&PatchTarget> {
+        self.patch.as_ref()?.target(older.place())
+    }
+
     /// Pages of the hash index.
     pub fn index_page_count(&self) -> u32 {
         self.index_shape.line_count.div_ceil(LINES_PER_PAGE as u32)
@@ -175,6 +193,7 @@ impl RowSetMeta {
             },
             key_min: reader.blob()?.into(),
             key_max: reader.blob()?.into(),
+            patch: None,
         })
     }
 }

@@ -4,7 +4,8 @@
 //! ([`rows_page`]), the hash index over them (`index`), the directory by key (`directory`) and a footer; each as a
 //! checked [`page`]. A [`RowSet`](reader::RowSet) answers gets through the index and opens cursors through the directory;
 //! every page it reads goes through one [`page_cache`] under a memory budget. [`merge`] turns the cursors of several
-//! RowSets into one stream of the newest rows, which is what compactions and scans read.
+//! RowSets into one stream of the newest rows, which is what compactions and scans read. A [`patch`] says which rows of
+//! older RowSets those of a RowSet replace.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -48,12 +49,14 @@ pub mod cursor;
 pub(crate) mod directory;
 pub mod file;
 pub(crate) mod index;
+pub mod join;
 pub mod location;
 pub mod merge;
 pub mod meta;
 pub mod multi_get;
 pub mod page;
 pub mod page_cache;
+pub mod patch;
 pub mod reader;
 pub mod rows_page;
 mod rows_page_builder;
@@ -64,5 +67,7 @@ pub mod writer;
 mod fault_tests;
 #[cfg(test)]
 mod merge_tests;
+#[cfg(test)]
+mod patch_tests;
 #[cfg(test)]
 mod row_set_tests;

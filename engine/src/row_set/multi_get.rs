@@ -14,7 +14,7 @@ use super::reader::{ReadParts, RowSet};
 use super::rows_page::RowRef;
 
 /// Keys that take each step together: as many as a thread can hold guards without counting references.
-const GROUP_SIZE: usize = 8;
+pub(crate) const GROUP_SIZE: usize = 8;
 
 /// A key to look up, with its hash.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +48,11 @@ impl RowSet {
     ) -> Result<()> {
         let mut start = 0;
         for group in keys.chunks(GROUP_SIZE) {
-            self.get_group(group, |i, row| found(start + i, row))?;
+            let mut questions = [None; GROUP_SIZE];
+            for (question, key) in questions.iter_mut().zip(group) {
+                *question = Some((self, *key));
+            }
+            get_group(&questions, |i, row| found(start + i, row))?;
             start += group.len();
         }
         Ok(())
@@ -82,51 +86,59 @@ impl RowSet {
         }
         Ok(())
     }
+}
 
-    fn get_group(
-        &self,
-        keys: &[HashedKey<'_>],
-        mut found: impl FnMut(usize, RowRef<'_>),
-    ) -> Result<()> {
-        let parts = self.parts();
-        let mut steps: [Step; GROUP_SIZE] = Default::default();
-        for (step, key) in steps.iter_mut().zip(keys) {
-            step.probe = parts.probe(key.hash);
-            step.index_page = Some(parts.index_page(step.probe)?);
+/// A key and the RowSet that is asked for it.
+pub(crate) type Question<'a> = (&'a RowSet, HashedKey<'a>);
+
+/// Looks up a group of keys, each in a RowSet; calls `found` with the place in `questions` and the row of each that is
+/// there, in no order.
+pub(crate) fn get_group(
+    questions: &[Option<Question<'_>>; GROUP_SIZE],
+    mut found: impl FnMut(usize, RowRef<'_>),
+) -> Result<()> {
+    let mut steps: [Step; GROUP_SIZE] = Default::default();
+    for (step, question) in steps.iter_mut().zip(questions) {
+        if let Some((row_set, key)) = question {
+            step.probe = row_set.parts().probe(key.hash);
+            step.index_page = Some(row_set.parts().index_page(step.probe)?);
         }
-        touch(steps.iter().map(Step::touch_line));
-        for step in &mut steps {
-            step.look_up();
-        }
-        for step in &mut steps {
-            if let Some(ordinal) = step.ordinal {
-                step.rows_page = Some(parts.rows_page_unchecked(ordinal)?);
-            }
-        }
-        touch(steps.iter().map(|step| step.touch_row(parts)));
-        let mut hits = 0;
-        for (i, (step, key)) in steps.iter().zip(keys).enumerate() {
-            hits += 1 + u64::from(step.rows_page.is_some());
-            if let Some((page, _)) = &step.rows_page {
-                page.mark_used();
-            }
-            let row = step
-                .rows_page
-                .as_ref()
-                .and_then(|(page, slot)| parts.rows_of(page).get(*slot as usize));
-            match row {
-                Some(row) if row.key == key.key => found(i, row),
-                _ if step.undecided => {
-                    if let Some(row) = self.get(key.hash, key.key)? {
-                        found(i, row.row());
-                    }
-                }
-                _ => {}
-            }
-        }
-        parts.count_hits(hits);
-        Ok(())
     }
+    touch(steps.iter().map(Step::touch_line));
+    for step in &mut steps {
+        step.look_up();
+    }
+    for (step, question) in steps.iter_mut().zip(questions) {
+        if let (Some(ordinal), Some((row_set, _))) = (step.ordinal, question) {
+            step.rows_page = Some(row_set.parts().rows_page_unchecked(ordinal)?);
+        }
+    }
+    let asked = steps.iter().zip(questions.iter().flatten());
+    touch(asked.map(|(step, (row_set, _))| step.touch_row(row_set.parts())));
+    for (i, (step, question)) in steps.iter().zip(questions).enumerate() {
+        let Some((row_set, key)) = question else {
+            continue;
+        };
+        let parts = row_set.parts();
+        parts.count_hits(1 + u64::from(step.rows_page.is_some()));
+        if let Some((page, _)) = &step.rows_page {
+            page.mark_used();
+        }
+        let row = step
+            .rows_page
+            .as_ref()
+            .and_then(|(page, slot)| parts.rows_of(page).get(*slot as usize));
+        match row {
+            Some(row) if row.key == key.key => found(i, row),
+            _ if step.undecided => {
+                if let Some(row) = row_set.get(key.hash, key.key)? {
+                    found(i, row.row());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 impl Step {

@@ -27,10 +27,12 @@ pub enum PageKind {
     Directory,
     /// What the RowSet is, and where its directory lies.
     Footer,
+    /// Ordinals of rows that are replaced; in no RowSet, and never cached.
+    Patch,
 }
 
 impl PageKind {
-    /// All kinds, in the order in which they lie in a RowSet.
+    /// The kinds that a RowSet is made of, in the order in which they lie in it.
     pub const ALL: [PageKind; 5] = [
         PageKind::Rows,
         PageKind::Locations,
@@ -46,6 +48,7 @@ impl PageKind {
             PageKind::Index => 3,
             PageKind::Directory => 4,
             PageKind::Footer => 5,
+            PageKind::Patch => 6,
         }
     }
 }

@@ -75,7 +75,7 @@ fn page_memory_bytes(content_size_bytes: usize) -> u32 {
 /// How often the clock passes a page over that was used since.
 fn lives_max(kind: PageKind) -> u8 {
     match kind {
-        PageKind::Rows | PageKind::Locations => 1,
+        PageKind::Rows | PageKind::Locations | PageKind::Patch => 1,
         PageKind::Index | PageKind::Directory | PageKind::Footer => LIVES_MAX,
     }
 }
@@ -161,7 +161,8 @@ impl PageCache {
             PageKind::Locations => locations,
             PageKind::Index => index,
             PageKind::Directory => directory,
-            PageKind::Footer => footer,
+            // None of a patch gets here.
+            PageKind::Footer | PageKind::Patch => footer,
         }
     }
 

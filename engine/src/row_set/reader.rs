@@ -1,5 +1,6 @@
 //! A RowSet that is open to read.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader};
@@ -13,6 +14,7 @@ use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::RowSetMeta;
 use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace, PageScratch};
 use super::page_cache::{PageCache, PageGuard, PageSlots};
+use super::patch::PatchMeta;
 use super::rows_page::{RowRef, RowsLayout, RowsView};
 
 /// A RowSet, read through the page cache. Clones are handles to the same one.
@@ -110,6 +112,22 @@ impl RowSet {
                 slot_ranges,
             }),
         })
+    }
+
+    /// The same RowSet, with a patch.
+    pub(crate) fn with_patch(&self, patch: Arc<PatchMeta>) -> Self {
+        let inner = &self.inner;
+        RowSet {
+            inner: Arc::new(Inner {
+                meta: RowSetMeta {
+                    patch: Some(patch),
+                    ..inner.meta.clone()
+                },
+                file: inner.file.clone(),
+                slots: inner.slots.clone(),
+                slot_ranges: inner.slot_ranges,
+            }),
+        }
     }
 
     /// What is known of it without reading.
@@ -286,7 +304,51 @@ impl ReadParts<'_> {
 }
 
 impl Inner {
+    /// Takes the first candidate by itself. A lookup waits for memory, so what it waits for is asked for as early as can
+    /// be: a page of the index is let go before the row is asked for, as the locked instruction that lets it go would
+    /// hold up the loads behind it, and the row's value is on its way while its key is compared.
+    #[inline]
     fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
+        let (ordinal, undecided) = self.first_candidate(hash)?;
+        let Some(ordinal) = ordinal else {
+            self.slots.cache().count_hits(1);
+            return if undecided {
+                self.get_among_all(hash, key)
+            } else {
+                Ok(None)
+            };
+        };
+        let (number, slot) = self.page_and_slot(ordinal);
+        let page = self.peek(PageKind::Rows, number)?;
+        let rows = self.slots.rows_of(&page);
+        black_box(rows.touch(slot as usize));
+        if rows.key(slot as usize) == key && (slot as usize) < rows.row_count() {
+            page.mark_used();
+            self.slots.cache().count_hits(2);
+            return Ok(Some(FoundRow {
+                page,
+                slot,
+                ordinal,
+            }));
+        }
+        self.get_among_all(hash, key)
+    }
+
+    /// The first ordinal that a hash may have, and whether there may be more.
+    #[inline]
+    fn first_candidate(&self, hash: u64) -> Result<(Option<u32>, bool)> {
+        let probe = Probe::new(hash, self.meta.index_shape.home_line_count);
+        let page = self.page(PageKind::Index, probe.line / LINES_PER_PAGE as u32)?;
+        let Some(line) = page.line(probe.line as usize % LINES_PER_PAGE) else {
+            return Ok((None, true));
+        };
+        let mut matches = probe.matches(line);
+        let ordinal = matches.next_ordinal(line);
+        Ok((ordinal, !matches.is_empty() || matches.go_on))
+    }
+
+    #[cold]
+    fn get_among_all(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
         let mut found = None;
         self.candidates(hash, |ordinal| {
             let (page, slot) = self.rows_page_of(ordinal)?;
@@ -384,6 +446,7 @@ impl Inner {
             PageKind::Directory => directory,
             PageKind::Locations => locations,
             PageKind::Footer => footer,
+            PageKind::Patch => return None,
         };
         (number < count).then(|| start + number)
     }
@@ -402,6 +465,7 @@ impl Inner {
             PageKind::Index => self.meta.index_page_span(number),
             PageKind::Locations => self.meta.locations_page_span(number),
             PageKind::Footer => (self.meta.footer_offset, self.meta.footer_size_bytes()),
+            PageKind::Patch => return Err(self.corrupt_index("a patch is no part of a RowSet")),
         };
         let place = PagePlace {
             offset,
@@ -432,6 +496,7 @@ impl Inner {
         if (RowSetMeta {
             head,
             size_bytes,
+            patch: self.meta.patch.clone(),
             ..written
         }) != self.meta
         {

@@ -18,6 +18,7 @@ use super::index::IndexBuilder;
 use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::{RowSetHead, RowSetMeta};
 use super::page::{Compression, PageEncoder, PageKind, PagePlace, PageSeed};
+use super::patch::{PatchMeta, TargetOrdinals};
 use super::rows_page::{ROWS_PER_PAGE_LOG2_MAX, RowRef};
 use super::rows_page_builder::RowsPageBuilder;
 
@@ -156,6 +157,30 @@ impl DeltaFileWriter {
             Some(row_set) => row_set.finish(&mut self.out).map(Some),
             None => Err(self.out.misused("a RowSet ends that did not begin")),
         }
+    }
+
+    /// Writes a patch: the ordinals of each target, the newest target first.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] within a RowSet, [`Error::Io`] as the system answers.
+    pub fn write_patch(&mut self, targets: &[TargetOrdinals]) -> Result<PatchMeta> {
+        if self.row_set.is_some() {
+            return Err(self.out.misused("a patch within a RowSet"));
+        }
+        let offset = self.out.offset();
+        let mut written = Vec::with_capacity(targets.len());
+        for (number, target) in (0..).zip(targets) {
+            let before = self.out.offset();
+            if !target.content().is_empty() {
+                self.out.append(PageKind::Patch, number, target.content())?;
+            }
+            written.push(target.target(self.out.offset() - before));
+        }
+        Ok(PatchMeta {
+            file_number: self.out.file_number,
+            offset,
+            targets: written.into(),
+        })
     }
 
     /// Writes what is left and makes the file durable, with its name in the folder.

@@ -15,7 +15,7 @@ use crate::log::delta::encode_delta;
 use crate::log::format::RecordKind;
 use crate::log::queue::{Durability, Ticket};
 use crate::open::OpenDatabase;
-use crate::read::view::View;
+use crate::read::lookup::Lookup;
 use crate::shared::Table;
 use crate::snapshot::get_row;
 use crate::value::{Row, Value, check_row};
@@ -218,8 +218,9 @@ impl Transaction {
         if truncated {
             Ok(None)
         } else {
-            let view = View::newest(&self.database.shared, &table.state);
-            get_row(&view, table, key)
+            Lookup::at(&self.database.shared, &table.state, None, |lookup| {
+                get_row(lookup, table, key)
+            })
         }
     }
 
@@ -262,13 +263,14 @@ impl Transaction {
     /// the newest one if there was nothing to commit.
     ///
     /// # Errors
-    /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written.
+    /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written. After [`Error::NoSpace`] the
+    /// transaction did not happen and never will.
     pub fn commit(self) -> Result<u64> {
         let shared = &self.database.shared;
         let Some(body) = self.body()? else {
             return Ok(shared.pins.visible_seq());
         };
-        shared.generations.wait_for_room();
+        shared.generations.wait_for_room()?;
         let ticket = shared.write(RecordKind::Delta, body, self.durability)?;
         Ok(ticket.seq)
     }
@@ -278,7 +280,8 @@ impl Transaction {
     ///
     /// # Errors
     /// [`Error::Usage`] if the database is read-only or the transaction exceeds 2 GiB; [`Error::Poisoned`] if an earlier
-    /// write failed.
+    /// write failed; [`Error::NoSpace`] if the disk is full and as much is waiting as may. What was submitted is kept while
+    /// the disk is full, and written once there is space.
     pub fn submit(self) -> Result<CommitHandle> {
         let shared = &self.database.shared;
         let Some(body) = self.body()? else {
@@ -288,7 +291,7 @@ impl Transaction {
                 database: self.database,
             });
         };
-        shared.generations.wait_for_room();
+        shared.generations.wait_for_room()?;
         let ticket = shared.submit(RecordKind::Delta, body, self.durability)?;
         Ok(CommitHandle {
             seq: ticket.seq,
@@ -340,6 +343,7 @@ impl CommitHandle {
     ///
     /// # Errors
     /// [`Error::Poisoned`] if the log can't be written: the transaction may or may not be there after a reopen.
+    /// [`Error::NoSpace`] if the disk is full: it did not happen and never will.
     pub fn wait(self) -> Result<u64> {
         if let Some(ticket) = self.ticket {
             self.database.shared.wait(ticket)?;

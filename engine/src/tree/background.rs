@@ -8,6 +8,7 @@ use super::flush::{Flushed, flush};
 use crate::error::{Error, Result};
 use crate::log::committer;
 use crate::shared::Shared;
+use crate::space::RetryPause;
 
 /// Ends writing if the thread ends in a panic, so that nobody waits for it.
 struct Working<'a>(&'a Shared);
@@ -43,10 +44,16 @@ pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Vec<JoinHandle<()>>
 
 fn flush_all(shared: &Shared) {
     let _working = Working(shared);
+    let mut pause = RetryPause::default();
     while let Some(frozen) = shared.generations.next_frozen() {
         match flush(shared, &frozen) {
-            Ok(Flushed::Done) => {}
+            Ok(Flushed::Done) => pause.reset(),
             Ok(Flushed::Cancelled) => return,
+            Err(error @ Error::NoSpace { .. }) => {
+                // The generation is in memory and its log on disk: nothing is lost by waiting.
+                tracing::warn!(%error, "a flush waits for space");
+                shared.generations.pause_flush(&error, &mut pause);
+            }
             Err(error) => {
                 committer::stop(shared, &error);
                 return;
@@ -57,10 +64,18 @@ fn flush_all(shared: &Shared) {
 
 fn compact_all(shared: &Shared) {
     let _working = Working(shared);
+    let mut pause = RetryPause::default();
     while let Some(tree_changes) = shared.generations.wait_unsettled() {
         match compact_until_settled(shared) {
-            Ok(true) => shared.generations.settle(tree_changes),
+            Ok(true) => {
+                pause.reset();
+                shared.generations.settle(tree_changes);
+            }
             Ok(false) => return,
+            Err(error @ Error::NoSpace { .. }) => {
+                tracing::warn!(%error, "a compaction waits for space");
+                shared.generations.pause_compact(&error, &mut pause);
+            }
             Err(error) => {
                 committer::stop(shared, &error);
                 return;
@@ -69,13 +84,14 @@ fn compact_all(shared: &Shared) {
     }
 }
 
-/// Does what is due; false if the database is being closed.
+/// Does what is due; false if the database is being closed. After [`Error::NoSpace`] the tree is as it was.
 fn compact_until_settled(shared: &Shared) -> Result<bool> {
     loop {
         match compact_once(shared) {
             Ok(Compacted::Done) => {}
             Ok(Compacted::Nothing) => return Ok(true),
             Ok(Compacted::Cancelled) => return Ok(false),
+            Err(Failed::Rows(error @ Error::NoSpace { .. })) => return Err(error),
             Err(Failed::Rows(error)) => {
                 // The tree is as it was. The next flush has it tried again.
                 tracing::warn!(%error, "a compaction failed");

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::edit::Change;
 use super::files::HeldRowSet;
-use super::flush::{OutputFile, shared_write_size_bytes};
+use super::flush::{OutputFile, retire_unnamed, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
 use super::plan::{Job, JobKind, boundaries_of, may_merge, plan};
+use super::resolve::resolve;
 use super::state::{Described, TableTree};
 use crate::cache::table::{TableState, hash_key};
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ use crate::read::range::KeyRange;
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
 use crate::shared::Shared;
+use crate::space::check_room;
 
 /// What the inputs are read in at once, together.
 const READ_SIZE_BYTES: usize = 4 << 20;
@@ -34,10 +36,19 @@ pub(crate) enum Compacted {
 /// Why a compaction failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
-    /// Reading or writing rows; the tree is as it was.
+    /// Reading or writing rows, or no space; the tree is as it was.
     Rows(Error),
     /// The edit: whether it counts is open until the next start.
     Edit(Error),
+}
+
+impl Failed {
+    fn of_edit(error: Error) -> Self {
+        match error {
+            Error::NoSpace { .. } => Failed::Rows(error),
+            _ => Failed::Edit(error),
+        }
+    }
 }
 
 /// Does the compaction that is due first.
@@ -107,11 +118,16 @@ fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed>
         let change = seqs.map(|seqs| Change::Truncates { table_id, seqs });
         change.into_iter().collect()
     });
-    made.map_err(Failed::Edit)?;
+    made.map_err(Failed::of_edit)?;
     Ok(Compacted::Done)
 }
 
 fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<Compacted, Failed> {
+    let size_bytes = job.inputs.iter().map(|held| held.meta().size_bytes).sum();
+    check_room(shared, size_bytes).map_err(Failed::Rows)?;
+    if job.kind == JobKind::Resolve {
+        return run_resolve(shared, &job);
+    }
     let boundaries = boundaries_of(shared, job.table_id);
     let division = match job.kind {
         JobKind::Divide => Some(Division::Hash {
@@ -122,7 +138,7 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
             .fragment(job.fragment_id)
             .and_then(|fragment| fragment.children.as_ref())
             .map(|children| children.division.clone()),
-        JobKind::Merge | JobKind::Sweep => None,
+        JobKind::Merge | JobKind::Sweep | JobKind::Resolve => None,
     };
     let writing = Writing {
         shared,
@@ -152,7 +168,19 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
             offset: meta.offset,
         });
     }
-    changes.extend(outputs.into_iter().map(Change::Add));
+    changes.extend(outputs.iter().cloned().map(Change::Add));
+    let made = shared.store.commit(&shared.tables, |_| changes);
+    made.map_err(|error| {
+        retire_unnamed(&error, &outputs);
+        Failed::of_edit(error)
+    })?;
+    Ok(Compacted::Done)
+}
+
+fn run_resolve(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
+    let Some(changes) = resolve(shared, job).map_err(Failed::Rows)? else {
+        return Ok(Compacted::Cancelled);
+    };
     let made = shared.store.commit(&shared.tables, |_| changes);
     made.map_err(Failed::Edit)?;
     Ok(Compacted::Done)

@@ -8,6 +8,7 @@ use crate::Origin;
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
 use crate::export::Exported;
 use crate::row_set::meta::RowSetMeta;
+use crate::row_set::patch::PatchMeta;
 
 /// What becomes different. A table's id with its first bit set means the locations of the table's exported rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +18,7 @@ pub(crate) enum Change<R> {
         /// As the log has it.
         record: Arc<[u8]>,
     },
-    /// A RowSet is in the fragment that it names.
+    /// A RowSet is in the fragment that it names, with the patch that it has.
     Add(R),
     /// A RowSet is no more.
     Remove {
@@ -129,10 +130,7 @@ impl<R: Described> Change<R> {
                 put_u32(out, 1);
                 put_blob(out, record);
             }
-            Change::Add(row_set) => {
-                put_u32(out, 2);
-                row_set.meta().encode(out);
-            }
+            Change::Add(row_set) => encode_row_set(row_set.meta(), out),
             Change::Remove {
                 table_id,
                 fragment_id,
@@ -191,6 +189,23 @@ impl<R: Described> Change<R> {
             }
         }
     }
+}
+
+fn encode_row_set(meta: &RowSetMeta, out: &mut Vec<u8>) {
+    put_u32(out, if meta.patch.is_some() { 10 } else { 2 });
+    meta.encode(out);
+    if let Some(patch) = &meta.patch {
+        patch.encode(out);
+    }
+}
+
+fn decode_patched(reader: &mut Reader<'_>) -> Result<RowSetMeta, Malformed> {
+    let meta = RowSetMeta::decode(reader)?;
+    let patch = PatchMeta::decode(reader)?;
+    Ok(RowSetMeta {
+        patch: Some(Arc::new(patch)),
+        ..meta
+    })
 }
 
 fn encode_exported(table_id: u32, base: &Exported, new_files: &[Arc<str>], out: &mut Vec<u8>) {
@@ -260,6 +275,7 @@ fn decode(reader: &mut Reader<'_>) -> Result<Change<Arc<RowSetMeta>>, Malformed>
             )
         }
         9 => Change::NextFile(reader.u64()?),
+        10 => Change::Add(Arc::new(decode_patched(reader)?)),
         _ => return Err(Malformed("a change of an unknown kind")),
     })
 }
@@ -271,6 +287,7 @@ mod tests {
     use super::super::state::TreeState;
     use super::*;
     use crate::row_set::meta::RowSetHead;
+    use crate::row_set::patch::{PatchTarget, RowSetPlace};
 
     type State = TreeState<Arc<RowSetMeta>>;
 
@@ -292,6 +309,26 @@ mod tests {
         })
     }
 
+    fn patched(row_set: Arc<RowSetMeta>) -> Arc<RowSetMeta> {
+        let target = PatchTarget {
+            place: RowSetPlace {
+                file_number: 4,
+                offset: 0,
+            },
+            ordinal_count: 2,
+            live_count: 1,
+            size_bytes: 30,
+        };
+        Arc::new(RowSetMeta {
+            patch: Some(Arc::new(PatchMeta {
+                file_number: 8,
+                offset: 48,
+                targets: [target].into(),
+            })),
+            ..(*row_set).clone()
+        })
+    }
+
     fn changes() -> Vec<Change<Arc<RowSetMeta>>> {
         vec![
             Change::NextFile(9),
@@ -300,6 +337,13 @@ mod tests {
             },
             Change::Add(row_set(0, 1, 10, 3)),
             Change::Add(row_set(0, 1, 0, 4)),
+            Change::Remove {
+                table_id: 0,
+                fragment_id: FragmentId::ROOT,
+                file_number: 3,
+                offset: 0,
+            },
+            Change::Add(patched(row_set(0, 1, 10, 3))),
             Change::Add(row_set(1 << 31, 1, 0, 4)),
             Change::Divide {
                 table_id: 0,

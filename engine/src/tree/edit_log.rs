@@ -17,8 +17,9 @@ use crate::codec::{self, Malformed, Reader, len_u32, put_u32, put_u64};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
-/// The version of what stands in the files.
-const VERSION: u32 = 1;
+/// The version of what stands in the files. Version 1 had no patches.
+const VERSION: u32 = 2;
+const VERSION_MIN: u32 = 1;
 const MAGIC: &[u8; 8] = b"MOONEDT\n";
 const FILE_HEADER_SIZE_BYTES: usize = 48;
 /// Checksum, number of the record in its file, length of the edit.
@@ -40,6 +41,7 @@ pub(crate) struct EditLog {
     len_bytes: u64,
     state_size_bytes: u64,
     next_record: u32,
+    version: u32,
 }
 
 /// What a log held.
@@ -47,6 +49,7 @@ pub(crate) struct EditLog {
 pub(crate) struct Replayed {
     /// The edits, the one that makes the state first.
     pub(crate) edits: Vec<Vec<u8>>,
+    version: u32,
     file_number: u64,
     file: Arc<dyn IoFile>,
     path: PathBuf,
@@ -106,6 +109,7 @@ impl EditLog {
             len_bytes: replayed.len_bytes,
             state_size_bytes: replayed.edits.first().map_or(0, |state| state.len() as u64),
             next_record: len_u32(replayed.edits.len()),
+            version: replayed.version,
         };
         log.remove_others()?;
         Ok(log)
@@ -114,12 +118,15 @@ impl EditLog {
     /// Appends an edit; it counts when this returns.
     ///
     /// # Errors
-    /// [`Error::Io`] as the system answers; whether the edit counts is then open until the next start.
+    /// [`Error::NoSpace`]: the edit does not count and never will. [`Error::Io`] as the system answers; whether the edit
+    /// counts is then open until the next start.
     pub(crate) fn append(&mut self, edit: &[u8]) -> Result<()> {
         let record = encode_record(self.database_id, self.file_number, self.next_record, edit);
-        self.file
-            .write_all_at(&record, self.len_bytes)
-            .map_err(|source| Error::io("write", &self.path, source))?;
+        let written = self.file.write_all_at(&record, self.len_bytes);
+        written.map_err(|source| {
+            let error = Error::io("write", &self.path, source);
+            error.undone(|| self.file.set_len(self.len_bytes))
+        })?;
         self.file
             .sync_data()
             .map_err(|source| Error::io("sync", &self.path, source))?;
@@ -128,10 +135,11 @@ impl EditLog {
         Ok(())
     }
 
-    /// Whether the edits have outgrown the state.
-    pub(crate) fn is_long(&self) -> bool {
+    /// Whether a new file is to be begun: the edits have outgrown the state, or an older build began this one.
+    pub(crate) fn is_outgrown(&self) -> bool {
         let edit_bytes = self.len_bytes.saturating_sub(self.state_size_bytes);
         edit_bytes > (self.state_size_bytes * EDITS_PER_STATE).max(EDIT_BYTES_MIN)
+            || self.version < VERSION
     }
 
     /// Goes on in a new file that begins with that state.
@@ -161,8 +169,10 @@ impl EditLog {
             .open(&path, OpenMode::CreateNew)
             .map_err(|source| Error::io("create", &path, source))?;
         let header = encode_header(database_id, file_number);
-        file.write_all_at(&header, 0)
-            .map_err(|source| Error::io("write", &path, source))?;
+        file.write_all_at(&header, 0).map_err(|source| {
+            let error = Error::io("write", &path, source);
+            error.undone(|| io.remove(&path))
+        })?;
         let mut log = EditLog {
             io,
             folder: folder.to_owned(),
@@ -173,8 +183,10 @@ impl EditLog {
             len_bytes: header.len() as u64,
             state_size_bytes: state.len() as u64,
             next_record: 0,
+            version: VERSION,
         };
-        log.append(state)?;
+        log.append(state)
+            .map_err(|error| error.undone(|| log.io.remove(&log.path)))?;
         log.io
             .sync_folder(folder)
             .map_err(|source| Error::io("sync", folder, source))?;
@@ -242,9 +254,10 @@ fn read_file(
         offset: offset as u64,
         reason: malformed.0.to_owned(),
     };
-    if let Err(malformed) = check_header(&bytes, database_id, file_number) {
-        return Ok(Err(corrupt(0, malformed)));
-    }
+    let version = match check_header(&bytes, database_id, file_number) {
+        Ok(version) => version,
+        Err(malformed) => return Ok(Err(corrupt(0, malformed))),
+    };
     let mut edits = Vec::new();
     let mut offset = FILE_HEADER_SIZE_BYTES;
     while offset < len {
@@ -276,6 +289,7 @@ fn read_file(
         cut(&*file, &path, offset, len)?;
     }
     Ok(Ok(Replayed {
+        version,
         edits,
         file_number,
         file,
@@ -328,21 +342,22 @@ fn encode_header(database_id: Uuid, file_number: u64) -> Vec<u8> {
     codec::encode_file_header(MAGIC, VERSION, database_id, file_number)
 }
 
-fn check_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Result<(), Malformed> {
+fn check_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Result<u32, Malformed> {
     let mut reader = Reader::new(bytes);
     if reader.array::<8>()? != *MAGIC {
         return Err(Malformed("not a log of edits"));
     }
-    if reader.u32()? != VERSION {
+    let version = reader.u32()?;
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Malformed("a format version that this build does not read"));
     }
-    let expected = encode_header(database_id, file_number);
+    let expected = codec::encode_file_header(MAGIC, version, database_id, file_number);
     if bytes.get(..FILE_HEADER_SIZE_BYTES) != Some(expected.as_slice()) {
         return Err(Malformed(
             "the header is damaged, or of another database or place",
         ));
     }
-    Ok(())
+    Ok(version)
 }
 
 fn encode_record(database_id: Uuid, file_number: u64, record: u32, edit: &[u8]) -> Vec<u8> {
@@ -539,11 +554,11 @@ mod tests {
     fn edits_that_outgrow_their_state_ask_for_a_new_one() {
         let io = SimulatedIo::new(1);
         let mut log = create(&io, b"state");
-        assert!(!log.is_long());
+        assert!(!log.is_outgrown());
         log.append(&vec![0; EDIT_BYTES_MIN as usize]).unwrap();
-        assert!(log.is_long());
+        assert!(log.is_outgrown());
         log.restate(b"state").unwrap();
-        assert!(!log.is_long());
+        assert!(!log.is_outgrown());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::row_set::file::DeltaFile;
 use crate::row_set::meta::RowSetMeta;
+use crate::row_set::patch::PatchMeta;
 use crate::row_set::reader::RowSet;
 
 /// A delta file that somebody reads. When no tree names it any more, it is removed with its last reader.
@@ -24,6 +25,8 @@ pub(crate) struct HeldFile {
 pub(crate) struct HeldRowSet {
     pub(crate) row_set: RowSet,
     pub(crate) file: Arc<HeldFile>,
+    /// The file of its patch, if it has one.
+    pub(crate) patch_file: Option<Arc<HeldFile>>,
 }
 
 impl HeldFile {
@@ -42,6 +45,15 @@ impl HeldFile {
 }
 
 impl HeldRowSet {
+    /// The same RowSet with a patch, which lies in that file.
+    pub(crate) fn with_patch(&self, patch: PatchMeta, patch_file: Arc<HeldFile>) -> Self {
+        HeldRowSet {
+            row_set: self.row_set.with_patch(Arc::new(patch)),
+            file: self.file.clone(),
+            patch_file: Some(patch_file),
+        }
+    }
+
     /// The error for a row that is not what its place says.
     pub(crate) fn corrupt(&self, reason: &str) -> Error {
         self.file.file.corrupt(self.row_set.meta().offset, reason)

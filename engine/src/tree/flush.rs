@@ -16,6 +16,7 @@ use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::log::committer;
 use crate::row_set::file::delta_file_path;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
+use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::row_set::rows_page::RowRef;
 use crate::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
 use crate::shared::Shared;
@@ -40,7 +41,8 @@ pub(crate) struct OutputFile<'s> {
 /// Takes a frozen generation below level 0.
 ///
 /// # Errors
-/// [`Error::Io`] as the system answers. Where the edit itself failed, whether it counts is open until the next start.
+/// [`Error::NoSpace`]: nothing changed. [`Error::Io`] as the system answers: where the edit itself failed, whether it counts
+/// is open until the next start.
 pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     if shared.pins.durable_seq() < frozen.seq_to {
         // What is below level 0 must not get ahead of the log.
@@ -61,10 +63,10 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         }
     };
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
+    let outputs = row_sets.clone();
     let load = frozen.load.as_deref();
     let loaded = load.map(|load| load.at_seq(&shared.store, frozen.seq_to));
     let loaded = loaded.transpose()?;
-    let mut load_fits = false;
     let made = shared.store.commit(&shared.tables, |state| {
         let mut changes = Vec::new();
         for table in tables
@@ -84,11 +86,10 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
             changes.push(Change::Truncates { table_id, seqs });
         }
         changes.extend(row_sets.into_iter().map(Change::Add));
-        if let Some(loaded) = loaded {
-            load_fits = fits(state, &changes, &loaded);
-            if load_fits {
-                changes.extend(loaded);
-            }
+        if let (Some(load), Some(loaded)) = (load, loaded)
+            && load.decide(fits(state, &changes, &loaded))
+        {
+            changes.extend(loaded);
         }
         changes.push(Change::Flushed {
             seq: frozen.seq_to,
@@ -98,10 +99,10 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         changes.push(Change::Origins(frozen.origins.clone()));
         changes
     });
-    made?;
-    if let Some(load) = load {
-        load.settle(load_fits);
-    }
+    made.inspect_err(|error| {
+        retire_unnamed(error, &outputs);
+        load.into_iter().for_each(|load| load.undecide(error));
+    })?;
     if let Err(error) = shared
         .segments
         .remove_before(&*shared.io, frozen.log_start.segment_number)
@@ -112,6 +113,13 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
     shared.generations.drop_flushed(frozen);
     Ok(Flushed::Done)
+}
+
+/// Lets the files of an edit go that found no space. After any other error the edit may count.
+pub(super) fn retire_unnamed(error: &Error, row_sets: &[Arc<HeldRowSet>]) {
+    if matches!(error, Error::NoSpace { .. }) {
+        row_sets.iter().for_each(|held| held.file.retire());
+    }
 }
 
 /// What became of a flush.
@@ -309,7 +317,16 @@ impl<'s> OutputFile<'s> {
 
     /// Begins a RowSet, and the file with the first one.
     pub(crate) fn begin(&mut self, head: RowSetHead) -> Result<()> {
-        let writer = match &mut self.writer {
+        self.writer()?.begin(head)
+    }
+
+    /// Writes a patch.
+    pub(super) fn patch(&mut self, targets: &[TargetOrdinals]) -> Result<PatchMeta> {
+        self.writer()?.write_patch(targets)
+    }
+
+    fn writer(&mut self) -> Result<&mut DeltaFileWriter> {
+        Ok(match &mut self.writer {
             Some(writer) => writer,
             none => {
                 let store = &self.shared.store;
@@ -325,8 +342,7 @@ impl<'s> OutputFile<'s> {
                     },
                 )?)
             }
-        };
-        writer.begin(head)
+        })
     }
 
     pub(crate) fn push(&mut self, row: RowRef<'_>, hash: u64) -> Result<()> {
@@ -361,6 +377,20 @@ impl<'s> OutputFile<'s> {
             other => {
                 self.remove();
                 other
+            }
+        }
+    }
+
+    /// Makes a file durable that holds patches alone, if there are any.
+    pub(super) fn finish_patches(mut self) -> Result<Option<Arc<HeldFile>>> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(None);
+        };
+        match writer.finish() {
+            Ok(file) => Ok(Some(HeldFile::new(file, self.shared.io.clone()))),
+            Err(error) => {
+                self.remove();
+                Err(error)
             }
         }
     }

@@ -13,7 +13,7 @@ use super::fragment::{Division, Fragment, FragmentId, FragmentTree};
 use super::state::Described;
 use super::store::{HeldState, TreeStore};
 use crate::cache::table::hash_key;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
 use crate::shared::{Shared, TreeSizes};
@@ -31,8 +31,20 @@ pub(crate) struct LoadedRows {
     /// Of fragments without rows, before the RowSets come.
     divisions: Vec<(FragmentId, Division)>,
     row_sets: Vec<Arc<HeldRowSet>>,
-    /// Whether the tree has taken them; `None` until that is known.
-    taken: Mutex<Option<bool>>,
+    outcome: Mutex<Outcome>,
+}
+
+/// What became of a bulk load.
+#[derive(Debug, Default)]
+enum Outcome {
+    #[default]
+    Open,
+    /// The tree has taken it.
+    Taken,
+    /// The tree has changed, so that it does not fit any more.
+    Refused,
+    /// The flush that was to take it in found no space.
+    GivenUp(Error),
 }
 
 /// Where rows of a bulk load go.
@@ -68,14 +80,49 @@ impl LoadedRows {
         divides.chain(adds).collect()
     }
 
-    /// Says whether the tree has taken the rows.
-    pub(crate) fn settle(&self, taken: bool) {
-        *self.taken.lock() = Some(taken);
+    /// Settles whether an edit takes the rows in, which it can where they fit and were not given up; says so.
+    pub(super) fn decide(&self, fits: bool) -> bool {
+        let mut outcome = self.outcome.lock();
+        if matches!(*outcome, Outcome::Open) {
+            *outcome = if fits {
+                Outcome::Taken
+            } else {
+                Outcome::Refused
+            };
+        }
+        matches!(*outcome, Outcome::Taken)
     }
 
-    /// Whether the tree has taken the rows; `None` while that is not known.
-    pub(crate) fn taken(&self) -> Option<bool> {
-        *self.taken.lock()
+    /// Takes that back, if the edit found no space. After any other error it may count.
+    pub(super) fn undecide(&self, error: &Error) {
+        let mut outcome = self.outcome.lock();
+        if matches!((&*outcome, error), (Outcome::Taken, Error::NoSpace { .. })) {
+            *outcome = Outcome::Open;
+        }
+    }
+
+    /// Gives the rows up for want of space; false if an edit is just taking them in.
+    pub(crate) fn give_up(&self, error: &Error) -> bool {
+        let mut outcome = self.outcome.lock();
+        if matches!(*outcome, Outcome::Open)
+            && let Some(error) = error.no_space()
+        {
+            *outcome = Outcome::GivenUp(error);
+        }
+        !matches!(*outcome, Outcome::Taken)
+    }
+
+    /// Whether the tree has taken the rows, once that is settled.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] if they were given up.
+    pub(crate) fn is_taken(&self) -> Result<bool> {
+        match &*self.outcome.lock() {
+            Outcome::GivenUp(error) => Err(error
+                .no_space()
+                .unwrap_or(Error::Usage("a bulk load was given up".into()))),
+            outcome => Ok(matches!(outcome, Outcome::Taken)),
+        }
     }
 
     /// Has the files go with their last reader.
@@ -199,7 +246,7 @@ impl<'s> Placing<'s> {
             table_id: self.table_id,
             divisions: self.divisions.clone(),
             row_sets: Vec::new(),
-            taken: Mutex::new(None),
+            outcome: Mutex::default(),
         };
         for pass in 0..passes {
             let mut files = BTreeMap::new();

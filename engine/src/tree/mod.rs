@@ -7,7 +7,7 @@
 //! A bulk load writes its RowSets by itself ([`load`]), and the flush of what was committed before it takes them in.
 //!
 //! A thread each does the [`flush`] of generations and the compactions that [`plan`] finds, one at a time
-//! ([`compact`], [`background`]).
+//! ([`compact`], [`background`]). Some rewrite no rows and only find out which are replaced ([`resolve`]).
 
 pub(crate) mod background;
 pub(crate) mod compact;
@@ -18,5 +18,6 @@ pub(crate) mod flush;
 pub(crate) mod fragment;
 pub(crate) mod load;
 pub(crate) mod plan;
+pub(crate) mod resolve;
 pub(crate) mod state;
 pub(crate) mod store;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::files::HeldRowSet;
 use super::fragment::{Fragment, FragmentId};
+use super::resolve;
 use super::state::{Described, TableTree};
 use crate::generation::LOCATIONS_BIT;
 use crate::shared::{Shared, TreeSizes};
@@ -38,6 +39,8 @@ pub(crate) enum JobKind {
     Divide,
     /// The rows of a fragment go to its children.
     PushDown,
+    /// What the RowSets of a leaf replace becomes known.
+    Resolve,
     /// Only what is dead goes.
     Sweep,
 }
@@ -83,6 +86,13 @@ pub(crate) fn plan(
             let is_bottom = end == live.len();
             let inputs = live.get(start..end).unwrap_or_default().to_vec();
             return Some(job(JobKind::Merge, inputs, is_bottom));
+        } else if is_mostly_dead(&live, &tree.truncates, &boundaries) {
+            return Some(job(JobKind::Merge, live, true));
+        } else if table_id & LOCATIONS_BIT == 0 && resolve::is_due(&live) {
+            return Some(Job {
+                dead: Vec::new(),
+                ..job(JobKind::Resolve, live, false)
+            });
         }
         if !dead.is_empty() {
             return Some(job(JobKind::Sweep, Vec::new(), false));
@@ -140,6 +150,15 @@ fn dead_from(
         .filter(is_dead)
         .map(place)
         .collect()
+}
+
+/// Whether a merge of all RowSets of a leaf would free half of the largest one.
+fn is_mostly_dead(row_sets: &[Arc<HeldRowSet>], truncates: &[u64], boundaries: &[u64]) -> bool {
+    let largest = row_sets.iter().map(|held| held.meta().size_bytes).max();
+    let dead = resolve::dead_bytes(row_sets, |older, newer| {
+        may_merge(older, newer, truncates, boundaries)
+    });
+    dead > 0 && dead >= largest.unwrap_or(0) / 2
 }
 
 /// Whether an older and a newer RowSet may become one.

@@ -20,6 +20,7 @@ use crate::io::Io;
 use crate::row_set::file::{DeltaFile, delta_file_path};
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::page_cache::PageCache;
+use crate::row_set::patch::RowSetPlace;
 use crate::row_set::reader::RowSet;
 
 /// The state of a database below level 0.
@@ -43,8 +44,8 @@ pub(crate) struct TreeStore {
 struct Writer {
     log: EditLog,
     state: HeldState,
-    /// How many RowSets of the trees lie in a file.
-    row_sets_by_file: HashMap<u64, usize>,
+    /// How many RowSets of the trees, and patches of them, lie in a file.
+    uses_by_file: HashMap<u64, usize>,
 }
 
 impl TreeStore {
@@ -90,39 +91,52 @@ impl TreeStore {
         files: &mut HeldFiles,
         meta: &RowSetMeta,
     ) -> Result<Arc<HeldRowSet>> {
-        let number = meta.file_number;
-        let file = match files.get(&number) {
-            Some(file) => file.clone(),
-            None => {
-                let path = delta_file_path(&self.folder, number);
-                let opened = DeltaFile::open(&**io, &path, self.database_id, number);
-                let opened = opened.map_err(|error| missing(&path, error))?;
-                let file = HeldFile::new(opened, io.clone());
-                files.insert(number, file.clone());
-                file
-            }
-        };
-        self.hold(meta.clone(), &file)
+        let file = self.open_file(io, files, meta.file_number)?;
+        let patch_file = meta.patch.as_ref();
+        let patch_file = patch_file.map(|patch| self.open_file(io, files, patch.file_number));
+        Ok(Arc::new(HeldRowSet {
+            row_set: RowSet::open(meta.clone(), file.file.clone(), &self.cache)?,
+            file,
+            patch_file: patch_file.transpose()?,
+        }))
     }
 
-    /// A RowSet of a file that is open.
+    fn open_file(
+        &self,
+        io: &Arc<dyn Io>,
+        files: &mut HeldFiles,
+        number: u64,
+    ) -> Result<Arc<HeldFile>> {
+        if let Some(file) = files.get(&number) {
+            return Ok(file.clone());
+        }
+        let path = delta_file_path(&self.folder, number);
+        let opened = DeltaFile::open(&**io, &path, self.database_id, number);
+        let opened = opened.map_err(|error| missing(&path, error))?;
+        let file = HeldFile::new(opened, io.clone());
+        files.insert(number, file.clone());
+        Ok(file)
+    }
+
+    /// A RowSet, as yet without a patch, of a file that is open.
     pub(crate) fn hold(&self, meta: RowSetMeta, file: &Arc<HeldFile>) -> Result<Arc<HeldRowSet>> {
         Ok(Arc::new(HeldRowSet {
             row_set: RowSet::open(meta, file.file.clone(), &self.cache)?,
             file: file.clone(),
+            patch_file: None,
         }))
     }
 
     /// Begins to write where a state that was loaded ends; removes the delta files that it does not name.
     pub(crate) fn resume(&self, io: &Arc<dyn Io>, log: EditLog, state: HeldState) -> Result<()> {
-        let mut row_sets_by_file = HashMap::new();
+        let mut uses_by_file = HashMap::new();
         for row_set in state.row_sets() {
-            *row_sets_by_file
-                .entry(row_set.meta().file_number)
-                .or_default() += 1;
+            for number in files_of(row_set.meta()) {
+                *uses_by_file.entry(number).or_default() += 1;
+            }
         }
         for (number, path) in delta_files(&**io, &self.folder)? {
-            if !row_sets_by_file.contains_key(&number) {
+            if !uses_by_file.contains_key(&number) {
                 io.remove(&path)
                     .map_err(|source| Error::io("remove", &path, source))?;
             }
@@ -132,7 +146,7 @@ impl TreeStore {
         *self.writer.lock() = Some(Writer {
             log,
             state,
-            row_sets_by_file,
+            uses_by_file,
         });
         Ok(())
     }
@@ -145,7 +159,8 @@ impl TreeStore {
     /// Makes changes durable as one edit, then shows readers the new trees.
     ///
     /// # Errors
-    /// [`Error::Io`] as the system answers; whether the edit counts is then open until the next start.
+    /// [`Error::NoSpace`]: nothing changed. [`Error::Io`] as the system answers; whether the edit counts is then open until
+    /// the next start.
     pub(crate) fn commit(
         &self,
         tables: &RwLock<Vec<Arc<TableState>>>,
@@ -171,43 +186,72 @@ impl TreeStore {
         let before = std::mem::replace(&mut writer.state, state);
         publish(&writer.state, &changes, tables);
         writer.retire_files(&before, &changes);
-        if writer.log.is_long() {
-            writer.log.restate(&encode_edit(&writer.state.changes()))?;
+        if writer.log.is_outgrown() {
+            match writer.log.restate(&encode_edit(&writer.state.changes())) {
+                // The edit counts in the file that there is; the next one tries again.
+                Err(error @ Error::NoSpace { .. }) => {
+                    tracing::warn!(%error, "the log of edits can't be shortened");
+                }
+                restated => restated?,
+            }
         }
         Ok(())
     }
 }
 
 impl Writer {
-    /// Counts the RowSets of files; a file without any goes with its last reader.
+    /// Counts the uses of files; a file without any goes with its last reader.
     fn retire_files(&mut self, before: &HeldState, changes: &[Change<Arc<HeldRowSet>>]) {
-        let mut removed = Vec::new();
         for change in changes {
-            match change {
-                Change::Add(row_set) => {
-                    let number = row_set.meta().file_number;
-                    *self.row_sets_by_file.entry(number).or_default() += 1;
+            if let Change::Add(row_set) = change {
+                for number in files_of(row_set.meta()) {
+                    *self.uses_by_file.entry(number).or_default() += 1;
                 }
-                Change::Remove { file_number, .. } => removed.push(*file_number),
-                _ => {}
             }
         }
-        for number in removed {
-            if let Some(count) = self.row_sets_by_file.get_mut(&number) {
-                *count = count.saturating_sub(1);
+        for row_set in changes.iter().filter_map(|change| removed(before, change)) {
+            let files = [Some(&row_set.file), row_set.patch_file.as_ref()];
+            for file in files.into_iter().flatten() {
+                let number = file.file.file_number();
+                if let Some(count) = self.uses_by_file.get_mut(&number) {
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        file.retire();
+                        self.uses_by_file.remove(&number);
+                    }
+                }
             }
         }
-        self.row_sets_by_file.retain(|number, count| {
-            if *count == 0
-                && let Some(row_set) = before
-                    .row_sets()
-                    .find(|row_set| row_set.meta().file_number == *number)
-            {
-                row_set.file.retire();
-            }
-            *count > 0
-        });
     }
+}
+
+/// The RowSet that a change takes away.
+fn removed<'s>(
+    before: &'s HeldState,
+    change: &Change<Arc<HeldRowSet>>,
+) -> Option<&'s Arc<HeldRowSet>> {
+    let Change::Remove {
+        table_id,
+        fragment_id,
+        file_number,
+        offset,
+    } = *change
+    else {
+        return None;
+    };
+    let place = RowSetPlace {
+        file_number,
+        offset,
+    };
+    let fragments = &before.tree(table_id)?.fragments;
+    let row_sets = &fragments.fragment(fragment_id)?.row_sets;
+    row_sets.iter().find(|held| held.meta().place() == place)
+}
+
+/// The delta files that a RowSet needs: its own, and that of its patch. One file may count twice.
+fn files_of(meta: &RowSetMeta) -> impl Iterator<Item = u64> {
+    let patch = meta.patch.as_ref().map(|patch| patch.file_number);
+    [Some(meta.file_number), patch].into_iter().flatten()
 }
 
 /// Shows readers the trees that an edit touched.

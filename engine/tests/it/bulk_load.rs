@@ -281,3 +281,43 @@ fn a_load_into_a_table_that_is_written_to_is_taken() {
         assert_eq!(loaded.count(), 400);
     }
 }
+
+/// A load that finds no space is given up whole, wherever it was; writing goes on, and the same load succeeds when there is
+/// space again.
+#[test]
+fn a_load_without_space_is_given_up_and_the_database_goes_on() {
+    let mut given_up_count = 0;
+    for writes in 0..40 {
+        let io = SimulatedIo::new(writes);
+        let database = open(&io);
+        let rows = database.keyspace("rows").unwrap();
+        for i in 0..100 {
+            rows.insert(key(i), value(i, "before")).unwrap();
+        }
+        let before = database.snapshot();
+        io.fill_after(Some(writes));
+        match load(&rows, 0..100, "loaded") {
+            Ok(_) => assert_eq!(generation_of(&rows, 100).unwrap(), "loaded"),
+            Err(Error::NoSpace { .. }) => {
+                given_up_count += 1;
+                assert_eq!(generation_of(&rows, 100).unwrap(), "before");
+            }
+            Err(error) => panic!("{error}"),
+        }
+        io.fill_after(None);
+        while let Err(error) = load(&rows, 0..100, "again") {
+            // Until the flush has tried once more.
+            assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+        }
+        assert_eq!(generation_of(&rows, 100).unwrap(), "again");
+        assert_eq!(
+            rows.range_at::<&[u8]>(&before, ..).unwrap().count(),
+            100,
+            "the snapshot stays"
+        );
+        drop((rows, before, database));
+        let rows = open(&io).keyspace("rows").unwrap();
+        assert_eq!(generation_of(&rows, 100).unwrap(), "again");
+    }
+    assert!((3..40).contains(&given_up_count), "{given_up_count}");
+}

@@ -12,12 +12,15 @@
 mod batches;
 mod bulk_load;
 mod commits;
+mod disk_full;
 mod faults;
 mod keyspace;
 mod layout;
 mod levels;
 mod log_versions;
 mod model;
+mod old_formats;
 mod outcomes;
+mod pairs;
 mod reading;
 mod stress;

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    ColumnType, Database, Durability, ExportFile, Options, Origin, Placement, Row, Scan, ScanOrder,
-    Snapshot, Table, TableSchema, Transaction, Value,
+    ColumnType, Database, Durability, Error, ExportFile, Options, Origin, Placement, Row, Scan,
+    ScanOrder, Snapshot, Table, TableSchema, Transaction, Value,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use crate::disk_full::with_space;
 use crate::reading::{rows_of, sort_key};
 
 const TABLE_COUNT: usize = 3;
@@ -51,6 +52,8 @@ enum Step {
     FailingCrash(u64, u64),
     /// Rows that go below level 0 past the log.
     Load(usize, Vec<(u8, u8)>),
+    /// The disk is full after so many writes, and has space again behind a transaction, a flush and a compaction.
+    FullDisk(u64, Vec<Write>),
     /// Many submits, waited for together: one group commit or several.
     Pipeline(Vec<Vec<Write>>),
     Hold,
@@ -87,6 +90,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (0..12_u64, any::<u64>()).prop_map(|(writes, seed)| Step::FailingCrash(writes, seed)),
         2 => (0..TABLE_COUNT, prop::collection::vec((0u8..20, any::<u8>()), 1..60))
             .prop_map(|(t, rows)| Step::Load(t, rows)),
+        2 => (0..6_u64, writes()).prop_map(|(passing, writes)| Step::FullDisk(passing, writes)),
         2 => prop::collection::vec(writes(), 1..6).prop_map(Step::Pipeline),
         2 => Just(Step::Hold),
         1 => any::<usize>().prop_map(Step::Release),
@@ -328,6 +332,29 @@ impl Harness {
                 drop(compacted);
                 self.crash(*seed);
             }
+            Step::FullDisk(passing, writes) => {
+                self.io.fill_after(Some(*passing));
+                let before = self.state.clone();
+                match self.transaction(writes).commit() {
+                    Ok(seq) => assert_eq!(seq, self.seq),
+                    Err(Error::NoSpace { .. }) => {
+                        self.history.pop();
+                        self.origin_seqs.pop();
+                        (self.seq, self.state) = (self.seq - 1, before);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+                for done in [self.database().flush(), self.database().compact()] {
+                    assert!(
+                        matches!(done, Ok(()) | Err(Error::NoSpace { .. })),
+                        "{done:?}"
+                    );
+                }
+                self.check();
+                self.io.fill_after(None);
+                with_space(|| self.database().flush());
+                with_space(|| self.database().compact());
+            }
             Step::Pipeline(transactions) => {
                 let handles: Vec<_> = transactions
                     .iter()
@@ -528,6 +555,7 @@ impl Harness {
     }
 
     fn check_snapshot(&self, snapshot: &Snapshot, state: &State) {
+        self.check_keyspace(snapshot, state);
         for (t, expected) in state.iter().enumerate() {
             let table = &self.tables[t];
             assert_eq!(snapshot.row_count(table).unwrap(), expected.len() as u64);
@@ -554,6 +582,20 @@ impl Harness {
                 assert_eq!(snapshot.get(table, &key(t, k)).unwrap().as_ref(), expected);
             }
         }
+    }
+
+    /// The table of pairs, read as the keyspace that it is.
+    fn check_keyspace(&self, snapshot: &Snapshot, state: &State) {
+        let bytes = |value: &Value| match value {
+            Value::Binary(bytes) => bytes.clone(),
+            other => panic!("{other:?} is not binary"),
+        };
+        let expected = state[1].values();
+        let expected = expected.map(|row| (bytes(&row[0]), bytes(&row[1])));
+        let keys: Vec<_> = (0..20).map(|k| bytes(&key(1, k)[0])).collect();
+        let keyspace = self.database().keyspace("pairs").unwrap();
+        let reader = keyspace.at(snapshot).unwrap();
+        crate::pairs::check(&reader, &expected.collect(), &keys);
     }
 
     /// The files of the last export, less what changed since, and the changes are the table.

@@ -1,14 +1,14 @@
 //! Moonshine: a keyspace, through the engine's public API.
 //!
-//! A reader holds a snapshot. Arrow batches come from the table that the keyspace is.
+//! A reader asks for the newest state each time. Arrow batches come from the table that the keyspace is.
 
 use std::ops::Bound;
 use std::path::Path;
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
-use moonshine_engine::{Batch, Database, Keyspace, Scan, Snapshot};
+use moonshine_engine::{Batch, Database, Keyspace, Scan};
 
-use crate::data;
+use crate::data::{self, KEY_SIZE_BYTES};
 use crate::kv::{ArrowTotals, Durability, Kv, Reader, Result, Sink};
 use crate::settings::{self, Memory};
 
@@ -76,7 +76,7 @@ impl Kv for Moonshine {
     fn reader(&self) -> Result<MoonshineReader<'_>> {
         Ok(MoonshineReader {
             rows: &self.synced,
-            snapshot: self.database.snapshot(),
+            database: &self.database,
         })
     }
 }
@@ -93,12 +93,16 @@ impl Sink for Batch {
 
 pub(crate) struct MoonshineReader<'a> {
     rows: &'a Keyspace,
-    snapshot: Snapshot,
+    database: &'a Database,
 }
 
 impl MoonshineReader<'_> {
     fn each_batch(&mut self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
-        for batch in self.snapshot.scan(self.rows.table(), Scan::default())? {
+        for batch in self
+            .database
+            .snapshot()
+            .scan(self.rows.table(), Scan::default())?
+        {
             each(&batch?)?;
         }
         Ok(())
@@ -114,12 +118,16 @@ fn binary_column(batch: &RecordBatch, position: usize) -> Result<&BinaryArray> {
 }
 
 impl Reader for MoonshineReader<'_> {
-    fn get(&mut self, key: &[u8], mut found: impl FnMut(&[u8])) -> Result<bool> {
-        let value = self.rows.get_at(&self.snapshot, key)?;
-        if let Some(value) = &value {
-            found(value);
-        }
-        Ok(value.is_some())
+    fn get(&mut self, key: &[u8], found: impl FnMut(&[u8])) -> Result<bool> {
+        Ok(self.rows.get_with(key, found)?.is_some())
+    }
+
+    fn get_many(
+        &mut self,
+        keys: &[[u8; KEY_SIZE_BYTES]],
+        found: impl FnMut(usize, &[u8]),
+    ) -> Result<()> {
+        Ok(self.rows.multi_get(keys, found)?)
     }
 
     fn range(
@@ -129,7 +137,7 @@ impl Reader for MoonshineReader<'_> {
         mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<u64> {
         let range = (Bound::Included(from), Bound::Unbounded);
-        let pairs = self.rows.range_at::<&[u8]>(&self.snapshot, range)?;
+        let pairs = self.rows.range::<&[u8]>(range);
         let mut count = 0;
         for pair in pairs.take(usize::try_from(limit).unwrap_or(usize::MAX)) {
             let (key, value) = pair?;
@@ -172,6 +180,6 @@ impl Reader for MoonshineReader<'_> {
     }
 
     fn len(&mut self) -> Result<u64> {
-        Ok(self.snapshot.row_count(self.rows.table())?)
+        Ok(self.database.snapshot().row_count(self.rows.table())?)
     }
 }

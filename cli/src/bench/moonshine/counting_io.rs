@@ -75,6 +75,18 @@ impl Io for CountingIo {
         self.system.remove(path)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.system.hard_link(from, to)
+    }
+
+    fn remove_folder(&self, path: &Path) -> Result<()> {
+        self.system.remove_folder(path)
+    }
+
+    fn free_bytes(&self, folder: &Path) -> Result<Option<u64>> {
+        self.system.free_bytes(folder)
+    }
+
     fn sync_folder(&self, folder: &Path) -> Result<()> {
         self.system.sync_folder(folder)
     }

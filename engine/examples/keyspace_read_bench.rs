@@ -1,0 +1,249 @@
+//! Times reading a keyspace: `cargo run --release --example keyspace_read_bench -- <folder> [rows] [threads] [name ...]`.
+//!
+//! The folder is filled once, with rows of 16-byte keys and 100-byte values, and used again by later runs, so that two
+//! builds can be compared on the same database. Names choose measurements whose name contains one of them. Times are of
+//! the processor, as Linux counts them for each thread; compare figures of alternating runs only.
+
+#![allow(clippy::indexing_slicing, reason = "a benchmark may panic")]
+
+use std::path::Path;
+
+use moonshine_engine::{Database, Durability, Keyspace, Options};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Key = [u8; 16];
+
+const PROBES: u64 = 1_000_000;
+const RANGE_ROWS: usize = 100;
+const KEYS_TOGETHER: usize = 100;
+const MEMORY_BUDGET_BYTES: u64 = 4 << 30;
+
+fn key(i: u64) -> Key {
+    xxh3_128(&i.to_le_bytes()).to_be_bytes()
+}
+
+fn main() -> Outcome<()> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().ok_or("name a folder")?;
+    let rows: u64 = arguments
+        .next()
+        .map_or(Ok(1_000_000), |rows| rows.parse())?;
+    let threads: u64 = arguments.next().map_or(Ok(1), |threads| threads.parse())?;
+    let bench = Bench {
+        rows,
+        threads,
+        names: arguments.collect(),
+    };
+    let is_new = !Path::new(&folder).exists();
+    let options = Options {
+        memory_budget_bytes: MEMORY_BUDGET_BYTES,
+        ..Options::unmeasured()
+    };
+    let database = Database::open(&folder, options)?;
+    let keyspace = database.keyspace("rows")?;
+    if is_new {
+        load(&database, &keyspace, rows)?;
+    }
+    keyspace.iter().try_for_each(|pair| pair.map(drop))?;
+    bench.gets(&database, &keyspace)?;
+    bench.gets_of_snapshot(&database, &keyspace)?;
+    bench.ranges(&database, &keyspace)?;
+    bench.scans(&keyspace)
+}
+
+fn value_of(value: &[u8]) -> u64 {
+    u64::from(value[99])
+}
+
+fn load(database: &Database, keyspace: &Keyspace, rows: u64) -> Outcome<()> {
+    let keyspace = keyspace.clone().with_durability(Durability::Buffered);
+    for start in (0..rows).step_by(1000) {
+        let mut batch = keyspace.batch();
+        for i in start..rows.min(start + 1000) {
+            let mut value = [7; 100];
+            value[..8].copy_from_slice(&i.to_le_bytes());
+            batch.insert(key(i), value)?;
+        }
+        batch.commit()?;
+    }
+    Ok(database.flush()?)
+}
+
+/// What is measured, on how many rows and threads.
+struct Bench {
+    rows: u64,
+    threads: u64,
+    names: Vec<String>,
+}
+
+impl Bench {
+    fn pick(&self, i: u64) -> u64 {
+        ((u128::from(xxh3_64(&i.to_le_bytes())) * u128::from(self.rows)) >> 64) as u64
+    }
+
+    /// The keys of rows that are there.
+    fn hits(&self, thread: u64) -> Vec<Key> {
+        let from = thread * PROBES;
+        (from..from + PROBES).map(|i| key(self.pick(i))).collect()
+    }
+
+    /// Keys among the others of rows that never were.
+    fn misses(&self, thread: u64) -> Vec<Key> {
+        let from = (1 << 40) + thread * PROBES;
+        (from..from + PROBES).map(key).collect()
+    }
+
+    fn gets(&self, database: &Database, keyspace: &Keyspace) -> Outcome<()> {
+        let hits = |thread| self.hits(thread);
+        self.time("get hit", PROBES, hits, |hits| {
+            for key in hits {
+                let value = keyspace.get(key)?.ok_or("a row is missing")?;
+                assert_eq!(value_of(&value), 7);
+            }
+            Ok(())
+        })?;
+        self.time("get_with hit", PROBES, hits, |hits| {
+            for key in hits {
+                assert_eq!(keyspace.get_with(key, value_of)?, Some(7));
+            }
+            Ok(())
+        })?;
+        let misses = |thread| self.misses(thread);
+        self.time("get miss", PROBES, misses, |misses| {
+            for key in misses {
+                assert!(keyspace.get(key)?.is_none());
+            }
+            Ok(())
+        })?;
+        let nothing = |_| ();
+        self.time("snapshot", PROBES, nothing, |()| {
+            for _ in 0..PROBES {
+                assert!(database.snapshot().seq() > 0);
+            }
+            Ok(())
+        })
+    }
+
+    fn gets_of_snapshot(&self, database: &Database, keyspace: &Keyspace) -> Outcome<()> {
+        let keyspace = keyspace.at(&database.snapshot())?;
+        let hits = |thread| self.hits(thread);
+        self.time("at, get_with hit", PROBES, hits, |hits| {
+            for key in hits {
+                assert_eq!(keyspace.get_with(key, value_of)?, Some(7));
+            }
+            Ok(())
+        })?;
+        self.time("at, multi_get hit", PROBES, hits, |hits| {
+            for keys in hits.chunks(KEYS_TOGETHER) {
+                let mut sum = 0;
+                keyspace.multi_get(keys, |_, value| sum += value_of(value))?;
+                assert_eq!(sum, 7 * keys.len() as u64);
+            }
+            Ok(())
+        })?;
+        let misses = |thread| self.misses(thread);
+        self.time("at, get miss", PROBES, misses, |misses| {
+            for key in misses {
+                assert!(!keyspace.contains_key(key)?);
+            }
+            Ok(())
+        })
+    }
+
+    fn ranges(&self, database: &Database, keyspace: &Keyspace) -> Outcome<()> {
+        let count = PROBES / RANGE_ROWS as u64;
+        let starts = |thread| self.hits(thread)[..count as usize].to_vec();
+        self.time("ranges of 100", count, starts, |starts| {
+            let snapshot = database.snapshot();
+            for start in starts {
+                let range = keyspace.range_at(&snapshot, &start[..]..)?;
+                let mut sum = 0;
+                for pair in range.take(RANGE_ROWS) {
+                    sum += pair?.1.len();
+                }
+                assert!(sum > 0);
+            }
+            Ok(())
+        })?;
+        self.time("ranges of 1", count, starts, |starts| {
+            let snapshot = database.snapshot();
+            for start in starts {
+                let mut range = keyspace.range_at(&snapshot, &start[..]..)?;
+                assert_eq!(
+                    range.next().transpose()?.map(|(key, _)| key == *start),
+                    Some(true)
+                );
+            }
+            Ok(())
+        })
+    }
+
+    fn scans(&self, keyspace: &Keyspace) -> Outcome<()> {
+        self.time(
+            "scan",
+            self.rows,
+            |_| (),
+            |()| {
+                let mut count = 0;
+                for pair in keyspace.iter() {
+                    count += u64::from(pair?.1.len() == 100);
+                }
+                assert_eq!(count, self.rows);
+                Ok(())
+            },
+        )?;
+        self.time(
+            "scan backwards",
+            self.rows,
+            |_| (),
+            |()| {
+                let mut count = 0;
+                for pair in keyspace.iter().rev() {
+                    count += u64::from(pair?.1.len() == 100);
+                }
+                assert_eq!(count, self.rows);
+                Ok(())
+            },
+        )
+    }
+
+    fn time<I>(
+        &self,
+        name: &str,
+        count: u64,
+        prepare: impl Fn(u64) -> I + Sync,
+        work: impl Fn(&I) -> Outcome<()> + Sync,
+    ) -> Outcome<()> {
+        if !self.names.is_empty() && !self.names.iter().any(|one| name.contains(one.as_str())) {
+            return Ok(());
+        }
+        let run = |thread| -> Outcome<u64> {
+            let input = prepare(thread);
+            let start_ns = cpu_ns()?;
+            work(&input)?;
+            Ok(cpu_ns()? - start_ns)
+        };
+        let total_ns = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.threads)
+                .map(|thread| scope.spawn(move || run(thread)))
+                .collect();
+            threads
+                .into_iter()
+                .try_fold(0, |sum, thread| -> Outcome<u64> {
+                    Ok(sum + thread.join().map_err(|_| "a thread ended in a panic")??)
+                })
+        })?;
+        let each_ns = total_ns as f64 / (count * self.threads) as f64;
+        println!(
+            "{name:>20}, {} threads: {each_ns:9.1} ns each",
+            self.threads
+        );
+        Ok(())
+    }
+}
+
+fn cpu_ns() -> Outcome<u64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(stat.split(' ').next().unwrap_or_default().parse()?)
+}

@@ -1,0 +1,185 @@
+//! Keys and values as bytes: a table of two columns, without rows of values in between.
+//!
+//! A [`Keyspace`] writes here and reads in [`read`]; a [`KeyspaceSnapshot`] is one that stands still. Both find keys
+//! through a `Lookup` and hand values out as they lie in the page or in the record's body, or copy them into a
+//! [`slice`]. [`pairs`] goes through keys in order.
+
+mod pairs;
+mod read;
+mod slice;
+
+pub use pairs::Pairs;
+pub use read::KeyspaceSnapshot;
+pub use slice::Slice;
+
+use crate::codec::key::check_key_size;
+use crate::codec::{Malformed, Reader, put_varint};
+use crate::database::Database;
+use crate::error::Result;
+use crate::log::queue::Durability;
+use crate::schema::{ColumnType, TableSchema};
+use crate::shared::Table;
+use crate::transaction::Transaction;
+
+/// The bitmap of nulls in front of the value, which is the only column outside the key and never null.
+const NO_NULLS: u8 = 0;
+
+/// An ordered map of byte strings that is durable: the table (`key`: binary primary key, `value`: binary).
+///
+/// Clones are the same keyspace. Each write here is a transaction of its own; for several at once begin a
+/// [`Transaction`] and give it the keyspace's [`table`](Self::table), or use [`Batch`].
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let users = database.keyspace("users")?;
+/// users.insert("ada", "1815")?;
+/// users.insert("alan", "1912")?;
+/// users.insert("grace", "1906")?;
+/// assert_eq!(users.get("ada")?.as_deref(), Some(&b"1815"[..]));
+/// users.remove("ada")?;
+/// let keys: Vec<_> = users.prefix("a").map(|pair| Ok(pair?.0)).collect::<Result<_, moonshine_engine::Error>>()?;
+/// assert_eq!(keys, [&b"alan"[..]]);
+///
+/// let mut batch = users.batch();
+/// batch.insert("barbara", "1939")?;
+/// batch.remove("grace")?;
+/// batch.commit()?;
+/// assert_eq!(users.iter().count(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Keyspace {
+    database: Database,
+    table: Table,
+    durability: Durability,
+}
+
+/// Writes to a keyspace that take effect together.
+#[derive(Debug)]
+pub struct Batch {
+    transaction: Transaction,
+    table: Table,
+}
+
+impl Database {
+    /// The keyspace of that name, which is created if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Schema`](crate::Error::Schema) if there is a table of that name that is no keyspace; else as
+    /// [`create_table`](Self::create_table).
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        let schema = TableSchema::builder(name)
+            .column("key", ColumnType::Binary, false)
+            .column("value", ColumnType::Binary, false)
+            .primary_key(["key"])
+            .build()?;
+        Ok(Keyspace {
+            database: self.clone(),
+            table: self.create_table(schema)?,
+            durability: Durability::default(),
+        })
+    }
+}
+
+impl Keyspace {
+    /// The same keyspace with another durability for the writes made through it; [`Durability::Synced`] at first.
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The table that the keyspace is.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Writes a key, whether or not it exists.
+    ///
+    /// # Errors
+    /// [`Error::Row`](crate::Error::Row) if key or value is too long; else as [`Transaction::commit`].
+    pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let mut batch = self.batch();
+        batch.insert(key, value)?;
+        batch.commit()
+    }
+
+    /// Removes a key, if it exists.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        let mut batch = self.batch();
+        batch.remove(key)?;
+        batch.commit()
+    }
+
+    /// Starts writes that take effect together.
+    pub fn batch(&self) -> Batch {
+        let mut transaction = self.database.begin();
+        transaction.set_durability(self.durability);
+        Batch {
+            transaction,
+            table: self.table.clone(),
+        }
+    }
+}
+
+impl Batch {
+    /// Writes a key, whether or not it exists.
+    ///
+    /// # Errors
+    /// [`Error::Row`](crate::Error::Row) if key or value is too long.
+    pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        check_key_size(self.table.schema(), key)?;
+        let encode = |out: &mut Vec<u8>| encode_value(value, out);
+        self.transaction
+            .write_encoded(&self.table, key, Some(encode))
+    }
+
+    /// Removes a key, if it exists.
+    ///
+    /// # Errors
+    /// [`Error::Row`](crate::Error::Row) if the key is too long.
+    pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        check_key_size(self.table.schema(), key.as_ref())?;
+        self.transaction
+            .write_encoded(&self.table, key.as_ref(), None::<fn(&mut Vec<u8>)>)
+    }
+
+    /// Makes all of it take effect.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`].
+    pub fn commit(self) -> Result<()> {
+        self.transaction.commit().map(|_| ())
+    }
+}
+
+/// Appends the bytes of a row with that value.
+pub(crate) fn encode_value(value: &[u8], out: &mut Vec<u8>) {
+    out.push(NO_NULLS);
+    put_varint(out, value.len() as u64);
+    out.extend_from_slice(value);
+}
+
+/// Where the value starts in the bytes of a row, which it ends.
+fn value_start(row: &[u8]) -> std::result::Result<usize, Malformed> {
+    let mut reader = Reader::new(row);
+    if reader.u8()? != NO_NULLS {
+        return Err(Malformed("a keyspace's value is null"));
+    }
+    let len = reader.varint()?;
+    let value = reader.remaining();
+    if len != value.len() as u64 {
+        return Err(Malformed("a keyspace's value of another length"));
+    }
+    Ok(row.len() - value.len())
+}

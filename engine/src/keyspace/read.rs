@@ -1,0 +1,278 @@
+//! Reading a keyspace: now, or as of a snapshot.
+
+use std::ops::{Bound, RangeBounds};
+
+use super::{Keyspace, Pairs, Slice, value_start};
+use crate::cache::table::hash_key;
+use crate::error::Result;
+use crate::read::lookup::{FoundValue, Lookup};
+use crate::read::range::{KeyRange, after_prefix};
+use crate::read::view::View;
+use crate::row_set::multi_get::HashedKey;
+use crate::snapshot::Snapshot;
+
+/// A keyspace as of a snapshot: the fastest way to read many keys.
+///
+/// What a read has to find first is found once, when this is made. Until it is dropped it keeps in memory, and on disk,
+/// what was there then; so don't keep one that is not used.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let users = database.keyspace("users")?;
+/// users.insert("ada", "1815")?;
+/// let reader = users.at(&database.snapshot())?;
+/// users.insert("alan", "1912")?;
+/// assert_eq!(reader.get_with("ada", <[u8]>::len)?, Some(4));
+/// assert!(reader.get("alan")?.is_none());
+/// reader.multi_get(&["ada", "alan"], |i, value| assert_eq!((i, value), (0, &b"1815"[..])))?;
+/// assert_eq!(reader.iter().count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct KeyspaceSnapshot {
+    snapshot: Snapshot,
+    view: View,
+}
+
+impl Keyspace {
+    /// The keyspace as of a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage) if the snapshot is of another database.
+    pub fn at(&self, snapshot: &Snapshot) -> Result<KeyspaceSnapshot> {
+        snapshot.check_table(&self.table)?;
+        Ok(self.view_of(snapshot.clone()))
+    }
+
+    fn now(&self) -> KeyspaceSnapshot {
+        self.view_of(self.database.snapshot())
+    }
+
+    fn view_of(&self, snapshot: Snapshot) -> KeyspaceSnapshot {
+        KeyspaceSnapshot {
+            view: snapshot.view(&self.table),
+            snapshot,
+        }
+    }
+
+    /// Asks at a commit sequence that is pinned; without one, at the newest.
+    #[inline]
+    fn ask<T>(&self, seq: Option<u64>, ask: impl FnOnce(Lookup<'_>) -> T) -> T {
+        Lookup::at(self.database.shared(), &self.table.state, seq, ask)
+    }
+
+    /// The newest value of a key.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        self.ask(None, |lookup| slice_of(lookup, key.as_ref()))
+    }
+
+    /// What `read` makes of the newest value of a key, which it is shown where it lies: nothing is copied.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[inline]
+    pub fn get_with<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        self.ask(None, |lookup| read_value(lookup, key.as_ref(), read))
+    }
+
+    /// Looks up many keys at one moment, and calls `found` with the place in `keys` and the newest value of each that
+    /// there is, in no order. Faster than one after the other, as the processor waits for the memory of several at once.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). Some values may have been found before.
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        found: impl FnMut(usize, &[u8]),
+    ) -> Result<()> {
+        self.ask(None, |lookup| multi_get(lookup, keys, found))
+    }
+
+    /// The value of a key as of a snapshot.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`Error::Usage`](crate::Error::Usage) if the snapshot is of another database.
+    #[inline]
+    pub fn get_at(&self, snapshot: &Snapshot, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        snapshot.check_table(&self.table)?;
+        self.ask(Some(snapshot.seq()), |lookup| {
+            slice_of(lookup, key.as_ref())
+        })
+    }
+
+    /// Whether there is such a key.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.get_with(key, |_| ()).map(|found| found.is_some())
+    }
+
+    /// All pairs in key order, as of now. Goes backwards from the end too.
+    pub fn iter(&self) -> Pairs {
+        self.now().iter()
+    }
+
+    /// The pairs of a range of keys in key order, as of now.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Pairs {
+        self.now().range(range)
+    }
+
+    /// The pairs whose key starts with some bytes, in key order, as of now.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Pairs {
+        self.now().prefix(prefix)
+    }
+
+    /// The pairs of a range of keys in key order, as of a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage) if the snapshot is of another database.
+    pub fn range_at<K: AsRef<[u8]>>(
+        &self,
+        snapshot: &Snapshot,
+        range: impl RangeBounds<K>,
+    ) -> Result<Pairs> {
+        Ok(self.at(snapshot)?.range(range))
+    }
+}
+
+impl KeyspaceSnapshot {
+    /// The snapshot that it was made of.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        slice_of(self.view.lookup(), key.as_ref())
+    }
+
+    /// What `read` makes of the value of a key, which it is shown where it lies: nothing is copied.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[inline]
+    pub fn get_with<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        read_value(self.view.lookup(), key.as_ref(), read)
+    }
+
+    /// Looks up many keys, and calls `found` with the place in `keys` and the value of each that there is, in no order.
+    /// Faster than one after the other, as the processor waits for the memory of several at once.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). Some values may have been found before.
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        found: impl FnMut(usize, &[u8]),
+    ) -> Result<()> {
+        multi_get(self.view.lookup(), keys, found)
+    }
+
+    /// Whether there is such a key.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.get_with(key, |_| ()).map(|found| found.is_some())
+    }
+
+    /// All pairs in key order. Goes backwards from the end too.
+    pub fn iter(&self) -> Pairs {
+        self.range::<&[u8]>(..)
+    }
+
+    /// The pairs of a range of keys in key order.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Pairs {
+        Pairs::new(&self.snapshot, self.view.clone(), range_of(range))
+    }
+
+    /// The pairs whose key starts with some bytes, in key order.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Pairs {
+        let prefix = prefix.as_ref().to_vec();
+        let end = after_prefix(prefix.clone()).map_or(Bound::Unbounded, Bound::Excluded);
+        self.range((Bound::Included(prefix), end))
+    }
+}
+
+fn range_of<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> KeyRange {
+    let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
+    KeyRange::of_bytes(owned(range.start_bound()), owned(range.end_bound()))
+}
+
+/// What `read` makes of the value of a key.
+#[inline]
+fn read_value<T>(
+    lookup: Lookup<'_>,
+    key: &[u8],
+    read: impl FnOnce(&[u8]) -> T,
+) -> Result<Option<T>> {
+    let hash = hash_key(key);
+    let Some(found) = lookup.get(hash, key)? else {
+        return Ok(None);
+    };
+    let bytes = found.bytes();
+    match value_start(bytes) {
+        Ok(start) => Ok(Some(read(bytes.get(start..).unwrap_or_default()))),
+        Err(malformed) => Err(lookup.corrupt(hash, key, malformed)),
+    }
+}
+
+/// The value of a key, to be kept.
+#[inline]
+fn slice_of(lookup: Lookup<'_>, key: &[u8]) -> Result<Option<Slice>> {
+    let hash = hash_key(key);
+    let Some(found) = lookup.get(hash, key)? else {
+        return Ok(None);
+    };
+    let bytes = found.bytes();
+    let value_at = value_start(bytes).map_err(|malformed| lookup.corrupt(hash, key, malformed))?;
+    Ok(Some(match &found {
+        FoundValue::Body { body, start, len } => Slice {
+            bytes: (*body).clone(),
+            start: start + value_at,
+            end: start + len,
+        },
+        // Copied, as a page that somebody keeps can't make room for others.
+        FoundValue::Page(_) => Slice::whole(bytes.get(value_at..).unwrap_or_default().into()),
+    }))
+}
+
+fn multi_get<K: AsRef<[u8]>>(
+    lookup: Lookup<'_>,
+    keys: &[K],
+    mut found: impl FnMut(usize, &[u8]),
+) -> Result<()> {
+    let hashed = keys.iter().map(|key| HashedKey {
+        hash: hash_key(key.as_ref()),
+        key: key.as_ref(),
+    });
+    let hashed: Vec<_> = hashed.collect();
+    let mut malformed = None;
+    lookup.multi_get(&hashed, |i, value| match value_start(value) {
+        Ok(start) => found(i, value.get(start..).unwrap_or_default()),
+        Err(reason) => malformed = Some((i, reason)),
+    })?;
+    match malformed.and_then(|(i, reason)| Some((hashed.get(i)?, reason))) {
+        Some((key, reason)) => Err(lookup.corrupt(key.hash, key.key, reason)),
+        None => Ok(()),
+    }
+}

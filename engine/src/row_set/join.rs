@@ -1,0 +1,99 @@
+//! Finding out which rows of older RowSets the rows of a newer one replace.
+//!
+//! The newer RowSet is read from front to back. For each of its keys the older ones are asked, newest first: the hash
+//! index's fingerprints rule nearly all of them out that don't hold it, the directory rules out the others but for those
+//! of the same page, and what is left is compared. Both sides are sorted by key, so the pages of an older RowSet are read
+//! forward too, each once.
+
+use crate::error::Result;
+
+use super::cursor::Cursor;
+use super::patch::TargetOrdinals;
+use super::reader::RowSet;
+
+/// What the newer RowSet is read in at once.
+const NEWER_READ_SIZE_BYTES: usize = 256 << 10;
+/// What is read at once of an older one, of whose pages not all may be wanted.
+const OLDER_READ_SIZE_BYTES: usize = 32 << 10;
+/// Rows between two questions whether to stop.
+const ROWS_PER_CHECK: u32 = 1024;
+
+/// The rows of older RowSets, given newest first, that those of a newer one replace: of each key the newest row that is
+/// older. `None` if `stops` said so.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) as the system answers, [`Error::Corrupt`](crate::Error::Corrupt) for a damaged page.
+pub fn find_replaced(
+    newer: &RowSet,
+    older: &[&RowSet],
+    hash_of: impl Fn(&[u8]) -> u64,
+    stops: impl Fn() -> bool,
+) -> Result<Option<Vec<TargetOrdinals>>> {
+    let mut sides: Vec<OlderSide> = older.iter().map(|older| OlderSide::new(older)).collect();
+    let mut rows = newer.stream(NEWER_READ_SIZE_BYTES);
+    rows.seek_first()?;
+    let mut count = 0_u32;
+    while let Some(row) = rows.row() {
+        let hash = hash_of(row.key);
+        for side in &mut sides {
+            if side.take(hash, row.key)? {
+                break;
+            }
+        }
+        rows.advance()?;
+        count = count.wrapping_add(1);
+        if count.is_multiple_of(ROWS_PER_CHECK) && stops() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(sides.into_iter().map(|side| side.ordinals).collect()))
+}
+
+/// An older RowSet, as far as it was read.
+struct OlderSide {
+    row_set: RowSet,
+    cursor: Cursor,
+    ordinals: TargetOrdinals,
+    /// Working memory.
+    candidates: Vec<u32>,
+}
+
+impl OlderSide {
+    fn new(row_set: &RowSet) -> Self {
+        OlderSide {
+            row_set: row_set.clone(),
+            cursor: row_set.stream(OLDER_READ_SIZE_BYTES),
+            ordinals: TargetOrdinals::new(row_set.meta().place()),
+            candidates: Vec::new(),
+        }
+    }
+
+    /// Takes the ordinal of a key down, if the key is here.
+    fn take(&mut self, hash: u64, key: &[u8]) -> Result<bool> {
+        let meta = self.row_set.meta();
+        if *key < *meta.key_min || *key > *meta.key_max {
+            return Ok(false);
+        }
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        self.row_set
+            .parts()
+            .candidates(hash, |ordinal| candidates.push(ordinal))?;
+        if candidates.is_empty() {
+            return Ok(false);
+        }
+        let page_number = self.row_set.find_rows_page(key)?;
+        let bits = meta.rows_per_page_log2;
+        candidates.retain(|ordinal| ordinal >> bits == page_number);
+        for &ordinal in &self.candidates {
+            if !self.cursor.seek_ordinal(ordinal)? {
+                continue;
+            }
+            if let Some(row) = self.cursor.row().filter(|row| row.key == key) {
+                self.ordinals.push(ordinal, row.value.is_some());
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

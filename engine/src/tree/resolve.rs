@@ -1,0 +1,138 @@
+//! Resolving: which rows of the older RowSets of a leaf a RowSet replaces becomes known, as its patch.
+//!
+//! It rewrites no rows, so it costs the reading of what is unresolved and of the key pages that it meets, and a byte or two
+//! for each replaced row. From then on a scan passes over the replaced rows without comparing keys, rows are counted
+//! without being read, and it is known how much of a leaf is dead.
+
+use std::sync::Arc;
+
+use super::edit::Change;
+use super::files::{HeldFile, HeldRowSet};
+use super::flush::OutputFile;
+use super::plan::Job;
+use super::state::Described;
+use crate::cache::table::hash_key;
+use crate::error::Result;
+use crate::row_set::join::find_replaced;
+use crate::row_set::meta::RowSetMeta;
+use crate::row_set::patch::{PatchMeta, TargetOrdinals};
+use crate::shared::Shared;
+
+/// RowSets are resolved when they are this part of the largest one: reading them and the pages that they meet then costs
+/// about so many times the bytes that were written.
+const UNRESOLVED_SHARE: u64 = 8;
+
+/// Whether a RowSet's patch says which rows of all older ones, given newest first, it replaces.
+fn is_resolved(newer: &RowSetMeta, older: &[Arc<HeldRowSet>]) -> bool {
+    older.iter().all(|held| newer.target(held.meta()).is_some())
+}
+
+/// The RowSets of a leaf, given newest first, whose patches are missing, each with its place.
+fn unresolved(
+    row_sets: &[Arc<HeldRowSet>],
+) -> impl Iterator<Item = (&Arc<HeldRowSet>, &[Arc<HeldRowSet>])> {
+    (1..)
+        .zip(row_sets)
+        .map(|(behind, newer)| (newer, row_sets.get(behind..).unwrap_or_default()))
+        .filter(|(newer, older)| !is_resolved(newer.meta(), older))
+}
+
+/// Whether so much of a leaf is unresolved that it is to be resolved. The RowSets are given newest first.
+pub(super) fn is_due(row_sets: &[Arc<HeldRowSet>]) -> bool {
+    let size_bytes = |held: &Arc<HeldRowSet>| held.meta().size_bytes;
+    let largest = row_sets.iter().map(size_bytes).max().unwrap_or(0);
+    let open: u64 = unresolved(row_sets).map(|(held, _)| size_bytes(held)).sum();
+    open > 0 && open >= largest / UNRESOLVED_SHARE
+}
+
+/// Bytes of the rows of a leaf that newer ones replace and that a merge of all RowSets, given newest first, would free, as
+/// far as patches tell. `may_merge` says of an older and a newer RowSet whether they may become one.
+pub(super) fn dead_bytes(
+    row_sets: &[Arc<HeldRowSet>],
+    may_merge: impl Fn(&Arc<HeldRowSet>, &Arc<HeldRowSet>) -> bool,
+) -> u64 {
+    let pairs = (1..).zip(row_sets).flat_map(|(behind, newer)| {
+        row_sets
+            .iter()
+            .skip(behind)
+            .map(move |older| (newer, older))
+    });
+    let of_pair = |(newer, older): (&Arc<HeldRowSet>, &Arc<HeldRowSet>)| {
+        let meta = older.meta();
+        let target = newer.meta().target(meta)?;
+        let bytes = u128::from(meta.size_bytes) * u128::from(target.ordinal_count);
+        let share = u64::try_from(bytes / u128::from(meta.row_count.max(1))).ok()?;
+        may_merge(older, newer).then_some(share)
+    };
+    pairs.filter_map(of_pair).sum()
+}
+
+/// Finds out what the unresolved RowSets of a leaf replace; the changes that say so. `None` if the database is being
+/// closed meanwhile.
+pub(super) fn resolve(shared: &Shared, job: &Job) -> Result<Option<Vec<Change<Arc<HeldRowSet>>>>> {
+    let mut output = OutputFile::new(shared, shared.write_size_bytes());
+    match write_patches(shared, job, &mut output) {
+        Ok(Some(patches)) => {
+            let file = output.finish_patches()?;
+            Ok(Some(changes(job, patches, file.as_ref())))
+        }
+        other => {
+            output.discard();
+            other.map(|_| None)
+        }
+    }
+}
+
+type Patched<'j> = (&'j Arc<HeldRowSet>, PatchMeta);
+
+fn write_patches<'j>(
+    shared: &Shared,
+    job: &'j Job,
+    output: &mut OutputFile<'_>,
+) -> Result<Option<Vec<Patched<'j>>>> {
+    let mut patches = Vec::new();
+    for (newer, older) in unresolved(&job.inputs) {
+        let older: Vec<_> = older.iter().map(|held| &held.row_set).collect();
+        let stops = || shared.generations.is_stopping();
+        let Some(targets) = find_replaced(&newer.row_set, &older, hash_key, stops)? else {
+            return Ok(None);
+        };
+        patches.push((newer, patch_of(newer.meta(), &targets, output)?));
+    }
+    Ok(Some(patches))
+}
+
+/// A patch without ordinals needs no bytes, and no file of its own.
+fn patch_of(
+    newer: &RowSetMeta,
+    targets: &[TargetOrdinals],
+    output: &mut OutputFile<'_>,
+) -> Result<PatchMeta> {
+    if targets.iter().all(TargetOrdinals::is_empty) {
+        return Ok(PatchMeta::without_ordinals(newer, targets));
+    }
+    output.patch(targets)
+}
+
+fn changes(
+    job: &Job,
+    patches: Vec<Patched<'_>>,
+    file: Option<&Arc<HeldFile>>,
+) -> Vec<Change<Arc<HeldRowSet>>> {
+    let mut changes = Vec::new();
+    for (held, patch) in patches {
+        let place = held.meta().place();
+        changes.push(Change::Remove {
+            table_id: job.table_id,
+            fragment_id: job.fragment_id,
+            file_number: place.file_number,
+            offset: place.offset,
+        });
+        let own = patch.file_number == place.file_number;
+        let patch_file = file.filter(|_| !own).unwrap_or(&held.file);
+        changes.push(Change::Add(Arc::new(
+            held.with_patch(patch, patch_file.clone()),
+        )));
+    }
+    changes
+}
