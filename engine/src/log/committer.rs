@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
-use super::queue::{Durability, Queued, Ticket, Turn};
+use super::queue::{Durability, Queued, Ticket, Turn, Woken};
 use super::segment::SegmentWriter;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
@@ -96,8 +96,14 @@ pub(crate) fn attend(shared: &Arc<Shared>) {
     shared.pins.stop("the database was closed");
 }
 
-/// Writes blocks until a record is written or nothing is queued.
+/// Leads until a record is written or nothing is queued.
 fn lead(shared: &Shared, until_number: u64) -> Result<()> {
+    // Those of the last block are woken when the next one leads already: its block needs no processor while it is synced.
+    write_blocks(shared, until_number).map(drop)
+}
+
+/// Writes blocks, and resigns.
+fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
     let _leading = Leading(shared);
     let mut guard = shared.committer.lock();
     loop {
@@ -106,7 +112,7 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
         };
         let records = shared.queue.take();
         let Some(last) = records.last() else {
-            return Ok(());
+            return Ok(Woken::default());
         };
         let written = match &last.load {
             None => committer.commit(shared, &records),
@@ -126,9 +132,9 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
                 return Err(Error::Poisoned(error.to_string()));
             }
         }
-        shared.queue.finish(last.ticket.number);
+        let woken = shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
-            return Ok(());
+            return Ok(woken);
         }
     }
 }

@@ -11,8 +11,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread::Thread;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::delta::encode_delta;
@@ -63,7 +64,25 @@ pub(crate) struct CommitQueue {
     /// Records are queued that nobody waits for, or the queue is closing.
     unattended: Condvar,
     taken: Condvar,
-    done: Condvar,
+}
+
+/// A thread that waits for its record. Each is woken by itself: when its record is written, or to lead. So a block wakes
+/// those whose records it held and one more, however many wait.
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    thread: Thread,
+}
+
+/// Threads that need wait no longer. They are woken when this is dropped, which is best done without holding anything.
+#[derive(Debug, Default)]
+#[must_use = "those that are in it wait for it to be dropped"]
+pub(crate) struct Woken(VecDeque<Waiter>);
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|waiter| waiter.thread.unpark());
+    }
 }
 
 #[derive(Debug)]
@@ -75,8 +94,8 @@ struct State {
     done_number: u64,
     /// Whether somebody is writing.
     leading: bool,
-    /// How many wait for a record, each ready to lead.
-    waiter_count: usize,
+    /// Those that wait for a record, each ready to lead.
+    waiters: VecDeque<Waiter>,
     closing: bool,
     failed: Option<String>,
     /// Blocks that found no space.
@@ -105,7 +124,7 @@ impl CommitQueue {
             last_number: 0,
             done_number: 0,
             leading: false,
-            waiter_count: 0,
+            waiters: VecDeque::new(),
             closing: false,
             failed: None,
             no_space: SpaceFailures::default(),
@@ -117,7 +136,6 @@ impl CommitQueue {
             state: Mutex::new(state),
             unattended: Condvar::new(),
             taken: Condvar::new(),
-            done: Condvar::new(),
         }
     }
 
@@ -182,33 +200,57 @@ impl CommitQueue {
     /// that many did: the record is taken back, and will not be written.
     pub(crate) fn turn(&self, ticket: Ticket, failures_before: u64) -> Result<Turn> {
         let mut state = self.state.lock();
+        let mut waits = false;
         loop {
-            if state.done_number >= ticket.number {
-                self.hand_over(&state);
-                return Ok(Turn::Done);
+            let turn = self.turn_now(&mut state, ticket, failures_before);
+            if let Some(turn) = turn {
+                if waits {
+                    state
+                        .waiters
+                        .retain(|waiter| waiter.number != ticket.number);
+                }
+                self.hand_over(&mut state);
+                return turn;
             }
-            if let Some(reason) = &state.failed {
-                return Err(Error::Poisoned(reason.clone()));
+            if !waits {
+                waits = true;
+                state.waiters.push_back(Waiter {
+                    number: ticket.number,
+                    thread: std::thread::current(),
+                });
             }
-            if let Some(error) = state.no_space.since(failures_before)
-                && state.take_back(self.database_id, ticket.number)
-            {
-                self.hand_over(&state);
-                return Err(error);
-            }
-            if !state.leading {
-                state.leading = true;
-                return Ok(Turn::Lead);
-            }
-            state.waiter_count += 1;
-            self.done.wait(&mut state);
-            state.waiter_count -= 1;
+            MutexGuard::unlocked(&mut state, std::thread::park);
         }
+    }
+
+    /// What whoever waits for a record is to do next; `None`: go on waiting.
+    fn turn_now(
+        &self,
+        state: &mut State,
+        ticket: Ticket,
+        failures_before: u64,
+    ) -> Option<Result<Turn>> {
+        if state.done_number >= ticket.number {
+            return Some(Ok(Turn::Done));
+        }
+        if let Some(reason) = &state.failed {
+            return Some(Err(Error::Poisoned(reason.clone())));
+        }
+        if let Some(error) = state.no_space.since(failures_before)
+            && state.take_back(self.database_id, ticket.number)
+        {
+            return Some(Err(error));
+        }
+        if state.leading {
+            return None;
+        }
+        state.leading = true;
+        Some(Ok(Turn::Lead))
     }
 
     /// Leaves what is queued to the database's thread.
     pub(crate) fn leave(&self) {
-        self.hand_over(&self.state.lock());
+        self.hand_over(&mut self.state.lock());
     }
 
     /// Waits until records are queued that nobody waits for, to lead; false once the queue is closed and empty, or closed
@@ -223,7 +265,7 @@ impl CommitQueue {
                 pause.reset();
             }
             let is_idle = !state.leading && !state.waiting.is_empty();
-            if is_idle && (state.waiter_count == 0 || state.closing) {
+            if is_idle && (state.waiters.is_empty() || state.closing) {
                 let is_due = state.no_space.current().is_none() || pause.is_over();
                 if is_due || (state.closing && pause.last_try()) {
                     state.leading = true;
@@ -250,16 +292,22 @@ impl CommitQueue {
     pub(crate) fn resign(&self) {
         let mut state = self.state.lock();
         state.leading = false;
-        self.done.notify_all();
-        self.hand_over(&state);
+        self.hand_over(&mut state);
         if state.closing {
             self.unattended.notify_all();
         }
     }
 
-    fn hand_over(&self, state: &State) {
-        if !state.leading && !state.waiting.is_empty() && state.waiter_count == 0 {
-            self.unattended.notify_all();
+    /// Has somebody lead if nobody does and records are queued.
+    fn hand_over(&self, state: &mut State) {
+        if state.leading || state.waiting.is_empty() {
+            return;
+        }
+        match state.waiters.front() {
+            Some(waiter) => waiter.thread.unpark(),
+            None => {
+                self.unattended.notify_all();
+            }
         }
     }
 
@@ -301,7 +349,11 @@ impl CommitQueue {
             state.waiting.push_front(record);
         }
         state.no_space.note(error);
-        self.done.notify_all();
+        // Each takes its own record back.
+        state
+            .waiters
+            .iter()
+            .for_each(|waiter| waiter.thread.unpark());
         self.taken.notify_all();
     }
 
@@ -311,11 +363,15 @@ impl CommitQueue {
     }
 
     /// Says that everything up to that record is written, as durably as asked for, and applied.
-    pub(crate) fn finish(&self, number: u64) {
+    pub(crate) fn finish(&self, number: u64) -> Woken {
         let mut state = self.state.lock();
         state.done_number = number;
         state.no_space.clear();
-        self.done.notify_all();
+        let (done, waiters) = std::mem::take(&mut state.waiters)
+            .into_iter()
+            .partition(|waiter| waiter.number <= number);
+        state.waiters = waiters;
+        Woken(done)
     }
 
     /// Ends writing, and says why.
@@ -323,7 +379,10 @@ impl CommitQueue {
         let mut state = self.state.lock();
         state.failed.get_or_insert_with(|| reason.to_owned());
         state.waiting.clear();
-        self.done.notify_all();
+        state
+            .waiters
+            .iter()
+            .for_each(|waiter| waiter.thread.unpark());
         self.taken.notify_all();
         self.unattended.notify_all();
     }
