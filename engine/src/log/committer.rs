@@ -50,21 +50,32 @@ pub(crate) fn wait(shared: &Shared, ticket: Ticket) -> Result<()> {
     Ok(())
 }
 
-/// Makes everything durable that is visible.
+/// Makes everything durable that is visible. Writing goes on meanwhile.
 pub(crate) fn sync(shared: &Shared) -> Result<()> {
     shared.check_writable()?;
-    let mut committer = shared.committer.lock();
-    let Some(committer) = committer.as_mut() else {
-        return Err(Error::Usage("the database is closed".into()));
+    let (unsynced, visible_seq) = {
+        let committer = shared.committer.lock();
+        let Some(committer) = committer.as_ref() else {
+            return Err(closed());
+        };
+        // Nobody writes while this is held, so nothing becomes visible.
+        (committer.writer.unsynced()?, shared.pins.visible_seq())
     };
-    // Nobody writes while this is held, so nothing becomes visible.
-    let visible_seq = shared.pins.visible_seq();
-    if let Err(error) = committer.writer.sync() {
-        stop(shared, &error);
-        return Err(Error::Poisoned(error.to_string()));
+    if let Some(unsynced) = unsynced {
+        if let Err(error) = unsynced.sync() {
+            stop(shared, &error);
+            return Err(Error::Poisoned(error.to_string()));
+        }
+        if let Some(committer) = shared.committer.lock().as_mut() {
+            committer.writer.note_synced(unsynced.block_number);
+        }
     }
-    shared.pins.publish(visible_seq, true);
+    shared.pins.note_durable(visible_seq);
     Ok(())
+}
+
+fn closed() -> Error {
+    Error::Usage("the database is closed".into())
 }
 
 /// Has the active generation flushed, if it holds a delta.
@@ -72,7 +83,7 @@ pub(crate) fn freeze(shared: &Shared) -> Result<()> {
     shared.check_writable()?;
     let committer = shared.committer.lock();
     let Some(committer) = committer.as_ref() else {
-        return Err(Error::Usage("the database is closed".into()));
+        return Err(closed());
     };
     shared.freeze(committer.writer.last_block_number());
     Ok(())
@@ -108,7 +119,7 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
     let mut guard = shared.committer.lock();
     loop {
         let Some(committer) = guard.as_mut() else {
-            return Err(Error::Usage("the database is closed".into()));
+            return Err(closed());
         };
         let records = shared.queue.take();
         let Some(last) = records.last() else {
