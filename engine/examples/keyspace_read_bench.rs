@@ -8,16 +8,17 @@
 
 use std::path::Path;
 
-use moonshine_engine::{Database, Durability, Keyspace, Options};
+use moonshine_engine::{Database, Durability, Keyspace, Options, PairCursor};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 type Key = [u8; 16];
 
 const PROBES: u64 = 1_000_000;
+const RANGES: u64 = 10_000;
 const RANGE_ROWS: usize = 100;
 const KEYS_TOGETHER: usize = 100;
-const MEMORY_BUDGET_BYTES: u64 = 4 << 30;
+const MEMORY_BUDGET_BYTES: u64 = 320 << 20;
 
 fn key(i: u64) -> Key {
     xxh3_128(&i.to_le_bytes()).to_be_bytes()
@@ -152,60 +153,62 @@ impl Bench {
     }
 
     fn ranges(&self, database: &Database, keyspace: &Keyspace) -> Outcome<()> {
-        let count = PROBES / RANGE_ROWS as u64;
-        let starts = |thread| self.hits(thread)[..count as usize].to_vec();
-        self.time("ranges of 100", count, starts, |starts| {
-            let snapshot = database.snapshot();
+        let keyspace = keyspace.at(&database.snapshot())?;
+        let starts = |thread| self.hits(thread)[..RANGES as usize].to_vec();
+        self.time("pairs of 100", RANGES, starts, |starts| {
             for start in starts {
-                let range = keyspace.range_at(&snapshot, &start[..]..)?;
                 let mut sum = 0;
-                for pair in range.take(RANGE_ROWS) {
+                for pair in keyspace.range(&start[..]..).take(RANGE_ROWS) {
                     sum += pair?.1.len();
                 }
                 assert!(sum > 0);
             }
             Ok(())
         })?;
-        self.time("ranges of 1", count, starts, |starts| {
-            let snapshot = database.snapshot();
-            for start in starts {
-                let mut range = keyspace.range_at(&snapshot, &start[..]..)?;
-                assert_eq!(
-                    range.next().transpose()?.map(|(key, _)| key == *start),
-                    Some(true)
-                );
-            }
-            Ok(())
-        })
+        for (name, limit) in [("ranges of 100", RANGE_ROWS), ("ranges of 1", 1)] {
+            self.time(name, RANGES, starts, |starts| {
+                for start in starts {
+                    let mut cursor = keyspace.cursor(&start[..]..);
+                    let (mut count, mut sum) = (0, 0);
+                    while count < limit
+                        && let Some((_, value)) = cursor.next_pair()?
+                    {
+                        count += 1;
+                        sum += value_of(value);
+                    }
+                    assert_eq!(sum, 7 * count as u64);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     fn scans(&self, keyspace: &Keyspace) -> Outcome<()> {
-        self.time(
-            "scan",
-            self.rows,
-            |_| (),
-            |()| {
-                let mut count = 0;
-                for pair in keyspace.iter() {
-                    count += u64::from(pair?.1.len() == 100);
-                }
-                assert_eq!(count, self.rows);
-                Ok(())
-            },
-        )?;
-        self.time(
-            "scan backwards",
-            self.rows,
-            |_| (),
-            |()| {
-                let mut count = 0;
-                for pair in keyspace.iter().rev() {
-                    count += u64::from(pair?.1.len() == 100);
-                }
-                assert_eq!(count, self.rows);
-                Ok(())
-            },
-        )
+        let nothing = |_| ();
+        self.time("scan, pairs", self.rows, nothing, |()| {
+            let mut count = 0;
+            for pair in keyspace.iter() {
+                count += u64::from(pair?.1.len() == 100);
+            }
+            assert_eq!(count, self.rows);
+            Ok(())
+        })?;
+        self.time("scan, cursor", self.rows, nothing, |()| {
+            self.check_all(keyspace.snapshot().cursor::<&[u8]>(..))
+        })?;
+        self.time("scan, cursor back", self.rows, nothing, |()| {
+            self.check_all(keyspace.snapshot().cursor_back::<&[u8]>(..))
+        })
+    }
+
+    fn check_all(&self, mut cursor: PairCursor) -> Outcome<()> {
+        let mut sum = 0;
+        while let Some((_, value)) = cursor.next_pair()? {
+            sum += value_of(value);
+        }
+        assert_eq!(sum, 7 * self.rows);
+        Ok(())
     }
 
     fn time<I>(

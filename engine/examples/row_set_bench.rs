@@ -11,7 +11,6 @@ use std::sync::Arc;
 use moonshine_engine::io::{Io, SyscallIo};
 use moonshine_engine::row_set::budget::MemoryBudget;
 use moonshine_engine::row_set::file::{DeltaFile, delta_file_path};
-use moonshine_engine::row_set::merge::{Merge, MergeInput, Tombstones, write_merged};
 use moonshine_engine::row_set::meta::RowSetHead;
 use moonshine_engine::row_set::multi_get::HashedKey;
 use moonshine_engine::row_set::page_cache::PageCache;
@@ -53,7 +52,6 @@ fn main() -> Outcome<()> {
     scans(&row_set, rows)?;
     page_scan(&row_set, rows)?;
     gets(&row_set, &keys, rows)?;
-    merges(folder.path(), &cache, &keys)?;
     println!("  {:?}", cache.stats());
     Ok(())
 }
@@ -199,60 +197,6 @@ fn roofline(row_set: &RowSet, probes: &[(u64, Key)], rows: u64) -> Outcome<()> {
 }
 
 /// Merges inputs that share the keys among them at random.
-fn merges(folder: &Path, cache: &Arc<PageCache>, keys: &[Key]) -> Outcome<()> {
-    for count in [1, 2, 8, 16] {
-        let row_sets: Vec<RowSet> = (0..count)
-            .map(|input| {
-                let keys: Vec<Key> = keys
-                    .iter()
-                    .filter(|key| xxh3_64(*key) % count == input)
-                    .copied()
-                    .collect();
-                build(folder, 100 * count + input, cache, &keys)
-            })
-            .collect::<Outcome<_>>()?;
-        let inputs = || -> Outcome<_> {
-            let mut inputs = Vec::new();
-            for row_set in &row_sets {
-                let mut rows = row_set.stream(1 << 20);
-                rows.seek_first()?;
-                inputs.push(MergeInput { rows, band: 0 });
-            }
-            Ok(inputs)
-        };
-        let rows = keys.len() as u64;
-        let what = format!("merge {count}");
-        let merged = time(&what, "rows", rows, || {
-            let mut merge = Merge::new(inputs()?, Tombstones::Drop);
-            let mut merged = 0;
-            while merge.next_row()?.is_some() {
-                merged += 1;
-            }
-            Ok(merged)
-        })?;
-        assert_eq!(merged, rows);
-        let what = format!("merge {count} and write");
-        let merged = time(&what, "rows", rows, || {
-            let io: Arc<dyn Io> = Arc::new(SyscallIo);
-            let number = 10_000 + count;
-            let path = delta_file_path(folder, number);
-            let options = DeltaFileOptions::default();
-            let mut writer = DeltaFileWriter::create(io, &path, DATABASE_ID, number, options)?;
-            writer.begin(RowSetHead::default())?;
-            let mut merge = Merge::new(inputs()?, Tombstones::Drop);
-            let mut writers = [writer];
-            let merged = write_merged(&mut merge, &mut writers, xxh3_64, |_, _| 0)?;
-            for mut writer in writers {
-                writer.finish_row_set()?;
-                writer.finish()?;
-            }
-            Ok(merged)
-        })?;
-        assert_eq!(merged, rows);
-    }
-    Ok(())
-}
-
 /// Nanoseconds that this thread has run; unlike the clock it does not count while others have the core.
 fn cpu_ns() -> Outcome<u64> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;

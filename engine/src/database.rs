@@ -341,7 +341,8 @@ impl Database {
     /// Bytes of memory of the newest deltas, and of pages of what lies below them.
     pub fn memory_used_bytes(&self) -> (u64, u64) {
         let shared = self.shared();
-        let pages = shared.store.cache.budget().used_bytes();
-        (shared.generations.size_bytes(), pages)
+        let pages = shared.store.cache.stats();
+        let page_bytes = shared.store.cache.page_bytes() + pages.slot_bytes;
+        (shared.generations.size_bytes(), page_bytes)
     }
 }

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::codec::key::decode_key;
+use crate::schema::TableSchema;
+use crate::value::Value;
+
 /// What every fallible call of the engine returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -18,6 +22,24 @@ pub enum Error {
     /// The call does not fit the state of the database (unknown table, read-only, exceeded limit); mend the call.
     #[error("{0}")]
     Usage(String),
+    /// Another transaction wrote what this one read or wrote, so nothing of this one took effect. Begin it again, on a new
+    /// snapshot: [`Database::transact`](crate::Database::transact) does.
+    #[error("conflict: table '{table}', key {key:?}: another transaction wrote it meanwhile")]
+    Conflict {
+        /// The table.
+        table: String,
+        /// The key that was written, in primary-key order; empty if all of the table was.
+        key: Vec<Value>,
+    },
+    /// A row that was to be inserted exists already, so nothing of the transaction took effect. Take another key, or
+    /// upsert.
+    #[error("table '{table}': a row with the key {key:?} exists")]
+    Exists {
+        /// The table.
+        table: String,
+        /// The key, in primary-key order.
+        key: Vec<Value>,
+    },
     /// Another process has the database open; close it or open read-only.
     #[error("database {} is in use by another process", .0.display())]
     Locked(PathBuf),
@@ -71,6 +93,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// A conflict over a key.
+    pub(crate) fn conflict(schema: &TableSchema, key: &[u8]) -> Self {
+        Error::Conflict {
+            table: schema.name().to_owned(),
+            key: decode_key(schema, key).unwrap_or_default(),
+        }
+    }
+
+    /// A key that was to be new.
+    pub(crate) fn exists(schema: &TableSchema, key: &[u8]) -> Self {
+        Error::Exists {
+            table: schema.name().to_owned(),
+            key: decode_key(schema, key).unwrap_or_default(),
+        }
+    }
+
     /// The error for what the system answered. A sync that failed is never one to try again after, whatever the reason:
     /// what it was to make durable is in an unknown state.
     pub(crate) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {

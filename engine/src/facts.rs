@@ -282,6 +282,7 @@ impl<'g> Locations<'g> {
             key_end,
             value_end: self.arena.len(),
             tombstone: location.is_none(),
+            insert: false,
         });
         if self.arena.len() >= LOCATIONS_SIZE_BYTES_MAX {
             self.write()?;

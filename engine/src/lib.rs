@@ -32,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod backpressure;
 mod bulk_load;
 mod cache;
 mod codec;
@@ -56,6 +57,7 @@ mod schema;
 mod shared;
 mod snapshot;
 mod space;
+mod statistics;
 mod transaction;
 mod tree;
 mod value;
@@ -64,13 +66,20 @@ pub use bulk_load::{BulkLoad, KeyspaceLoad};
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
-pub use keyspace::{Batch, Keyspace, KeyspaceSnapshot, Pairs, Slice};
+pub use keyspace::{Batch, Keyspace, KeyspaceSnapshot, PairCursor, Pairs, Slice};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
 pub use origins::Origin;
+pub use row_set::page::PageKind;
+pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
 pub use shared::Table;
 pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
-pub use transaction::{CommitHandle, Transaction};
+pub use statistics::figures::{
+    Distribution, FragmentStatistics, LevelStatistics, LogStatistics, MemoryStatistics,
+    ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,
+    WorkStatistics, WriteStatistics,
+};
+pub use transaction::{CommitHandle, Isolation, Transaction};
 pub use value::{Row, Value, check_row};

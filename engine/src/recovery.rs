@@ -9,6 +9,7 @@ use crate::codec::Malformed;
 use crate::database::Options;
 use crate::error::{Error, Result};
 use crate::io::Io;
+use crate::io::metered::{IoCounters, MeteredIo};
 use crate::layout::{Layout, profile_for};
 use crate::log::fact::decode_table;
 use crate::log::queue::CommitQueue;
@@ -19,13 +20,12 @@ use crate::replay::Replay;
 use crate::row_set::budget::MemoryBudget;
 use crate::row_set::page_cache::PageCache;
 use crate::shared::{Shared, TreeSizes};
+use crate::statistics::counters::Counters;
 use crate::tree::edit::encode_edit;
 use crate::tree::edit_log::{EditLog, Replayed, replay_edits};
 use crate::tree::files::delta_files;
 use crate::tree::store::{HeldFiles, HeldState, TreeStore};
 
-/// The part of the memory budget that generations take: the active one, and those that wait to be flushed.
-const GENERATIONS_SHARE: u64 = 4;
 /// The part of the memory budget at which one generation is full.
 const GENERATION_SHARE: u64 = 16;
 /// A generation is worth a flush from this size on, however small the budget is.
@@ -129,12 +129,14 @@ pub(crate) fn recover(
     manifest: Manifest,
     folder: &Path,
 ) -> Result<(Arc<Shared>, SegmentWriter)> {
+    let (options, io_counters) = &metered(options);
     let database_id = manifest.database_id;
     let tree_folder = tree_folder(folder);
     let replayed = replay_edits(&*options.io, &tree_folder, database_id, true)?;
     let replayed = replayed.ok_or_else(|| no_edits(&tree_folder))?;
     let opening = Opening {
         options,
+        io_counters,
         manifest: &manifest,
         folder,
         read_only: false,
@@ -162,8 +164,10 @@ pub(crate) fn recover_read_only(
     manifest: &Manifest,
     folder: &Path,
 ) -> Result<Arc<Shared>> {
+    let (options, io_counters) = &metered(options);
     let opening = Opening {
         options,
+        io_counters,
         manifest,
         folder,
         read_only: true,
@@ -182,6 +186,17 @@ pub(crate) fn recover_read_only(
     }
 }
 
+/// The same options, with files that are counted.
+fn metered(options: &Options) -> (Options, Arc<IoCounters>) {
+    let counters = Arc::<IoCounters>::default();
+    let io = MeteredIo::new(options.io.clone(), counters.clone());
+    let options = Options {
+        io: Arc::new(io),
+        ..options.clone()
+    };
+    (options, counters)
+}
+
 fn no_edits(tree_folder: &Path) -> Error {
     Error::Corrupt {
         path: tree_folder.to_owned(),
@@ -193,6 +208,7 @@ fn no_edits(tree_folder: &Path) -> Error {
 /// A database that is being opened.
 struct Opening<'a> {
     options: &'a Options,
+    io_counters: &'a Arc<IoCounters>,
     manifest: &'a Manifest,
     folder: &'a Path,
     read_only: bool,
@@ -219,6 +235,7 @@ impl Opening<'_> {
     ) -> Result<(Shared, HeldState, LogEnd)> {
         let Opening {
             options,
+            io_counters,
             manifest,
             folder,
             read_only,
@@ -228,17 +245,18 @@ impl Opening<'_> {
             manifest.shard_bits,
             options.segment_size_bytes_max,
         );
-        let budget_bytes = options.memory_budget_bytes;
-        let page_bytes = budget_bytes - budget_bytes / GENERATIONS_SHARE;
-        let cache = PageCache::new(MemoryBudget::new(page_bytes));
+        let budget = MemoryBudget::new(options.memory_budget_bytes);
+        let cache = PageCache::new(budget.clone());
         let store = TreeStore::new(tree_folder(folder), manifest.database_id, cache);
         let state = match replayed {
             Some(replayed) => store.load(&options.io, replayed, files)?,
             None => HeldState::default(),
         };
-        let sizes = sizes(options, manifest, state.flushed_seq);
+        let sizes = sizes(options, manifest, state.flushed_seq, budget);
         let io = options.io.clone();
-        let mut shared = Shared::new(manifest.clone(), layout, read_only, io, store, sizes);
+        let counters = Counters::new(io.clone(), io_counters.clone());
+        let parts = (io, counters, store);
+        let mut shared = Shared::new(manifest.clone(), layout, read_only, parts, sizes);
         take_state(&shared, &state).map_err(|malformed| Error::Corrupt {
             path: replayed.map_or_else(|| folder.to_owned(), |replayed| replayed.path().to_owned()),
             offset: 0,
@@ -267,19 +285,25 @@ impl Opening<'_> {
             .facts
             .finish()
             .map_err(|malformed| in_log(malformed.0))?;
-        shared.queue = CommitQueue::new(manifest.database_id, last_seq, &layout);
+        let budget = shared.store.cache.budget();
+        shared.queue = CommitQueue::new(manifest.database_id, last_seq, &layout, budget);
         Ok((shared, state, end))
     }
 }
 
-fn sizes(options: &Options, manifest: &Manifest, flushed_seq: u64) -> (TreeSizes, Generations) {
+fn sizes(
+    options: &Options,
+    manifest: &Manifest,
+    flushed_seq: u64,
+    budget: Arc<MemoryBudget>,
+) -> (TreeSizes, Generations) {
     let generation = options
         .generation_size_bytes_max
         .unwrap_or(options.memory_budget_bytes / GENERATION_SHARE)
         .max(GENERATION_SIZE_BYTES_MIN);
     let fragment = options
         .fragment_size_bytes_max
-        .unwrap_or(FRAGMENT_SIZE_BYTES_MAX);
+        .unwrap_or_else(|| fragment_size_bytes_max(options.memory_budget_bytes));
     let tree_sizes = TreeSizes {
         fragment_size_bytes_max: fragment,
         flush_size_bytes_min: FLUSH_SIZE_BYTES_MIN
@@ -288,8 +312,15 @@ fn sizes(options: &Options, manifest: &Manifest, flushed_seq: u64) -> (TreeSizes
         child_bits: manifest.shard_bits.max(1),
     };
     let log_bytes_max = generation.saturating_mul(LOG_PER_GENERATION);
-    let generations = Generations::new(flushed_seq, generation, log_bytes_max);
+    let generations = Generations::new(flushed_seq, generation, log_bytes_max, &budget);
     (tree_sizes, generations)
+}
+
+/// P-Size, where nobody sets it. A compaction holds about a fifth of the bytes that it writes, for the index.
+fn fragment_size_bytes_max(memory_budget_bytes: u64) -> u64 {
+    FRAGMENT_SIZE_BYTES_MAX
+        .min(memory_budget_bytes)
+        .max(1 << 20)
 }
 
 /// Gives the shared state what the tree holds.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use crate::backpressure::Backpressure;
 use crate::cache::generations::{Frozen, Generations};
 use crate::cache::pins::Pins;
 use crate::cache::table::TableState;
@@ -21,7 +22,9 @@ use crate::log::queue::{CommitQueue, Durability, Ticket};
 use crate::log::segments::LogSegments;
 use crate::manifest::Manifest;
 use crate::origins::Origins;
+use crate::row_set::budget::{Charge, MemoryBudget};
 use crate::schema::TableSchema;
+use crate::statistics::counters::Counters;
 use crate::tree::load::LoadedRows;
 use crate::tree::store::TreeStore;
 
@@ -38,13 +41,24 @@ pub(crate) struct Shared {
     pub(crate) generations: Generations,
     pub(crate) facts: Facts,
     pub(crate) io: Arc<dyn Io>,
+    pub(crate) counters: Counters,
+    pub(crate) backpressure: Backpressure,
     pub(crate) store: TreeStore,
     pub(crate) tree_sizes: TreeSizes,
     pub(crate) pins: Pins,
     pub(crate) origins: Origins,
     pub(crate) queue: CommitQueue,
+    pub(crate) memory_parts: MemoryParts,
     /// `None` in a database that is read-only or closed.
     pub(crate) committer: Mutex<Option<Committer>>,
+}
+
+/// Consumers of memory that are counted by themselves.
+#[derive(Debug)]
+pub(crate) struct MemoryParts {
+    pub(crate) transactions: Arc<MemoryBudget>,
+    /// Flushes and compactions.
+    pub(crate) background: Arc<MemoryBudget>,
 }
 
 /// What the fragment tree grows by.
@@ -64,11 +78,17 @@ impl Shared {
         manifest: Manifest,
         layout: Layout,
         read_only: bool,
-        io: Arc<dyn Io>,
-        store: TreeStore,
+        parts: (Arc<dyn Io>, Counters, TreeStore),
         sizes: (TreeSizes, Generations),
     ) -> Self {
+        let (io, counters, store) = parts;
         let (tree_sizes, generations) = sizes;
+        let budget = store.cache.budget();
+        let memory_parts = MemoryParts {
+            transactions: MemoryBudget::part_of(budget),
+            background: MemoryBudget::part_of(budget),
+        };
+        let queue = CommitQueue::new(manifest.database_id, 0, &layout, budget);
         Shared {
             database_id: manifest.database_id,
             shard_bits: manifest.shard_bits,
@@ -80,11 +100,14 @@ impl Shared {
             generations,
             facts: Facts::default(),
             io,
+            counters,
+            backpressure: Backpressure::default(),
             store,
             tree_sizes,
             pins: Pins::default(),
             origins: Origins::default(),
-            queue: CommitQueue::new(manifest.database_id, 0, &layout),
+            queue,
+            memory_parts,
             committer: Mutex::default(),
         }
     }
@@ -115,7 +138,9 @@ impl Shared {
         body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability, None)?;
+        let ticket = self
+            .queue
+            .submit(kind, body, durability, None, &self.counters)?;
         self.queue.leave();
         Ok(ticket)
     }
@@ -127,7 +152,9 @@ impl Shared {
         body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self.queue.submit(kind, body, durability, None)?;
+        let ticket = self
+            .queue
+            .submit(kind, body, durability, None, &self.counters)?;
         self.wait(ticket)?;
         Ok(ticket)
     }
@@ -223,6 +250,27 @@ impl Shared {
             origins: self.origins.at(seq_to),
             load,
         });
+    }
+
+    /// Has pages go where others took more memory than there is.
+    pub(crate) fn keep_to_budget(&self) {
+        self.store.cache.make_room(0);
+    }
+
+    /// Takes memory for work in the background, whether there is room for it or not; pages go for it.
+    pub(crate) fn charge(&self, size_bytes: u64) -> Charge {
+        self.store.cache.make_room(size_bytes);
+        self.memory_parts.background.charge(size_bytes)
+    }
+
+    /// The share of the memory budget that is held and can't be given back at once.
+    pub(crate) fn memory_held_share(&self) -> f64 {
+        let cache = &self.store.cache;
+        let held = cache
+            .budget()
+            .used_bytes()
+            .saturating_sub(cache.page_bytes());
+        held as f64 / cache.budget().limit_bytes().max(1) as f64
     }
 
     /// The table of that number.

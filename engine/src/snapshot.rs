@@ -17,6 +17,7 @@ use crate::read::range::KeyRange;
 use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::{Shared, Table};
+use crate::transaction::ReadRange;
 use crate::value::{Row, Value};
 
 /// The database as it was at one commit sequence, for as long as this is held.
@@ -181,6 +182,8 @@ pub struct Batches {
     batch_rows: usize,
     rows: Rows,
     failed: bool,
+    /// Who wants to know how far they were read, and whether they come from the back.
+    reads: Option<(Arc<ReadRange>, bool)>,
 }
 
 impl Batches {
@@ -197,7 +200,13 @@ impl Batches {
             batch_rows: batch_rows.max(1),
             rows,
             failed: false,
+            reads: None,
         })
+    }
+
+    /// Has a transaction know how far they are read.
+    pub(crate) fn note_reads(&mut self, reads: Arc<ReadRange>, descending: bool) {
+        self.reads = Some((reads, descending));
     }
 
     /// The schema of every batch.
@@ -213,6 +222,12 @@ impl Batches {
             self.builder
                 .push(row.key, value.unwrap_or_default())
                 .map_err(|malformed| self.rows.corrupt(malformed))?;
+        }
+        if let Some((reads, descending)) = &self.reads {
+            match self.rows.row() {
+                Some(row) => reads.reach(row.key, *descending),
+                None => reads.finish(),
+            }
         }
         if self.builder.row_count() == 0 {
             Ok(None)

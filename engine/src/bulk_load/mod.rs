@@ -18,9 +18,6 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::keyspace::{Keyspace, encode_value};
 use crate::log::committer;
-use crate::log::delta::encode_delta;
-use crate::log::format::RecordKind;
-use crate::log::queue::Durability;
 use crate::open::OpenDatabase;
 use crate::read::merge::{Merge, Source};
 use crate::read::range::KeyRange;
@@ -35,7 +32,7 @@ use crate::tree::load::Placing;
 use crate::value::{Row, Value, check_row};
 use buffer::RowBuffer;
 
-/// The part of the memory for pages that one bulk load takes.
+/// The part of the memory budget that one bulk load takes.
 const MEMORY_SHARE: u64 = 4;
 /// A run is worth a file from this size on, however small the memory is.
 const MEMORY_SIZE_BYTES_MIN: u64 = 4 << 10;
@@ -46,8 +43,8 @@ const READ_SIZE_BYTES: usize = 8 << 20;
 ///
 /// They are not logged: each is written once to sort it, and once where it is to stay, so this is the cheapest way for
 /// more rows than a transaction holds. A row replaces one with its key from before, and one that was given here earlier.
-/// Others see nothing of it until it is finished; dropped before, it leaves no trace. It takes a quarter of the memory for
-/// pages for as long as it lives.
+/// Others see nothing of it until it is finished; dropped before, it leaves no trace. It takes a quarter of the memory
+/// budget for as long as it lives.
 ///
 /// ```
 /// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
@@ -109,8 +106,9 @@ impl Database {
         let shared = self.shared();
         shared.check_writable()?;
         shared.check_table(table)?;
-        let budget = shared.store.cache.budget();
-        let memory_size_bytes = (budget.limit_bytes() / MEMORY_SHARE).max(MEMORY_SIZE_BYTES_MIN);
+        let limit_bytes = shared.store.cache.budget().limit_bytes();
+        let memory_size_bytes = (limit_bytes / MEMORY_SHARE).max(MEMORY_SIZE_BYTES_MIN);
+        let budget = &shared.memory_parts.transactions;
         Ok(BulkLoad {
             database: self.open_database().clone(),
             table: table.clone(),
@@ -265,13 +263,7 @@ impl BulkLoad {
         let loaded = Arc::new(loaded);
         // So that there is little to flush while commits wait.
         flush(shared).inspect_err(|_| loaded.retire())?;
-        let body = encode_delta(None, &[], 0);
-        let submitted = shared.queue.submit(
-            RecordKind::Delta,
-            body,
-            Durability::Synced,
-            Some(loaded.clone()),
-        );
+        let submitted = shared.queue.submit_load(loaded.clone(), &shared.counters);
         let ticket = submitted.inspect_err(|_| loaded.retire())?;
         match shared.wait(ticket).and_then(|()| loaded.is_taken()) {
             Ok(true) => Ok(Some(ticket.seq)),

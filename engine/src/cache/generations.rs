@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex};
@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::Origin;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
 use crate::tree::load::LoadedRows;
 use crate::tree::state::{Exports, LogStart};
@@ -42,8 +43,12 @@ pub(crate) struct Generations {
     hurry: Condvar,
     /// A generation that reaches this size in bytes is frozen.
     size_bytes_max: u64,
+    /// Takes the memory of all that somebody holds.
+    budget: Arc<MemoryBudget>,
     /// Most generations that wait to be flushed before writers wait.
     frozen_count_max: usize,
+    /// How many wait; changed under the lock of the state, read without it.
+    frozen_count: AtomicUsize,
     /// Bytes of the log since the last generation was frozen, and how many freeze one.
     log_bytes: AtomicU64,
     log_bytes_max: u64,
@@ -72,14 +77,23 @@ struct State {
 pub(crate) const FROZEN_COUNT_MAX: usize = 3;
 
 impl Generations {
-    pub(crate) fn new(seq_from: u64, size_bytes_max: u64, log_bytes_max: u64) -> Self {
+    pub(crate) fn new(
+        seq_from: u64,
+        size_bytes_max: u64,
+        log_bytes_max: u64,
+        budget: &Arc<MemoryBudget>,
+    ) -> Self {
+        let budget = MemoryBudget::part_of(budget);
+        let first = Arc::new(Generation::counted(seq_from, Some(budget.clone())));
         Generations {
-            list: ArcSwap::from_pointee(vec![Arc::new(Generation::new(seq_from))]),
+            list: ArcSwap::from_pointee(vec![first]),
             state: Mutex::default(),
             changed: Condvar::new(),
             hurry: Condvar::new(),
             size_bytes_max,
+            budget,
             frozen_count_max: FROZEN_COUNT_MAX,
+            frozen_count: AtomicUsize::new(0),
             log_bytes: AtomicU64::new(0),
             log_bytes_max,
             load_count: AtomicU64::new(0),
@@ -113,6 +127,36 @@ impl Generations {
         self.list.load().iter().map(|one| one.size_bytes()).sum()
     }
 
+    /// How many wait to be flushed.
+    pub(crate) fn frozen_count(&self) -> usize {
+        self.frozen_count.load(Ordering::Relaxed)
+    }
+
+    /// How many wait to be flushed, the active one by its share.
+    pub(crate) fn fill(&self) -> f64 {
+        let active = self.active_size_bytes() as f64 / self.size_bytes_max.max(1) as f64;
+        self.frozen_count() as f64 + active.min(1.0)
+    }
+
+    /// The most that [`fill`](Self::fill) comes to before writers wait.
+    pub(crate) fn fill_max(&self) -> f64 {
+        self.frozen_count_max as f64
+    }
+
+    fn active_size_bytes(&self) -> u64 {
+        self.list.load().first().map_or(0, |one| one.size_bytes())
+    }
+
+    /// Whether nothing is flushed any more, because of a failure or the end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_stopping() || self.state.lock().failed
+    }
+
+    /// Bytes of all generations that somebody holds: those, and flushed ones that scans still read.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.budget.used_bytes()
+    }
+
     /// Counts bytes of the log.
     pub(crate) fn note_logged(&self, size_bytes: u64) {
         self.log_bytes.fetch_add(size_bytes, Ordering::Relaxed);
@@ -120,18 +164,23 @@ impl Generations {
 
     /// Whether the active generation, or the log behind it, is full.
     pub(crate) fn is_full(&self) -> bool {
-        self.active().size_bytes() >= self.size_bytes_max
+        self.active_size_bytes() >= self.size_bytes_max
             || self.log_bytes.load(Ordering::Relaxed) >= self.log_bytes_max
     }
 
     /// Goes on in a new generation. Only who writes may call this.
     pub(crate) fn freeze(&self, frozen: Frozen) {
         let mut state = self.state.lock();
-        let next = Arc::new(Generation::new(frozen.seq_to));
+        let next = Arc::new(Generation::counted(
+            frozen.seq_to,
+            Some(self.budget.clone()),
+        ));
         let mut list = vec![next];
         list.extend(self.list.load().iter().cloned());
         self.list.store(Arc::new(list));
         state.frozen.push_back(Arc::new(frozen));
+        self.frozen_count
+            .store(state.frozen.len(), Ordering::Relaxed);
         self.log_bytes.store(0, Ordering::Relaxed);
         self.changed.notify_all();
     }
@@ -157,9 +206,16 @@ impl Generations {
         list.retain(|one| !Arc::ptr_eq(one, &frozen.generation));
         self.list.store(Arc::new(list));
         state.frozen.retain(|one| !Arc::ptr_eq(one, frozen));
+        self.frozen_count
+            .store(state.frozen.len(), Ordering::Relaxed);
         state.flush_no_space.clear();
         state.tree_changes += 1;
         self.changed.notify_all();
+    }
+
+    /// Whether too much waits to be flushed.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.frozen_count() >= self.frozen_count_max
     }
 
     /// Waits while too much waits to be flushed; but not for space on a disk that is full.

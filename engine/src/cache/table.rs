@@ -1,6 +1,7 @@
 //! One table: its schema, its fragments, and how far it was exported.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ pub(crate) struct TableState {
     /// What the log says of the table.
     pub(crate) record: Arc<[u8]>,
     pub(crate) trees: ArcSwap<Trees>,
+    /// The most RowSets of one of its fragments.
+    pub(crate) row_sets_max: AtomicU64,
     /// Changed when the locations of an export are in the DeltaCache, so who reads the same before and after it took the
     /// generations has the locations that belong to it.
     pub(crate) exports: ArcSwap<Exports>,
@@ -48,6 +51,7 @@ impl TableState {
             record: encode_table(id, &schema).into(),
             schema: Arc::new(schema),
             trees: ArcSwap::default(),
+            row_sets_max: AtomicU64::new(0),
             exports: ArcSwap::default(),
             exporting: Mutex::new(false),
         }

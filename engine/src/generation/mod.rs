@@ -4,10 +4,12 @@
 //! their rows: [`versions`] in commit order, found by hash. One thread, the committer, writes; readers take no lock:
 //! everything is [`append`]ed and published by its number, and what a reader may see is decided by the commit sequence
 //! that it asks for. [`sorted`] brings versions into key order when somebody asks for them in order, and not before.
+//! [`since`] tells what was written after a sequence, for transactions that must not have been overtaken.
 //!
 //! A generation only grows. When it is full it is frozen, flushed below level 0 as RowSets, and dropped whole.
 
 mod append;
+mod since;
 mod sorted;
 mod table;
 #[cfg(test)]
@@ -25,6 +27,7 @@ pub(crate) use table::{Found, TableGeneration};
 
 use crate::codec::Malformed;
 use crate::log::delta::TablePart;
+use crate::row_set::budget::MemoryBudget;
 
 /// The deltas after one commit sequence, up to where the next generation begins.
 #[derive(Debug, Default)]
@@ -36,8 +39,22 @@ pub(crate) struct Generation {
     tables: AppendVec<OnceLock<Arc<TableGeneration>>>,
     /// The ids of the tables that are here.
     table_ids: Mutex<Vec<u32>>,
-    /// Bytes of bodies, versions and indexes.
+    size: CountedSize,
+}
+
+/// Bytes of bodies, versions and indexes, which a budget knows of for as long as somebody holds the generation.
+#[derive(Debug, Default)]
+struct CountedSize {
     size_bytes: AtomicU64,
+    budget: Option<Arc<MemoryBudget>>,
+}
+
+impl Drop for CountedSize {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.budget {
+            budget.give_back(*self.size_bytes.get_mut());
+        }
+    }
 }
 
 /// The bodies of records, by number.
@@ -60,6 +77,18 @@ impl Generation {
     pub(crate) fn new(seq_from: u64) -> Self {
         Generation {
             seq_from,
+            ..Generation::default()
+        }
+    }
+
+    /// The same, whose memory is taken from a budget.
+    pub(crate) fn counted(seq_from: u64, budget: Option<Arc<MemoryBudget>>) -> Self {
+        Generation {
+            seq_from,
+            size: CountedSize {
+                size_bytes: AtomicU64::new(0),
+                budget,
+            },
             ..Generation::default()
         }
     }
@@ -104,11 +133,15 @@ impl Generation {
 
     /// Bytes of memory.
     pub(crate) fn size_bytes(&self) -> u64 {
-        self.size_bytes.load(Ordering::Relaxed)
+        self.size.size_bytes.load(Ordering::Relaxed)
     }
 
     fn grow(&self, bytes: usize) {
-        self.size_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let CountedSize { size_bytes, budget } = &self.size;
+        size_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(budget) = budget {
+            budget.take(bytes as u64);
+        }
     }
 
     fn table_or_new(&self, table_id: u32) -> Option<&Arc<TableGeneration>> {

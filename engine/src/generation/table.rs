@@ -168,10 +168,7 @@ impl TableGeneration {
 
     /// What is known of a key at a commit sequence.
     pub(crate) fn get(&self, bodies: &Bodies, hash: u64, key: &[u8], seq: u64) -> Found {
-        let slots = self.slots.load();
-        let newest = self
-            .find(&slots, bodies, hash, key)
-            .and_then(|place| place.newest);
+        let newest = self.newest_number(bodies, hash, key);
         let version = newest.and_then(|newest| self.version_at(newest, seq));
         let truncate_seq = self.truncate_seq(seq);
         match version {
@@ -179,6 +176,16 @@ impl TableGeneration {
             _ if truncate_seq > 0 => Found::Deleted,
             _ => Found::Nothing,
         }
+    }
+
+    /// The newest version of a key, visible or not.
+    pub(super) fn newest(&self, bodies: &Bodies, hash: u64, key: &[u8]) -> Option<Version> {
+        self.versions.get(self.newest_number(bodies, hash, key)?)
+    }
+
+    fn newest_number(&self, bodies: &Bodies, hash: u64, key: &[u8]) -> Option<u32> {
+        let slots = self.slots.load();
+        self.find(&slots, bodies, hash, key)?.newest
     }
 
     /// The newest version of a key at a commit sequence, from its newest one of all.
@@ -252,7 +259,7 @@ impl TableGeneration {
 }
 
 impl Version {
-    fn found(&self) -> Found {
+    pub(super) fn found(&self) -> Found {
         match self.value {
             None => Found::Deleted,
             Some((value_start, value_len)) => Found::Row {

@@ -35,6 +35,7 @@ fn body_of(writes: &Writes) -> Arc<[u8]> {
             key_end,
             value_end: arena.len(),
             tombstone: value.is_none(),
+            insert: false,
         });
     }
     rows.sort_by_key(|row| shard_of(row.hash, SHARD_BITS));

@@ -1,15 +1,18 @@
-//! The engine's only way to the outside: files, their device's speed and randomness, through one small trait.
+//! The engine's only way to the outside: files, their device's speed, time and randomness, through one small trait.
 //!
 //! [`SyscallIo`] is the operating system by plain system calls. [`SimulatedIo`] is a disk in memory that forgets what
-//! was not synced, tears writes and fails on a seeded schedule, for tests of recovery. Nothing else in the crate names
-//! `std::fs`, a wall clock or a random source; clippy holds it to that.
+//! was not synced, tears writes and fails on a seeded schedule, for tests of recovery. An open database puts its own
+//! `metered` layer on top, which counts what goes through. Nothing else in the crate names `std::fs`, a clock or a random
+//! source; clippy holds it to that.
 
+pub(crate) mod metered;
 mod simulated;
 mod syscall;
 
 use std::io::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use simulated::{CrashStyle, SimulatedIo};
 pub use syscall::SyscallIo;
@@ -27,7 +30,7 @@ pub enum OpenMode {
     CreateNew,
 }
 
-/// Files, randomness: everything that is not computation.
+/// Files, time, randomness: everything that is not computation.
 ///
 /// Paths are passed through as they are. Every call may block.
 pub trait Io: Send + Sync + std::fmt::Debug {
@@ -100,6 +103,10 @@ pub trait Io: Send + Sync + std::fmt::Debug {
     fn measure_profile(&self, folder: &Path) -> Result<StoredProfile>;
     /// 128 random bits.
     fn random_u128(&self) -> u128;
+    /// The time since some moment; never less than it was before.
+    fn now(&self) -> Duration;
+    /// Lets that much time pass.
+    fn sleep(&self, duration: Duration);
 }
 
 /// A lock that is held until this is dropped.

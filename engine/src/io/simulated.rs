@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{FileLock, Io, IoFile, OpenMode};
 use crate::layout::StoredProfile;
 
 /// The unit that a torn write is torn in, in bytes: a device writes a sector whole or not at all.
 const SECTOR_SIZE_BYTES: usize = 512;
+
+/// What a look at the clock takes.
+const TICK: Duration = Duration::from_micros(1);
 
 /// What becomes of writes that were not synced when the power fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +30,15 @@ pub enum CrashStyle {
 
 /// A disk in memory. Clones share it, as two openers share a device.
 ///
+/// Its time is simulated too: it passes by a little with each look at the clock, and by sleeping, which takes no real time.
+///
 /// File creation, renames and removals are durable at once; the bytes of a file only after a sync. Locks are not kept
 /// across [`crash`](Self::crash).
 #[derive(Clone, Debug)]
 pub struct SimulatedIo {
     disk: Arc<Mutex<Disk>>,
+    /// Writes go on that were held.
+    released: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
@@ -38,9 +46,14 @@ struct Disk {
     files: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
     locks: Vec<(PathBuf, Arc<()>)>,
     random_state: u64,
+    now: Duration,
     writes_until_failure: Option<u64>,
     writes_until_full: Option<u64>,
     syncs_fail: bool,
+    /// Writes to files with this ending don't come to an end.
+    held_ending: Option<String>,
+    /// How long a write of one byte takes.
+    time_a_byte: Duration,
     links_cross: bool,
 }
 
@@ -58,6 +71,7 @@ impl SimulatedIo {
                 random_state: seed,
                 ..Disk::default()
             })),
+            released: Arc::default(),
         }
     }
 
@@ -98,6 +112,7 @@ impl SimulatedIo {
                 random_state,
                 ..Disk::default()
             })),
+            released: Arc::default(),
         }
     }
 
@@ -120,6 +135,17 @@ impl SimulatedIo {
     /// Makes every sync fail, or work again.
     pub fn fail_syncs(&self, fail: bool) {
         self.disk.lock().syncs_fail = fail;
+    }
+
+    /// Makes writes to files with that ending wait, as a device that hangs, until it is called with another one or `None`.
+    pub fn hold_writes(&self, ending: Option<&str>) {
+        self.disk.lock().held_ending = ending.map(str::to_owned);
+        self.released.notify_all();
+    }
+
+    /// Makes each write take simulated time, by its bytes.
+    pub fn set_write_time(&self, time_a_byte: Duration) {
+        self.disk.lock().time_a_byte = time_a_byte;
     }
 
     /// Flips bits of a stored byte, as a failing device does.
@@ -204,8 +230,9 @@ impl Io for SimulatedIo {
             (_, None) => return Err(ErrorKind::NotFound.into()),
         };
         Ok(Arc::new(SimulatedFile {
+            path: path.to_owned(),
             content,
-            disk: self.disk.clone(),
+            simulated: self.clone(),
         }))
     }
 
@@ -289,6 +316,18 @@ impl Io for SimulatedIo {
         let low = next_random(&mut disk.random_state);
         u128::from(high) << 64 | u128::from(low)
     }
+
+    fn now(&self) -> Duration {
+        let mut disk = self.disk.lock();
+        disk.now += TICK;
+        disk.now
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.disk.lock().now += duration;
+        // Whoever is waited for gets a chance.
+        std::thread::yield_now();
+    }
 }
 
 /// Counted by the disk: while it lives the path is locked.
@@ -299,8 +338,36 @@ impl FileLock for SimulatedLock {}
 
 #[derive(Debug)]
 struct SimulatedFile {
+    path: PathBuf,
     content: Arc<Mutex<Content>>,
-    disk: Arc<Mutex<Disk>>,
+    simulated: SimulatedIo,
+}
+
+impl SimulatedFile {
+    /// Whether a write passes, with the time that it takes; true if it finds the disk full.
+    fn admit_write(&self, size_bytes: usize) -> Result<bool> {
+        let mut disk = self.simulated.disk.lock();
+        while let Some(ending) = &disk.held_ending
+            && self.path.to_string_lossy().ends_with(ending)
+        {
+            self.simulated.released.wait(&mut disk);
+        }
+        let took = u32::try_from(size_bytes).map(|size| disk.time_a_byte * size);
+        disk.now += took.unwrap_or_default();
+        if let Some(left) = &mut disk.writes_until_failure {
+            *left = left
+                .checked_sub(1)
+                .ok_or_else(|| Error::other("simulated write failure"))?;
+        }
+        Ok(match &mut disk.writes_until_full {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        })
+    }
 }
 
 fn position(offset: u64) -> Result<usize> {
@@ -319,22 +386,7 @@ impl IoFile for SimulatedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let is_full = {
-            let mut disk = self.disk.lock();
-            if let Some(left) = &mut disk.writes_until_failure {
-                *left = left
-                    .checked_sub(1)
-                    .ok_or_else(|| Error::other("simulated write failure"))?;
-            }
-            match &mut disk.writes_until_full {
-                Some(0) => true,
-                Some(left) => {
-                    *left -= 1;
-                    false
-                }
-                None => false,
-            }
-        };
+        let is_full = self.admit_write(bytes.len())?;
         let (arrives, _) = bytes.split_at(if is_full {
             bytes.len() / 2
         } else {
@@ -358,7 +410,7 @@ impl IoFile for SimulatedFile {
     }
 
     fn sync_data(&self) -> Result<()> {
-        if self.disk.lock().syncs_fail {
+        if self.simulated.disk.lock().syncs_fail {
             return Err(Error::other("simulated sync failure"));
         }
         let mut content = self.content.lock();

@@ -9,7 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use moonshine_sysprobe::disk::Medium;
 use moonshine_sysprobe::{Budget, measure};
@@ -19,10 +20,13 @@ use rustix::io::{Errno, pwritev};
 use super::{FileLock, Io, IoFile, OpenMode};
 use crate::layout::StoredProfile;
 
+/// What the process's time is counted from.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Parts of a write that Linux takes in one call (`IOV_MAX`).
 const IO_SLICES_MAX: usize = 1024;
 
-/// The operating system's files through the page cache, and its random numbers.
+/// The operating system's files through the page cache, its clock, and its random numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SyscallIo;
 
@@ -116,6 +120,14 @@ impl Io for SyscallIo {
 
     fn random_u128(&self) -> u128 {
         uuid::Uuid::new_v4().as_u128()
+    }
+
+    fn now(&self) -> Duration {
+        START.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
     }
 }
 

@@ -8,7 +8,7 @@ mod pairs;
 mod read;
 mod slice;
 
-pub use pairs::Pairs;
+pub use pairs::{PairCursor, Pairs};
 pub use read::KeyspaceSnapshot;
 pub use slice::Slice;
 
@@ -141,7 +141,7 @@ impl Batch {
         check_key_size(self.table.schema(), key)?;
         let encode = |out: &mut Vec<u8>| encode_value(value, out);
         self.transaction
-            .write_encoded(&self.table, key, Some(encode))
+            .write_encoded(&self.table, key, Some(encode), false)
     }
 
     /// Removes a key, if it exists.
@@ -151,7 +151,7 @@ impl Batch {
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         check_key_size(self.table.schema(), key.as_ref())?;
         self.transaction
-            .write_encoded(&self.table, key.as_ref(), None::<fn(&mut Vec<u8>)>)
+            .write_encoded(&self.table, key.as_ref(), None::<fn(&mut Vec<u8>)>, false)
     }
 
     /// Makes all of it take effect.

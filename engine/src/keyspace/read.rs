@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use super::{Keyspace, Pairs, Slice, value_start};
+use super::{Keyspace, PairCursor, Pairs, Slice, value_start};
 use crate::cache::table::hash_key;
 use crate::error::Result;
 use crate::read::lookup::{FoundValue, Lookup};
@@ -46,7 +46,8 @@ impl Keyspace {
         Ok(self.view_of(snapshot.clone()))
     }
 
-    fn now(&self) -> KeyspaceSnapshot {
+    /// The keyspace as of now.
+    pub fn snapshot(&self) -> KeyspaceSnapshot {
         self.view_of(self.database.snapshot())
     }
 
@@ -95,7 +96,13 @@ impl Keyspace {
         keys: &[K],
         found: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
-        self.ask(None, |lookup| multi_get(lookup, keys, found))
+        let counters = &self.database.shared().counters;
+        self.ask(None, |lookup| {
+            // One of them is counted with the lookup.
+            let more = keys.len().saturating_sub(1);
+            counters.count_gets(more, lookup.generation_count());
+            multi_get(lookup, keys, found)
+        })
     }
 
     /// The value of a key as of a snapshot.
@@ -120,17 +127,17 @@ impl Keyspace {
 
     /// All pairs in key order, as of now. Goes backwards from the end too.
     pub fn iter(&self) -> Pairs {
-        self.now().iter()
+        self.snapshot().iter()
     }
 
     /// The pairs of a range of keys in key order, as of now.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Pairs {
-        self.now().range(range)
+        self.snapshot().range(range)
     }
 
     /// The pairs whose key starts with some bytes, in key order, as of now.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Pairs {
-        self.now().prefix(prefix)
+        self.snapshot().prefix(prefix)
     }
 
     /// The pairs of a range of keys in key order, as of a snapshot.
@@ -203,6 +210,16 @@ impl KeyspaceSnapshot {
     /// The pairs of a range of keys in key order.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Pairs {
         Pairs::new(&self.snapshot, self.view.clone(), range_of(range))
+    }
+
+    /// The pairs of a range of keys in key order, each shown where it lies.
+    pub fn cursor<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> PairCursor {
+        PairCursor::new(&self.snapshot, &self.view, range_of(range), false)
+    }
+
+    /// The pairs of a range of keys against key order, each shown where it lies.
+    pub fn cursor_back<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> PairCursor {
+        PairCursor::new(&self.snapshot, &self.view, range_of(range), true)
     }
 
     /// The pairs whose key starts with some bytes, in key order.

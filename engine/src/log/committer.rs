@@ -1,9 +1,9 @@
 //! Writing what is queued, by whoever leads the commit queue.
 //!
-//! The leader takes the records that wait, writes them as one block, syncs it if any of them asks for that, applies
-//! them to the DeltaCache in order, and makes them visible. A write that finds no space leaves the log as it was: the
-//! records are queued again, and who waits for one takes it back. Any other failure ends writing: whoever waits gets the
-//! reason.
+//! The leader takes the records that wait, refuses those whose conditions don't hold, writes them as one block, syncs it
+//! if any of them asks for that, applies them to the DeltaCache in order, and makes them visible. A write that finds no
+//! space leaves the log as it was: the records are queued again, and who waits for one takes it back. Any other failure
+//! ends writing: whoever waits gets the reason.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::segment::SegmentWriter;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
 use crate::space::RetryPause;
+use crate::transaction::validate;
 use crate::tree::load::LoadedRows;
 
 /// Writes for one database. Its lock is held by who leads.
@@ -121,7 +122,8 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
         let Some(committer) = guard.as_mut() else {
             return Err(closed());
         };
-        let records = shared.queue.take();
+        let mut records = shared.queue.take();
+        validate::refuse_conflicting(shared, &mut records);
         let Some(last) = records.last() else {
             return Ok(Woken::default());
         };
@@ -143,6 +145,7 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
                 return Err(Error::Poisoned(error.to_string()));
             }
         }
+        records.iter().for_each(Queued::release);
         let woken = shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
             return Ok(woken);
@@ -199,6 +202,7 @@ impl Committer {
             .iter()
             .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
             .sum();
+        shared.counters.block_records.record(records.len() as u64);
         let parts = records.iter().map(|record| (record.header, &*record.body));
         let block_number = self.writer.append(parts, &shared.segments)?;
         let is_synced = records
@@ -220,6 +224,7 @@ impl Committer {
             // Also where there was no delta among the records: those before are synced now.
             shared.pins.publish(shared.pins.visible_seq(), true);
         }
+        shared.keep_to_budget();
         shared.generations.note_logged(size_bytes as u64);
         shared.freeze_if_full(block_number);
         Ok(())

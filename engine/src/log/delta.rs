@@ -22,6 +22,8 @@ pub(crate) struct PendingRow {
     pub(crate) key_end: usize,
     pub(crate) value_end: usize,
     pub(crate) tombstone: bool,
+    /// Whether the key must not exist before; not stored.
+    pub(crate) insert: bool,
 }
 
 /// The rows of one table in a delta that is being made: sorted by (shard, key), each key once.
@@ -365,7 +367,8 @@ impl<'a> TablePart<'a> {
         (0..count).map(|i| self.row(i))
     }
 
-    fn row(&self, i: usize) -> Result<DeltaRow<'a>, Malformed> {
+    /// The row at a place.
+    pub(crate) fn row(&self, i: usize) -> Result<DeltaRow<'a>, Malformed> {
         let hash = self
             .hashes
             .get(i * 8..)
@@ -417,6 +420,7 @@ mod tests {
                 key_end: 2,
                 value_end: 4,
                 tombstone: false,
+                insert: false,
             },
             PendingRow {
                 hash: 2,
@@ -424,6 +428,7 @@ mod tests {
                 key_end: 7,
                 value_end: 10,
                 tombstone: false,
+                insert: false,
             },
             PendingRow {
                 hash: u64::MAX,
@@ -431,6 +436,7 @@ mod tests {
                 key_end: 12,
                 value_end: 12,
                 tombstone: true,
+                insert: false,
             },
         ];
         let origin = Origin {

@@ -21,7 +21,11 @@ use super::format::{RecordHeader, RecordKind, hash_body};
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
+use crate::statistics::counters::Counters;
+use crate::statistics::figures::StallReason;
+use crate::transaction::Conditions;
 use crate::tree::load::LoadedRows;
 
 /// When a commit counts as done.
@@ -52,6 +56,10 @@ pub(crate) struct Ticket {
     /// Counts all records of this process.
     pub(crate) number: u64,
 }
+
+/// The queue holds at most this part of the memory budget, and at least so many bytes.
+const QUEUE_SHARE: u64 = 16;
+const QUEUE_SIZE_BYTES_MIN: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct CommitQueue {
@@ -109,6 +117,8 @@ pub(crate) struct Queued {
     pub(crate) header: RecordHeader,
     pub(crate) body: Arc<[u8]>,
     pub(crate) durability: Durability,
+    /// What must hold for it to be written; else it is written empty.
+    pub(crate) conditions: Option<Arc<Conditions>>,
     /// Of a bulk load: its rows, which are on disk already.
     pub(crate) load: Option<Arc<LoadedRows>>,
     /// Whether it was taken back and only keeps a commit sequence.
@@ -116,7 +126,13 @@ pub(crate) struct Queued {
 }
 
 impl CommitQueue {
-    pub(crate) fn new(database_id: Uuid, last_seq: u64, layout: &Layout) -> Self {
+    pub(crate) fn new(
+        database_id: Uuid,
+        last_seq: u64,
+        layout: &Layout,
+        budget: &MemoryBudget,
+    ) -> Self {
+        let share = |size_bytes: usize| budget.share(QUEUE_SHARE, QUEUE_SIZE_BYTES_MIN, size_bytes);
         let state = State {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -131,7 +147,7 @@ impl CommitQueue {
         };
         CommitQueue {
             database_id,
-            queue_size_bytes_max: layout.commit_queue_size_bytes.as_usize(),
+            queue_size_bytes_max: share(layout.commit_queue_size_bytes.as_usize()),
             block_size_bytes_max: layout.commit_block_size_bytes.as_usize(),
             state: Mutex::new(state),
             unattended: Condvar::new(),
@@ -146,9 +162,26 @@ impl CommitQueue {
         kind: RecordKind,
         body: impl Into<Arc<[u8]>>,
         durability: Durability,
-        load: Option<Arc<LoadedRows>>,
+        conditions: Option<Arc<Conditions>>,
+        counters: &Counters,
     ) -> Result<Ticket> {
-        let body = body.into();
+        self.enqueue(kind, body.into(), durability, (conditions, None), counters)
+    }
+
+    /// Queues the record of a bulk load, a delta without rows.
+    pub(crate) fn submit_load(&self, load: Arc<LoadedRows>, counters: &Counters) -> Result<Ticket> {
+        let (kind, body) = (RecordKind::Delta, encode_delta(None, &[], 0));
+        self.enqueue(kind, body, Durability::Synced, (None, Some(load)), counters)
+    }
+
+    fn enqueue(
+        &self,
+        kind: RecordKind,
+        body: Arc<[u8]>,
+        durability: Durability,
+        (conditions, load): (Option<Arc<Conditions>>, Option<Arc<LoadedRows>>),
+        counters: &Counters,
+    ) -> Result<Ticket> {
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
             Error::Usage(format!(
                 "a transaction of {} bytes, at most 4 GiB are supported; split it",
@@ -157,11 +190,19 @@ impl CommitQueue {
         })?;
         let body_hash = hash_body(&body, self.database_id);
         let mut state = self.state.lock();
-        while state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max {
-            if let Some(error) = state.no_space.current() {
-                return Err(error);
-            }
-            self.taken.wait(&mut state);
+        let is_full = |state: &State| {
+            state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max
+        };
+        if is_full(&state) {
+            counters.time_stall(StallReason::Log, || {
+                while is_full(&state) {
+                    if let Some(error) = state.no_space.current() {
+                        return Err(error);
+                    }
+                    self.taken.wait(&mut state);
+                }
+                Ok(())
+            })?;
         }
         if let Some(reason) = &state.failed {
             return Err(Error::Poisoned(reason.clone()));
@@ -185,6 +226,7 @@ impl CommitQueue {
             header,
             body,
             durability,
+            conditions,
             load,
             is_empty: false,
         });
@@ -311,6 +353,17 @@ impl CommitQueue {
         }
     }
 
+    /// How many records wait to be written, and their bytes.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.waiting.len(), state.waiting_bytes)
+    }
+
+    /// The commit sequence that was given out last.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.state.lock().last_seq
+    }
+
     /// Why writing stopped, if it did.
     pub(crate) fn failure(&self) -> Option<String> {
         self.state.lock().failed.clone()
@@ -417,7 +470,26 @@ impl State {
 }
 
 impl Queued {
+    /// Leaves nothing but the commit sequence of a delta that is refused: sequences have no gaps.
+    pub(crate) fn refuse(&mut self, database_id: Uuid) {
+        self.conditions = None;
+        self.empty(database_id);
+    }
+
+    /// Lets go of what was held until it is written.
+    pub(crate) fn release(&self) {
+        if let Some(conditions) = &self.conditions {
+            conditions.release();
+        }
+    }
+
     fn make_empty(&mut self, database_id: Uuid) {
+        self.conditions = None;
+        self.empty(database_id);
+        self.is_empty = true;
+    }
+
+    fn empty(&mut self, database_id: Uuid) {
         let body = encode_delta(None, &[], 0);
         let (kind, seq) = (RecordKind::Delta, self.ticket.seq);
         self.header = RecordHeader::new(
@@ -429,6 +501,5 @@ impl Queued {
         self.body = body;
         self.durability = Durability::Buffered;
         self.load = None;
-        self.is_empty = true;
     }
 }

@@ -64,6 +64,7 @@ impl<'a> Lookup<'a> {
             let load_count = shared.generations.load_count();
             // The generations first: what leaves them meanwhile is in the tree then.
             let generations = shared.generations.list();
+            shared.counters.count_gets(1, generations.len());
             let trees = table.trees.load();
             // The visible sequence last, so that all that is below level 0 is at or before it. Nothing is pinned then.
             let newest_seq = seq.unwrap_or_else(|| shared.pins.visible_seq());
@@ -77,6 +78,11 @@ impl<'a> Lookup<'a> {
                 });
             }
         }
+    }
+
+    /// How many generations it asks at most.
+    pub(crate) fn generation_count(self) -> usize {
+        self.generations.len()
     }
 
     /// The row of a key.

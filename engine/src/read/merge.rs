@@ -1,12 +1,12 @@
-//! Several cursors in key order as one: each key once, the newest row.
+//! Several cursors in key order as one: each key once, the newest row. Scans and compactions read through this.
 //!
-//! A binary heap over the cursors, by key and then by age. Of the rows of one key the newest comes up first; the others
-//! are passed over.
+//! A [`LoserTree`] says which cursor comes next. Of the rows of one key the newest comes up first; the others are passed
+//! over.
 
-use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::loser_tree::{Keyed, LoserTree};
 use super::range::KeyRange;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
@@ -24,7 +24,15 @@ pub(crate) enum Source {
     RowSet(Cursor, Arc<HeldRowSet>),
 }
 
+impl Keyed for Source {
+    #[inline]
+    fn key(&self) -> Option<&[u8]> {
+        self.row().map(|row| row.key)
+    }
+}
+
 impl Source {
+    #[inline]
     fn row(&self) -> Option<RowRef<'_>> {
         match self {
             Source::Generation(cursor) => cursor.row(),
@@ -32,6 +40,7 @@ impl Source {
         }
     }
 
+    #[inline]
     fn advance(&mut self, descending: bool) -> Result<()> {
         match self {
             Source::Generation(cursor) => {
@@ -43,7 +52,7 @@ impl Source {
         }
     }
 
-    /// Goes to the first row of a range that is wanted.
+    /// Goes to the first row of a range that is wanted; a cursor of a RowSet from the first row not below its bound.
     fn start(&mut self, range: &KeyRange, descending: bool) -> Result<()> {
         match self {
             Source::Generation(cursor) => {
@@ -60,39 +69,48 @@ impl Source {
                 cursor.advance();
                 Ok(())
             }
-            Source::RowSet(cursor, _) if descending => seek_end(cursor, &range.end),
-            Source::RowSet(cursor, _) => seek_start(cursor, &range.start),
+            Source::RowSet(cursor, _) if descending => settle_at_end(cursor, &range.end),
+            Source::RowSet(cursor, _) => settle_at_start(cursor, &range.start),
         }
     }
 }
 
-fn seek_start(cursor: &mut Cursor, start: &Bound<Vec<u8>>) -> Result<()> {
-    let key = match start {
-        Bound::Unbounded => return cursor.seek_first(),
-        Bound::Included(key) | Bound::Excluded(key) => key,
-    };
-    cursor.seek(key)?;
-    let is_there = cursor.row().is_some_and(|row| row.key == key.as_slice());
-    if is_there && matches!(start, Bound::Excluded(_)) {
-        cursor.advance()?;
+/// Takes all sources to the first of their rows that is wanted.
+fn start_all(sources: &mut [Source], range: &KeyRange, descending: bool) -> Result<()> {
+    let bound = if descending { &range.end } else { &range.start };
+    if let Bound::Included(key) | Bound::Excluded(key) = bound {
+        let cursors = sources.iter_mut().filter_map(|source| match source {
+            Source::RowSet(cursor, _) => Some(cursor),
+            Source::Generation(_) => None,
+        });
+        Cursor::seek_together(&mut cursors.collect::<Vec<_>>(), key)?;
     }
-    Ok(())
+    sources
+        .iter_mut()
+        .try_for_each(|source| source.start(range, descending))
 }
 
-fn seek_end(cursor: &mut Cursor, end: &Bound<Vec<u8>>) -> Result<()> {
+/// From the first row not below the key of a bound to the first one inside.
+fn settle_at_start(cursor: &mut Cursor, start: &Bound<Vec<u8>>) -> Result<()> {
+    match start {
+        Bound::Unbounded => cursor.seek_first(),
+        Bound::Excluded(key) if is_at(cursor, key) => cursor.advance(),
+        _ => Ok(()),
+    }
+}
+
+/// From the first row not below the key of a bound to the last one inside.
+fn settle_at_end(cursor: &mut Cursor, end: &Bound<Vec<u8>>) -> Result<()> {
     match end {
         Bound::Unbounded => cursor.seek_last(),
-        Bound::Excluded(key) => cursor.seek_below(key),
-        Bound::Included(key) => {
-            cursor.seek(key)?;
-            let is_there = cursor.row().is_some_and(|row| row.key == key.as_slice());
-            if is_there {
-                Ok(())
-            } else {
-                cursor.seek_below(key)
-            }
-        }
+        Bound::Included(key) if is_at(cursor, key) => Ok(()),
+        _ if cursor.row().is_some() => cursor.retreat(),
+        _ => cursor.seek_last(),
     }
+}
+
+fn is_at(cursor: &Cursor, key: &[u8]) -> bool {
+    cursor.row().is_some_and(|row| row.key == key)
 }
 
 /// The error for a row of the DeltaCache, whose record was checked when it was written or read.
@@ -105,15 +123,13 @@ pub(crate) fn not_stored(malformed: Malformed) -> Error {
 pub(crate) struct Merge {
     /// Newest first.
     sources: Vec<Source>,
-    /// The sources that are at a row, the next one first.
-    heap: Vec<u32>,
+    /// Which of them comes next, once it is started.
+    order: Option<LoserTree>,
     range: KeyRange,
     descending: bool,
     /// Whether tombstones are given too.
     tombstones: bool,
-    is_started: bool,
-    /// The key of the row that it is at.
-    key: Vec<u8>,
+    /// Whether the first source is at a row that was given.
     at_row: bool,
 }
 
@@ -127,140 +143,83 @@ impl Merge {
     ) -> Self {
         Merge {
             sources,
-            heap: Vec::new(),
+            order: None,
             range,
             descending,
             tombstones,
-            is_started: false,
-            key: Vec::new(),
             at_row: false,
         }
     }
 
     /// Goes to the next row, if there is one.
+    #[inline]
     pub(crate) fn advance(&mut self) -> Result<bool> {
-        if !self.is_started {
+        if self.order.is_none() {
             self.start()?;
+        } else if self.at_row {
+            self.step()?;
         }
         loop {
-            while self.at_row {
-                match self.top_row() {
-                    Some(row) if row.key == self.key.as_slice() => self.step()?,
-                    _ => self.at_row = false,
-                }
-            }
-            let descending = self.descending;
-            let Some(row) = self.top_row() else {
+            self.at_row = false;
+            let Some(row) = self.first().and_then(Source::row) else {
                 return Ok(false);
             };
-            let inside = if descending {
+            let is_inside = if self.descending {
                 self.range.starts_before(row.key)
             } else {
                 self.range.ends_after(row.key)
             };
-            if !inside {
-                self.heap.clear();
+            if !is_inside {
+                self.sources.clear();
                 return Ok(false);
             }
-            let is_given = self.tombstones || row.value.is_some();
-            let mut key = std::mem::take(&mut self.key);
-            if let Some(row) = self.top_row() {
-                key.clear();
-                key.extend_from_slice(row.key);
-            }
-            self.key = key;
-            self.at_row = true;
-            if is_given {
+            let is_repeated = self.order.as_ref().is_some_and(LoserTree::is_repeated);
+            self.at_row = !is_repeated && (self.tombstones || row.value.is_some());
+            if self.at_row {
                 return Ok(true);
             }
+            self.step()?;
         }
     }
 
     /// The row it is at: key, and value unless it is a tombstone.
+    #[inline]
     pub(crate) fn row(&self) -> Option<RowRef<'_>> {
-        if self.at_row { self.top_row() } else { None }
+        if self.at_row {
+            self.first()?.row()
+        } else {
+            None
+        }
     }
 
     /// The error for a row that is not what its place says.
     pub(crate) fn corrupt(&self, malformed: Malformed) -> Error {
-        let source = self
-            .heap
-            .first()
-            .and_then(|&i| self.sources.get(i as usize));
-        match source {
+        match self.first() {
             Some(Source::RowSet(_, held)) => held.corrupt(malformed.0),
             _ => not_stored(malformed),
         }
     }
 
-    fn top_row(&self) -> Option<RowRef<'_>> {
-        self.sources.get(*self.heap.first()? as usize)?.row()
+    #[inline]
+    fn first(&self) -> Option<&Source> {
+        self.sources.get(self.order.as_ref()?.first())
     }
 
     fn start(&mut self) -> Result<()> {
-        self.is_started = true;
-        for source in &mut self.sources {
-            source.start(&self.range, self.descending)?;
-        }
-        self.heap = (0..crate::codec::len_u32(self.sources.len()))
-            .filter(|&i| {
-                let source = self.sources.get(i as usize);
-                source.and_then(Source::row).is_some()
-            })
-            .collect();
-        (0..self.heap.len() / 2)
-            .rev()
-            .for_each(|i| self.sift_down(i));
+        start_all(&mut self.sources, &self.range, self.descending)?;
+        self.order = Some(LoserTree::new(&self.sources, self.descending));
         Ok(())
     }
 
     /// Goes past the first source's row.
+    #[inline]
     fn step(&mut self) -> Result<()> {
-        let Some(&top) = self.heap.first() else {
-            return Ok(());
-        };
-        if let Some(source) = self.sources.get_mut(top as usize) {
-            source.advance(self.descending)?;
-            if source.row().is_none() {
-                self.heap.swap_remove(0);
+        if let Some(order) = &mut self.order {
+            if let Some(source) = self.sources.get_mut(order.first()) {
+                source.advance(self.descending)?;
             }
+            order.replay(&self.sources);
         }
-        self.sift_down(0);
         Ok(())
-    }
-
-    fn sift_down(&mut self, mut at: usize) {
-        loop {
-            let children = [2 * at + 1, 2 * at + 2];
-            let mut first = at;
-            for child in children {
-                if child < self.heap.len() && self.comes_before(child, first) {
-                    first = child;
-                }
-            }
-            if first == at {
-                return;
-            }
-            self.heap.swap(at, first);
-            at = first;
-        }
-    }
-
-    /// Whether the row of one place of the heap comes before that of another.
-    fn comes_before(&self, a: usize, b: usize) -> bool {
-        let (Some(&a), Some(&b)) = (self.heap.get(a), self.heap.get(b)) else {
-            return false;
-        };
-        let key = |i: u32| {
-            let row = self.sources.get(i as usize).and_then(Source::row);
-            row.map_or(&[][..], |row| row.key)
-        };
-        let order = key(a).cmp(key(b));
-        let order = if self.descending {
-            order.reverse()
-        } else {
-            order
-        };
-        order.then(a.cmp(&b)) == Ordering::Less
     }
 }

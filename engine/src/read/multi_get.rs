@@ -14,14 +14,14 @@ use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::Fragment;
 
 /// A key on its way down the tree.
-#[derive(Clone, Copy, Debug)]
-struct Walk<'a> {
+struct Walk<'a, P> {
     /// The key's place among all.
     place: usize,
     key: HashedKey<'a>,
-    fragment: &'a Fragment<Arc<HeldRowSet>>,
-    /// The RowSet of the fragment to ask next.
-    next: usize,
+    /// The fragments that come next.
+    path: P,
+    /// The RowSets of the fragment at hand that come next.
+    row_sets: std::slice::Iter<'a, Arc<HeldRowSet>>,
 }
 
 impl<'a> Lookup<'a> {
@@ -33,7 +33,7 @@ impl<'a> Lookup<'a> {
     ) -> Result<()> {
         let truncate_seq = self.tree.truncate_seq(self.seq);
         let mut keys = keys.iter().enumerate();
-        let mut group: Vec<(Walk<'a>, &'a RowSet)> = Vec::with_capacity(GROUP_SIZE);
+        let mut group = Vec::with_capacity(GROUP_SIZE);
         let mut is_answered = [false; GROUP_SIZE];
         loop {
             while group.len() < GROUP_SIZE
@@ -48,8 +48,8 @@ impl<'a> Lookup<'a> {
                 let walk = Walk {
                     place,
                     key: *key,
-                    fragment: self.tree.fragments.root(),
-                    next: 0,
+                    path: self.tree.fragments.path(key.hash, key.key),
+                    row_sets: [].iter(),
                 };
                 group.extend(self.go_on(walk, truncate_seq));
             }
@@ -83,16 +83,17 @@ impl<'a> Lookup<'a> {
 
     /// The next RowSet that may hold the key of a walk.
     #[inline]
-    fn go_on(self, mut walk: Walk<'a>, truncate_seq: u64) -> Option<(Walk<'a>, &'a RowSet)> {
+    fn go_on<P: Iterator<Item = &'a Fragment<Arc<HeldRowSet>>>>(
+        self,
+        mut walk: Walk<'a, P>,
+        truncate_seq: u64,
+    ) -> Option<(Walk<'a, P>, &'a RowSet)> {
         loop {
-            while let Some(held) = walk.fragment.row_sets.get(walk.next) {
-                walk.next += 1;
-                if self.sees(held, truncate_seq) {
-                    return Some((walk, &held.row_set));
-                }
+            let sees = |held: &&Arc<HeldRowSet>| self.sees(held, truncate_seq);
+            if let Some(held) = walk.row_sets.find(sees) {
+                return Some((walk, &held.row_set));
             }
-            walk.fragment = walk.fragment.child(walk.key.hash, walk.key.key)?;
-            walk.next = 0;
+            walk.row_sets = walk.path.next()?.row_sets.iter();
         }
     }
 }

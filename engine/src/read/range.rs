@@ -97,3 +97,86 @@ pub(crate) fn after_prefix(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
 fn above_all() -> Vec<u8> {
     vec![u8::MAX; KEY_SIZE_BYTES_MAX + 1]
 }
+
+/// The keys from one on and below another; `None` for no end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeyInterval {
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Option<Vec<u8>>,
+}
+
+impl From<&KeyRange> for KeyInterval {
+    fn from(range: &KeyRange) -> Self {
+        // The next key after one is that with a zero behind it.
+        let next = |key: &Vec<u8>| [key.as_slice(), &[0]].concat();
+        KeyInterval {
+            start: match &range.start {
+                Bound::Unbounded => Vec::new(),
+                Bound::Included(key) => key.clone(),
+                Bound::Excluded(key) => next(key),
+            },
+            end: match &range.end {
+                Bound::Unbounded => None,
+                Bound::Included(key) => Some(next(key)),
+                Bound::Excluded(key) => Some(key.clone()),
+            },
+        }
+    }
+}
+
+impl KeyInterval {
+    /// All keys.
+    pub(crate) const ALL: KeyInterval = KeyInterval {
+        start: Vec::new(),
+        end: None,
+    };
+
+    /// Whether no key is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| *end <= self.start)
+    }
+
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        self.start.as_slice() <= key && self.ends_after(key)
+    }
+
+    /// Whether a key lies below the end.
+    pub(crate) fn ends_after(&self, key: &[u8]) -> bool {
+        self.end.as_ref().is_none_or(|end| key < end.as_slice())
+    }
+
+    /// Whether both have room for a same key.
+    pub(crate) fn overlaps(&self, other: &KeyInterval) -> bool {
+        self.ends_after(&other.start) && other.ends_after(&self.start)
+    }
+}
+
+/// The same keys in intervals that ascend and don't touch.
+pub(crate) fn united(mut intervals: Vec<KeyInterval>) -> Vec<KeyInterval> {
+    intervals.retain(|interval| !interval.is_empty());
+    intervals.sort_unstable();
+    let mut united: Vec<KeyInterval> = Vec::with_capacity(intervals.len());
+    for interval in intervals {
+        match united.last_mut() {
+            Some(last) if last.end.as_ref().is_none_or(|end| *end >= interval.start) => {
+                let is_longer = match (&last.end, &interval.end) {
+                    (None, _) => false,
+                    (_, None) => true,
+                    (Some(last), Some(end)) => end > last,
+                };
+                if is_longer {
+                    last.end = interval.end;
+                }
+            }
+            _ => united.push(interval),
+        }
+    }
+    united
+}
+
+/// Whether a key is in one of intervals that ascend and don't touch.
+pub(crate) fn is_in(intervals: &[KeyInterval], key: &[u8]) -> bool {
+    let behind = intervals.partition_point(|interval| interval.start.as_slice() <= key);
+    let before = behind.checked_sub(1).and_then(|i| intervals.get(i));
+    before.is_some_and(|interval| interval.ends_after(key))
+}

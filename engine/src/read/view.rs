@@ -27,6 +27,8 @@ pub(crate) struct View {
     seq: u64,
     /// Only what was written after it.
     after_seq: u64,
+    /// What a transaction wrote that is not committed.
+    own: Option<Arc<Generation>>,
 }
 
 impl View {
@@ -41,6 +43,15 @@ impl View {
             tree,
             seq,
             after_seq: 0,
+            own: None,
+        }
+    }
+
+    /// The same with what a transaction wrote over it; for scans.
+    pub(crate) fn under(self, own: Arc<Generation>) -> Self {
+        View {
+            own: Some(own),
+            ..self
         }
     }
 
@@ -66,6 +77,7 @@ impl View {
                 tree: trees.rows.clone(),
                 seq,
                 after_seq: exported_seq,
+                own: None,
             };
             let locations = View {
                 table_id: table.id | LOCATIONS_BIT,
@@ -73,6 +85,7 @@ impl View {
                 tree: trees.locations.clone(),
                 seq: exported_seq,
                 after_seq: 0,
+                own: None,
             };
             return (rows, locations, exports);
         }
@@ -84,7 +97,10 @@ impl View {
             let table = generation.table(self.table_id)?;
             Some(table.truncate_seq(self.seq))
         });
+        let own = self.own.as_ref().and_then(|own| own.table(self.table_id));
+        let own = own.map(|table| table.truncate_seq(u64::MAX));
         in_generations
+            .chain(own)
             .max()
             .unwrap_or(0)
             .max(self.tree.truncate_seq(self.seq))
@@ -129,7 +145,7 @@ impl View {
         let is_mixed = |fragment: &Arc<Fragment<_>>| {
             fragment.children.is_some() && !fragment.row_sets.is_empty()
         };
-        if fragments.iter().any(|fragment| is_mixed(fragment)) {
+        if self.own.is_some() || fragments.iter().any(|fragment| is_mixed(fragment)) {
             // Rows on their way down replace some of several leaves.
             let merge = self.scan(range, false, false);
             return Rows::ordered(self.clone(), merge);
@@ -157,8 +173,10 @@ impl View {
     fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {
         // A truncate hides what was written before it, also in older generations.
         let after_seq = self.after_seq.max(truncate_seq.saturating_sub(1));
-        let cursors = self.generations.iter().filter_map(|generation| {
-            GenerationCursor::new(generation, self.table_id, after_seq, self.seq, descending)
+        let own = self.own.iter().map(|own| (own, u64::MAX));
+        let committed = self.generations.iter().map(|one| (one, self.seq));
+        let cursors = own.chain(committed).filter_map(|(generation, seq)| {
+            GenerationCursor::new(generation, self.table_id, after_seq, seq, descending)
         });
         cursors.map(Source::Generation).collect()
     }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct MemoryBudget {
     limit_bytes: AtomicU64,
     used_bytes: AtomicU64,
+    /// What is taken here is taken there too.
+    parent: Option<Arc<MemoryBudget>>,
 }
 
 impl MemoryBudget {
@@ -16,6 +18,16 @@ impl MemoryBudget {
         Arc::new(MemoryBudget {
             limit_bytes: limit_bytes.into(),
             used_bytes: 0.into(),
+            parent: None,
+        })
+    }
+
+    /// The part of one consumer, so that it is known how much that uses.
+    pub(crate) fn part_of(parent: &Arc<Self>) -> Arc<Self> {
+        Arc::new(MemoryBudget {
+            limit_bytes: u64::MAX.into(),
+            used_bytes: 0.into(),
+            parent: Some(parent.clone()),
         })
     }
 
@@ -65,10 +77,22 @@ impl MemoryBudget {
     /// As [`charge`](Self::charge), for who calls [`give_back`](Self::give_back) without fail.
     pub(crate) fn take(&self, size_bytes: u64) {
         self.used_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+        if let Some(parent) = &self.parent {
+            parent.take(size_bytes);
+        }
+    }
+
+    /// A part of the limit for a buffer, at least the smallest that is of use and at most the largest.
+    pub(crate) fn share(&self, parts: u64, least: usize, most: usize) -> usize {
+        let share = usize::try_from(self.limit_bytes() / parts).unwrap_or(most);
+        share.clamp(least.min(most), most)
     }
 
     pub(crate) fn give_back(&self, size_bytes: u64) {
         self.used_bytes.fetch_sub(size_bytes, Ordering::Relaxed);
+        if let Some(parent) = &self.parent {
+            parent.give_back(size_bytes);
+        }
     }
 }
 
@@ -83,6 +107,12 @@ impl Charge {
     /// How many bytes.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// Takes more, whether there is room for it or not.
+    pub(crate) fn grow(&mut self, size_bytes: u64) {
+        self.budget.take(size_bytes);
+        self.size_bytes += size_bytes;
     }
 }
 
@@ -110,5 +140,12 @@ mod tests {
         assert!(budget.try_charge(0).is_none());
         drop(second);
         assert_eq!(budget.used_bytes(), 0);
+
+        let part = MemoryBudget::part_of(&budget);
+        let mut charge = part.charge(7);
+        charge.grow(3);
+        assert_eq!((part.used_bytes(), budget.used_bytes()), (10, 10));
+        drop(charge);
+        assert_eq!((part.used_bytes(), budget.used_bytes()), (0, 0));
     }
 }

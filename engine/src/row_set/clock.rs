@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::page_cache::{PageSlots, evict};
+use super::page::PageKind;
+use super::page_cache::{PageSlots, Passed, evict};
 
 /// A part of the cache's pages, each known once.
 #[derive(Debug, Default)]
@@ -62,15 +63,14 @@ impl Clock {
         self.dead.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes the hand round once, or until `enough`. Returns how many pages it let go.
-    pub(crate) fn evict_round(&self, enough: impl Fn() -> bool) -> u64 {
+    /// Takes the hand round once, or until `enough`; `gone` hears of each page that it let go.
+    pub(crate) fn evict_round(&self, enough: impl Fn() -> bool, gone: impl Fn(PageKind)) {
         let mut ring = self.ring.lock();
         let Ring {
             entries,
             vacant,
             hand,
         } = &mut *ring;
-        let mut evicted = 0;
         for _ in 0..entries.len() {
             if enough() {
                 break;
@@ -81,15 +81,15 @@ impl Clock {
                 break;
             };
             let Some(entry) = place else { continue };
-            match entry.slots.upgrade() {
-                Some(slots) if evict(&slots, entry.slot) => evicted += 1,
-                Some(_) => continue,
-                None => {}
+            if let Some(slots) = entry.slots.upgrade() {
+                match evict(&slots, entry.slot) {
+                    Passed::Stays => continue,
+                    Passed::Goes(kind) => kind.into_iter().for_each(&gone),
+                }
             }
             *place = None;
             vacant.push(crate::codec::len_u32(position));
         }
-        evicted
     }
 
     /// Removes the entries whose RowSet is gone.

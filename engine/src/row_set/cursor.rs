@@ -1,11 +1,17 @@
 //! Going through a RowSet in key order, from any key, both ways.
 
+use std::hint::black_box;
+
 use crate::error::Result;
 
+use super::budget::Charge;
 use super::page::PageScratch;
-use super::page_cache::PageGuard;
+use super::page_cache::{PageCache, PageGuard};
 use super::reader::RowSet;
 use super::rows_page::{RowRef, RowsView};
+
+/// RowSets whose pages are waited for at once: as many as a thread can hold guards of without counting references.
+const SEEK_GROUP_SIZE: usize = 8;
 
 /// How a cursor comes by pages.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ impl Fetch {
 #[derive(Default)]
 pub(crate) struct ReadAhead {
     read_size_bytes: usize,
+    /// For the buffer.
+    charge: Option<Charge>,
     buffer: Vec<u8>,
     buffer_offset: u64,
     /// Where a page is decompressed.
@@ -113,12 +121,48 @@ impl Cursor {
         self.page = None;
         let number = self.row_set.find_rows_page(key)?;
         self.enter(number)?;
+        self.find_slot(key)
+    }
+
+    /// Goes to the first row of the page it is in, or of the next page, whose key is not below the given one.
+    fn find_slot(&mut self, key: &[u8]) -> Result<()> {
         self.slot = self
             .page
             .as_ref()
             .map_or(0, |page| page.rows().lower_bound(key));
         if self.slot == self.row_count {
             self.next_page()?;
+        }
+        Ok(())
+    }
+
+    /// Goes in several RowSets to the first row whose key is not below the given one, or behind the last row; faster than
+    /// one after the other, as the waits for their pages overlap.
+    ///
+    /// # Errors
+    /// As [`seek_first`](Self::seek_first).
+    pub(crate) fn seek_together(cursors: &mut [&mut Cursor], key: &[u8]) -> Result<()> {
+        for group in cursors.chunks_mut(SEEK_GROUP_SIZE) {
+            let mut pages: [Option<(u32, PageGuard)>; SEEK_GROUP_SIZE] = Default::default();
+            for (page, cursor) in pages.iter_mut().zip(&*group) {
+                let number = cursor.row_set.find_rows_page(key)?;
+                *page = Some((number, cursor.row_set.rows_page_unmarked(number)?));
+            }
+            let touched = pages
+                .iter()
+                .flatten()
+                .zip(&*group)
+                .map(|((_, page), cursor)| {
+                    page.touch_count() ^ cursor.row_set.parts().rows_of(page).touch_keys()
+                });
+            black_box(touched.fold(0, |sum, byte| sum ^ byte));
+            for (page, cursor) in pages.into_iter().zip(group) {
+                if let Some((number, page)) = page {
+                    page.mark_used();
+                    cursor.take_page(number, page.into_pinned());
+                    cursor.find_slot(key)?;
+                }
+            }
         }
         Ok(())
     }
@@ -215,10 +259,14 @@ impl Cursor {
                 None => ahead.read(&self.row_set, number)?,
             },
         };
+        self.take_page(number, page);
+        Ok(())
+    }
+
+    fn take_page(&mut self, number: u32, page: PageGuard) {
         self.row_count = page.rows().row_count();
         self.page_number = number;
         self.page = Some(page);
-        Ok(())
     }
 }
 
@@ -232,6 +280,20 @@ impl std::fmt::Debug for ReadAhead {
 }
 
 impl ReadAhead {
+    /// Takes memory for the buffer, if there is room for it.
+    fn reserve(&mut self, cache: &PageCache, size_bytes: usize) -> bool {
+        let held = self.charge.as_ref().map_or(0, Charge::size_bytes);
+        if held < size_bytes as u64 {
+            self.charge = None;
+            cache.make_room(size_bytes as u64);
+            self.charge = cache.budget().try_charge(size_bytes as u64);
+            if self.charge.is_none() {
+                self.buffer = Vec::new();
+            }
+        }
+        self.charge.is_some()
+    }
+
     fn read(&mut self, row_set: &RowSet, number: u32) -> Result<PageGuard> {
         let (offset, size_bytes) = row_set.rows_page_span(number)?;
         let size_bytes = row_set.file().check_size(offset, size_bytes)?;
@@ -239,6 +301,12 @@ impl ReadAhead {
             let rows_end = row_set.meta().locations_offset;
             let left = usize::try_from(rows_end.saturating_sub(offset)).unwrap_or(usize::MAX);
             let read_size_bytes = left.min(self.read_size_bytes).max(size_bytes);
+            // Without memory for more, page by page.
+            let read_size_bytes = if self.reserve(row_set.cache(), read_size_bytes) {
+                read_size_bytes
+            } else {
+                size_bytes
+            };
             self.buffer.resize(read_size_bytes, 0);
             self.buffer_offset = offset;
             if let Err(error) = row_set.file().read(&mut self.buffer, offset) {

@@ -3,9 +3,8 @@
 //! A [`DeltaFileWriter`](writer::DeltaFileWriter) takes rows in key order and writes, for each RowSet, its pages of rows
 //! ([`rows_page`]), the hash index over them (`index`), the directory by key (`directory`) and a footer; each as a
 //! checked [`page`]. A [`RowSet`](reader::RowSet) answers gets through the index and opens cursors through the directory;
-//! every page it reads goes through one [`page_cache`] under a memory budget. [`merge`] turns the cursors of several
-//! RowSets into one stream of the newest rows, which is what compactions and scans read. A [`patch`] says which rows of
-//! older RowSets those of a RowSet replace.
+//! every page it reads goes through one [`page_cache`] under a memory budget. A [`patch`] says which rows of older RowSets
+//! those of a RowSet replace.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -51,7 +50,6 @@ pub mod file;
 pub(crate) mod index;
 pub mod join;
 pub mod location;
-pub mod merge;
 pub mod meta;
 pub mod multi_get;
 pub mod page;
@@ -65,8 +63,6 @@ pub mod writer;
 
 #[cfg(test)]
 mod fault_tests;
-#[cfg(test)]
-mod merge_tests;
 #[cfg(test)]
 mod patch_tests;
 #[cfg(test)]

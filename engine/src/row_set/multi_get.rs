@@ -81,7 +81,7 @@ impl RowSet {
                     each(i, ordinal);
                 }
             }
-            parts.count_hits(group.len() as u64);
+            parts.count_lookups(group.len() as u64, 0);
             start += group.len();
         }
         Ok(())
@@ -120,7 +120,7 @@ pub(crate) fn get_group(
             continue;
         };
         let parts = row_set.parts();
-        parts.count_hits(1 + u64::from(step.rows_page.is_some()));
+        parts.count_lookups(1, step.rows_page.is_some().into());
         if let Some((page, _)) = &step.rows_page {
             page.mark_used();
         }

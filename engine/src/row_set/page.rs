@@ -41,6 +41,18 @@ impl PageKind {
         PageKind::Footer,
     ];
 
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PageKind::Rows => "rows",
+            PageKind::Locations => "locations",
+            PageKind::Index => "index",
+            PageKind::Directory => "directory",
+            PageKind::Footer => "footer",
+            PageKind::Patch => "patch",
+        }
+    }
+
     fn code(self) -> u8 {
         match self {
             PageKind::Rows => 1,

@@ -15,7 +15,8 @@ use super::clock::Clock;
 use super::index::{LINE_SIZE_BYTES, Line};
 use super::page::PageKind;
 use super::rows_page::{RowsLayout, RowsView};
-use super::stats::{HitCounters, PageCacheStats};
+use super::stats::{PageCacheStats, PageKindStats};
+use crate::statistics::striped::Striped;
 
 /// Clocks, so that misses of different pages seldom wait for each other: 2^n.
 const CLOCK_COUNT_LOG2: u32 = 3;
@@ -53,7 +54,8 @@ impl Drop for PageHeader {
     fn drop(&mut self) {
         let size_bytes = self.size_bytes.into();
         self.cache
-            .bytes_of(self.kind)
+            .counters_of(self.kind)
+            .size_bytes
             .fetch_sub(size_bytes, Ordering::Relaxed);
         self.cache.budget.give_back(size_bytes);
     }
@@ -88,11 +90,17 @@ pub(crate) const LIVES_MAX: u8 = 8;
 pub struct PageCache {
     budget: Arc<MemoryBudget>,
     clocks: [Clock; CLOCK_COUNT],
-    bytes_by_kind: [AtomicU64; PageKind::ALL.len()],
+    by_kind: [KindCounters; PageKind::ALL.len()],
     slot_bytes: AtomicU64,
-    hits: HitCounters,
+    /// RowSets asked for a key, and rows found there.
+    lookups: Striped<2>,
+}
+
+#[derive(Debug, Default)]
+struct KindCounters {
     misses: AtomicU64,
     evicted: AtomicU64,
+    size_bytes: AtomicU64,
 }
 
 impl PageCache {
@@ -101,11 +109,9 @@ impl PageCache {
         Arc::new(PageCache {
             budget,
             clocks: Default::default(),
-            bytes_by_kind: Default::default(),
+            by_kind: Default::default(),
             slot_bytes: AtomicU64::new(0),
-            hits: HitCounters::default(),
-            misses: AtomicU64::new(0),
-            evicted: AtomicU64::new(0),
+            lookups: Striped::default(),
         })
     }
 
@@ -116,14 +122,29 @@ impl PageCache {
 
     /// How it fared since it was made.
     pub fn stats(&self) -> PageCacheStats {
+        let [row_sets_asked, rows_found] = self.lookups.totals();
         PageCacheStats {
-            hits: self.hits.total(),
-            misses: self.misses.load(Ordering::Relaxed),
-            evicted: self.evicted.load(Ordering::Relaxed),
-            bytes_by_kind: PageKind::ALL
-                .map(|kind| (kind, self.bytes_of(kind).load(Ordering::Relaxed))),
+            row_sets_asked,
+            rows_found,
+            by_kind: PageKind::ALL.map(|kind| {
+                let counters = self.counters_of(kind);
+                PageKindStats {
+                    kind,
+                    misses: counters.misses.load(Ordering::Relaxed),
+                    evicted: counters.evicted.load(Ordering::Relaxed),
+                    size_bytes: counters.size_bytes.load(Ordering::Relaxed),
+                }
+            }),
             slot_bytes: self.slot_bytes.load(Ordering::Relaxed),
         }
+    }
+
+    /// Bytes of all pages, cached or in use.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        let counters = self.by_kind.iter();
+        counters
+            .map(|counters| counters.size_bytes.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Lets pages go until that many bytes of the budget are free, or nothing is left that may go. For those who share
@@ -147,15 +168,17 @@ impl PageCache {
                 if fits() {
                     return true;
                 }
-                let evicted = clock.evict_round(fits);
-                self.evicted.fetch_add(evicted, Ordering::Relaxed);
+                clock.evict_round(fits, |kind| {
+                    let counters = self.counters_of(kind);
+                    counters.evicted.fetch_add(1, Ordering::Relaxed);
+                });
             }
         }
         fits()
     }
 
-    fn bytes_of(&self, kind: PageKind) -> &AtomicU64 {
-        let [rows, locations, index, directory, footer] = &self.bytes_by_kind;
+    fn counters_of(&self, kind: PageKind) -> &KindCounters {
+        let [rows, locations, index, directory, footer] = &self.by_kind;
         match kind {
             PageKind::Rows => rows,
             PageKind::Locations => locations,
@@ -185,7 +208,8 @@ impl PageCache {
         if !fits {
             budget.take(size_bytes.into());
         }
-        self.bytes_of(kind)
+        self.counters_of(kind)
+            .size_bytes
             .fetch_add(size_bytes.into(), Ordering::Relaxed);
         let header = PageHeader {
             cache: self.clone(),
@@ -212,10 +236,10 @@ impl PageCache {
         (ThinArc::from_header_and_iter(header, lines), fits)
     }
 
-    /// Counts hits of this thread.
+    /// Counts RowSets that were asked for a key, and rows that were found there.
     #[inline]
-    pub(crate) fn count_hits(&self, hits: u64) {
-        self.hits.add(hits);
+    pub(crate) fn count_lookups(&self, row_sets: u64, rows: u64) {
+        self.lookups.add([row_sets, rows]);
     }
 }
 
@@ -286,7 +310,10 @@ impl PageSlots {
         rows: RowsLayout,
     ) -> PageGuard {
         let usual = kind == PageKind::Rows && *self.usual_layout.get_or_init(|| rows) == rows;
-        self.cache.misses.fetch_add(1, Ordering::Relaxed);
+        self.cache
+            .counters_of(kind)
+            .misses
+            .fetch_add(1, Ordering::Relaxed);
         let clock = self.clock_of(slot);
         let (page, fits) = self.cache.build(clock, kind, content, rows, usual);
         let (Some(place), true) = (self.slots.get(slot as usize), fits) else {
@@ -382,6 +409,14 @@ impl PageGuard {
         self.rows()
     }
 
+    /// Uses the count that holding the page will change, to have it loaded.
+    #[inline]
+    pub(crate) fn touch_count(&self) -> u8 {
+        self.0
+            .as_ref()
+            .map_or(0, |page| ThinArc::strong_count(page) as u8)
+    }
+
     /// A line of a page of the index.
     #[inline]
     pub(crate) fn line(&self, line: usize) -> Option<&Line> {
@@ -394,19 +429,29 @@ impl PageGuard {
     }
 }
 
-/// Lets the page in a slot go, unless it was used since the clock came by; then it stays and `false` is returned.
-pub(crate) fn evict(slots: &PageSlots, slot: u32) -> bool {
+/// What became of a page that the clock came by.
+pub(crate) enum Passed {
+    /// It was used since the last time, and stays.
+    Stays,
+    /// It goes, if one was there.
+    Goes(Option<PageKind>),
+}
+
+/// Lets the page in a slot go, unless it was used since the clock came by.
+pub(crate) fn evict(slots: &PageSlots, slot: u32) -> Passed {
     let Some(place) = slots.slots.get(slot as usize) else {
-        return true;
+        return Passed::Goes(None);
     };
+    let mut kind = None;
     if let Some(page) = &*place.load() {
-        let lives = &page.header.header.lives;
-        let left = lives.load(Ordering::Relaxed);
+        let header = &page.header.header;
+        let left = header.lives.load(Ordering::Relaxed);
         if left > 0 {
-            lives.store(left - 1, Ordering::Relaxed);
-            return false;
+            header.lives.store(left - 1, Ordering::Relaxed);
+            return Passed::Stays;
         }
+        kind = Some(header.kind);
     }
     place.store(None);
-    true
+    Passed::Goes(kind)
 }

@@ -202,6 +202,10 @@ impl RowSet {
         Ok(take(page.content()))
     }
 
+    pub(crate) fn cache(&self) -> &PageCache {
+        self.inner.slots.cache()
+    }
+
     pub(crate) fn file(&self) -> &DeltaFile {
         &self.inner.file
     }
@@ -209,6 +213,11 @@ impl RowSet {
     /// A page of rows.
     pub(crate) fn rows_page(&self, number: u32) -> Result<PageGuard> {
         self.inner.page(PageKind::Rows, number)
+    }
+
+    /// A page of rows, not yet marked as used, and not looked at if it is in memory.
+    pub(crate) fn rows_page_unmarked(&self, number: u32) -> Result<PageGuard> {
+        self.inner.peek(PageKind::Rows, number)
     }
 
     /// A page of rows if it is in memory.
@@ -298,8 +307,8 @@ impl ReadParts<'_> {
         self.0.slots.rows_of(page)
     }
 
-    pub(crate) fn count_hits(self, hits: u64) {
-        self.0.slots.cache().count_hits(hits);
+    pub(crate) fn count_lookups(self, row_sets: u64, rows: u64) {
+        self.0.slots.cache().count_lookups(row_sets, rows);
     }
 }
 
@@ -311,7 +320,7 @@ impl Inner {
     fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
         let (ordinal, undecided) = self.first_candidate(hash)?;
         let Some(ordinal) = ordinal else {
-            self.slots.cache().count_hits(1);
+            self.slots.cache().count_lookups(1, 0);
             return if undecided {
                 self.get_among_all(hash, key)
             } else {
@@ -324,7 +333,7 @@ impl Inner {
         black_box(rows.touch(slot as usize));
         if rows.key(slot as usize) == key && (slot as usize) < rows.row_count() {
             page.mark_used();
-            self.slots.cache().count_hits(2);
+            self.slots.cache().count_lookups(1, 1);
             return Ok(Some(FoundRow {
                 page,
                 slot,
@@ -361,9 +370,7 @@ impl Inner {
             }
             Ok(found.is_some())
         })?;
-        self.slots
-            .cache()
-            .count_hits(1 + u64::from(found.is_some()));
+        self.slots.cache().count_lookups(1, found.is_some().into());
         Ok(found)
     }
 

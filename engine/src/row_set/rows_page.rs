@@ -3,10 +3,14 @@
 //! The bounds are left out where all keys, or all values, of the page have one length. What is decoded here was checked
 //! once, when the page was loaded, so that a row costs no more than its address.
 
+use super::index::LINE_SIZE_BYTES;
 use crate::codec::{Malformed, Reader, len_u32};
 
 const HEADER_SIZE_BYTES: usize = 16;
 pub(crate) const FLAG_TOMBSTONES: u8 = 1;
+
+/// The most that is loaded of a page's keys ahead of a search.
+const TOUCHED_KEY_BYTES_MAX: usize = 2048;
 
 /// A page holds at most 2^9 rows.
 pub(crate) const ROWS_PER_PAGE_LOG2_MAX: u8 = 9;
@@ -221,6 +225,15 @@ impl<'a> RowsView<'a> {
         byte(self.layout.keys_at as usize + key_start)
             ^ byte(values_at + value_start)
             ^ byte((values_at + value_end).saturating_sub(1))
+    }
+
+    /// Uses a byte of each line of the keys, to have them loaded before they are searched.
+    #[inline]
+    pub(crate) fn touch_keys(&self) -> u8 {
+        let keys = self.key_bytes();
+        let keys = keys.get(..TOUCHED_KEY_BYTES_MAX).unwrap_or(keys);
+        let lines = keys.iter().step_by(LINE_SIZE_BYTES);
+        lines.fold(0, |sum, byte| sum ^ byte)
     }
 
     /// The row in a slot; `None` beyond the last.

@@ -23,7 +23,7 @@ use super::rows_page::{ROWS_PER_PAGE_LOG2_MAX, RowRef};
 use super::rows_page_builder::RowsPageBuilder;
 
 /// Content of a page of rows that is aimed at, within a factor of √2.
-const PAGE_SIZE_BYTES_AIM: usize = 4096;
+pub(super) const PAGE_SIZE_BYTES_AIM: usize = 4096;
 
 /// A page of rows that holds more than one row is at most this large.
 const ROWS_PAGE_SIZE_BYTES_MAX: usize = 64 * 1024;

@@ -1,5 +1,17 @@
-//! Buffered writes that become one delta: [`writes`] gathers those to a table, [`Transaction`] makes a record of all.
+//! Buffered writes that become one delta, and what must hold for them to be committed.
+//!
+//! A [`Transaction`] gathers the writes to each table in [`writes`]; [`commit`] makes a record of all and queues it. One
+//! that is not blind reads at a snapshot, with its own writes laid over it ([`overlay`]), and keeps the [`reads`] that
+//! have to hold at its commit ([`isolation`]). What must hold is its [`conditions`]: the thread that commits looks at all
+//! that is visible, and whoever writes the block of the log looks once more, at what came in between ([`validate`]).
+//! Blind transactions have no conditions and pay for none of this.
 
+mod commit;
+mod conditions;
+mod isolation;
+mod overlay;
+mod reads;
+pub(crate) mod validate;
 mod writes;
 
 use std::sync::Arc;
@@ -9,17 +21,18 @@ use arrow_array::RecordBatch;
 use crate::Origin;
 use crate::codec::columns::BatchColumns;
 use crate::codec::key::encode_key;
-use crate::codec::row::{encode_row, join_row};
+use crate::codec::row::encode_row;
 use crate::error::{Error, Result};
-use crate::log::delta::encode_delta;
-use crate::log::format::RecordKind;
-use crate::log::queue::{Durability, Ticket};
+use crate::log::queue::Durability;
 use crate::open::OpenDatabase;
-use crate::read::lookup::Lookup;
 use crate::shared::Table;
-use crate::snapshot::get_row;
 use crate::value::{Row, Value, check_row};
-use writes::TableWrites;
+pub use commit::CommitHandle;
+pub(crate) use conditions::Conditions;
+pub use isolation::Isolation;
+use isolation::Reading;
+pub(crate) use reads::ReadRange;
+use writes::{RowKind, TableWrites};
 
 /// Writes to any number of tables that take effect together or not at all.
 ///
@@ -48,15 +61,19 @@ pub struct Transaction {
     origin: Option<Origin>,
     durability: Durability,
     tables: Vec<TableWrites>,
+    /// `None` in a blind transaction.
+    reading: Option<Reading>,
 }
 
 impl Transaction {
+    /// A blind transaction.
     pub(crate) fn new(database: Arc<OpenDatabase>) -> Self {
         Transaction {
             database,
             origin: None,
             durability: Durability::default(),
             tables: Vec::new(),
+            reading: None,
         }
     }
 
@@ -73,9 +90,11 @@ impl Transaction {
                 self.tables.len() - 1
             }
         };
-        self.tables
-            .get_mut(i)
-            .ok_or_else(|| Error::Usage(format!("table '{}' is unknown", table.name())))
+        let writes = self.tables.get_mut(i);
+        let writes =
+            writes.ok_or_else(|| Error::Usage(format!("table '{}' is unknown", table.name())))?;
+        writes.charge_memory(&self.database.shared.memory_parts.transactions);
+        Ok(writes)
     }
 
     /// Writes a row, whether or not one with its key exists.
@@ -83,6 +102,35 @@ impl Transaction {
     /// # Errors
     /// [`Error::Row`] if it does not fit the table, naming table and column.
     pub fn upsert(&mut self, table: &Table, row: Row) -> Result<()> {
+        self.write_row(table, row, RowKind::Upsert)
+    }
+
+    /// Writes a row whose key must not exist. Whether it does is found out when the transaction is committed, so this
+    /// reads nothing; the commit then fails with [`Error::Exists`], and nothing of the transaction takes effect.
+    ///
+    /// ```
+    /// # use moonshine_engine::{ColumnType, Database, Error, Options, TableSchema, Value};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let database = Database::open(folder.path(), Options::unmeasured())?;
+    /// # let schema = TableSchema::builder("users").column("name", ColumnType::Utf8, false).primary_key(["name"]);
+    /// # let users = database.create_table(schema.build()?)?;
+    /// let register = |name: &str| {
+    ///     let mut transaction = database.begin();
+    ///     transaction.insert(&users, vec![Value::Utf8(name.into())])?;
+    ///     transaction.commit()
+    /// };
+    /// register("ada")?;
+    /// assert!(matches!(register("ada"), Err(Error::Exists { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`upsert`](Self::upsert).
+    pub fn insert(&mut self, table: &Table, row: Row) -> Result<()> {
+        self.write_row(table, row, RowKind::Insert)
+    }
+
+    fn write_row(&mut self, table: &Table, row: Row, kind: RowKind) -> Result<()> {
         let schema = table.schema();
         check_row(schema, &row)?;
         let writes = self.writes(table)?;
@@ -96,7 +144,7 @@ impl Transaction {
             .inspect_err(|_| writes.arena.truncate(key_start))?;
         let key_end = writes.arena.len();
         encode_row(schema, &row, &mut writes.arena);
-        writes.push(key_start, key_end, false)
+        writes.push(key_start, key_end, kind)
     }
 
     /// Deletes the row with that key, given in primary-key order; if there is none, that is fine.
@@ -109,7 +157,7 @@ impl Transaction {
         encode_key(table.schema(), key.iter(), &mut writes.arena)
             .inspect_err(|_| writes.arena.truncate(key_start))?;
         let key_end = writes.arena.len();
-        writes.push(key_start, key_end, true)
+        writes.push(key_start, key_end, RowKind::Delete)
     }
 
     /// Writes all rows of a batch, as [`upsert`](Self::upsert) does one. Columns go by name and must have the table's
@@ -118,12 +166,24 @@ impl Transaction {
     /// # Errors
     /// [`Error::Row`] if the batch does not fit the table, naming table and column; nothing of it is written then.
     pub fn upsert_batch(&mut self, table: &Table, batch: &RecordBatch) -> Result<()> {
+        self.write_rows(table, batch, RowKind::Upsert)
+    }
+
+    /// Writes all rows of a batch, as [`insert`](Self::insert) does one.
+    ///
+    /// # Errors
+    /// As [`upsert_batch`](Self::upsert_batch).
+    pub fn insert_batch(&mut self, table: &Table, batch: &RecordBatch) -> Result<()> {
+        self.write_rows(table, batch, RowKind::Insert)
+    }
+
+    fn write_rows(&mut self, table: &Table, batch: &RecordBatch, kind: RowKind) -> Result<()> {
         let columns = BatchColumns::of_rows(table.schema(), batch)?;
-        self.write_batch(table, batch.num_rows(), |row, arena| {
+        self.write_batch(table, batch.num_rows(), kind, |row, arena| {
             columns.encode_key(table.schema(), row, arena)?;
             let key_end = arena.len();
             columns.encode_row(row, arena);
-            Ok((key_end, false))
+            Ok(key_end)
         })
     }
 
@@ -133,25 +193,26 @@ impl Transaction {
     /// As [`upsert_batch`](Self::upsert_batch).
     pub fn delete_batch(&mut self, table: &Table, keys: &RecordBatch) -> Result<()> {
         let columns = BatchColumns::of_keys(table.schema(), keys)?;
-        self.write_batch(table, keys.num_rows(), |row, arena| {
+        self.write_batch(table, keys.num_rows(), RowKind::Delete, |row, arena| {
             columns.encode_key(table.schema(), row, arena)?;
-            Ok((arena.len(), true))
+            Ok(arena.len())
         })
     }
 
-    /// Writes rows that `encode` appends to the arena; it returns where the key ends, and whether the row is deleted.
+    /// Writes rows that `encode` appends to the arena; it returns where the key ends.
     fn write_batch(
         &mut self,
         table: &Table,
         row_count: usize,
-        encode: impl Fn(usize, &mut Vec<u8>) -> Result<(usize, bool)>,
+        kind: RowKind,
+        encode: impl Fn(usize, &mut Vec<u8>) -> Result<usize>,
     ) -> Result<()> {
         let writes = self.writes(table)?;
         let (arena_start, row_start) = (writes.arena.len(), writes.rows.len());
         for row in 0..row_count {
             let key_start = writes.arena.len();
             let written = encode(row, &mut writes.arena)
-                .and_then(|(key_end, tombstone)| writes.push(key_start, key_end, tombstone));
+                .and_then(|key_end| writes.push(key_start, key_end, kind));
             if let Err(error) = written {
                 writes.arena.truncate(arena_start);
                 writes.rows.truncate(row_start);
@@ -168,16 +229,21 @@ impl Transaction {
         table: &Table,
         key: &[u8],
         encode_value: Option<impl FnOnce(&mut Vec<u8>)>,
+        must_be_new: bool,
     ) -> Result<()> {
         let writes = self.writes(table)?;
         let key_start = writes.arena.len();
         writes.arena.extend_from_slice(key);
         let key_end = writes.arena.len();
-        let tombstone = encode_value.is_none();
+        let kind = match &encode_value {
+            None => RowKind::Delete,
+            Some(_) if must_be_new => RowKind::Insert,
+            Some(_) => RowKind::Upsert,
+        };
         if let Some(encode_value) = encode_value {
             encode_value(&mut writes.arena);
         }
-        writes.push(key_start, key_end, tombstone)
+        writes.push(key_start, key_end, kind)
     }
 
     /// Deletes every row that the table holds up to here, this transaction's own included.
@@ -189,39 +255,6 @@ impl Transaction {
         *writes = TableWrites::new(table);
         writes.truncate = true;
         Ok(())
-    }
-
-    /// The row with that key: as this transaction wrote it, else the newest visible one.
-    ///
-    /// # Errors
-    /// [`Error::Row`] if the key does not fit the table, [`Error::Corrupt`] or [`Error::Io`] if it can't be read.
-    pub fn get(&mut self, table: &Table, key: &[Value]) -> Result<Option<Row>> {
-        let schema = table.schema().clone();
-        let mut key_bytes = Vec::new();
-        encode_key(&schema, key.iter(), &mut key_bytes)?;
-        let writes = self.writes(table)?;
-        let truncated = writes.truncate;
-        if let Some(row) = writes.find(&key_bytes) {
-            if row.tombstone {
-                return Ok(None);
-            }
-            let value = writes
-                .arena
-                .get(row.key_end..row.value_end)
-                .unwrap_or_default();
-            return join_row(&schema, key.to_vec(), value)
-                .map(Some)
-                .map_err(|malformed| {
-                    Error::Row(format!("table '{}': {}", table.name(), malformed.0))
-                });
-        }
-        if truncated {
-            Ok(None)
-        } else {
-            Lookup::at(&self.database.shared, &table.state, None, |lookup| {
-                get_row(lookup, table, key)
-            })
-        }
     }
 
     /// Stores a source's position with the writes: durable together.
@@ -257,97 +290,5 @@ impl Transaction {
     /// Says when the commit counts as done; [`Durability::Synced`] unless this is called.
     pub fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;
-    }
-
-    /// Commits and waits until the transaction is as durable as asked for, and visible; returns its commit sequence, or
-    /// the newest one if there was nothing to commit.
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written. After [`Error::NoSpace`] the
-    /// transaction did not happen and never will.
-    pub fn commit(self) -> Result<u64> {
-        let shared = &self.database.shared;
-        let Some(body) = self.body()? else {
-            return Ok(shared.pins.visible_seq());
-        };
-        shared.generations.wait_for_room()?;
-        let ticket = shared.write(RecordKind::Delta, body, self.durability)?;
-        Ok(ticket.seq)
-    }
-
-    /// Commits without waiting: transactions take effect in the order of their submits. Waits only while too much is
-    /// already waiting to be written, or to be flushed.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the database is read-only or the transaction exceeds 2 GiB; [`Error::Poisoned`] if an earlier
-    /// write failed; [`Error::NoSpace`] if the disk is full and as much is waiting as may. What was submitted is kept while
-    /// the disk is full, and written once there is space.
-    pub fn submit(self) -> Result<CommitHandle> {
-        let shared = &self.database.shared;
-        let Some(body) = self.body()? else {
-            return Ok(CommitHandle {
-                seq: shared.pins.visible_seq(),
-                ticket: None,
-                database: self.database,
-            });
-        };
-        shared.generations.wait_for_room()?;
-        let ticket = shared.submit(RecordKind::Delta, body, self.durability)?;
-        Ok(CommitHandle {
-            seq: ticket.seq,
-            ticket: Some(ticket),
-            database: self.database,
-        })
-    }
-
-    /// The body of the delta's record; `None` if there is nothing to commit.
-    fn body(&self) -> Result<Option<Arc<[u8]>>> {
-        let shared = &self.database.shared;
-        shared.check_writable()?;
-        if self.is_empty() {
-            return Ok(None);
-        }
-        let size_bytes = self.size_bytes();
-        if size_bytes > u64::from(u32::MAX) / 2 {
-            return Err(Error::Usage(format!(
-                "a transaction of {size_bytes} bytes, at most 2 GiB are supported"
-            )));
-        }
-        let shard_bits = shared.shard_bits;
-        let tables: Vec<_> = self
-            .tables
-            .iter()
-            .filter(|writes| writes.truncate || !writes.rows.is_empty())
-            .map(|writes| writes.sorted(shard_bits))
-            .collect();
-        let body = encode_delta(self.origin.as_ref(), &tables, shard_bits);
-        Ok(Some(body))
-    }
-}
-
-/// A submitted transaction.
-#[derive(Debug)]
-pub struct CommitHandle {
-    seq: u64,
-    ticket: Option<Ticket>,
-    database: Arc<OpenDatabase>,
-}
-
-impl CommitHandle {
-    /// Its commit sequence.
-    pub fn seq(&self) -> u64 {
-        self.seq
-    }
-
-    /// Waits until it is as durable as was asked for, and visible; returns its commit sequence.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`] if the log can't be written: the transaction may or may not be there after a reopen.
-    /// [`Error::NoSpace`] if the disk is full: it did not happen and never will.
-    pub fn wait(self) -> Result<u64> {
-        if let Some(ticket) = self.ticket {
-            self.database.shared.wait(ticket)?;
-        }
-        Ok(self.seq)
     }
 }

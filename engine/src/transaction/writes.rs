@@ -1,15 +1,33 @@
 //! The writes of a transaction to one table: rows in an arena, the newest of each key found by hash when one is read.
 
+use std::sync::Arc;
+
 use hashbrown::HashTable;
 
+use super::conditions::NewRow;
 use crate::cache::table::hash_key;
 use crate::codec::key::prefix_of;
+use crate::codec::len_u32;
 use crate::error::{Error, Result};
+use crate::generation::Generation;
 use crate::log::delta::{PendingRow, PendingTable, shard_of};
+use crate::row_set::budget::{Charge, MemoryBudget};
 use crate::shared::Table;
 
 /// Largest encoded row, in bytes, its key included.
 const ROW_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Memory is counted in steps of at least so much.
+const CHARGE_STEP_BYTES: u64 = 64 << 10;
+
+/// What is done to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowKind {
+    Upsert,
+    /// As an upsert, but the commit fails if the key exists.
+    Insert,
+    Delete,
+}
 
 /// The writes of a transaction to one table.
 #[derive(Debug)]
@@ -21,6 +39,10 @@ pub(super) struct TableWrites {
     pub(super) rows: Vec<PendingRow>,
     /// The newest row of each key, by hash; built when first read.
     pub(super) index: Option<HashTable<u32>>,
+    /// The same as a generation, for scans; made when first scanned.
+    pub(super) overlay: Option<Arc<Generation>>,
+    has_inserts: bool,
+    memory: Option<Charge>,
 }
 
 impl TableWrites {
@@ -31,6 +53,23 @@ impl TableWrites {
             arena: Vec::new(),
             rows: Vec::new(),
             index: None,
+            overlay: None,
+            has_inserts: false,
+            memory: None,
+        }
+    }
+
+    /// Counts the memory that was taken meanwhile. A small transaction is not worth it.
+    pub(super) fn charge_memory(&mut self, budget: &Arc<MemoryBudget>) {
+        let held_bytes = self.arena.capacity() + self.rows.capacity() * size_of::<PendingRow>();
+        let charged_bytes = self.memory.as_ref().map_or(0, Charge::size_bytes);
+        let grown_bytes = (held_bytes as u64).saturating_sub(charged_bytes);
+        if grown_bytes < CHARGE_STEP_BYTES {
+            return;
+        }
+        match &mut self.memory {
+            Some(charge) => charge.grow(grown_bytes),
+            None => self.memory = Some(budget.charge(grown_bytes)),
         }
     }
 
@@ -41,7 +80,7 @@ impl TableWrites {
     }
 
     /// Takes what was appended to the arena since `key_start` as a row.
-    pub(super) fn push(&mut self, key_start: usize, key_end: usize, tombstone: bool) -> Result<()> {
+    pub(super) fn push(&mut self, key_start: usize, key_end: usize, kind: RowKind) -> Result<()> {
         let value_end = self.arena.len();
         if value_end - key_start > ROW_SIZE_BYTES_MAX {
             self.arena.truncate(key_start);
@@ -57,8 +96,11 @@ impl TableWrites {
             key_start,
             key_end,
             value_end,
-            tombstone,
+            tombstone: kind == RowKind::Delete,
+            insert: kind == RowKind::Insert,
         });
+        self.has_inserts |= kind == RowKind::Insert;
+        self.overlay = None;
         if let Some(mut index) = self.index.take() {
             self.index_row(&mut index, self.rows.len() - 1);
             self.index = Some(index);
@@ -73,7 +115,7 @@ impl TableWrites {
                 .get(other as usize)
                 .is_some_and(|other| other.hash == row.hash && self.key(other) == self.key(row))
         };
-        let number = crate::codec::len_u32(i);
+        let number = len_u32(i);
         match index.find_mut(row.hash, same) {
             Some(found) => *found = number,
             None => {
@@ -106,8 +148,12 @@ impl TableWrites {
         found
     }
 
-    /// The rows as a delta holds them: by shard and key, the newest of each key.
-    pub(super) fn sorted(&self, shard_bits: u32) -> PendingTable<'_> {
+    /// The rows as a delta holds them: by shard and key, the newest of each key. The second part is those whose key must
+    /// not exist before.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if one is to be inserted that the transaction itself wrote before.
+    pub(super) fn sorted(&self, shard_bits: u32) -> Result<(PendingTable<'_>, Vec<NewRow>)> {
         let mut ranked: Vec<Ranked> = (0..)
             .zip(&self.rows)
             .map(|(number, row)| Ranked::new(row, self.key(row), number, shard_bits))
@@ -116,20 +162,47 @@ impl TableWrites {
         let row = |ranked: &Ranked| self.rows.get(ranked.number());
         let key = |ranked: &Ranked| row(ranked).map(|row| self.key(row));
         let mut newest: Vec<PendingRow> = Vec::with_capacity(self.rows.len());
+        let mut new = Vec::new();
         for alike in ranked.chunk_by_mut(|a, b| a.shard_and_prefix() == b.shard_and_prefix()) {
             if alike.len() > 1 {
                 // The sort is stable, so that rows of one key stay in the order they were written.
                 alike.sort_by(|a, b| key(a).cmp(&key(b)));
             }
-            let of_key = alike.chunk_by(|a, b| key(a) == key(b));
-            newest.extend(of_key.filter_map(|rows| row(rows.last()?)));
+            for of_key in alike.chunk_by(|a, b| key(a) == key(b)) {
+                if self.has_inserts && self.must_be_new(of_key.iter().filter_map(row))? {
+                    new.push(NewRow {
+                        place: len_u32(newest.len()),
+                        exists: false,
+                    });
+                }
+                newest.extend(of_key.last().and_then(row));
+            }
         }
-        PendingTable {
+        let table = PendingTable {
             table_id: self.table.id(),
             truncate: self.truncate,
             arena: &self.arena,
             rows: newest,
+        };
+        Ok((table, new))
+    }
+
+    /// Whether a key must not exist before the transaction, from its rows in the order they were written.
+    fn must_be_new<'r>(&self, rows: impl Iterator<Item = &'r PendingRow>) -> Result<bool> {
+        // Whether it exists, as far as the transaction knows.
+        let mut exists = self.truncate.then_some(false);
+        let mut must_be_new = false;
+        for row in rows {
+            if row.insert {
+                match exists {
+                    None => must_be_new = true,
+                    Some(false) => {}
+                    Some(true) => return Err(Error::exists(self.table.schema(), self.key(row))),
+                }
+            }
+            exists = Some(!row.tombstone);
         }
+        Ok(must_be_new)
     }
 }
 

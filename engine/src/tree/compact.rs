@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::edit::Change;
 use super::files::HeldRowSet;
-use super::flush::{OutputFile, retire_unnamed, shared_write_size_bytes};
+use super::flush::{INDEXED_ROW_SIZE_BYTES, OutputFile, retire_unnamed, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId};
 use super::plan::{Job, JobKind, boundaries_of, may_merge, plan};
 use super::resolve::resolve;
@@ -58,7 +58,11 @@ pub(crate) fn compact_once(shared: &Shared) -> Result<Compacted, Failed> {
         for table_id in [table.id, table.id | LOCATIONS_BIT] {
             let tree = tree_of(&table, table_id);
             if let Some(job) = plan(shared, table_id, &tree) {
-                return run(shared, &tree, job);
+                let kind = job.kind.name();
+                let read_bytes = job.inputs.iter().map(|held| held.meta().size_bytes).sum();
+                let work = || run(shared, &tree, job);
+                let written = shared.counters.time_compaction(kind, read_bytes, work)?;
+                return Ok(written.map_or(Compacted::Cancelled, |_| Compacted::Done));
             }
             if forgettable(shared, table_id, &tree).is_some() {
                 return forget_truncates(shared, table_id);
@@ -122,9 +126,16 @@ fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed>
     Ok(Compacted::Done)
 }
 
-fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<Compacted, Failed> {
+/// Does a job; returns the bytes of its RowSets, `None` if the database is being closed meanwhile.
+fn run(
+    shared: &Shared,
+    tree: &TableTree<Arc<HeldRowSet>>,
+    job: Job,
+) -> Result<Option<u64>, Failed> {
     let size_bytes = job.inputs.iter().map(|held| held.meta().size_bytes).sum();
     check_room(shared, size_bytes).map_err(Failed::Rows)?;
+    let rows: u64 = job.inputs.iter().map(|held| held.meta().row_count).sum();
+    let _index = shared.charge(rows * INDEXED_ROW_SIZE_BYTES);
     if job.kind == JobKind::Resolve {
         return run_resolve(shared, &job);
     }
@@ -147,8 +158,9 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
     };
     let groups = grouped(&job.inputs, &tree.truncates, &boundaries);
     let Some(outputs) = writing.write(&groups).map_err(Failed::Rows)? else {
-        return Ok(Compacted::Cancelled);
+        return Ok(None);
     };
+    let written_bytes = outputs.iter().map(|held| held.meta().size_bytes).sum();
     let mut changes = Vec::new();
     if job.kind == JobKind::Divide
         && let Some(division) = division
@@ -174,16 +186,21 @@ fn run(shared: &Shared, tree: &TableTree<Arc<HeldRowSet>>, job: Job) -> Result<C
         retire_unnamed(&error, &outputs);
         Failed::of_edit(error)
     })?;
-    Ok(Compacted::Done)
+    Ok(Some(written_bytes))
 }
 
-fn run_resolve(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
+fn run_resolve(shared: &Shared, job: &Job) -> Result<Option<u64>, Failed> {
     let Some(changes) = resolve(shared, job).map_err(Failed::Rows)? else {
-        return Ok(Compacted::Cancelled);
+        return Ok(None);
     };
+    let patch_size_bytes = |change: &Change<Arc<HeldRowSet>>| match change {
+        Change::Add(held) => held.meta().patch.as_ref().map(|patch| patch.size_bytes()),
+        _ => None,
+    };
+    let written_bytes = changes.iter().filter_map(patch_size_bytes).sum();
     let made = shared.store.commit(&shared.tables, |_| changes);
     made.map_err(Failed::Edit)?;
-    Ok(Compacted::Done)
+    Ok(Some(written_bytes))
 }
 
 /// The inputs in groups that may each become one, the oldest group first, each newest first.
@@ -225,7 +242,7 @@ impl Writing<'_> {
                 .map(|number| self.job.fragment_id.child(number, division.bits()))
                 .collect(),
         };
-        let write_size_bytes = shared_write_size_bytes(fragment_ids.len());
+        let write_size_bytes = shared_write_size_bytes(self.shared, fragment_ids.len());
         let mut files: Vec<OutputFile<'_>> = fragment_ids
             .iter()
             .map(|_| OutputFile::new(self.shared, write_size_bytes))
@@ -290,7 +307,8 @@ impl Writing<'_> {
                 ..head
             })?;
         }
-        let read_size_bytes = (READ_SIZE_BYTES / group.len()).clamp(64 << 10, 1 << 20);
+        let read_size_bytes = self.shared.buffer_size_bytes(READ_SIZE_BYTES) / group.len();
+        let read_size_bytes = read_size_bytes.clamp(8 << 10, 1 << 20);
         let sources = group
             .iter()
             .map(|held| Source::RowSet(held.row_set.stream(read_size_bytes), held.clone()))

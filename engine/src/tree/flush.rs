@@ -7,13 +7,14 @@ use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
 use super::fragment::{Fragment, FragmentId, FragmentTree};
 use super::load::fits;
-use super::state::TableTree;
+use super::state::{Described, TableTree};
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::log::committer;
+use crate::row_set::budget::Charge;
 use crate::row_set::file::delta_file_path;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
 use crate::row_set::patch::{PatchMeta, TargetOrdinals};
@@ -32,11 +33,18 @@ struct PlacedRow {
     value: Option<(u32, u32)>,
 }
 
+/// What a flush holds of a row: where it lies and how it is sorted, and the index that is built of it.
+const FLUSHED_ROW_SIZE_BYTES: u64 = size_of::<PlacedRow>() as u64 + 16 + INDEXED_ROW_SIZE_BYTES;
+/// What the index takes for a row while it is built.
+pub(super) const INDEXED_ROW_SIZE_BYTES: u64 = 32;
+
 /// The file of a flush or a compaction, once something is written.
 pub(crate) struct OutputFile<'s> {
     shared: &'s Shared,
     write_size_bytes: usize,
     writer: Option<DeltaFileWriter>,
+    /// For what the writer gathers.
+    _buffer: Option<Charge>,
     number: u64,
     row_sets: Vec<RowSetMeta>,
 }
@@ -47,10 +55,19 @@ pub(crate) struct OutputFile<'s> {
 /// [`Error::NoSpace`]: nothing changed. [`Error::Io`] as the system answers: where the edit itself failed, whether it counts
 /// is open until the next start.
 pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
+    let (counters, read_bytes) = (&shared.counters, frozen.generation.size_bytes());
+    let work = || flush_rows(shared, frozen);
+    let written = counters.time_work(&counters.flushes, read_bytes, work)?;
+    Ok(written.map_or(Flushed::Cancelled, |_| Flushed::Done))
+}
+
+/// Returns the bytes of the RowSets, `None` if the database is being closed meanwhile.
+fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     if shared.pins.durable_seq() < frozen.seq_to {
         // What is below level 0 must not get ahead of the log.
         committer::sync(shared)?;
     }
+    let _rows = shared.charge(row_count(&frozen.generation) * FLUSHED_ROW_SIZE_BYTES);
     let mut output = OutputFile::new(shared, shared.write_size_bytes());
     let mut truncates = Vec::new();
     let written = write_tables(shared, frozen, &mut output, &mut truncates);
@@ -58,13 +75,14 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
         Ok(true) => output.finish()?,
         Ok(false) => {
             output.discard();
-            return Ok(Flushed::Cancelled);
+            return Ok(None);
         }
         Err(error) => {
             output.discard();
             return Err(error);
         }
     };
+    let written_bytes = row_sets.iter().map(|held| held.meta().size_bytes).sum();
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
     let outputs = row_sets.clone();
     let load = frozen.load.as_deref();
@@ -115,7 +133,7 @@ pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     }
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
     shared.generations.drop_flushed(frozen);
-    Ok(Flushed::Done)
+    Ok(Some(written_bytes))
 }
 
 /// Lets the files of an edit go that found no space. After any other error the edit may count.
@@ -276,6 +294,13 @@ fn write_piece(
     Ok(true)
 }
 
+/// Versions of all tables.
+fn row_count(generation: &Generation) -> u64 {
+    let tables = generation.table_ids().into_iter();
+    let tables = tables.filter_map(|table_id| generation.table(table_id));
+    tables.map(|table| u64::from(table.version_count())).sum()
+}
+
 /// About how many bytes of a generation are those of a table.
 fn share_bytes(generation: &Generation, table_id: u32) -> u64 {
     let versions = |table_id| {
@@ -319,6 +344,7 @@ impl<'s> OutputFile<'s> {
             shared,
             write_size_bytes,
             writer: None,
+            _buffer: None,
             number: 0,
             row_sets: Vec::new(),
         }
@@ -340,6 +366,7 @@ impl<'s> OutputFile<'s> {
             none => {
                 let store = &self.shared.store;
                 self.number = store.next_file_number();
+                self._buffer = Some(self.shared.charge(self.write_size_bytes as u64));
                 none.insert(DeltaFileWriter::create(
                     self.shared.io.clone(),
                     &delta_file_path(&store.folder, self.number),
@@ -423,18 +450,29 @@ impl<'s> OutputFile<'s> {
 }
 
 impl Shared {
-    /// Bytes that a delta file is written in at once: S-Size, and at least a mebibyte.
+    /// Bytes that a delta file is written in at once: S-Size, and at least a mebibyte, if there is memory for it.
     pub(crate) fn write_size_bytes(&self) -> usize {
-        usize::try_from(self.profile.s_size_bytes())
+        let size_bytes = usize::try_from(self.profile.s_size_bytes())
             .unwrap_or(1 << 20)
-            .clamp(1 << 20, 16 << 20)
+            .clamp(1 << 20, 16 << 20);
+        self.buffer_size_bytes(size_bytes)
+    }
+
+    /// The size of buffers for work in the background, all together: so much, or a part of the memory budget.
+    pub(super) fn buffer_size_bytes(&self, most: usize) -> usize {
+        let budget = self.store.cache.budget();
+        budget.share(BUFFERS_SHARE, BUFFERS_SIZE_BYTES_MIN, most)
     }
 }
 
 /// The most that the writers of a division gather, each its share.
-pub(super) const DIVISION_SIZE_BYTES_MAX: usize = 16 << 20;
+const DIVISION_SIZE_BYTES_MAX: usize = 16 << 20;
+/// Buffers of a flush or a compaction take at most this part of the memory budget, and at least so many bytes.
+const BUFFERS_SHARE: u64 = 32;
+const BUFFERS_SIZE_BYTES_MIN: usize = 64 << 10;
 
 /// The write size of one of so many writers.
-pub(super) fn shared_write_size_bytes(writers: usize) -> usize {
-    (DIVISION_SIZE_BYTES_MAX / len_u32(writers).max(1) as usize).clamp(64 << 10, 1 << 20)
+pub(super) fn shared_write_size_bytes(shared: &Shared, writers: usize) -> usize {
+    let all = shared.buffer_size_bytes(DIVISION_SIZE_BYTES_MAX);
+    (all / len_u32(writers).max(1) as usize).clamp(8 << 10, 1 << 20)
 }

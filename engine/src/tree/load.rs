@@ -241,7 +241,7 @@ impl<'s> Placing<'s> {
             .max(self.fragment_count().div_ceil(FRAGMENTS_MAX) as u64)
             .clamp(1, self.fragment_count() as u64);
         let write_size_bytes =
-            shared_write_size_bytes(self.fragment_count().div_ceil(passes as usize));
+            shared_write_size_bytes(self.shared, self.fragment_count().div_ceil(passes as usize));
         let mut loaded = LoadedRows {
             table_id: self.table_id,
             divisions: self.divisions.clone(),

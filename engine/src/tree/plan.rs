@@ -45,6 +45,19 @@ pub(crate) enum JobKind {
     Sweep,
 }
 
+impl JobKind {
+    /// As statistics name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            JobKind::Merge => "merge",
+            JobKind::Resolve => "resolve",
+            JobKind::Divide => "divide",
+            JobKind::PushDown => "push_down",
+            JobKind::Sweep => "sweep",
+        }
+    }
+}
+
 /// The compaction that is due first in a tree, if any.
 pub(crate) fn plan(
     shared: &Shared,

@@ -38,6 +38,8 @@ pub(crate) struct TreeStore {
     /// `None` in a database that is read-only.
     writer: Mutex<Option<Writer>>,
     next_file_number: AtomicU64,
+    /// The most RowSets that a fragment of any table has.
+    row_sets_max: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,7 @@ impl TreeStore {
             cache,
             writer: Mutex::default(),
             next_file_number: AtomicU64::new(1),
+            row_sets_max: AtomicU64::new(0),
         }
     }
 
@@ -151,6 +154,11 @@ impl TreeStore {
         Ok(())
     }
 
+    /// The most RowSets that a fragment of any table has, since the last edit.
+    pub(crate) fn row_sets_max(&self) -> u64 {
+        self.row_sets_max.load(Ordering::Relaxed)
+    }
+
     /// A number that no delta file has had.
     pub(crate) fn next_file_number(&self) -> u64 {
         self.next_file_number.fetch_add(1, Ordering::Relaxed)
@@ -184,7 +192,8 @@ impl TreeStore {
         }
         writer.log.append(&edit)?;
         let before = std::mem::replace(&mut writer.state, state);
-        publish(&writer.state, &changes, tables);
+        let row_sets_max = publish(&writer.state, &changes, tables);
+        self.row_sets_max.store(row_sets_max, Ordering::Relaxed);
         writer.retire_files(&before, &changes);
         if writer.log.is_outgrown() {
             match writer.log.restate(&encode_edit(&writer.state.changes())) {
@@ -254,12 +263,12 @@ fn files_of(meta: &RowSetMeta) -> impl Iterator<Item = u64> {
     [Some(meta.file_number), patch].into_iter().flatten()
 }
 
-/// Shows readers the trees that an edit touched.
+/// Shows readers the trees that an edit touched. Returns the most RowSets that a fragment of any table has.
 fn publish(
     state: &HeldState,
     changes: &[Change<Arc<HeldRowSet>>],
     tables: &RwLock<Vec<Arc<TableState>>>,
-) {
+) -> u64 {
     let mut touched: Vec<u32> = changes
         .iter()
         .filter_map(|change| match change {
@@ -277,12 +286,23 @@ fn publish(
     for table_id in touched {
         let i = table_id as usize;
         if let (Some(table), Some(entry)) = (tables.get(i), state.tables.get(i)) {
+            let fragments = entry.rows.fragments.fragments().into_iter();
+            let row_sets_max = fragments
+                .map(|fragment| fragment.row_sets.len() as u64)
+                .max();
+            table
+                .row_sets_max
+                .store(row_sets_max.unwrap_or(0), Ordering::Relaxed);
             table.trees.store(Arc::new(Trees {
                 rows: entry.rows.clone(),
                 locations: entry.locations.clone(),
             }));
         }
     }
+    let counts = tables
+        .iter()
+        .map(|table| table.row_sets_max.load(Ordering::Relaxed));
+    counts.max().unwrap_or(0)
 }
 
 /// A file that the edits name and that is not there was lost.

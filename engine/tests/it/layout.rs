@@ -9,6 +9,7 @@ use std::io::Result as IoResult;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use moonshine_engine::io::{FileLock, Io, IoFile, OpenMode, SimulatedIo};
 use moonshine_engine::{
@@ -79,6 +80,12 @@ impl Io for MeasurableIo {
     }
     fn random_u128(&self) -> u128 {
         self.disk.random_u128()
+    }
+    fn now(&self) -> Duration {
+        self.disk.now()
+    }
+    fn sleep(&self, duration: Duration) {
+        self.disk.sleep(duration);
     }
 }
 

@@ -9,6 +9,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod backpressure;
 mod batches;
 mod bulk_load;
 mod commits;
@@ -23,4 +24,7 @@ mod old_formats;
 mod outcomes;
 mod pairs;
 mod reading;
+mod serializability;
+mod statistics;
 mod stress;
+mod transactions;

@@ -4,29 +4,27 @@
 //! the transactions up to it, and the files of the committed exports, less their removed positions, hold the table as
 //! of the exported sequence.
 
+mod optimistic;
+mod writes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    ColumnType, Database, Durability, Error, ExportFile, Options, Origin, Placement, Row, Scan,
-    ScanOrder, Snapshot, Table, TableSchema, Transaction, Value,
+    ColumnType, CommitHandle, Database, Durability, Error, ExportFile, Options, Origin, Placement,
+    Row, Scan, ScanOrder, Snapshot, Table, TableSchema, Transaction, Value,
 };
+use optimistic::{Optimistic, any_optimistic};
 use proptest::prelude::*;
 use uuid::Uuid;
+use writes::{Write, any_write, replay};
 
 use crate::disk_full::with_space;
 use crate::reading::{rows_of, sort_key};
 
 const TABLE_COUNT: usize = 3;
-
-#[derive(Clone, Debug)]
-enum Write {
-    Upsert(usize, u8, u8),
-    Delete(usize, u8),
-    Truncate(usize),
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
@@ -52,6 +50,7 @@ enum Step {
     FailingCrash(u64, u64),
     /// Rows that go below level 0 past the log.
     Load(usize, Vec<(u8, u8)>),
+    Optimistic(Optimistic),
     /// The disk is full after so many writes, and has space again behind a transaction, a flush and a compaction.
     FullDisk(u64, Vec<Write>),
     /// Many submits, waited for together: one group commit or several.
@@ -61,15 +60,6 @@ enum Step {
     Reopen,
     Crash(u64),
     Export(usize, Outcome, bool),
-}
-
-fn any_write() -> impl Strategy<Value = Write> {
-    let table = 0..TABLE_COUNT;
-    prop_oneof![
-        8 => (table.clone(), 0u8..20, any::<u8>()).prop_map(|(t, k, v)| Write::Upsert(t, k, v)),
-        4 => (table.clone(), 0u8..20).prop_map(|(t, k)| Write::Delete(t, k)),
-        1 => table.prop_map(Write::Truncate),
-    ]
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -90,6 +80,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (0..12_u64, any::<u64>()).prop_map(|(writes, seed)| Step::FailingCrash(writes, seed)),
         2 => (0..TABLE_COUNT, prop::collection::vec((0u8..20, any::<u8>()), 1..60))
             .prop_map(|(t, rows)| Step::Load(t, rows)),
+        4 => any_optimistic().prop_map(Step::Optimistic),
         2 => (0..6_u64, writes()).prop_map(|(passing, writes)| Step::FullDisk(passing, writes)),
         2 => prop::collection::vec(writes(), 1..6).prop_map(Step::Pipeline),
         2 => Just(Step::Hold),
@@ -196,10 +187,8 @@ struct Harness {
     tables: Vec<Table>,
     state: State,
     seq: u64,
-    /// The states at each commit sequence: after a crash, one of those from the last durable one on is there.
-    history: Vec<State>,
-    /// The newest commit sequence with an origin at each commit sequence.
-    origin_seqs: Vec<u64>,
+    /// The state at each commit sequence and its origin: after a crash, one of those from the last durable one on is there.
+    history: Vec<(State, Option<String>)>,
     held: Vec<(Snapshot, State)>,
     external: [ExternalTable; TABLE_COUNT],
     exported: [u64; TABLE_COUNT],
@@ -214,8 +203,7 @@ impl Harness {
             tables: Vec::new(),
             state: State::default(),
             seq: 0,
-            history: vec![State::default()],
-            origin_seqs: vec![0],
+            history: vec![(State::default(), None)],
             held: Vec::new(),
             external: Default::default(),
             exported: [0; TABLE_COUNT],
@@ -249,8 +237,7 @@ impl Harness {
         );
         self.seq = seq;
         self.history.truncate(seq as usize + 1);
-        self.origin_seqs.truncate(seq as usize + 1);
-        self.state = self.history[seq as usize].clone();
+        self.state = self.history[seq as usize].0.clone();
         self.database = Some(database);
     }
 
@@ -258,65 +245,81 @@ impl Harness {
         self.database.as_ref().unwrap()
     }
 
-    fn submit(&mut self, writes: &[Write]) -> moonshine_engine::CommitHandle {
-        let transaction = self.transaction(writes);
-        let handle = transaction.submit().unwrap();
-        assert_eq!(handle.seq(), self.seq);
-        handle
+    /// Queues a transaction; `None` if it inserts a row that exists and that is known already. The second part is
+    /// whether it will take effect.
+    fn submit(&mut self, writes: &[Write]) -> Option<(CommitHandle, bool)> {
+        let (transaction, expected) = self.transaction(writes);
+        let fits = expected.is_some();
+        match transaction.submit() {
+            Ok(handle) => {
+                self.advance(expected, Some((self.seq + 1).to_string()));
+                assert_eq!(handle.seq(), self.seq);
+                Some((handle, fits))
+            }
+            Err(error) => {
+                assert!(!fits && matches!(error, Error::Exists { .. }), "{error}");
+                None
+            }
+        }
     }
 
-    fn transaction(&mut self, writes: &[Write]) -> Transaction {
+    /// Commits a transaction and says whether it took effect.
+    fn commit(&mut self, writes: &[Write], durability: Durability) -> bool {
+        let (mut transaction, expected) = self.transaction(writes);
+        transaction.set_durability(durability);
+        match (transaction.commit(), expected) {
+            (Ok(seq), Some(state)) => {
+                self.advance(Some(state), Some((self.seq + 1).to_string()));
+                assert_eq!(seq, self.seq);
+                true
+            }
+            // Nobody else is there, so it is refused before it takes a sequence.
+            (Err(Error::Exists { .. }), None) => false,
+            (result, expected) => panic!("{result:?}, expected {expected:?}"),
+        }
+    }
+
+    /// A commit sequence was taken, by a transaction that takes effect or not.
+    fn advance(&mut self, state: Option<State>, origin: Option<String>) {
+        self.seq += 1;
+        let last = self.history.last().and_then(|(_, origin)| origin.clone());
+        let origin = origin.filter(|_| state.is_some()).or(last);
+        self.state = state.unwrap_or_else(|| self.state.clone());
+        self.history.push((self.state.clone(), origin));
+    }
+
+    /// A transaction with writes, and the state it leads to, if it can.
+    fn transaction(&mut self, writes: &[Write]) -> (Transaction, Option<State>) {
         let mut transaction = self.database().begin();
         for write in writes {
-            match *write {
-                Write::Upsert(t, k, v) => {
-                    transaction.upsert(&self.tables[t], row(t, k, v)).unwrap();
-                    self.state[t].insert(sort_key(&key(t, k)), row(t, k, v));
-                }
-                Write::Delete(t, k) => {
-                    transaction.delete(&self.tables[t], &key(t, k)).unwrap();
-                    self.state[t].remove(&sort_key(&key(t, k)));
-                }
-                Write::Truncate(t) => {
-                    transaction.truncate(&self.tables[t]).unwrap();
-                    self.state[t].clear();
-                }
-            }
+            write.make(&mut transaction, &self.tables);
         }
-        self.seq += 1;
         transaction.set_origin(Origin {
             source: "model".into(),
-            position: self.seq.to_string(),
+            position: (self.seq + 1).to_string(),
         });
+        let mut state = self.state.clone();
+        let fits = replay(writes, &mut state);
         if let Write::Upsert(t, k, _) | Write::Delete(t, k) = writes[0] {
-            let expected = self.state[t].get(&sort_key(&key(t, k))).cloned();
+            let expected = state[t].get(&sort_key(&key(t, k))).cloned();
             // Its own writes are seen before the commit.
-            let truncates = writes
-                .iter()
-                .any(|w| matches!(w, Write::Truncate(other) if *other == t));
-            if !truncates {
-                assert_eq!(
-                    transaction.get(&self.tables[t], &key(t, k)).unwrap(),
-                    expected
-                );
-            }
+            assert_eq!(
+                transaction.get(&self.tables[t], &key(t, k)).unwrap(),
+                expected
+            );
         }
-        self.history.push(self.state.clone());
-        self.origin_seqs.push(self.seq);
-        transaction
+        (transaction, fits.then_some(state))
     }
 
     fn step(&mut self, step: &Step) {
         match step {
             Step::Commit(writes) => {
-                let committed = self.transaction(writes).commit();
-                assert_eq!(committed.unwrap(), self.seq);
-                assert_eq!(self.database().durable_seq(), self.seq);
+                if self.commit(writes, Durability::Synced) {
+                    assert_eq!(self.database().durable_seq(), self.seq);
+                }
             }
             Step::CommitBuffered(writes) => {
-                let mut transaction = self.transaction(writes);
-                transaction.set_durability(Durability::Buffered);
-                assert_eq!(transaction.commit().unwrap(), self.seq);
+                self.commit(writes, Durability::Buffered);
             }
             Step::Sync => {
                 self.database().sync().unwrap();
@@ -334,15 +337,14 @@ impl Harness {
             }
             Step::FullDisk(passing, writes) => {
                 self.io.fill_after(Some(*passing));
-                let before = self.state.clone();
-                match self.transaction(writes).commit() {
-                    Ok(seq) => assert_eq!(seq, self.seq),
-                    Err(Error::NoSpace { .. }) => {
-                        self.history.pop();
-                        self.origin_seqs.pop();
-                        (self.seq, self.state) = (self.seq - 1, before);
+                let (transaction, expected) = self.transaction(writes);
+                match (transaction.commit(), expected) {
+                    (Ok(seq), Some(state)) => {
+                        self.advance(Some(state), Some((self.seq + 1).to_string()));
+                        assert_eq!(seq, self.seq);
                     }
-                    Err(error) => panic!("{error}"),
+                    (Err(Error::NoSpace { .. }), Some(_)) | (Err(Error::Exists { .. }), None) => {}
+                    (result, expected) => panic!("{result:?}, expected {expected:?}"),
                 }
                 for done in [self.database().flush(), self.database().compact()] {
                     assert!(
@@ -358,13 +360,14 @@ impl Harness {
             Step::Pipeline(transactions) => {
                 let handles: Vec<_> = transactions
                     .iter()
-                    .map(|writes| self.submit(writes))
+                    .filter_map(|writes| self.submit(writes))
                     .collect();
-                for handle in handles {
-                    handle.wait().unwrap();
+                for (handle, fits) in handles {
+                    assert_eq!(handle.wait().is_ok(), fits);
                 }
             }
             Step::Load(t, rows) => self.load(*t, rows),
+            Step::Optimistic(step) => self.optimistic(step),
             Step::Hold => self
                 .held
                 .push((self.database().snapshot(), self.state.clone())),
@@ -388,22 +391,15 @@ impl Harness {
         assert_eq!(self.database().durable_seq(), seq);
         // One that the tree did not take at first leaves an empty delta behind.
         assert!((self.seq + 1..=self.seq + 2).contains(&seq));
+        let before = self.state.clone();
         for &(k, v) in rows {
             self.state[t].insert(sort_key(&key(t, k)), row(t, k, v));
         }
+        let state = std::mem::replace(&mut self.state, before);
         while self.seq + 1 < seq {
-            self.seq += 1;
-            self.push_history(self.history[self.seq as usize - 1].clone());
+            self.advance(None, None);
         }
-        self.seq = seq;
-        self.push_history(self.state.clone());
-    }
-
-    /// Takes the state at the next commit sequence, which has no origin.
-    fn push_history(&mut self, state: State) {
-        self.history.push(state);
-        let origin_seq = self.origin_seqs.last().copied().unwrap_or(0);
-        self.origin_seqs.push(origin_seq);
+        self.advance(Some(state), None);
     }
 
     fn crash(&mut self, seed: u64) {
@@ -537,10 +533,7 @@ impl Harness {
             .origin("model")
             .map(|origin| origin.position);
         let durable_seq = self.database().durable_seq();
-        let durable = |seq: u64| {
-            let seq = self.origin_seqs[seq as usize];
-            origin == (seq > 0).then(|| seq.to_string())
-        };
+        let durable = |seq: u64| origin == self.history[seq as usize].1;
         assert!(
             (durable_before..=durable_seq).any(durable),
             "{origin:?} of {durable_before} to {durable_seq}"

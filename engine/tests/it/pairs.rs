@@ -1,12 +1,15 @@
 //! Every way of reading a keyspace gives the same: *ordered* and *same*.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use moonshine_engine::io::SimulatedIo;
-use moonshine_engine::{Database, Durability, Keyspace, KeyspaceSnapshot, Options, Slice};
+use moonshine_engine::{
+    Database, Durability, Error, Keyspace, KeyspaceSnapshot, Options, PairCursor, Slice,
+};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -28,6 +31,56 @@ pub(crate) fn check(reader: &KeyspaceSnapshot, expected: &Map, keys: &[Vec<u8>])
     check_multi_get(expected, keys, |keys, found| {
         reader.multi_get(keys, found).unwrap();
     });
+    check_order(reader, expected, ..);
+    if let (Some(from), Some(to)) = (keys.iter().min(), keys.iter().max()) {
+        check_order(reader, expected, from.clone()..to.clone());
+        let inner = (Bound::Excluded(from.clone()), Bound::Included(to.clone()));
+        check_order(reader, expected, inner);
+    }
+}
+
+/// Forwards, backwards, and from both ends at once.
+fn check_order(
+    reader: &KeyspaceSnapshot,
+    expected: &Map,
+    range: impl RangeBounds<Vec<u8>> + Clone,
+) {
+    let wanted: Vec<_> = expected
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .filter(|(key, _)| range.contains(key))
+        .collect();
+    let owned = |pair: Result<(Slice, Slice), Error>| {
+        let (key, value) = pair.unwrap();
+        (key.to_vec(), value.to_vec())
+    };
+    let listed = reader.range(range.clone()).map(owned);
+    assert_eq!(listed.collect::<Vec<_>>(), wanted);
+    assert_eq!(list(reader.cursor(range.clone())), wanted);
+    let mut backwards = list(reader.cursor_back(range.clone()));
+    backwards.reverse();
+    assert_eq!(backwards, wanted);
+    let mut both = reader.range(range);
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    loop {
+        let before = front.len() + back.len();
+        front.extend(both.next().map(owned));
+        back.extend(both.by_ref().rev().take(2).map(owned));
+        if front.len() + back.len() == before {
+            break;
+        }
+    }
+    front.extend(back.into_iter().rev());
+    assert_eq!(front, wanted);
+}
+
+fn list(mut cursor: PairCursor) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut pairs = Vec::new();
+    while let Some((key, value)) = cursor.next_pair().unwrap() {
+        pairs.push((key.to_vec(), value.to_vec()));
+    }
+    assert!(cursor.next_pair().unwrap().is_none());
+    pairs
 }
 
 fn check_multi_get(

@@ -137,11 +137,12 @@ impl Reader for MoonshineReader<'_> {
         mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<u64> {
         let range = (Bound::Included(from), Bound::Unbounded);
-        let pairs = self.rows.range::<&[u8]>(range);
+        let mut cursor = self.rows.snapshot().cursor::<&[u8]>(range);
         let mut count = 0;
-        for pair in pairs.take(usize::try_from(limit).unwrap_or(usize::MAX)) {
-            let (key, value) = pair?;
-            each(&key, &value);
+        while count < limit
+            && let Some((key, value)) = cursor.next_pair()?
+        {
+            each(key, value);
             count += 1;
         }
         Ok(count)

@@ -4,6 +4,7 @@ use std::io::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use moonshine_engine::StoredProfile;
 use moonshine_engine::io::{FileLock, Io, IoFile, OpenMode, SyscallIo};
@@ -101,6 +102,14 @@ impl Io for CountingIo {
 
     fn random_u128(&self) -> u128 {
         self.system.random_u128()
+    }
+
+    fn now(&self) -> Duration {
+        self.system.now()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.system.sleep(duration);
     }
 }
 

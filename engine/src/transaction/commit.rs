@@ -1,0 +1,149 @@
+//! From buffered writes to a record in the queue, and waiting for it.
+
+use std::sync::Arc;
+
+use super::conditions::{Conditions, Wanted};
+use super::{Transaction, validate};
+use crate::error::{Error, Result};
+use crate::log::delta::encode_delta;
+use crate::log::format::RecordKind;
+use crate::log::queue::{Durability, Ticket};
+use crate::open::OpenDatabase;
+
+/// The body of a record and what must hold for it.
+type Prepared = (Arc<[u8]>, Option<Arc<Conditions>>);
+
+impl Transaction {
+    /// Commits and waits until the transaction is as durable as asked for, and visible; returns its commit sequence, or
+    /// the one that it read at or the newest one if there was nothing to commit.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), and [`Error::Poisoned`] if the log can't be written. After [`Error::NoSpace`] the
+    /// transaction did not happen and never will.
+    pub fn commit(self) -> Result<u64> {
+        let database = self.database.clone();
+        let (counters, seq) = (
+            &database.shared.counters,
+            database.shared.pins.visible_seq(),
+        );
+        let is_synced = self.durability == Durability::Synced;
+        counters.time_commit(is_synced, seq, || self.queue()?.wait())
+    }
+
+    /// Commits without waiting: transactions take effect in the order of their submits. Waits only while too much is
+    /// already waiting to be written, or to be flushed.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] and [`Error::Exists`] where another transaction came first, if that is visible already; else
+    /// [`CommitHandle::wait`] says so. [`Error::Usage`] if the database is read-only or the transaction exceeds 2 GiB;
+    /// [`Error::Poisoned`] if an earlier write failed; [`Error::NoSpace`] if the disk is full and as much is waiting as
+    /// may. What was submitted is kept while the disk is full, and written once there is space.
+    pub fn submit(self) -> Result<CommitHandle> {
+        let handle = self.queue()?;
+        handle.database.shared.queue.leave();
+        Ok(handle)
+    }
+
+    /// Queues the record.
+    fn queue(self) -> Result<CommitHandle> {
+        let database = self.database.clone();
+        let shared = &database.shared;
+        shared.check_writable()?;
+        if self.is_empty() {
+            let read_seq = self.reading.as_ref().map(|reading| reading.snapshot.seq());
+            return Ok(CommitHandle {
+                seq: read_seq.unwrap_or_else(|| shared.pins.visible_seq()),
+                waiting: None,
+                database,
+            });
+        }
+        shared.admit(self.row_count(), self.size_bytes())?;
+        let durability = self.durability;
+        let (body, conditions) = self.prepare()?;
+        let queued = conditions.clone();
+        let ticket = shared.queue.submit(
+            RecordKind::Delta,
+            body,
+            durability,
+            queued,
+            &shared.counters,
+        )?;
+        Ok(CommitHandle {
+            seq: ticket.seq,
+            waiting: Some(Waiting { ticket, conditions }),
+            database,
+        })
+    }
+
+    /// Makes the record, and looks at what is visible whether its conditions hold so far.
+    fn prepare(self) -> Result<Prepared> {
+        let size_bytes = self.size_bytes();
+        if size_bytes > u64::from(u32::MAX) / 2 {
+            return Err(Error::Usage(format!(
+                "a transaction of {size_bytes} bytes, at most 2 GiB are supported"
+            )));
+        }
+        let shared = &self.database.shared;
+        let written = self
+            .tables
+            .iter()
+            .filter(|writes| writes.truncate || !writes.rows.is_empty());
+        let sorted: Vec<_> = written
+            .map(|writes| writes.sorted(shared.shard_bits))
+            .collect::<Result<_>>()?;
+        let (tables, new): (Vec<_>, Vec<_>) = sorted.into_iter().unzip();
+        let body = encode_delta(self.origin.as_ref(), &tables, shared.shard_bits);
+        drop(tables);
+        if self.reading.is_none() && new.iter().all(Vec::is_empty) {
+            return Ok((body, None));
+        }
+        let wanted = Wanted {
+            new,
+            since: self.reading.as_ref().map(|reading| reading.snapshot.seq()),
+            reads: self.reading.as_ref().map_or_else(Vec::new, |reading| {
+                reading.reads.iter().map(|table| table.settled()).collect()
+            }),
+        };
+        // The snapshot is held until here, so what was written since is found apart from what was there before.
+        let conditions = validate::check_visible(shared, &body, wanted)?;
+        Ok((body, Some(Arc::new(conditions))))
+    }
+}
+
+/// A submitted transaction.
+#[derive(Debug)]
+pub struct CommitHandle {
+    seq: u64,
+    /// `None` if there was nothing to commit.
+    waiting: Option<Waiting>,
+    database: Arc<OpenDatabase>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    conditions: Option<Arc<Conditions>>,
+}
+
+impl CommitHandle {
+    /// Its commit sequence.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Waits until it is as durable as was asked for, and visible; returns its commit sequence.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] and [`Error::Exists`] if another transaction came first: this one then took no effect.
+    /// [`Error::Poisoned`] if the log can't be written: the transaction may or may not be there after a reopen.
+    /// [`Error::NoSpace`] if the disk is full: it did not happen and never will.
+    pub fn wait(self) -> Result<u64> {
+        if let Some(waiting) = self.waiting {
+            self.database.shared.wait(waiting.ticket)?;
+            if let Some(conditions) = waiting.conditions {
+                conditions.outcome()?;
+            }
+        }
+        Ok(self.seq)
+    }
+}
