@@ -294,6 +294,7 @@ impl<'g> Locations<'g> {
         let table = PendingTable {
             table_id: self.table_id,
             truncate: false,
+            deletes: Vec::new(),
             arena: &self.arena,
             rows: std::mem::take(&mut self.rows),
         };

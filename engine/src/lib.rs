@@ -37,6 +37,7 @@ mod bulk_load;
 mod cache;
 mod codec;
 mod database;
+mod deletes;
 mod error;
 mod export;
 mod facts;
@@ -81,5 +82,5 @@ pub use statistics::figures::{
     ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,
     WorkStatistics, WriteStatistics,
 };
-pub use transaction::{CommitHandle, Isolation, Transaction};
+pub use transaction::{CommitFuture, CommitHandle, Isolation, Transaction};
 pub use value::{Row, Value, check_row};

@@ -1,5 +1,6 @@
 //! The net change of a table since its last committed export.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Exported, Placement};
@@ -8,7 +9,7 @@ use crate::cache::table::hash_key;
 use crate::codec::Reader;
 use crate::error::{Error, Result};
 use crate::read::merge::Merge;
-use crate::read::range::KeyRange;
+use crate::read::range::{KeyInterval, KeyRange, above_all};
 use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::Table;
@@ -64,8 +65,9 @@ impl Gathering {
         })
     }
 
-    /// Looks up where the rows of the keys that were written lie.
-    fn look_up(&mut self, mut rows: Merge, locations: &View) -> Result<()> {
+    /// Looks up where the rows of the keys of a range that were written lie.
+    fn look_up(&mut self, rows: &View, locations: &View, range: KeyRange) -> Result<()> {
+        let mut rows = rows.scan(range, false, true);
         while rows.advance()? {
             if let Some(row) = rows.row() {
                 let location = locations.get(hash_key(row.key), row.key)?;
@@ -76,8 +78,10 @@ impl Gathering {
         Ok(())
     }
 
-    /// Joins the keys that were written with all that are exported: the table was emptied in between.
-    fn join(&mut self, mut rows: Merge, mut locations: Merge) -> Result<()> {
+    /// Joins the keys of a range that were written with all that are exported: it was emptied in between.
+    fn join(&mut self, rows: &View, locations: &View, range: KeyRange) -> Result<()> {
+        let mut rows = rows.scan(range.clone(), false, true);
+        let mut locations = locations.scan(range, false, false);
         let (mut more_rows, mut more_locations) = (rows.advance()?, locations.advance()?);
         while more_rows || more_locations {
             let (row, location) = (rows.row(), locations.row());
@@ -124,11 +128,27 @@ impl Changes {
             row_count: 0,
             cleared: Vec::new(),
         };
-        let written = rows.scan(KeyRange::ALL, false, true);
         if rows.truncate_seq() > rows.after_seq() {
-            gathering.join(written, locations.scan(KeyRange::ALL, false, false))?;
+            gathering.join(&rows, &locations, KeyRange::ALL)?;
         } else {
-            gathering.look_up(written, &locations)?;
+            let mut start = Bound::Unbounded;
+            for KeyInterval { start: first, end } in rows.deleted() {
+                let before = KeyRange::of_bytes(start, Bound::Excluded(first.clone()));
+                gathering.look_up(&rows, &locations, before)?;
+                let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+                let deleted = KeyRange::of_bytes(Bound::Included(first), end.clone());
+                gathering.join(&rows, &locations, deleted)?;
+                start = match end {
+                    Bound::Excluded(end) => Bound::Included(end),
+                    // Nothing is left.
+                    _ => Bound::Excluded(above_all()),
+                };
+            }
+            gathering.look_up(
+                &rows,
+                &locations,
+                KeyRange::of_bytes(start, Bound::Unbounded),
+            )?;
         }
         let Gathering {
             mut removed,

@@ -12,12 +12,10 @@ impl TableGeneration {
         key: &[u8],
         after_seq: u64,
     ) -> Found {
-        let truncate_seq = self.truncate_seq(u64::MAX);
+        let gone_seq = self.gone_seq(key, u64::MAX);
         match self.newest(bodies, hash, key) {
-            Some(version) if version.seq > after_seq && version.seq >= truncate_seq => {
-                version.found()
-            }
-            _ if truncate_seq > after_seq => Found::Deleted,
+            Some(version) if version.seq > after_seq && version.seq >= gone_seq => version.found(),
+            _ if gone_seq > after_seq => Found::Deleted,
             _ => Found::Nothing,
         }
     }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::versions::{Version, Versions};
 use super::{Bodies, Generation, TableGeneration};
 use crate::codec::key::prefix_of;
+use crate::deletes::RangeDeletes;
 use crate::row_set::rows_page::RowRef;
 
 /// A version's number with the first bytes of its key, which mostly decide.
@@ -79,6 +80,7 @@ pub(crate) struct GenerationCursor {
     seq: u64,
     after_seq: u64,
     truncate_seq: u64,
+    deletes: RangeDeletes,
     current: Option<Version>,
 }
 
@@ -110,6 +112,7 @@ impl GenerationCursor {
         Some(GenerationCursor {
             runs: runs.collect(),
             truncate_seq: table.truncate_seq(seq),
+            deletes: table.deletes(),
             table,
             generation: generation.clone(),
             descending,
@@ -179,13 +182,21 @@ impl GenerationCursor {
                 return;
             };
             let newest = self.take_key(prefix, number);
-            let seen = newest
-                .filter(|version| version.seq > self.after_seq && version.seq >= self.truncate_seq);
+            let seen = newest.filter(|version| self.sees(version));
             if seen.is_some() {
                 self.current = seen;
                 return;
             }
         }
+    }
+
+    fn sees(&self, version: &Version) -> bool {
+        version.seq > self.after_seq
+            && version.seq >= self.truncate_seq
+            && (self.deletes.is_empty() || {
+                let key = version.key(self.generation.bodies());
+                version.seq >= self.deletes.newest_seq(key, self.seq)
+            })
     }
 
     /// A version of the next key, with the prefix of the key.

@@ -15,7 +15,9 @@ use super::Bodies;
 use super::sorted::{Run, SortedRuns};
 use super::versions::{NONE, Version, Versions};
 use crate::codec::{Malformed, len_u32};
+use crate::deletes::{RangeDelete, RangeDeletes};
 use crate::log::delta::{DeltaRow, TablePart};
+use crate::read::range::KeyInterval;
 
 /// Slots of a table's first array.
 const SLOTS_MIN_LOG2: u32 = 6;
@@ -46,6 +48,9 @@ pub(crate) struct TableGeneration {
     /// Commit sequences of deltas that emptied the table, ascending, and the newest of them; 0 for none.
     truncates: RwLock<Vec<u64>>,
     newest_truncate_seq: AtomicU64,
+    /// Ranges that deltas deleted, and the newest of those; 0 for none.
+    deletes: ArcSwap<RangeDeletes>,
+    newest_delete_seq: AtomicU64,
     sorted: SortedRuns,
     /// Keys there are. The one writer holds this while it writes.
     writer: Mutex<u32>,
@@ -71,6 +76,8 @@ impl Default for TableGeneration {
             versions: Versions::default(),
             truncates: RwLock::default(),
             newest_truncate_seq: AtomicU64::new(0),
+            deletes: ArcSwap::default(),
+            newest_delete_seq: AtomicU64::new(0),
             sorted: SortedRuns::default(),
             writer: Mutex::new(0),
         }
@@ -91,7 +98,7 @@ impl TableGeneration {
             self.truncates.write().push(seq);
             self.newest_truncate_seq.store(seq, Ordering::Release);
         }
-        let mut taken = 0;
+        let mut taken = self.delete_ranges(seq, &part.deletes);
         let mut slots = self.slots.load_full();
         let mut rows = part.rows().peekable();
         let mut batch = Vec::with_capacity(ROWS_AT_ONCE);
@@ -113,6 +120,23 @@ impl TableGeneration {
             }
         }
         Ok(taken)
+    }
+
+    /// Takes the ranges that a delta deleted; returns the bytes of memory that took.
+    fn delete_ranges(&self, seq: u64, intervals: &[KeyInterval]) -> usize {
+        if intervals.is_empty() {
+            return 0;
+        }
+        let deletes = intervals.iter().map(|interval| RangeDelete {
+            seq,
+            interval: interval.clone(),
+        });
+        let deletes: Vec<_> = deletes.collect();
+        let size_bytes = deletes.iter().map(RangeDelete::size_bytes).sum();
+        let all = self.deletes.load().with(deletes);
+        self.deletes.store(Arc::new(all));
+        self.newest_delete_seq.store(seq, Ordering::Release);
+        size_bytes
     }
 
     /// Reads what finding some rows will read, step by step for all of them, so that the processor waits for their cache
@@ -170,10 +194,10 @@ impl TableGeneration {
     pub(crate) fn get(&self, bodies: &Bodies, hash: u64, key: &[u8], seq: u64) -> Found {
         let newest = self.newest_number(bodies, hash, key);
         let version = newest.and_then(|newest| self.version_at(newest, seq));
-        let truncate_seq = self.truncate_seq(seq);
+        let gone_seq = self.gone_seq(key, seq);
         match version {
-            Some(version) if version.seq >= truncate_seq => version.found(),
-            _ if truncate_seq > 0 => Found::Deleted,
+            Some(version) if version.seq >= gone_seq => version.found(),
+            _ if gone_seq > 0 => Found::Deleted,
             _ => Found::Nothing,
         }
     }
@@ -198,6 +222,20 @@ impl TableGeneration {
             version = self.versions.get(version.older)?;
         }
         Some(version)
+    }
+
+    /// The newest delta up to a commit sequence that deleted a key with others; 0 if there is none here.
+    pub(super) fn gone_seq(&self, key: &[u8], seq: u64) -> u64 {
+        let truncate_seq = self.truncate_seq(seq);
+        if self.newest_delete_seq.load(Ordering::Acquire) == 0 {
+            return truncate_seq;
+        }
+        truncate_seq.max(self.deletes.load().newest_seq(key, seq))
+    }
+
+    /// The ranges that deltas deleted.
+    pub(crate) fn deletes(&self) -> RangeDeletes {
+        RangeDeletes::clone(&self.deletes.load())
     }
 
     /// The newest delta up to a commit sequence that emptied the table; 0 if there is none here.

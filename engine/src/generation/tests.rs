@@ -42,6 +42,7 @@ fn body_of(writes: &Writes) -> Arc<[u8]> {
     let table = PendingTable {
         table_id: 1,
         truncate: writes.truncate,
+        deletes: Vec::new(),
         arena: &arena,
         rows,
     };

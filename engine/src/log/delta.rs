@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use crate::Origin;
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32};
+use crate::deletes::{decode_interval, encode_interval};
+use crate::read::range::{KeyInterval, united};
 
 const FLAG_TRUNCATE: u32 = 1;
+const FLAG_DELETES: u32 = 2;
 const FLAG_KEYS_OF_ONE_LENGTH: u32 = 4;
 const FLAG_VALUES_OF_ONE_LENGTH: u32 = 8;
-const FLAGS: u32 = FLAG_TRUNCATE | FLAG_KEYS_OF_ONE_LENGTH | FLAG_VALUES_OF_ONE_LENGTH;
+const FLAGS: u32 =
+    FLAG_TRUNCATE | FLAG_DELETES | FLAG_KEYS_OF_ONE_LENGTH | FLAG_VALUES_OF_ONE_LENGTH;
 
 /// A row of a delta that is being made; key and value lie in the arena of its table part.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,8 @@ pub(crate) struct PendingRow {
 pub(crate) struct PendingTable<'a> {
     pub(crate) table_id: u32,
     pub(crate) truncate: bool,
+    /// Ranges of which every older row is gone; ascending and disjoint.
+    pub(crate) deletes: Vec<KeyInterval>,
     pub(crate) arena: &'a [u8],
     pub(crate) rows: Vec<PendingRow>,
 }
@@ -87,9 +93,15 @@ impl PartLayout {
         let mut head = Vec::with_capacity(32);
         put_u32(&mut head, table.table_id);
         let flags = flag(FLAG_TRUNCATE, table.truncate)
+            | flag(FLAG_DELETES, !table.deletes.is_empty())
             | flag(FLAG_KEYS_OF_ONE_LENGTH, key_len.is_some())
             | flag(FLAG_VALUES_OF_ONE_LENGTH, value_len.is_some());
         put_u32(&mut head, flags);
+        if !table.deletes.is_empty() {
+            put_u32(&mut head, len_u32(table.deletes.len()));
+            let deletes = table.deletes.iter();
+            deletes.for_each(|interval| encode_interval(interval, &mut head));
+        }
         put_u32(&mut head, len_u32(table.rows.len()));
         let row_sets = table
             .rows
@@ -213,6 +225,8 @@ pub(crate) struct TablePart<'a> {
     pub(crate) table_id: u32,
     /// Every row of the table from before this delta is gone.
     pub(crate) truncate: bool,
+    /// Ranges of which every row from before this delta is gone; ascending and disjoint.
+    pub(crate) deletes: Vec<KeyInterval>,
     pub(crate) row_sets: Vec<RowSet>,
     hashes: &'a [u8],
     key_ends: Ends<'a>,
@@ -277,6 +291,12 @@ fn decode_table<'a>(body_len: usize, reader: &mut Reader<'a>) -> Result<TablePar
     if flags & !FLAGS != 0 {
         return Err(Malformed("a table part with flags of a later version"));
     }
+    let mut deletes = Vec::new();
+    if flags & FLAG_DELETES != 0 {
+        for _ in 0..reader.count(5)? {
+            deletes.push(decode_interval(reader)?);
+        }
+    }
     let row_count = reader.count(0)?;
     let row_set_count = reader.count(8)?;
     let mut row_sets = Vec::with_capacity(row_set_count);
@@ -304,6 +324,7 @@ fn decode_table<'a>(body_len: usize, reader: &mut Reader<'a>) -> Result<TablePar
     Ok(TablePart {
         table_id,
         truncate: flags & FLAG_TRUNCATE != 0,
+        deletes: united(deletes),
         row_sets,
         hashes,
         key_ends,
@@ -448,6 +469,7 @@ mod tests {
             &[PendingTable {
                 table_id: 5,
                 truncate: true,
+                deletes: Vec::new(),
                 arena,
                 rows,
             }],

@@ -14,3 +14,4 @@ mod read_whole;
 pub(crate) mod recovery;
 pub(crate) mod segment;
 pub(crate) mod segments;
+mod wakers;

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::delta::encode_delta;
 use super::format::{RecordHeader, RecordKind, hash_body};
+use super::wakers::Wakers;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -72,6 +73,7 @@ pub(crate) struct CommitQueue {
     /// Records are queued that nobody waits for, or the queue is closing.
     unattended: Condvar,
     taken: Condvar,
+    pub(crate) wakers: Wakers,
 }
 
 /// A thread that waits for its record. Each is woken by itself: when its record is written, or to lead. So a block wakes
@@ -152,6 +154,7 @@ impl CommitQueue {
             state: Mutex::new(state),
             unattended: Condvar::new(),
             taken: Condvar::new(),
+            wakers: Wakers::default(),
         }
     }
 
@@ -272,22 +275,38 @@ impl CommitQueue {
         ticket: Ticket,
         failures_before: u64,
     ) -> Option<Result<Turn>> {
+        match self.outcome(state, ticket, failures_before) {
+            Some(outcome) => Some(outcome.map(|()| Turn::Done)),
+            None if state.leading => None,
+            None => {
+                state.leading = true;
+                Some(Ok(Turn::Lead))
+            }
+        }
+    }
+
+    /// Whether a submitted record is written, for who does not wait. The error is that of [`turn`](Self::turn).
+    pub(crate) fn is_done(&self, ticket: Ticket, failures_before: u64) -> Result<bool> {
+        let outcome = self.outcome(&mut self.state.lock(), ticket, failures_before);
+        outcome.map_or(Ok(false), |outcome| outcome.map(|()| true))
+    }
+
+    /// What became of a record; `None` while it waits to be written.
+    fn outcome(
+        &self,
+        state: &mut State,
+        ticket: Ticket,
+        failures_before: u64,
+    ) -> Option<Result<()>> {
         if state.done_number >= ticket.number {
-            return Some(Ok(Turn::Done));
+            return Some(Ok(()));
         }
         if let Some(reason) = &state.failed {
             return Some(Err(Error::Poisoned(reason.clone())));
         }
-        if let Some(error) = state.no_space.since(failures_before)
-            && state.take_back(self.database_id, ticket.number)
-        {
-            return Some(Err(error));
-        }
-        if state.leading {
-            return None;
-        }
-        state.leading = true;
-        Some(Ok(Turn::Lead))
+        let error = state.no_space.since(failures_before)?;
+        let is_taken_back = state.take_back(self.database_id, ticket.number);
+        is_taken_back.then_some(Err(error))
     }
 
     /// Leaves what is queued to the database's thread.
@@ -408,6 +427,8 @@ impl CommitQueue {
             .iter()
             .for_each(|waiter| waiter.thread.unpark());
         self.taken.notify_all();
+        drop(state);
+        self.wakers.wake(u64::MAX);
     }
 
     /// Takes a record back that is not written yet; false if it is, or is being written.
@@ -424,6 +445,8 @@ impl CommitQueue {
             .into_iter()
             .partition(|waiter| waiter.number <= number);
         state.waiters = waiters;
+        drop(state);
+        self.wakers.wake(number);
         Woken(done)
     }
 
@@ -438,6 +461,8 @@ impl CommitQueue {
             .for_each(|waiter| waiter.thread.unpark());
         self.taken.notify_all();
         self.unattended.notify_all();
+        drop(state);
+        self.wakers.wake(u64::MAX);
     }
 }
 

@@ -132,10 +132,10 @@ impl<'a> Lookup<'a> {
     /// The newest row or tombstone of a key below level 0, and the RowSet that has it.
     #[inline]
     fn find(self, hash: u64, key: &[u8]) -> Result<Option<(&'a HeldRowSet, FoundRow)>> {
-        let truncate_seq = self.tree.truncate_seq(self.seq);
+        let gone_seq = self.tree.gone_seq(key, self.seq);
         for fragment in self.tree.fragments.path(hash, key) {
             for held in fragment.row_sets.iter() {
-                if !self.sees(held, truncate_seq) {
+                if !self.sees(held, gone_seq) {
                     continue;
                 }
                 if let Some(found) = held.row_set.get(hash, key)? {
@@ -156,12 +156,12 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Whether a RowSet's rows were committed before the end, and not all before the table was emptied. Locations are all
+    /// Whether a RowSet's rows were committed before the end, and not all before what is asked for was
+    /// deleted with others. Locations are all
     /// of exports before the end.
     #[inline]
-    pub(super) fn sees(self, held: &HeldRowSet, truncate_seq: u64) -> bool {
+    pub(super) fn sees(self, held: &HeldRowSet, gone_seq: u64) -> bool {
         let head = &held.row_set.meta().head;
-        (head.seq_from < self.seq || self.table_id & LOCATIONS_BIT != 0)
-            && head.seq_to >= truncate_seq
+        (head.seq_from < self.seq || self.table_id & LOCATIONS_BIT != 0) && head.seq_to >= gone_seq
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::loser_tree::{Keyed, LoserTree};
 use super::range::KeyRange;
 use crate::codec::Malformed;
+use crate::deletes::Hidden;
 use crate::error::{Error, Result};
 use crate::generation::GenerationCursor;
 use crate::row_set::cursor::Cursor;
@@ -32,6 +33,14 @@ impl Keyed for Source {
 }
 
 impl Source {
+    /// The sequence at which its row was written, or one behind it and before the next delete that counts.
+    fn written_seq(&self) -> u64 {
+        match self {
+            Source::Generation(cursor) => cursor.version().map_or(0, |version| version.seq),
+            Source::RowSet(_, held) => held.row_set.meta().head.seq_to,
+        }
+    }
+
     #[inline]
     fn row(&self) -> Option<RowRef<'_>> {
         match self {
@@ -129,6 +138,8 @@ pub(crate) struct Merge {
     descending: bool,
     /// Whether tombstones are given too.
     tombstones: bool,
+    /// Ranges that were deleted after some of the sources were written.
+    hidden: Hidden,
     /// Whether the first source is at a row that was given.
     at_row: bool,
 }
@@ -147,8 +158,23 @@ impl Merge {
             range,
             descending,
             tombstones,
+            hidden: Hidden::default(),
             at_row: false,
         }
+    }
+
+    /// Leaves out what is deleted; nothing is given for it.
+    pub(crate) fn without(self, hidden: Hidden) -> Self {
+        Merge { hidden, ..self }
+    }
+
+    /// Whether the row at hand is deleted.
+    #[cold]
+    fn is_hidden(&self) -> bool {
+        self.first().is_some_and(|source| {
+            let row = source.row();
+            row.is_some_and(|row| self.hidden.hides(row.key, source.written_seq()))
+        })
     }
 
     /// Goes to the next row, if there is one.
@@ -175,6 +201,10 @@ impl Merge {
             }
             let is_repeated = self.order.as_ref().is_some_and(LoserTree::is_repeated);
             self.at_row = !is_repeated && (self.tombstones || row.value.is_some());
+            // Of the rows of a key the newest decides: where that is deleted, the older ones are.
+            if self.at_row && !self.hidden.is_empty() {
+                self.at_row = !self.is_hidden();
+            }
             if self.at_row {
                 return Ok(true);
             }

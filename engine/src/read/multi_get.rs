@@ -22,6 +22,8 @@ struct Walk<'a, P> {
     path: P,
     /// The RowSets of the fragment at hand that come next.
     row_sets: std::slice::Iter<'a, Arc<HeldRowSet>>,
+    /// RowSets that end before it hold nothing of the key.
+    gone_seq: u64,
 }
 
 impl<'a> Lookup<'a> {
@@ -31,7 +33,6 @@ impl<'a> Lookup<'a> {
         keys: &'a [HashedKey<'a>],
         mut found: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
-        let truncate_seq = self.tree.truncate_seq(self.seq);
         let mut keys = keys.iter().enumerate();
         let mut group = Vec::with_capacity(GROUP_SIZE);
         let mut is_answered = [false; GROUP_SIZE];
@@ -50,8 +51,9 @@ impl<'a> Lookup<'a> {
                     key: *key,
                     path: self.tree.fragments.path(key.hash, key.key),
                     row_sets: [].iter(),
+                    gone_seq: self.tree.gone_seq(key.key, self.seq),
                 };
-                group.extend(self.go_on(walk, truncate_seq));
+                group.extend(self.go_on(walk));
             }
             if group.is_empty() {
                 return Ok(());
@@ -70,13 +72,11 @@ impl<'a> Lookup<'a> {
                 }
             })?;
             let asked = group.drain(..).zip(std::mem::take(&mut is_answered));
-            let unanswered = asked.filter_map(|((walk, _), is_answered)| {
-                if is_answered {
-                    None
-                } else {
-                    self.go_on(walk, truncate_seq)
-                }
-            });
+            let unanswered = asked.filter_map(
+                |((walk, _), is_answered)| {
+                    if is_answered { None } else { self.go_on(walk) }
+                },
+            );
             group = unanswered.collect();
         }
     }
@@ -86,10 +86,9 @@ impl<'a> Lookup<'a> {
     fn go_on<P: Iterator<Item = &'a Fragment<Arc<HeldRowSet>>>>(
         self,
         mut walk: Walk<'a, P>,
-        truncate_seq: u64,
     ) -> Option<(Walk<'a, P>, &'a RowSet)> {
         loop {
-            let sees = |held: &&Arc<HeldRowSet>| self.sees(held, truncate_seq);
+            let sees = |held: &&Arc<HeldRowSet>| self.sees(held, walk.gone_seq);
             if let Some(held) = walk.row_sets.find(sees) {
                 return Some((walk, &held.row_set));
             }

@@ -94,7 +94,7 @@ pub(crate) fn after_prefix(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 /// Above every key: nothing stands behind a prefix of the greatest bytes.
-fn above_all() -> Vec<u8> {
+pub(crate) fn above_all() -> Vec<u8> {
     vec![u8::MAX; KEY_SIZE_BYTES_MAX + 1]
 }
 

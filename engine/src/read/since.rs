@@ -71,17 +71,17 @@ impl Since {
         let Some(tree) = &self.tree else {
             return Ok(None);
         };
-        let truncate_seq = tree.truncate_seq(u64::MAX);
+        let gone_seq = tree.gone_seq(key, u64::MAX);
         for fragment in tree.fragments.path(hash, key) {
             for held in fragment.row_sets.iter().filter(|held| self.is_newer(held)) {
                 if let Some(found) = held.row_set.get(hash, key)? {
                     let lives =
-                        found.value().is_some() && held.row_set.meta().head.seq_to >= truncate_seq;
+                        found.value().is_some() && held.row_set.meta().head.seq_to >= gone_seq;
                     return Ok(Some(if lives { Written::Row } else { Written::Gone }));
                 }
             }
         }
-        Ok((truncate_seq > self.after_seq).then_some(Written::Gone))
+        Ok((gone_seq > self.after_seq).then_some(Written::Gone))
     }
 
     /// A key that was written in some intervals, which ascend and don't touch; an empty one if all of the table was.
@@ -99,6 +99,9 @@ impl Since {
             if table.truncate_seq(u64::MAX) > self.after_seq {
                 return Ok(Some(Vec::new()));
             }
+            if let Some(key) = table.deletes().key_since(self.after_seq, intervals) {
+                return Ok(Some(key));
+            }
             let wanted = |key: &[u8]| is_in(intervals, key);
             let found = table.key_since(generation.bodies(), self.after_seq, wanted);
             if let Some(key) = found {
@@ -110,6 +113,9 @@ impl Since {
         };
         if tree.truncate_seq(u64::MAX) > self.after_seq {
             return Ok(Some(Vec::new()));
+        }
+        if let Some(key) = tree.deletes.key_since(self.after_seq, intervals) {
+            return Ok(Some(key));
         }
         let fragments = tree.fragments.fragments();
         let row_sets = fragments

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::lookup::{FoundValue, Lookup};
 use super::merge::{Merge, Source};
-use super::range::KeyRange;
+use super::range::{KeyInterval, KeyRange};
 use super::rows::Rows;
 use crate::cache::table::TableState;
+use crate::deletes::Hidden;
 use crate::error::Result;
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::shared::Shared;
@@ -136,7 +137,26 @@ impl View {
                 sources.push(Source::RowSet(held.row_set.cursor(), held.clone()));
             }
         }
-        Merge::new(sources, range, descending, tombstones)
+        Merge::new(sources, range, descending, tombstones).without(self.hidden())
+    }
+
+    /// What was deleted by ranges.
+    fn hidden(&self) -> Hidden {
+        let mut hidden = Hidden::default();
+        let own = self.own.iter().map(|own| (own, u64::MAX));
+        let committed = self.generations.iter().map(|one| (one, self.seq));
+        for (generation, seq) in own.chain(committed) {
+            if let Some(table) = generation.table(self.table_id) {
+                hidden.add(&table.deletes(), seq);
+            }
+        }
+        hidden.add(&self.tree.deletes, self.seq);
+        hidden
+    }
+
+    /// The ranges that were deleted after the last export; ascending and disjoint.
+    pub(crate) fn deleted(&self) -> Vec<KeyInterval> {
+        self.hidden().intervals(self.after_seq)
     }
 
     /// The rows of a range in no order.
@@ -145,8 +165,12 @@ impl View {
         let is_mixed = |fragment: &Arc<Fragment<_>>| {
             fragment.children.is_some() && !fragment.row_sets.is_empty()
         };
-        if self.own.is_some() || fragments.iter().any(|fragment| is_mixed(fragment)) {
-            // Rows on their way down replace some of several leaves.
+        let hidden = self.hidden();
+        if self.own.is_some()
+            || !hidden.is_empty()
+            || fragments.iter().any(|fragment| is_mixed(fragment))
+        {
+            // Rows on their way down replace some of several leaves; deleted ranges are looked for in order of the keys.
             let merge = self.scan(range, false, false);
             return Rows::ordered(self.clone(), merge);
         }

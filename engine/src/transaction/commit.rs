@@ -7,7 +7,7 @@ use super::{Transaction, validate};
 use crate::error::{Error, Result};
 use crate::log::delta::encode_delta;
 use crate::log::format::RecordKind;
-use crate::log::queue::{Durability, Ticket};
+use crate::log::queue::{CommitQueue, Durability, Ticket};
 use crate::open::OpenDatabase;
 
 /// The body of a record and what must hold for it.
@@ -84,10 +84,7 @@ impl Transaction {
             )));
         }
         let shared = &self.database.shared;
-        let written = self
-            .tables
-            .iter()
-            .filter(|writes| writes.truncate || !writes.rows.is_empty());
+        let written = self.tables.iter().filter(|writes| !writes.is_empty());
         let sorted: Vec<_> = written
             .map(|writes| writes.sorted(shared.shard_bits))
             .collect::<Result<_>>()?;
@@ -129,6 +126,15 @@ impl CommitHandle {
     /// Its commit sequence.
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// What it waits for; nothing if there was nothing to commit.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        self.waiting.as_ref().map(|waiting| waiting.ticket)
+    }
+
+    pub(super) fn queue(&self) -> &CommitQueue {
+        &self.database.shared.queue
     }
 
     /// Waits until it is as durable as was asked for, and visible; returns its commit sequence.

@@ -251,7 +251,7 @@ impl Transaction {
                 let value = writes.arena.get(row.key_end..row.value_end);
                 Own::Row(value.unwrap_or_default())
             }
-            None if writes.truncate => Own::Gone,
+            None if writes.deletes(key) => Own::Gone,
             None => Own::Unknown,
         })
     }

@@ -8,12 +8,14 @@
 
 mod commit;
 mod conditions;
+mod future;
 mod isolation;
 mod overlay;
 mod reads;
 pub(crate) mod validate;
 mod writes;
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -25,10 +27,12 @@ use crate::codec::row::encode_row;
 use crate::error::{Error, Result};
 use crate::log::queue::Durability;
 use crate::open::OpenDatabase;
+use crate::read::range::{KeyInterval, KeyRange};
 use crate::shared::Table;
 use crate::value::{Row, Value, check_row};
 pub use commit::CommitHandle;
 pub(crate) use conditions::Conditions;
+pub use future::CommitFuture;
 pub use isolation::Isolation;
 use isolation::Reading;
 pub(crate) use reads::ReadRange;
@@ -257,6 +261,55 @@ impl Transaction {
         Ok(())
     }
 
+    /// Deletes every row of a range of the primary key that the table holds up to here, this transaction's own included.
+    /// The bounds are as those of [`Scan::range`](crate::Scan::range): they may name only the key's first columns.
+    ///
+    /// It costs the same however many rows there are: none is looked for. The range is remembered until no older row is
+    /// left in it.
+    ///
+    /// ```
+    /// use std::ops::Bound;
+    /// # use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let database = Database::open(folder.path(), Options::unmeasured())?;
+    /// # let schema = TableSchema::builder("lines")
+    /// #     .column("order", ColumnType::Int64, false)
+    /// #     .column("line", ColumnType::Int64, false)
+    /// #     .primary_key(["order", "line"]);
+    /// # let lines = database.create_table(schema.build()?)?;
+    /// let mut transaction = database.begin();
+    /// for (order, line) in [(1, 1), (2, 1), (2, 2), (3, 1)] {
+    ///     transaction.upsert(&lines, vec![Value::Int64(order), Value::Int64(line)])?;
+    /// }
+    /// transaction.commit()?;
+    /// let order = vec![Value::Int64(2)];
+    /// let mut transaction = database.begin();
+    /// transaction.delete_range(&lines, &(Bound::Included(order.clone()), Bound::Included(order)))?;
+    /// transaction.commit()?;
+    /// assert_eq!(database.snapshot().row_count(&lines)?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Row`] if a bound does not fit the key, [`Error::Usage`] if the table belongs to another database.
+    pub fn delete_range(
+        &mut self,
+        table: &Table,
+        range: &(Bound<Vec<Value>>, Bound<Vec<Value>>),
+    ) -> Result<()> {
+        let range = KeyRange::new(table, range)?;
+        self.delete_interval(table, KeyInterval::from(&range))
+    }
+
+    /// Deletes the rows of an interval of keys.
+    pub(crate) fn delete_interval(&mut self, table: &Table, interval: KeyInterval) -> Result<()> {
+        if interval == KeyInterval::ALL {
+            return self.truncate(table);
+        }
+        self.writes(table)?.delete(interval);
+        Ok(())
+    }
+
     /// Stores a source's position with the writes: durable together.
     pub fn set_origin(&mut self, origin: Origin) {
         self.origin = Some(origin);
@@ -264,11 +317,7 @@ impl Transaction {
 
     /// Whether nothing was written, no origin set.
     pub fn is_empty(&self) -> bool {
-        self.origin.is_none()
-            && self
-                .tables
-                .iter()
-                .all(|writes| !writes.truncate && writes.rows.is_empty())
+        self.origin.is_none() && self.tables.iter().all(TableWrites::is_empty)
     }
 
     /// How many rows were written or deleted.

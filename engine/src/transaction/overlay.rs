@@ -30,9 +30,4 @@ impl TableWrites {
         written.map_err(not_stored)?;
         Ok(self.overlay.insert(Arc::new(generation)).clone())
     }
-
-    /// Whether nothing was written.
-    pub(super) fn is_empty(&self) -> bool {
-        !self.truncate && self.rows.is_empty()
-    }
 }

@@ -17,7 +17,7 @@ use crate::log::format::RecordKind;
 use crate::log::queue::Queued;
 use crate::read::lookup::Lookup;
 use crate::read::merge::not_stored;
-use crate::read::range::{KeyInterval, is_in};
+use crate::read::range::{KeyInterval, is_in, united};
 use crate::read::since::{Since, Written};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -125,6 +125,7 @@ fn check_unchanged(
         if part.truncate {
             changed.check_intervals(&table, &[KeyInterval::ALL])?;
         }
+        changed.check_intervals(&table, &part.deletes)?;
         for row in part.rows() {
             let row = row.map_err(not_stored)?;
             changed.check_key(&table, row.hash, row.key)?;
@@ -206,6 +207,10 @@ impl BlockWrites {
                 block.rows.clear();
                 block.deleted = vec![KeyInterval::ALL];
             }
+            if !part.deletes.is_empty() {
+                block.rows.retain(|key, _| !is_in(&part.deletes, key));
+                block.deleted = united([&block.deleted[..], &part.deletes].concat());
+            }
             for row in part.rows() {
                 let row = row?;
                 let written = match row.value_size_bytes {
@@ -267,6 +272,7 @@ impl Watched {
                 if part.truncate {
                     table.intervals.push(KeyInterval::ALL);
                 }
+                table.intervals.extend_from_slice(&part.deletes);
             }
         }
         watched

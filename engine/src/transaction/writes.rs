@@ -8,9 +8,11 @@ use super::conditions::NewRow;
 use crate::cache::table::hash_key;
 use crate::codec::key::prefix_of;
 use crate::codec::len_u32;
+use crate::deletes::{RangeDelete, RangeDeletes};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::log::delta::{PendingRow, PendingTable, shard_of};
+use crate::read::range::KeyInterval;
 use crate::row_set::budget::{Charge, MemoryBudget};
 use crate::shared::Table;
 
@@ -34,6 +36,8 @@ pub(super) enum RowKind {
 pub(super) struct TableWrites {
     pub(super) table: Table,
     pub(super) truncate: bool,
+    /// Ranges that were deleted, each at one more than the number of rows before it: those are gone.
+    pub(super) deletes: RangeDeletes,
     pub(super) arena: Vec<u8>,
     /// In the order they were written; a later one of the same key replaces an earlier one.
     pub(super) rows: Vec<PendingRow>,
@@ -50,6 +54,7 @@ impl TableWrites {
         TableWrites {
             table: table.clone(),
             truncate: false,
+            deletes: RangeDeletes::default(),
             arena: Vec::new(),
             rows: Vec::new(),
             index: None,
@@ -108,6 +113,23 @@ impl TableWrites {
         Ok(())
     }
 
+    /// Deletes the rows of an interval, those written before included.
+    pub(super) fn delete(&mut self, interval: KeyInterval) {
+        let seq = self.rows.len() as u64 + 1;
+        self.deletes = self.deletes.with(vec![RangeDelete { seq, interval }]);
+        self.overlay = None;
+    }
+
+    /// Whether all rows of a key from before the transaction are deleted.
+    pub(super) fn deletes(&self, key: &[u8]) -> bool {
+        self.truncate || self.deletes.newest_seq(key, u64::MAX) > 0
+    }
+
+    /// Whether a row was written before its range was deleted.
+    fn is_gone(&self, number: usize, key: &[u8]) -> bool {
+        !self.deletes.is_empty() && self.deletes.newest_seq(key, u64::MAX) > number as u64 + 1
+    }
+
     fn index_row(&self, index: &mut HashTable<u32>, i: usize) {
         let Some(row) = self.rows.get(i) else { return };
         let same = |&other: &u32| {
@@ -142,10 +164,16 @@ impl TableWrites {
         };
         let found = index
             .find(hash_key(key), same)
+            .filter(|&&i| !self.is_gone(i as usize, key))
             .and_then(|&i| self.rows.get(i as usize))
             .copied();
         self.index = Some(index);
         found
+    }
+
+    /// Whether nothing was written.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.truncate && self.deletes.is_empty() && self.rows.is_empty()
     }
 
     /// The rows as a delta holds them: by shard and key, the newest of each key. The second part is those whose key must
@@ -156,6 +184,7 @@ impl TableWrites {
     pub(super) fn sorted(&self, shard_bits: u32) -> Result<(PendingTable<'_>, Vec<NewRow>)> {
         let mut ranked: Vec<Ranked> = (0..)
             .zip(&self.rows)
+            .filter(|(number, row)| !self.is_gone(*number as usize, self.key(row)))
             .map(|(number, row)| Ranked::new(row, self.key(row), number, shard_bits))
             .collect();
         ranked.sort_unstable();
@@ -181,6 +210,7 @@ impl TableWrites {
         let table = PendingTable {
             table_id: self.table.id(),
             truncate: self.truncate,
+            deletes: self.deletes.intervals(0, u64::MAX),
             arena: &self.arena,
             rows: newest,
         };
@@ -190,14 +220,18 @@ impl TableWrites {
     /// Whether a key must not exist before the transaction, from its rows in the order they were written.
     fn must_be_new<'r>(&self, rows: impl Iterator<Item = &'r PendingRow>) -> Result<bool> {
         // Whether it exists, as far as the transaction knows.
-        let mut exists = self.truncate.then_some(false);
+        let mut exists = None;
         let mut must_be_new = false;
         for row in rows {
+            let key = self.key(row);
+            if exists.is_none() && self.deletes(key) {
+                exists = Some(false);
+            }
             if row.insert {
                 match exists {
                     None => must_be_new = true,
                     Some(false) => {}
-                    Some(true) => return Err(Error::exists(self.table.schema(), self.key(row))),
+                    Some(true) => return Err(Error::exists(self.table.schema(), key)),
                 }
             }
             exists = Some(!row.tombstone);

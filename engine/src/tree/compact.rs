@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::deletes;
 use super::edit::Change;
 use super::files::HeldRowSet;
 use super::flush::{INDEXED_ROW_SIZE_BYTES, OutputFile, retire_unnamed, shared_write_size_bytes};
@@ -10,6 +11,7 @@ use super::plan::{Job, JobKind, boundaries_of, may_merge, plan};
 use super::resolve::resolve;
 use super::state::{Described, TableTree};
 use crate::cache::table::{TableState, hash_key};
+use crate::deletes::{Hidden, RangeDeletes};
 use crate::error::{Error, Result};
 use crate::generation::LOCATIONS_BIT;
 use crate::read::merge::{Merge, Source};
@@ -64,8 +66,10 @@ pub(crate) fn compact_once(shared: &Shared) -> Result<Compacted, Failed> {
                 let written = shared.counters.time_compaction(kind, read_bytes, work)?;
                 return Ok(written.map_or(Compacted::Cancelled, |_| Compacted::Done));
             }
-            if forgettable(shared, table_id, &tree).is_some() {
-                return forget_truncates(shared, table_id);
+            if forgettable(shared, table_id, &tree).is_some()
+                || deletes::forgettable(shared, table_id, &tree).is_some()
+            {
+                return forget(shared, table_id);
             }
         }
     }
@@ -115,12 +119,15 @@ fn forgettable(
     (kept.len() < tree.truncates.len()).then_some(kept)
 }
 
-fn forget_truncates(shared: &Shared, table_id: u32) -> Result<Compacted, Failed> {
+/// Forgets truncates and range deletes.
+fn forget(shared: &Shared, table_id: u32) -> Result<Compacted, Failed> {
     let made = shared.store.commit(&shared.tables, |state| {
         let tree = state.tree(table_id);
         let seqs = tree.and_then(|tree| forgettable(shared, table_id, tree));
-        let change = seqs.map(|seqs| Change::Truncates { table_id, seqs });
-        change.into_iter().collect()
+        let truncates = seqs.map(|seqs| Change::Truncates { table_id, seqs });
+        let deletes = tree.and_then(|tree| deletes::forgettable(shared, table_id, tree));
+        let deletes = deletes.map(|deletes| Change::Deletes { table_id, deletes });
+        truncates.into_iter().chain(deletes).collect()
     });
     made.map_err(Failed::of_edit)?;
     Ok(Compacted::Done)
@@ -154,6 +161,7 @@ fn run(
     let writing = Writing {
         shared,
         job: &job,
+        deletes: &tree.deletes,
         division: division.as_ref(),
     };
     let groups = grouped(&job.inputs, &tree.truncates, &boundaries);
@@ -230,6 +238,7 @@ fn grouped(
 struct Writing<'a> {
     shared: &'a Shared,
     job: &'a Job,
+    deletes: &'a RangeDeletes,
     division: Option<&'a Division>,
 }
 
@@ -313,7 +322,11 @@ impl Writing<'_> {
             .iter()
             .map(|held| Source::RowSet(held.row_set.stream(read_size_bytes), held.clone()))
             .collect();
-        let mut merge = Merge::new(sources, KeyRange::ALL, false, !drop_tombstones);
+        // What was deleted by the end of the group goes: who reads the result reads behind that.
+        let mut hidden = Hidden::default();
+        hidden.add(self.deletes, head.seq_to);
+        let merge = Merge::new(sources, KeyRange::ALL, false, !drop_tombstones);
+        let mut merge = merge.without(hidden);
         let mut rows = 0_u32;
         while merge.advance()? {
             if let Some(row) = merge.row() {

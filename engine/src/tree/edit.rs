@@ -6,6 +6,7 @@ use super::fragment::{Division, FragmentId};
 use super::state::{Described, LogStart};
 use crate::Origin;
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
+use crate::deletes::RangeDeletes;
 use crate::export::Exported;
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::patch::PatchMeta;
@@ -35,6 +36,11 @@ pub(crate) enum Change<R> {
     },
     /// The deltas that emptied a table and still matter.
     Truncates { table_id: u32, seqs: Vec<u64> },
+    /// The ranges of a table that deltas deleted and that still matter.
+    Deletes {
+        table_id: u32,
+        deletes: RangeDeletes,
+    },
     /// A table was exported.
     Exported {
         table_id: u32,
@@ -99,6 +105,7 @@ impl<R> Change<R> {
                 division,
             },
             Change::Truncates { table_id, seqs } => Change::Truncates { table_id, seqs },
+            Change::Deletes { table_id, deletes } => Change::Deletes { table_id, deletes },
             Change::Exported {
                 table_id,
                 base,
@@ -158,6 +165,11 @@ impl<R: Described> Change<R> {
                 put_u32(out, *table_id);
                 put_u32(out, len_u32(seqs.len()));
                 seqs.iter().for_each(|seq| put_u64(out, *seq));
+            }
+            Change::Deletes { table_id, deletes } => {
+                put_u32(out, 12);
+                put_u32(out, *table_id);
+                deletes.encode(out);
             }
             Change::Exported {
                 table_id,
@@ -275,6 +287,10 @@ fn decode(reader: &mut Reader<'_>) -> Result<Change<Arc<RowSetMeta>>, Malformed>
             )
         }
         9 => Change::NextFile(reader.u64()?),
+        12 => Change::Deletes {
+            table_id: reader.u32()?,
+            deletes: RangeDeletes::decode(reader)?,
+        },
         10 => Change::Add(Arc::new(decode_patched(reader)?)),
         _ => return Err(Malformed("a change of an unknown kind")),
     })
@@ -286,6 +302,8 @@ mod tests {
 
     use super::super::state::TreeState;
     use super::*;
+    use crate::deletes::RangeDelete;
+    use crate::read::range::KeyInterval;
     use crate::row_set::meta::RowSetHead;
     use crate::row_set::patch::{PatchTarget, RowSetPlace};
 
@@ -360,6 +378,16 @@ mod tests {
             Change::Truncates {
                 table_id: 0,
                 seqs: vec![3, 8],
+            },
+            Change::Deletes {
+                table_id: 0,
+                deletes: RangeDeletes::default().with(vec![RangeDelete {
+                    seq: 7,
+                    interval: KeyInterval {
+                        start: b"a".to_vec(),
+                        end: Some(b"b".to_vec()),
+                    },
+                }]),
             },
             Change::Exported {
                 table_id: 0,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::deletes;
 use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
 use super::fragment::{Fragment, FragmentId, FragmentTree};
@@ -100,6 +101,7 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
             });
         }
         exported_changes(state, frozen, &mut changes);
+        deletes::flushed_changes(shared, state, frozen, &mut changes);
         for (table_id, new) in truncates {
             let old = state.tree(table_id).map(|tree| tree.truncates.to_vec());
             let mut seqs = old.unwrap_or_default();

@@ -11,6 +11,7 @@
 
 pub(crate) mod background;
 pub(crate) mod compact;
+mod deletes;
 pub(crate) mod edit;
 pub(crate) mod edit_log;
 pub(crate) mod files;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::deletes;
 use super::files::HeldRowSet;
 use super::fragment::{Fragment, FragmentId};
 use super::resolve;
@@ -70,7 +71,7 @@ pub(crate) fn plan(
         if fragment.row_sets.is_empty() {
             continue;
         }
-        let dead_from = dead_from(fragment, &tree.truncates, &boundaries);
+        let dead_from = dead_from(fragment, tree, &boundaries);
         let (live, dead): (Vec<_>, Vec<_>) = fragment
             .row_sets
             .iter()
@@ -143,19 +144,21 @@ fn can_divide(id: FragmentId, child_bits: u32) -> bool {
     id.0.leading_zeros() >= child_bits
 }
 
-/// The RowSets that a truncate emptied and that no boundary before it needs.
+/// The RowSets that a truncate or a range delete emptied and that no boundary before it needs.
 fn dead_from(
     fragment: &Fragment<Arc<HeldRowSet>>,
-    truncates: &[u64],
+    tree: &TableTree<Arc<HeldRowSet>>,
     boundaries: &[u64],
 ) -> Vec<(u64, u64)> {
+    let truncates = &tree.truncates;
     let is_dead = |held: &&Arc<HeldRowSet>| {
         let head = held.meta().head;
         let after = truncates.partition_point(|&truncate| truncate <= head.seq_to);
-        truncates.get(after).is_some_and(|&truncate| {
+        let is_truncated = truncates.get(after).is_some_and(|&truncate| {
             let is_needed = |&seq: &u64| head.seq_from < seq && seq < truncate;
             !boundaries.iter().any(is_needed)
-        })
+        });
+        is_truncated || deletes::is_emptied(held.meta(), &tree.deletes, boundaries)
     };
     fragment
         .row_sets

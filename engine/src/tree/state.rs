@@ -6,6 +6,7 @@ use super::edit::Change;
 use super::fragment::{FragmentId, FragmentTree};
 use crate::Origin;
 use crate::codec::Malformed;
+use crate::deletes::RangeDeletes;
 use crate::export::Exported;
 use crate::generation::LOCATIONS_BIT;
 use crate::row_set::meta::RowSetMeta;
@@ -43,6 +44,8 @@ pub(crate) struct TableTree<R> {
     pub(crate) fragments: FragmentTree<R>,
     /// Deltas that emptied the table, ascending: RowSets that end before one are gone for who reads at or after it.
     pub(crate) truncates: Arc<[u64]>,
+    /// Ranges that deltas deleted: rows of RowSets that end before one are gone for who reads at or after it.
+    pub(crate) deletes: RangeDeletes,
 }
 
 /// One table below level 0.
@@ -75,6 +78,7 @@ impl<R: Clone> Default for TableTree<R> {
         TableTree {
             fragments: FragmentTree::default(),
             truncates: Arc::new([]),
+            deletes: RangeDeletes::default(),
         }
     }
 }
@@ -96,6 +100,16 @@ impl<R: Clone> Default for TreeState<R> {
 }
 
 impl<R: Clone> TableTree<R> {
+    /// The newest delta up to a commit sequence that deleted a key with others; 0 for none.
+    #[inline]
+    pub(crate) fn gone_seq(&self, key: &[u8], seq: u64) -> u64 {
+        let truncate_seq = self.truncate_seq(seq);
+        if self.deletes.is_empty() {
+            return truncate_seq;
+        }
+        truncate_seq.max(self.deletes.newest_seq(key, seq))
+    }
+
     /// The newest delta up to a commit sequence that emptied the table; 0 for none.
     pub(crate) fn truncate_seq(&self, seq: u64) -> u64 {
         let older = self.truncates.partition_point(|&truncate| truncate <= seq);
@@ -159,6 +173,7 @@ impl<R: Described> TreeState<R> {
                 }
                 self.tree_mut(table_id)?.truncates = seqs.into();
             }
+            Change::Deletes { table_id, deletes } => self.tree_mut(table_id)?.deletes = deletes,
             Change::Exported {
                 table_id,
                 base,
@@ -293,6 +308,12 @@ fn tree_changes<R: Described>(table_id: u32, tree: &TableTree<R>, changes: &mut 
         changes.push(Change::Truncates {
             table_id,
             seqs: tree.truncates.to_vec(),
+        });
+    }
+    if !tree.deletes.is_empty() {
+        changes.push(Change::Deletes {
+            table_id,
+            deletes: tree.deletes.clone(),
         });
     }
     for fragment in tree.fragments.fragments() {

@@ -275,7 +275,8 @@ fn publish(
             Change::Add(row_set) => Some(row_set.meta().head.table_id),
             Change::Remove { table_id, .. }
             | Change::Divide { table_id, .. }
-            | Change::Truncates { table_id, .. } => Some(*table_id),
+            | Change::Truncates { table_id, .. }
+            | Change::Deletes { table_id, .. } => Some(*table_id),
             _ => None,
         })
         .map(|table_id| table_id & !LOCATIONS_BIT)

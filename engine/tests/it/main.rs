@@ -15,6 +15,7 @@ mod bulk_load;
 mod commits;
 mod disk_full;
 mod faults;
+mod futures;
 mod keyspace;
 mod layout;
 mod levels;

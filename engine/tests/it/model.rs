@@ -343,7 +343,7 @@ impl Harness {
                         self.advance(Some(state), Some((self.seq + 1).to_string()));
                         assert_eq!(seq, self.seq);
                     }
-                    (Err(Error::NoSpace { .. }), Some(_)) | (Err(Error::Exists { .. }), None) => {}
+                    (Err(Error::NoSpace { .. }), _) | (Err(Error::Exists { .. }), None) => {}
                     (result, expected) => panic!("{result:?}, expected {expected:?}"),
                 }
                 for done in [self.database().flush(), self.database().compact()] {

@@ -1,5 +1,6 @@
 //! Transactions that others come in between of.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use moonshine_engine::{Durability, Error, Isolation, Row, Scan, ScanOrder};
@@ -93,10 +94,21 @@ impl Harness {
             }
         }
         if let Some((t, ..)) = step.scan {
-            // A truncate is a write of every key there can be.
-            let is_truncate = |write: &Write| matches!(write, Write::Truncate(of) if *of == t);
-            may_fail |= is_serializable && step.between.iter().any(is_truncate);
+            // These are writes of every key there can be.
+            let is_of_ranges = |write: &Write| match write {
+                Write::Truncate(of) | Write::DeleteRange(of, ..) => *of == t,
+                _ => false,
+            };
+            may_fail |= is_serializable && step.between.iter().any(is_of_ranges);
         }
+        let ranges = |writes: &[Write]| {
+            let tables = writes.iter().filter_map(|write| match write {
+                Write::Truncate(t) | Write::DeleteRange(t, ..) => Some(*t),
+                _ => None,
+            });
+            tables.collect::<BTreeSet<usize>>()
+        };
+        may_fail |= !ranges(&step.writes).is_disjoint(&ranges(&step.between));
         match transaction.commit() {
             Ok(seq) => {
                 assert!(!must_fail, "it is committed");
