@@ -1,6 +1,6 @@
 //! Moonshine as an embedded key-value store: `cargo run --example embed_keyspace -p moonshine-engine`.
 
-use moonshine_engine::{Database, Durability, Error, Options};
+use moonshine_engine::{Database, Durability, Error, Isolation, Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
@@ -27,6 +27,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     batch.insert("user:3", "Grace")?;
     batch.remove("user:2")?;
     batch.commit()?;
+
+    // Read and write in one: begun again whenever another came in between.
+    let leases = database.keyspace("leases")?;
+    let made = users.transact(Isolation::Serializable, |transaction| {
+        let names = transaction.prefix("user:")?;
+        let count = names.collect::<Result<Vec<_>, Error>>()?.len();
+        transaction.insert("count", count.to_string())?;
+        Ok::<_, Error>(count)
+    })?;
+    assert_eq!(made, 2);
+    assert!(leases.compare_and_swap("owner", None, Some(b"me"))?.is_ok());
+    let visited = leases.fetch_update("visited", |old| {
+        Some([old.unwrap_or_default(), b"x"].concat())
+    })?;
+    assert!(visited.is_none());
+    // A whole prefix at the cost of one write, and a key that must be new.
+    users.remove_prefix("cou")?;
+    assert!(matches!(
+        users.insert_new("user:1", "Eve"),
+        Err(Error::Exists { .. })
+    ));
 
     // Ordered, from either end; a snapshot stays as it was while writes go on.
     let before = database.snapshot();

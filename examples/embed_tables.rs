@@ -4,7 +4,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use moonshine_engine::{ColumnType, Database, Options, Scan, ScanOrder, TableSchema, Value};
+use moonshine_engine::{
+    ColumnType, Database, Error, Isolation, Options, Scan, ScanOrder, Table, TableSchema, Value,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
@@ -46,6 +48,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     transaction.upsert_batch(&orders, &rows)?;
     transaction.commit()?;
 
+    sell_a_lamp(&database, &orders, &stock)?;
+    forget_customer(&database, &orders, 8)?;
+    assert_eq!(database.snapshot().row_count(&orders)?, 3);
+
     // One customer's orders, newest first: a bound may name the key's first columns alone.
     let of_customer = || vec![Value::Int64(7)];
     let scan = Scan {
@@ -77,4 +83,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         numbers.map_or(0, |numbers| numbers.values().len())
     );
     Ok(())
+}
+
+/// Read and write in one: nobody else takes the same lamp, and the order must be new.
+fn sell_a_lamp(database: &Database, orders: &Table, stock: &Table) -> Result<(), Error> {
+    database.transact(Isolation::Serializable, |transaction| {
+        let lamp = || Value::Utf8("lamp".into());
+        let pieces = match transaction.get(stock, &[lamp()])?.as_deref() {
+            Some([_, Value::Int32(pieces)]) => *pieces,
+            _ => 0,
+        };
+        transaction.upsert(stock, vec![lamp(), Value::Int32(pieces - 1)])?;
+        transaction.insert(orders, vec![Value::Int64(8), Value::Int64(2), Value::Null])
+    })
+}
+
+/// All orders of a customer, however many, are deleted at the cost of one.
+fn forget_customer(database: &Database, orders: &Table, customer: i64) -> Result<(), Error> {
+    let of_customer = || Bound::Included(vec![Value::Int64(customer)]);
+    let mut transaction = database.begin();
+    transaction.delete_range(orders, &(of_customer(), of_customer()))?;
+    transaction.commit().map(|_| ())
 }

@@ -55,6 +55,8 @@ mod replay;
 #[doc(hidden)]
 pub mod row_set;
 mod schema;
+#[cfg(feature = "serde")]
+mod serde_rows;
 mod shared;
 mod snapshot;
 mod space;
@@ -67,7 +69,10 @@ pub use bulk_load::{BulkLoad, KeyspaceLoad};
 pub use database::{Database, Options};
 pub use error::{Error, Result};
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
-pub use keyspace::{Batch, Keyspace, KeyspaceSnapshot, PairCursor, Pairs, Slice};
+pub use keyspace::{
+    Batch, CompareAndSwapError, Keyspace, KeyspaceSnapshot, KeyspaceTransaction, PairCursor, Pairs,
+    Slice,
+};
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;

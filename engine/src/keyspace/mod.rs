@@ -7,16 +7,21 @@
 mod pairs;
 mod read;
 mod slice;
+mod transaction;
 
 pub use pairs::{PairCursor, Pairs};
 pub use read::KeyspaceSnapshot;
 pub use slice::Slice;
+pub use transaction::{CompareAndSwapError, KeyspaceTransaction};
+
+use std::ops::Bound;
 
 use crate::codec::key::check_key_size;
 use crate::codec::{Malformed, Reader, put_varint};
 use crate::database::Database;
 use crate::error::Result;
 use crate::log::queue::Durability;
+use crate::read::range::{KeyRange, after_prefix};
 use crate::schema::{ColumnType, TableSchema};
 use crate::shared::Table;
 use crate::transaction::Transaction;
@@ -26,8 +31,9 @@ const NO_NULLS: u8 = 0;
 
 /// An ordered map of byte strings that is durable: the table (`key`: binary primary key, `value`: binary).
 ///
-/// Clones are the same keyspace. Each write here is a transaction of its own; for several at once begin a
-/// [`Transaction`] and give it the keyspace's [`table`](Self::table), or use [`Batch`].
+/// Clones are the same keyspace. Each write here is a transaction of its own; for several at once use a
+/// [`Batch`]; to read and write in one, a [`KeyspaceTransaction`]; over several keyspaces and tables, a [`Transaction`] that
+/// is given their [`table`](Self::table).
 ///
 /// ```
 /// use moonshine_engine::{Database, Options};
@@ -137,11 +143,14 @@ impl Batch {
     /// # Errors
     /// [`Error::Row`](crate::Error::Row) if key or value is too long.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        let (key, value) = (key.as_ref(), value.as_ref());
+        self.write(key.as_ref(), value.as_ref(), false)
+    }
+
+    fn write(&mut self, key: &[u8], value: &[u8], must_be_new: bool) -> Result<()> {
         check_key_size(self.table.schema(), key)?;
         let encode = |out: &mut Vec<u8>| encode_value(value, out);
         self.transaction
-            .write_encoded(&self.table, key, Some(encode), false)
+            .write_encoded(&self.table, key, Some(encode), must_be_new)
     }
 
     /// Removes a key, if it exists.
@@ -168,6 +177,12 @@ pub(crate) fn encode_value(value: &[u8], out: &mut Vec<u8>) {
     out.push(NO_NULLS);
     put_varint(out, value.len() as u64);
     out.extend_from_slice(value);
+}
+
+/// The keys that start with some bytes.
+fn prefix_range(prefix: &[u8]) -> KeyRange {
+    let end = after_prefix(prefix.to_vec()).map_or(Bound::Unbounded, Bound::Excluded);
+    KeyRange::of_bytes(Bound::Included(prefix.to_vec()), end)
 }
 
 /// Where the value starts in the bytes of a row, which it ends.

@@ -8,6 +8,7 @@ use crate::read::merge::Merge;
 use crate::read::range::KeyRange;
 use crate::read::view::View;
 use crate::snapshot::Snapshot;
+use crate::transaction::ReadRange;
 
 /// Pairs of a keyspace in key order, from either end.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Pairs {
     failed: bool,
     /// Where a pair is put together.
     scratch: Vec<u8>,
+    /// Who wants to know how far they were read.
+    reads: Option<Arc<ReadRange>>,
 }
 
 /// Pairs of a keyspace in key order or against it, each shown where it lies: the fastest way through many.
@@ -95,6 +98,15 @@ impl Pairs {
             back: None,
             failed: false,
             scratch: Vec::new(),
+            reads: None,
+        }
+    }
+
+    /// Has a transaction know how far they are read.
+    pub(super) fn noting(self, reads: Arc<ReadRange>) -> Self {
+        Pairs {
+            reads: Some(reads),
+            ..self
         }
     }
 
@@ -104,6 +116,12 @@ impl Pairs {
         }
         let taken = self.try_take(descending);
         self.failed = taken.is_err();
+        if let (Some(reads), Ok(taken)) = (&self.reads, &taken) {
+            match taken {
+                Some((key, _)) => reads.reach(key, descending),
+                None => reads.finish(),
+            }
+        }
         taken.transpose()
     }
 

@@ -2,11 +2,11 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use super::{Keyspace, PairCursor, Pairs, Slice, value_start};
+use super::{Keyspace, PairCursor, Pairs, Slice, prefix_range, value_start};
 use crate::cache::table::hash_key;
 use crate::error::Result;
 use crate::read::lookup::{FoundValue, Lookup};
-use crate::read::range::{KeyRange, after_prefix};
+use crate::read::range::KeyRange;
 use crate::read::view::View;
 use crate::row_set::multi_get::HashedKey;
 use crate::snapshot::Snapshot;
@@ -224,20 +224,19 @@ impl KeyspaceSnapshot {
 
     /// The pairs whose key starts with some bytes, in key order.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Pairs {
-        let prefix = prefix.as_ref().to_vec();
-        let end = after_prefix(prefix.clone()).map_or(Bound::Unbounded, Bound::Excluded);
-        self.range((Bound::Included(prefix), end))
+        let range = prefix_range(prefix.as_ref());
+        Pairs::new(&self.snapshot, self.view.clone(), range)
     }
 }
 
-fn range_of<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> KeyRange {
+pub(super) fn range_of<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> KeyRange {
     let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
     KeyRange::of_bytes(owned(range.start_bound()), owned(range.end_bound()))
 }
 
 /// What `read` makes of the value of a key.
 #[inline]
-fn read_value<T>(
+pub(super) fn read_value<T>(
     lookup: Lookup<'_>,
     key: &[u8],
     read: impl FnOnce(&[u8]) -> T,
@@ -255,7 +254,7 @@ fn read_value<T>(
 
 /// The value of a key, to be kept.
 #[inline]
-fn slice_of(lookup: Lookup<'_>, key: &[u8]) -> Result<Option<Slice>> {
+pub(super) fn slice_of(lookup: Lookup<'_>, key: &[u8]) -> Result<Option<Slice>> {
     let hash = hash_key(key);
     let Some(found) = lookup.get(hash, key)? else {
         return Ok(None);

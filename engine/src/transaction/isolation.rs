@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Transaction;
-use super::reads::TableReads;
+use super::reads::{ReadRange, TableReads};
 use crate::cache::table::{TableState, hash_key};
 use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
@@ -126,17 +126,27 @@ impl Database {
         isolation: Isolation,
         mut body: impl FnMut(&mut Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut attempts = 1;
-        loop {
+        until_alone(|| {
             let mut transaction = self.begin_optimistic(isolation);
             let value = body(&mut transaction)?;
-            match transaction.commit() {
-                Ok(_) => return Ok(value),
-                Err(Error::Conflict { .. }) if attempts < ATTEMPTS_MAX => attempts += 1,
-                Err(error) => return Err(error.into()),
-            }
-            std::thread::yield_now();
+            Ok((value, transaction))
+        })
+    }
+}
+
+/// Makes a transaction and commits it, again and again while others come in between.
+pub(crate) fn until_alone<T, E: From<Error>>(
+    mut make: impl FnMut() -> Result<(T, Transaction), E>,
+) -> Result<T, E> {
+    let mut attempts = 1;
+    loop {
+        let (value, transaction) = make()?;
+        match transaction.commit() {
+            Ok(_) => return Ok(value),
+            Err(Error::Conflict { .. }) if attempts < ATTEMPTS_MAX => attempts += 1,
+            Err(error) => return Err(error.into()),
         }
+        std::thread::yield_now();
     }
 }
 
@@ -155,21 +165,16 @@ impl Transaction {
         let schema = table.schema();
         let mut key_bytes = Vec::new();
         encode_key(schema, key.iter(), &mut key_bytes)?;
-        match self.own(table, &key_bytes)? {
-            Own::Row(value) => {
+        match self.own_value(table, &key_bytes)? {
+            OwnValue::Row(value) => {
                 join_row(schema, key.to_vec(), value)
                     .map(Some)
                     .map_err(|malformed| {
                         Error::Row(format!("table '{}': {}", table.name(), malformed.0))
                     })
             }
-            Own::Gone => Ok(None),
-            Own::Unknown => {
-                if let Some(reads) = self.reads(table) {
-                    reads.add_key(hash_key(&key_bytes), &key_bytes);
-                }
-                self.look_up(table, |lookup| get_row(lookup, table, key))
-            }
+            OwnValue::Gone => Ok(None),
+            OwnValue::Unknown => self.look_up(table, |lookup| get_row(lookup, table, key)),
         }
     }
 
@@ -201,8 +206,7 @@ impl Transaction {
         };
         let projection = scan.projection.as_deref();
         let mut batches = Batches::new(table, &snapshot, rows, projection, scan.batch_rows)?;
-        if let Some(reads) = self.reads(table) {
-            let read = reads.add_range(range);
+        if let Some(read) = self.add_range(table, range) {
             if scan.order == ScanOrder::Unordered {
                 read.finish();
             } else {
@@ -241,24 +245,35 @@ impl Transaction {
         Lookup::at(&self.database.shared, &table.state, seq, ask)
     }
 
-    /// What the transaction itself wrote of a key.
-    fn own(&mut self, table: &Table, key: &[u8]) -> Result<Own<'_>> {
+    /// What the transaction itself wrote of a key. Where it wrote nothing, the key counts as read.
+    pub(crate) fn own_value(&mut self, table: &Table, key: &[u8]) -> Result<OwnValue<'_>> {
         let writes = self.writes(table)?;
-        let found = writes.find(key);
+        let (found, is_deleted) = (writes.find(key), writes.deletes(key));
         Ok(match found {
-            Some(row) if row.tombstone => Own::Gone,
+            Some(row) if row.tombstone => OwnValue::Gone,
             Some(row) => {
-                let value = writes.arena.get(row.key_end..row.value_end);
-                Own::Row(value.unwrap_or_default())
+                let arena = &self.writes(table)?.arena;
+                let value = arena.get(row.key_end..row.value_end);
+                OwnValue::Row(value.unwrap_or_default())
             }
-            None if writes.deletes(key) => Own::Gone,
-            None => Own::Unknown,
+            None if is_deleted => OwnValue::Gone,
+            None => {
+                if let Some(reads) = self.reads(table) {
+                    reads.add_key(hash_key(key), key);
+                }
+                OwnValue::Unknown
+            }
         })
+    }
+
+    /// A range that an iterator is about to read, if that matters.
+    pub(crate) fn add_range(&mut self, table: &Table, range: KeyRange) -> Option<Arc<ReadRange>> {
+        Some(self.reads(table)?.add_range(range))
     }
 }
 
 /// What a transaction itself wrote of a key.
-enum Own<'a> {
+pub(crate) enum OwnValue<'a> {
     /// The value's bytes.
     Row(&'a [u8]),
     Gone,

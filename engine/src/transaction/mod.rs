@@ -35,6 +35,7 @@ pub(crate) use conditions::Conditions;
 pub use future::CommitFuture;
 pub use isolation::Isolation;
 use isolation::Reading;
+pub(crate) use isolation::{OwnValue, until_alone};
 pub(crate) use reads::ReadRange;
 use writes::{RowKind, TableWrites};
 

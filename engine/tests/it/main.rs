@@ -17,6 +17,7 @@ mod disk_full;
 mod faults;
 mod futures;
 mod keyspace;
+mod keyspace_transactions;
 mod layout;
 mod levels;
 mod log_versions;
@@ -24,7 +25,10 @@ mod model;
 mod old_formats;
 mod outcomes;
 mod pairs;
+mod range_deletes;
 mod reading;
+#[cfg(feature = "serde")]
+mod serde_rows;
 mod serializability;
 mod statistics;
 mod stress;
