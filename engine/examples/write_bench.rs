@@ -1,8 +1,8 @@
 //! Times the write path: `cargo run --release --example write_bench [rows] [folder] [phases]`.
 //!
 //! Rows of 16-byte keys and 100-byte values in random order, in batches of 1000 through a keyspace: loaded, overwritten,
-//! deleted, and each of it flushed; then single durable rows by 1, 16 and 64 threads. Phases are letters, `ludsb` if left
-//! out. Times are of the process, background threads included; compare figures of one run only.
+//! deleted, overwritten with a sync a batch, and each of it flushed; single durable rows by 1, 16 and 64 threads; the same
+//! rows by a bulk load. Phases are letters in any order, `luds1b` if left out. Times are of the process, background threads included; compare figures of one run only.
 
 #![allow(clippy::indexing_slicing, reason = "a benchmark may panic")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock")]
@@ -32,7 +32,7 @@ fn main() -> Outcome<()> {
         Some(folder) => PathBuf::from(folder),
         None => temporary.path().to_owned(),
     };
-    let phases = arguments.next().unwrap_or_else(|| "luds".into());
+    let phases = arguments.next().unwrap_or_else(|| "luds1b".into());
     let database = Database::open(&folder, Options::unmeasured())?;
     let synced = database.keyspace("rows")?;
     let buffered = synced.clone().with_durability(Durability::Buffered);
@@ -41,6 +41,7 @@ fn main() -> Outcome<()> {
         match phase {
             'l' => batches(&database, &buffered, rows, 0, "load")?,
             'u' => batches(&database, &buffered, rows, 1, "overwrite")?,
+            'b' => bulk_load(&database, &synced, rows)?,
             'd' => deletes(&database, &buffered, rows)?,
             's' => batches(&database, &synced, rows, 2, "overwrite, synced")?,
             '1' => single(&synced, rows)?,
@@ -92,6 +93,22 @@ fn batches(
     usage.print(&format!("{what}, flushed"), rows);
     database.compact()?;
     usage.print(&format!("{what}, compacted"), rows);
+    Ok(())
+}
+
+fn bulk_load(database: &Database, keyspace: &Keyspace, rows: u64) -> Outcome<()> {
+    let mut value = [0; 100];
+    let usage = Usage::now();
+    let mut load = keyspace.bulk_load()?;
+    for id in shuffled(rows, 5) {
+        value[..8].copy_from_slice(&xxh3_64(&id.to_le_bytes()).to_le_bytes());
+        load.insert(key(id), value)?;
+    }
+    usage.print("bulk load, gathered", rows);
+    load.finish()?;
+    usage.print("bulk load", rows);
+    database.compact()?;
+    usage.print("bulk load, compacted", rows);
     Ok(())
 }
 

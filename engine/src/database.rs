@@ -170,6 +170,10 @@ impl Database {
         self.open.creating.lock()
     }
 
+    pub(crate) fn open_database(&self) -> &Arc<OpenDatabase> {
+        &self.open
+    }
+
     pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
         self.shared().check_table(table)
     }

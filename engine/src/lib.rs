@@ -34,6 +34,7 @@
 
 mod backpressure;
 mod backup;
+mod bulk_load;
 mod cache;
 mod check;
 mod codec;
@@ -72,6 +73,7 @@ mod tree;
 mod value;
 
 pub use backup::Backup;
+pub use bulk_load::{BulkLoad, KeyspaceLoad};
 pub use check::{Check, Problem};
 pub use database::{Database, Options};
 pub use error::{Error, Result};

@@ -28,6 +28,7 @@ use crate::row_set::budget::{Charge, MemoryBudget};
 use crate::schema::TableSchema;
 use crate::statistics::counters::Counters;
 use crate::tree::files::HeldRowSet;
+use crate::tree::load::LoadedRows;
 use crate::tree::scheduler::{Depth, Scheduler};
 use crate::tree::state::TableTree;
 use crate::tree::store::TreeStore;
@@ -250,7 +251,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Goes on in a new generation if the active one is full. Called between two blocks, by who writes.
+    /// Goes on in a new generation if the active one is full. Called between two blocks, by who replays.
     pub(crate) fn freeze_if_full(&self, block_number: u64) {
         if self.generations.is_full() {
             self.freeze(block_number);
@@ -259,14 +260,18 @@ impl Shared {
 
     /// Goes on in a new generation, unless the active one holds no delta: RowSets need a commit sequence of their own.
     pub(crate) fn freeze(&self, block_number: u64) {
+        self.freeze_at(self.pins.visible_seq(), block_number, None);
+    }
+
+    /// Goes on in a new generation after a commit sequence; with what a bulk load wrote at that sequence.
+    pub(crate) fn freeze_at(&self, seq_to: u64, block_number: u64, load: Option<Arc<LoadedRows>>) {
         let generation = self.generations.active();
-        let seq_to = self.pins.visible_seq();
         let needed = self.facts.first_block_number();
         let needed = needed.map_or(block_number + 1, |first| first.min(block_number + 1));
         let Some(log_start) = self.segments.start_of(needed) else {
             return;
         };
-        if seq_to == generation.seq_from() {
+        if seq_to <= generation.seq_from() {
             return;
         }
         let tables = self.tables.read();
@@ -280,6 +285,7 @@ impl Shared {
                 .map(|table| table.exports.load_full())
                 .collect(),
             origins: self.origins.at(seq_to),
+            load,
         });
     }
 
@@ -337,8 +343,11 @@ impl Shared {
     /// at, and that an export of it may turn out to be. To be asked for after the rows that are to be rewritten were
     /// chosen: what is pinned later lies behind all of them.
     pub(crate) fn boundaries(&self, table_id: u32) -> Vec<u64> {
+        // What a bulk load puts into the tree is not visible yet. Before the pins: who pins later pins this or more.
+        let visible_seq = self.pins.visible_seq();
         // In the order in which an export's sequence moves on, so that it is not missed.
         let mut seqs = self.pins.pinned();
+        seqs.push(visible_seq);
         let pending = self.facts.pending();
         let of_table = pending.iter().filter(|record| record.table.id == table_id);
         seqs.extend(of_table.map(|record| record.to_seq));

@@ -44,6 +44,16 @@ pub(crate) trait Kv: Sized + Sync {
         fill: impl FnOnce(&mut dyn Sink) -> Result<()>,
     ) -> Result<()>;
 
+    /// Loads rows into an empty map of their own by the engine's way for that, durably; `false` where the adapter has none.
+    fn bulk_load(&self, _fill: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// How many rows a look at all of that map finds.
+    fn bulk_loaded_len(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Makes everything durable that was written.
     fn sync(&self) -> Result<()>;
 

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
+use crate::tree::load::LoadedRows;
 use crate::tree::state::{Exports, LogStart};
 
 /// A generation that is not written any more, and what was known when its last block was applied.
@@ -26,6 +27,8 @@ pub(crate) struct Frozen {
     /// The exports of each table that there was.
     pub(crate) exports: Vec<Arc<Exports>>,
     pub(crate) origins: Vec<Origin>,
+    /// Rows at its last sequence that are on disk already.
+    pub(crate) load: Option<Arc<LoadedRows>>,
 }
 
 /// All generations.
@@ -49,6 +52,8 @@ pub(crate) struct Generations {
     /// Bytes of the log since the last generation was frozen, and how many freeze one.
     log_bytes: AtomicU64,
     log_bytes_max: u64,
+    /// Counts bulk loads that are in the tree.
+    load_count: AtomicU64,
     stopping: AtomicBool,
 }
 
@@ -85,6 +90,7 @@ impl Generations {
             frozen_count: AtomicUsize::new(0),
             log_bytes: AtomicU64::new(0),
             log_bytes_max,
+            load_count: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         }
     }
@@ -97,6 +103,17 @@ impl Generations {
     /// The one that is written.
     pub(crate) fn active(&self) -> Arc<Generation> {
         self.list.load().first().cloned().unwrap_or_default()
+    }
+
+    /// Counts bulk loads, each before its rows become visible. Those are newer than the generations that were there
+    /// before, so who takes a list and then a visible sequence must find the same count before and after.
+    pub(crate) fn load_count(&self) -> u64 {
+        self.load_count.load(Ordering::Acquire)
+    }
+
+    /// Counts a bulk load whose rows are in the tree, and not visible yet.
+    pub(crate) fn note_load(&self) {
+        self.load_count.fetch_add(1, Ordering::Release);
     }
 
     /// Bytes of all generations.

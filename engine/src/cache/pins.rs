@@ -51,6 +51,13 @@ impl Pins {
         self.visible_changed.notify_all();
     }
 
+    /// Says that everything up to a visible sequence is durable.
+    pub(crate) fn note_durable(&self, seq: u64) {
+        let mut state = self.state.lock();
+        state.durable_seq = state.durable_seq.max(seq);
+        self.visible_changed.notify_all();
+    }
+
     /// Says that nothing more will become visible, and why.
     pub(crate) fn stop(&self, reason: &str) {
         self.state

@@ -51,7 +51,13 @@ impl SortedRuns {
                 Some(Ranked { prefix, number })
             });
             let mut run: Vec<Ranked> = ranked.collect();
-            run.sort_unstable_by(order);
+            // Numbers alone, and keys only where their first bytes are the same.
+            run.sort_unstable_by_key(|ranked| (ranked.prefix, !ranked.number));
+            for alike in run.chunk_by_mut(|a, b| a.prefix == b.prefix) {
+                if alike.len() > 1 {
+                    alike.sort_unstable_by(order);
+                }
+            }
             while let Some(last) = sorted.runs.pop_if(|last| last.len() <= run.len() * 2) {
                 // The standard library's sort finds the two runs and merges them.
                 run.extend_from_slice(&last);

@@ -134,6 +134,10 @@ impl Keyspace {
         self
     }
 
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// The table that the keyspace is.
     pub fn table(&self) -> &Table {
         &self.table
@@ -181,11 +185,7 @@ impl Batch {
 
     fn write(&mut self, key: &[u8], value: &[u8], must_be_new: bool) -> Result<()> {
         check_key_size(self.table.schema(), key)?;
-        let encode = |out: &mut Vec<u8>| {
-            out.push(NO_NULLS);
-            put_varint(out, value.len() as u64);
-            out.extend_from_slice(value);
-        };
+        let encode = |out: &mut Vec<u8>| encode_value(value, out);
         self.transaction
             .write_encoded(&self.table, key, Some(encode), must_be_new)
     }
@@ -207,6 +207,13 @@ impl Batch {
     pub fn commit(self) -> Result<()> {
         self.transaction.commit().map(|_| ())
     }
+}
+
+/// Appends the bytes of a row with that value.
+pub(crate) fn encode_value(value: &[u8], out: &mut Vec<u8>) {
+    out.push(NO_NULLS);
+    put_varint(out, value.len() as u64);
+    out.extend_from_slice(value);
 }
 
 /// The keys that start with some bytes.

@@ -7,13 +7,16 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
-use super::queue::{Durability, Queued, Ticket, Turn};
+use super::queue::{Durability, Queued, Ticket, Turn, Woken};
 use super::segment::SegmentWriter;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
 use crate::space::RetryPause;
 use crate::transaction::validate;
+use crate::tree::load::LoadedRows;
 
 /// Writes for one database. Its lock is held by who leads.
 #[derive(Debug)]
@@ -48,20 +51,27 @@ pub(crate) fn wait(shared: &Shared, ticket: Ticket) -> Result<()> {
     Ok(())
 }
 
-/// Makes everything durable that is visible.
+/// Makes everything durable that is visible. Writing goes on meanwhile.
 pub(crate) fn sync(shared: &Shared) -> Result<()> {
     shared.check_writable()?;
-    let mut committer = shared.committer.lock();
-    let Some(committer) = committer.as_mut() else {
-        return Err(Error::Usage("the database is closed".into()));
+    let (unsynced, visible_seq) = {
+        let committer = shared.committer.lock();
+        let Some(committer) = committer.as_ref() else {
+            return Err(closed());
+        };
+        // Nobody writes while this is held, so nothing becomes visible.
+        (committer.writer.unsynced()?, shared.pins.visible_seq())
     };
-    // Nobody writes while this is held, so nothing becomes visible.
-    let visible_seq = shared.pins.visible_seq();
-    if let Err(error) = committer.writer.sync() {
-        stop(shared, &error);
-        return Err(Error::Poisoned(error.to_string()));
+    if let Some(unsynced) = unsynced {
+        if let Err(error) = unsynced.sync() {
+            stop(shared, &error);
+            return Err(Error::Poisoned(error.to_string()));
+        }
+        if let Some(committer) = shared.committer.lock().as_mut() {
+            committer.writer.note_synced(unsynced.block_number);
+        }
     }
-    shared.pins.publish(visible_seq, true);
+    shared.pins.note_durable(visible_seq);
     Ok(())
 }
 
@@ -78,12 +88,16 @@ pub(crate) fn between_blocks<T>(
     }
 }
 
+fn closed() -> Error {
+    Error::Usage("the database is closed".into())
+}
+
 /// Has the active generation flushed, if it holds a delta.
 pub(crate) fn freeze(shared: &Shared) -> Result<()> {
     shared.check_writable()?;
     let mut committer = shared.committer.lock();
     let Some(committer) = committer.as_mut() else {
-        return Err(Error::Usage("the database is closed".into()));
+        return Err(closed());
     };
     committer.freeze(shared).map_err(|error| {
         stop(shared, &error);
@@ -109,20 +123,32 @@ pub(crate) fn attend(shared: &Arc<Shared>) {
     shared.pins.stop("the database was closed");
 }
 
-/// Writes blocks until a record is written or nothing is queued.
+/// Leads until a record is written or nothing is queued.
 fn lead(shared: &Shared, until_number: u64) -> Result<()> {
+    // Those of the last block are woken when the next one leads already: its block needs no processor while it is synced.
+    write_blocks(shared, until_number).map(drop)
+}
+
+/// Writes blocks, and resigns.
+fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
     let _leading = Leading(shared);
-    let mut committer = shared.committer.lock();
-    let Some(committer) = committer.as_mut() else {
-        return Err(Error::Usage("the database is closed".into()));
-    };
+    let mut guard = shared.committer.lock();
     loop {
+        let Some(committer) = guard.as_mut() else {
+            return Err(closed());
+        };
         let mut records = shared.queue.take();
         validate::refuse_conflicting(shared, &mut records);
         let Some(last) = records.last() else {
-            return Ok(());
+            return Ok(Woken::default());
         };
-        match committer.commit(shared, &records) {
+        let written = match &last.load {
+            None => committer.commit(shared, &records),
+            Some(load) => committer
+                .commit_load(shared, last, load)
+                .and_then(|()| MutexGuard::unlocked(&mut guard, || show_load(shared, last, load))),
+        };
+        match written {
             Ok(()) => {}
             Err(error @ Error::NoSpace { .. }) => {
                 shared.queue.put_back(records, &error);
@@ -135,11 +161,25 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
             }
         }
         records.iter().for_each(Queued::release);
-        shared.queue.finish(last.ticket.number);
+        let woken = shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
-            return Ok(());
+            return Ok(woken);
         }
     }
+}
+
+/// Makes a bulk load visible once its rows are in the tree. The lock of the committer is free meanwhile, for the flush; no
+/// record is written before this returns, since its caller leads. Where the flush finds no space the load is given up.
+fn show_load(shared: &Shared, record: &Queued, load: &LoadedRows) -> Result<()> {
+    while let Err(error) = shared.generations.wait_flushed() {
+        if load.give_up(&error) {
+            break;
+        }
+    }
+    shared.check_writable()?;
+    shared.generations.note_load();
+    shared.pins.publish(record.ticket.seq, true);
+    Ok(())
 }
 
 /// Takes no more writes, since something failed.
@@ -155,6 +195,22 @@ pub(crate) fn stop(shared: &Shared, error: &Error) {
 impl Committer {
     pub(crate) fn new(writer: SegmentWriter) -> Self {
         Committer { writer }
+    }
+
+    /// Writes the record of a bulk load, a delta without rows, and gives the rows to the flush of all deltas before it.
+    fn commit_load(
+        &mut self,
+        shared: &Shared,
+        record: &Queued,
+        load: &Arc<LoadedRows>,
+    ) -> Result<()> {
+        let parts = std::iter::once((record.header, &*record.body));
+        let block_number = self.writer.append(parts, &shared.segments)?;
+        self.writer.sync()?;
+        self.roll(shared)?;
+        shared.pins.publish(shared.pins.visible_seq(), true);
+        shared.freeze_at(record.ticket.seq, block_number, Some(load.clone()));
+        Ok(())
     }
 
     /// Writes, applies and shows records. [`Error::NoSpace`] says that nothing happened.
@@ -199,13 +255,17 @@ impl Committer {
     /// needed but what comes now.
     fn freeze(&mut self, shared: &Shared) -> Result<()> {
         if shared.pins.visible_seq() > shared.generations.active().seq_from() {
-            match self.writer.roll(&shared.segments) {
-                // The segment goes on, and goes with a later generation.
-                Err(Error::NoSpace { .. }) => {}
-                rolled => rolled?,
-            }
+            self.roll(shared)?;
             shared.freeze(self.writer.last_block_number());
         }
         Ok(())
+    }
+
+    fn roll(&mut self, shared: &Shared) -> Result<()> {
+        match self.writer.roll(&shared.segments) {
+            // The segment goes on, and goes with a later generation.
+            Err(Error::NoSpace { .. }) => Ok(()),
+            rolled => rolled,
+        }
     }
 }

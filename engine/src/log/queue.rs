@@ -11,8 +11,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread::Thread;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::delta::encode_delta;
@@ -26,6 +27,7 @@ use crate::space::{RetryPause, SpaceFailures};
 use crate::statistics::counters::Counters;
 use crate::statistics::figures::StallReason;
 use crate::transaction::Conditions;
+use crate::tree::load::LoadedRows;
 
 /// When a commit counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,8 +73,26 @@ pub(crate) struct CommitQueue {
     /// Records are queued that nobody waits for, or the queue is closing.
     unattended: Condvar,
     taken: Condvar,
-    done: Condvar,
     pub(crate) wakers: Wakers,
+}
+
+/// A thread that waits for its record. Each is woken by itself: when its record is written, or to lead. So a block wakes
+/// those whose records it held and one more, however many wait.
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    thread: Thread,
+}
+
+/// Threads that need wait no longer. They are woken when this is dropped, which is best done without holding anything.
+#[derive(Debug, Default)]
+#[must_use = "those that are in it wait for it to be dropped"]
+pub(crate) struct Woken(VecDeque<Waiter>);
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|waiter| waiter.thread.unpark());
+    }
 }
 
 #[derive(Debug)]
@@ -84,8 +104,8 @@ struct State {
     done_number: u64,
     /// Whether somebody is writing.
     leading: bool,
-    /// How many wait for a record, each ready to lead.
-    waiter_count: usize,
+    /// Those that wait for a record, each ready to lead.
+    waiters: VecDeque<Waiter>,
     closing: bool,
     failed: Option<String>,
     /// Blocks that found no space.
@@ -101,6 +121,8 @@ pub(crate) struct Queued {
     pub(crate) durability: Durability,
     /// What must hold for it to be written; else it is written empty.
     pub(crate) conditions: Option<Arc<Conditions>>,
+    /// Of a bulk load: its rows, which are on disk already.
+    pub(crate) load: Option<Arc<LoadedRows>>,
     /// Whether it was taken back and only keeps a commit sequence.
     is_empty: bool,
 }
@@ -120,7 +142,7 @@ impl CommitQueue {
             last_number: 0,
             done_number: 0,
             leading: false,
-            waiter_count: 0,
+            waiters: VecDeque::new(),
             closing: false,
             failed: None,
             no_space: SpaceFailures::default(),
@@ -132,7 +154,6 @@ impl CommitQueue {
             state: Mutex::new(state),
             unattended: Condvar::new(),
             taken: Condvar::new(),
-            done: Condvar::new(),
             wakers: Wakers::default(),
         }
     }
@@ -147,7 +168,23 @@ impl CommitQueue {
         conditions: Option<Arc<Conditions>>,
         counters: &Counters,
     ) -> Result<Ticket> {
-        let body = body.into();
+        self.enqueue(kind, body.into(), durability, (conditions, None), counters)
+    }
+
+    /// Queues the record of a bulk load, a delta without rows.
+    pub(crate) fn submit_load(&self, load: Arc<LoadedRows>, counters: &Counters) -> Result<Ticket> {
+        let (kind, body) = (RecordKind::Delta, encode_delta(None, &[], 0));
+        self.enqueue(kind, body, Durability::Synced, (None, Some(load)), counters)
+    }
+
+    fn enqueue(
+        &self,
+        kind: RecordKind,
+        body: Arc<[u8]>,
+        durability: Durability,
+        (conditions, load): (Option<Arc<Conditions>>, Option<Arc<LoadedRows>>),
+        counters: &Counters,
+    ) -> Result<Ticket> {
         let body_size_bytes = u32::try_from(body.len()).map_err(|_| {
             Error::Usage(format!(
                 "a transaction of {} bytes, at most 4 GiB are supported; split it",
@@ -193,6 +230,7 @@ impl CommitQueue {
             body,
             durability,
             conditions,
+            load,
             is_empty: false,
         });
         Ok(ticket)
@@ -207,48 +245,73 @@ impl CommitQueue {
     /// that many did: the record is taken back, and will not be written.
     pub(crate) fn turn(&self, ticket: Ticket, failures_before: u64) -> Result<Turn> {
         let mut state = self.state.lock();
+        let mut waits = false;
         loop {
-            if state.done_number >= ticket.number {
-                self.hand_over(&state);
-                return Ok(Turn::Done);
+            let turn = self.turn_now(&mut state, ticket, failures_before);
+            if let Some(turn) = turn {
+                if waits {
+                    state
+                        .waiters
+                        .retain(|waiter| waiter.number != ticket.number);
+                }
+                self.hand_over(&mut state);
+                return turn;
             }
-            if let Some(reason) = &state.failed {
-                return Err(Error::Poisoned(reason.clone()));
+            if !waits {
+                waits = true;
+                state.waiters.push_back(Waiter {
+                    number: ticket.number,
+                    thread: std::thread::current(),
+                });
             }
-            if let Some(error) = state.no_space.since(failures_before)
-                && state.take_back(self.database_id, ticket.number)
-            {
-                self.hand_over(&state);
-                return Err(error);
-            }
-            if !state.leading {
+            MutexGuard::unlocked(&mut state, std::thread::park);
+        }
+    }
+
+    /// What whoever waits for a record is to do next; `None`: go on waiting.
+    fn turn_now(
+        &self,
+        state: &mut State,
+        ticket: Ticket,
+        failures_before: u64,
+    ) -> Option<Result<Turn>> {
+        match self.outcome(state, ticket, failures_before) {
+            Some(outcome) => Some(outcome.map(|()| Turn::Done)),
+            None if state.leading => None,
+            None => {
                 state.leading = true;
-                return Ok(Turn::Lead);
+                Some(Ok(Turn::Lead))
             }
-            state.waiter_count += 1;
-            self.done.wait(&mut state);
-            state.waiter_count -= 1;
         }
     }
 
     /// Whether a submitted record is written, for who does not wait. The error is that of [`turn`](Self::turn).
     pub(crate) fn is_done(&self, ticket: Ticket, failures_before: u64) -> Result<bool> {
-        let mut state = self.state.lock();
+        let outcome = self.outcome(&mut self.state.lock(), ticket, failures_before);
+        outcome.map_or(Ok(false), |outcome| outcome.map(|()| true))
+    }
+
+    /// What became of a record; `None` while it waits to be written.
+    fn outcome(
+        &self,
+        state: &mut State,
+        ticket: Ticket,
+        failures_before: u64,
+    ) -> Option<Result<()>> {
         if state.done_number >= ticket.number {
-            return Ok(true);
+            return Some(Ok(()));
         }
         if let Some(reason) = &state.failed {
-            return Err(Error::Poisoned(reason.clone()));
+            return Some(Err(Error::Poisoned(reason.clone())));
         }
-        match state.no_space.since(failures_before) {
-            Some(error) if state.take_back(self.database_id, ticket.number) => Err(error),
-            _ => Ok(false),
-        }
+        let error = state.no_space.since(failures_before)?;
+        let is_taken_back = state.take_back(self.database_id, ticket.number);
+        is_taken_back.then_some(Err(error))
     }
 
     /// Leaves what is queued to the database's thread.
     pub(crate) fn leave(&self) {
-        self.hand_over(&self.state.lock());
+        self.hand_over(&mut self.state.lock());
     }
 
     /// Waits until records are queued that nobody waits for, to lead; false once the queue is closed and empty, or closed
@@ -263,7 +326,7 @@ impl CommitQueue {
                 pause.reset();
             }
             let is_idle = !state.leading && !state.waiting.is_empty();
-            if is_idle && (state.waiter_count == 0 || state.closing) {
+            if is_idle && (state.waiters.is_empty() || state.closing) {
                 let is_due = state.no_space.current().is_none() || pause.is_over();
                 if is_due || (state.closing && pause.last_try()) {
                     state.leading = true;
@@ -290,16 +353,22 @@ impl CommitQueue {
     pub(crate) fn resign(&self) {
         let mut state = self.state.lock();
         state.leading = false;
-        self.done.notify_all();
-        self.hand_over(&state);
+        self.hand_over(&mut state);
         if state.closing {
             self.unattended.notify_all();
         }
     }
 
-    fn hand_over(&self, state: &State) {
-        if !state.leading && !state.waiting.is_empty() && state.waiter_count == 0 {
-            self.unattended.notify_all();
+    /// Has somebody lead if nobody does and records are queued.
+    fn hand_over(&self, state: &mut State) {
+        if state.leading || state.waiting.is_empty() {
+            return;
+        }
+        match state.waiters.front() {
+            Some(waiter) => waiter.thread.unpark(),
+            None => {
+                self.unattended.notify_all();
+            }
         }
     }
 
@@ -325,13 +394,16 @@ impl CommitQueue {
         self.unattended.notify_all();
     }
 
-    /// Takes as many records as fit a block; none if none are queued. For whoever leads.
+    /// Takes as many records as fit a block; none if none are queued. That of a bulk load comes alone. For whoever leads.
     pub(crate) fn take(&self) -> Vec<Queued> {
         let mut state = self.state.lock();
-        let mut taken = Vec::new();
+        let mut taken: Vec<Queued> = Vec::new();
         let mut size_bytes = 0;
         while let Some(record) = state.waiting.front()
-            && (taken.is_empty() || size_bytes + record.body.len() <= self.block_size_bytes_max)
+            && (taken.is_empty()
+                || size_bytes + record.body.len() <= self.block_size_bytes_max
+                    && record.load.is_none()
+                    && taken.iter().all(|taken| taken.load.is_none()))
         {
             size_bytes += record.body.len();
             taken.extend(state.waiting.pop_front());
@@ -349,7 +421,11 @@ impl CommitQueue {
             state.waiting.push_front(record);
         }
         state.no_space.note(error);
-        self.done.notify_all();
+        // Each takes its own record back.
+        state
+            .waiters
+            .iter()
+            .for_each(|waiter| waiter.thread.unpark());
         self.taken.notify_all();
         drop(state);
         self.wakers.wake(u64::MAX);
@@ -361,13 +437,17 @@ impl CommitQueue {
     }
 
     /// Says that everything up to that record is written, as durably as asked for, and applied.
-    pub(crate) fn finish(&self, number: u64) {
+    pub(crate) fn finish(&self, number: u64) -> Woken {
         let mut state = self.state.lock();
         state.done_number = number;
         state.no_space.clear();
-        self.done.notify_all();
+        let (done, waiters) = std::mem::take(&mut state.waiters)
+            .into_iter()
+            .partition(|waiter| waiter.number <= number);
+        state.waiters = waiters;
         drop(state);
         self.wakers.wake(number);
+        Woken(done)
     }
 
     /// Ends writing, and says why.
@@ -375,7 +455,10 @@ impl CommitQueue {
         let mut state = self.state.lock();
         state.failed.get_or_insert_with(|| reason.to_owned());
         state.waiting.clear();
-        self.done.notify_all();
+        state
+            .waiters
+            .iter()
+            .for_each(|waiter| waiter.thread.unpark());
         self.taken.notify_all();
         self.unattended.notify_all();
         drop(state);
@@ -442,5 +525,6 @@ impl Queued {
         );
         self.body = body;
         self.durability = Durability::Buffered;
+        self.load = None;
     }
 }

@@ -48,6 +48,21 @@ pub(crate) struct SegmentWriter {
     headers: Vec<u8>,
 }
 
+/// The newest segment, with blocks up to one that are not durable yet.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    file: Arc<dyn IoFile>,
+    path: PathBuf,
+    pub(crate) block_number: u64,
+}
+
+impl Unsynced {
+    pub(crate) fn sync(&self) -> Result<()> {
+        let synced = self.file.sync_data();
+        synced.map_err(|source| Error::io("sync", &self.path, source))
+    }
+}
+
 #[derive(Debug)]
 struct CurrentSegment {
     file: Arc<dyn IoFile>,
@@ -161,6 +176,28 @@ impl SegmentWriter {
             self.durable_block_number = self.next_block_number - 1;
         }
         Ok(())
+    }
+
+    /// What is to be synced for all blocks to be durable, for who does it while writing goes on; `None` if all are.
+    pub(crate) fn unsynced(&self) -> Result<Option<Unsynced>> {
+        match &self.current {
+            Some(current) if self.durable_block_number < self.last_block_number() => {
+                // Opened anew: the system tells of a failed write once for each time a file was opened, and who writes
+                // must hear of it too.
+                let file = self.io.open(&current.path, OpenMode::Write);
+                Ok(Some(Unsynced {
+                    file: file.map_err(|source| Error::io("open", &current.path, source))?,
+                    path: current.path.clone(),
+                    block_number: self.last_block_number(),
+                }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes it that all blocks up to one are durable.
+    pub(crate) fn note_synced(&mut self, block_number: u64) {
+        self.durable_block_number = self.durable_block_number.max(block_number);
     }
 
     /// Writes an empty block, which says that all before it was durable, so that later damage to the last rows is not

@@ -60,17 +60,24 @@ impl<'a> Lookup<'a> {
         seq: Option<u64>,
         ask: impl FnOnce(Lookup<'_>) -> T,
     ) -> T {
-        // The generations first: what leaves them meanwhile is in the tree then.
-        let generations = shared.generations.list();
-        shared.counters.count_gets(1, generations.len());
-        let trees = table.trees.load();
-        ask(Lookup {
-            table_id: table.id,
-            generations: &generations,
-            tree: &trees.rows,
+        loop {
+            let load_count = shared.generations.load_count();
+            // The generations first: what leaves them meanwhile is in the tree then.
+            let generations = shared.generations.list();
+            shared.counters.count_gets(1, generations.len());
+            let trees = table.trees.load();
             // The visible sequence last, so that all that is below level 0 is at or before it. Nothing is pinned then.
-            seq: seq.unwrap_or_else(|| shared.pins.visible_seq()),
-        })
+            let newest_seq = seq.unwrap_or_else(|| shared.pins.visible_seq());
+            // Else a bulk load has become visible, and its rows are newer than the generations.
+            if seq.is_some() || shared.generations.load_count() == load_count {
+                return ask(Lookup {
+                    table_id: table.id,
+                    generations: &generations,
+                    tree: &trees.rows,
+                    seq: newest_seq,
+                });
+            }
+        }
     }
 
     /// How many generations it asks at most.

@@ -19,7 +19,7 @@ pub struct RowSetHead {
     pub fragment_id: u64,
     /// Its rows were committed after this sequence,
     pub seq_from: u64,
-    /// and at or before this one.
+    /// and at or before this one; 0 where that is not known yet, in a RowSet that a bulk load writes.
     pub seq_to: u64,
 }
 

@@ -433,9 +433,14 @@ impl Inner {
         let mut entry = Reader::new(reader.blob()?);
         let written = RowSetMeta::decode(&mut entry)?;
         entry.finish()?;
-        // The entry was written before its own length was known.
+        // The entry was written before its own length was known, and in a bulk load before its sequences were.
         let size_bytes = self.meta.size_bytes;
+        let mut head = written.head;
+        if head.seq_to == 0 {
+            (head.seq_from, head.seq_to) = (self.meta.head.seq_from, self.meta.head.seq_to);
+        }
         if (RowSetMeta {
+            head,
             size_bytes,
             patch: self.meta.patch.clone(),
             ..written

@@ -8,6 +8,7 @@ use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
 use super::fragment::{Division, FragmentId, FragmentTree};
 use super::growth::next_point;
+use super::load::fits;
 use super::state::Described;
 use super::store::HeldState;
 use crate::cache::generations::Frozen;
@@ -24,6 +25,9 @@ use crate::row_set::rows_page::RowRef;
 use crate::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
 use crate::shard_key::Sharding;
 use crate::shared::{Shared, TreeSizes};
+
+/// So many rows ahead their bytes are asked for: rows in key order lie anywhere.
+const ROWS_AHEAD: usize = 16;
 
 /// A row of a generation, where it lies.
 struct PlacedRow {
@@ -48,7 +52,7 @@ const FLUSHED_ROW_SIZE_BYTES: u64 = size_of::<PlacedRow>() as u64 + 16 + INDEXED
 pub(super) const INDEXED_ROW_SIZE_BYTES: u64 = 32;
 
 /// The file of a flush or a compaction, once something is written.
-pub(super) struct OutputFile<'s> {
+pub(crate) struct OutputFile<'s> {
     shared: &'s Shared,
     write_size_bytes: usize,
     writer: Option<DeltaFileWriter>,
@@ -97,6 +101,9 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
     let written_bytes = row_sets.iter().map(|held| held.meta().size_bytes).sum();
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
     let outputs = row_sets.clone();
+    let load = frozen.load.as_deref();
+    let loaded = load.map(|load| load.at_seq(&shared.store, frozen.seq_to));
+    let loaded = loaded.transpose()?;
     let made = shared.store.commit(&shared.tables, |state| {
         let mut changes = Vec::new();
         table_changes(state, &tables, frozen, &mut changes);
@@ -117,6 +124,11 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
         }
         grown_changes(shared, state, &row_sets, &mut changes);
         changes.extend(row_sets.into_iter().map(Change::Add));
+        if let (Some(load), Some(loaded)) = (load, loaded)
+            && load.decide(fits(state, &changes, &loaded))
+        {
+            changes.extend(loaded);
+        }
         changes.push(Change::Flushed {
             seq: frozen.seq_to,
             facts_through_block: frozen.block_number,
@@ -125,15 +137,12 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
         changes.push(Change::Origins(frozen.origins.clone()));
         changes
     });
-    made.inspect_err(|error| retire_unnamed(error, &outputs))?;
+    made.inspect_err(|error| {
+        retire_unnamed(error, &outputs);
+        load.into_iter().for_each(|load| load.undecide(error));
+    })?;
     shared.scheduler.earn(written_bytes);
-    if let Err(error) = shared
-        .segments
-        .remove_before(&*shared.io, frozen.log_start.segment_number)
-    {
-        // The next start removes it.
-        tracing::warn!(%error, "a segment of the log that is of no use is left");
-    }
+    shorten_log(shared, frozen);
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
     shared
         .generations
@@ -179,6 +188,15 @@ pub(crate) enum Flushed {
     Done,
     /// The database is being closed; nothing changed.
     Cancelled,
+}
+
+/// Removes the segments of the log that nothing needs any more.
+fn shorten_log(shared: &Shared, frozen: &Frozen) {
+    let first = frozen.log_start.segment_number;
+    if let Err(error) = shared.segments.remove_before(&*shared.io, first) {
+        // The next start removes it.
+        tracing::warn!(%error, "a segment of the log that is of no use is left");
+    }
 }
 
 /// The tables that are new, and those whose columns changed.
@@ -336,7 +354,13 @@ fn write_piece(
             fragment_id: fragment_id.0,
             ..head
         })?;
-        for row in rows {
+        for (i, row) in rows.iter().enumerate() {
+            if let Some(ahead) = rows.get(i + ROWS_AHEAD) {
+                // Has the processor fetch it.
+                std::hint::black_box(bodies.slice(ahead.body, ahead.key.0, 1).first());
+                let value_start = ahead.value.map_or(0, |(start, _)| start);
+                std::hint::black_box(bodies.slice(ahead.body, value_start, 1).first());
+            }
             let at = |(start, len)| bodies.slice(row.body, start, len);
             let placed = RowRef {
                 key: at(row.key),
@@ -451,7 +475,7 @@ fn leaf_count(
 }
 
 impl<'s> OutputFile<'s> {
-    pub(super) fn new(shared: &'s Shared, write_size_bytes: usize) -> Self {
+    pub(crate) fn new(shared: &'s Shared, write_size_bytes: usize) -> Self {
         OutputFile {
             shared,
             write_size_bytes,
@@ -463,7 +487,7 @@ impl<'s> OutputFile<'s> {
     }
 
     /// Begins a RowSet, and the file with the first one.
-    pub(super) fn begin(&mut self, head: RowSetHead) -> Result<()> {
+    pub(crate) fn begin(&mut self, head: RowSetHead) -> Result<()> {
         self.writer()?.begin(head)
     }
 
@@ -493,14 +517,14 @@ impl<'s> OutputFile<'s> {
         })
     }
 
-    pub(super) fn push(&mut self, row: RowRef<'_>, hash: u64) -> Result<()> {
+    pub(crate) fn push(&mut self, row: RowRef<'_>, hash: u64) -> Result<()> {
         match &mut self.writer {
             Some(writer) => writer.push(row, hash, None),
             None => Err(Error::Usage("a row outside of a RowSet".into())),
         }
     }
 
-    pub(super) fn end(&mut self) -> Result<()> {
+    pub(crate) fn end(&mut self) -> Result<()> {
         if let Some(writer) = &mut self.writer {
             self.row_sets.extend(writer.finish_row_set()?);
         }
@@ -508,7 +532,7 @@ impl<'s> OutputFile<'s> {
     }
 
     /// Makes the file durable; its RowSets can be read, and count once an edit names them.
-    pub(super) fn finish(mut self) -> Result<Vec<Arc<HeldRowSet>>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Arc<HeldRowSet>>> {
         let Some(writer) = self.writer.take() else {
             return Ok(Vec::new());
         };
@@ -548,7 +572,7 @@ impl<'s> OutputFile<'s> {
     }
 
     /// Gives the file up.
-    pub(super) fn discard(mut self) {
+    pub(crate) fn discard(mut self) {
         if self.writer.take().is_some() {
             self.remove();
         }
@@ -567,7 +591,7 @@ impl<'s> OutputFile<'s> {
 
 impl Shared {
     /// Bytes that a delta file is written in at once: S-Size, and at least a mebibyte, if there is memory for it.
-    pub(super) fn write_size_bytes(&self) -> usize {
+    pub(crate) fn write_size_bytes(&self) -> usize {
         let size_bytes = usize::try_from(self.profile.s_size_bytes())
             .unwrap_or(1 << 20)
             .clamp(1 << 20, 16 << 20);

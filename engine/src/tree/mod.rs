@@ -8,6 +8,8 @@
 //! [`scheduler`] has jobs for: a [`plan`] looks through a table's fragments for what is due, and the [`leaf_policy`] says
 //! what that is in a leaf. Some rewrite no rows and only find out which are replaced ([`resolve`]). While
 //! something is flushed they write at its [`pace`].
+//!
+//! A bulk load writes its RowSets by itself ([`load`]), and the flush of what was committed before it takes them in.
 
 pub(crate) mod background;
 pub(crate) mod compact;
@@ -20,6 +22,7 @@ pub(crate) mod fragment;
 pub(crate) mod growth;
 mod leaf_policy;
 pub(crate) mod leaves;
+pub(crate) mod load;
 mod pace;
 pub(crate) mod plan;
 pub(crate) mod resolve;

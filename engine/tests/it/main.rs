@@ -12,6 +12,7 @@
 mod backpressure;
 mod backup;
 mod batches;
+mod bulk_load;
 mod check;
 mod commits;
 mod compaction;

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
-use moonshine_engine::{Batch, Batches, Database, Keyspace, KeyspaceOptions, Scan, ShardKey};
+use moonshine_engine::{Batch, Batches, Database, Keyspace, KeyspaceLoad, Scan};
 
 use crate::data::{self, KEY_SIZE_BYTES};
 use crate::kv::{ArrowTotals, Durability, Kv, Reader, Result, Sink};
@@ -69,6 +69,18 @@ impl<const BY_RANGE: bool> Kv for Moonshine<BY_RANGE> {
         Ok(batch.commit()?)
     }
 
+    fn bulk_load(&self, fill: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<bool> {
+        let mut load = self.database.keyspace("bulk")?.bulk_load()?;
+        fill(&mut load)?;
+        load.finish()?;
+        Ok(true)
+    }
+
+    fn bulk_loaded_len(&self) -> Result<u64> {
+        let rows = self.database.keyspace("bulk")?;
+        Ok(self.database.snapshot().row_count(rows.table())?)
+    }
+
     fn sync(&self) -> Result<()> {
         Ok(self.database.sync()?)
     }
@@ -88,6 +100,16 @@ impl<const BY_RANGE: bool> Kv for Moonshine<BY_RANGE> {
             rows: &self.synced,
             database: &self.database,
         })
+    }
+}
+
+impl Sink for KeyspaceLoad {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        Ok(self.insert(key, value)?)
+    }
+
+    fn delete(&mut self, _key: &[u8]) -> Result<()> {
+        Err("a bulk load deletes nothing".into())
     }
 }
 
