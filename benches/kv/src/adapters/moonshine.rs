@@ -6,7 +6,9 @@ use std::ops::Bound;
 use std::path::Path;
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
-use moonshine_engine::{Batch, Batches, Database, Keyspace, KeyspaceLoad, Scan};
+use moonshine_engine::{
+    Batch, Batches, Database, Keyspace, KeyspaceLoad, KeyspaceOptions, Scan, ShardKey,
+};
 
 use crate::data::{self, KEY_SIZE_BYTES};
 use crate::kv::{ArrowTotals, Durability, Kv, Reader, Result, Sink};
