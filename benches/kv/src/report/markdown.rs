@@ -123,7 +123,8 @@ fn targets(text: &mut String, stored: &Stored, sections: &[Section]) -> std::fmt
     for verdict in verdicts {
         writeln!(
             text,
-            "| {}: {} | {} | {} | {} |",
+            "| {}: {}: {} | {} | {} | {} |",
+            verdict.engine.name(),
             verdict.section,
             verdict.row,
             verdict.aim,

@@ -9,6 +9,7 @@ const SMALL_ROW_COUNT: u64 = 2_000_000;
 
 /// One aim in one row of the tables.
 struct Target {
+    engine: Engine,
     section: &'static str,
     row: &'static str,
     aim: Aim,
@@ -31,13 +32,26 @@ enum Aim {
     OfDurableBatches(f64),
 }
 
-use Engine::{Fjall, Lmdb, Redb, Rocksdb, Sled};
+use Engine::{Fjall, Lmdb, Moonshine, MoonshineRange, Redb, Rocksdb, Sled};
 
 const LSMS: &[Engine] = &[Rocksdb, Fjall];
 const PEERS: &[Engine] = &[Rocksdb, Fjall, Redb, Lmdb, Sled];
 
 const fn target(section: &'static str, row: &'static str, aim: Aim) -> Target {
-    Target { section, row, aim }
+    Target {
+        engine: Moonshine,
+        section,
+        row,
+        aim,
+    }
+}
+
+/// Of a keyspace that is divided by range.
+const fn range_target(section: &'static str, row: &'static str, aim: Aim) -> Target {
+    Target {
+        engine: MoonshineRange,
+        ..target(section, row, aim)
+    }
 }
 
 const fn at_most(bound: f64) -> Aim {
@@ -128,6 +142,11 @@ const TARGETS: &[Target] = &[
         "full scan, Arrow batches",
         Aim::Times(4.0, &[Lmdb]),
     ),
+    range_target(
+        "reads",
+        "ranges of 100, 1 thread",
+        Aim::Times(1.5, &[Rocksdb]),
+    ),
     target(
         "reads",
         "ranges of 100, 1 thread",
@@ -150,6 +169,11 @@ const TARGETS: &[Target] = &[
         Aim::Times(3.0, &[Fjall]),
     ),
     target(
+        "YCSB",
+        "E: 95 % ranges, 5 % inserts",
+        Aim::Times(1.5, &[Rocksdb]),
+    ),
+    range_target(
         "YCSB",
         "E: 95 % ranges, 5 % inserts",
         Aim::Times(1.5, &[Rocksdb]),
@@ -184,6 +208,7 @@ const TARGETS: &[Target] = &[
 
 /// A target with what the run says.
 pub(super) struct Verdict {
+    pub(super) engine: Engine,
     pub(super) section: &'static str,
     pub(super) row: &'static str,
     /// The bound, in words.
@@ -209,7 +234,7 @@ pub(super) fn verdicts(stored: &Stored, sections: &[Section]) -> Vec<Verdict> {
 }
 
 fn judge(stored: &Stored, target: &Target, own: &Line, peers: &Line) -> Option<Verdict> {
-    let cell = own.cells.get(&Engine::Moonshine)?;
+    let cell = own.cells.get(&target.engine)?;
     let values = |engines: &[Engine]| {
         let cells = engines.iter().filter_map(|engine| peers.cells.get(engine));
         cells.copied().collect::<Vec<_>>()
@@ -268,6 +293,7 @@ fn judge(stored: &Stored, target: &Target, own: &Line, peers: &Line) -> Option<V
         }
     };
     Some(Verdict {
+        engine: target.engine,
         section: target.section,
         row: target.row,
         aim,
