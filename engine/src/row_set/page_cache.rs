@@ -86,7 +86,7 @@ fn lives_max(kind: PageKind) -> u8 {
 }
 
 /// The most lives that a page has. A page of the index stands for the rows of 14 pages or more, and is used as often as
-/// all of them. Measured with keyspace_read_bench on 3 M rows, where the index takes 78 % of the memory for pages: with 8
+/// all of them. Measured with `benches/keyspace_read.rs` on 3 M rows, where the index takes 78 % of the memory for pages: with 8
 /// lives a get reads 0.15 pages of the index, with 32 it reads 0.01.
 pub(crate) const LIVES_MAX: u8 = 32;
 

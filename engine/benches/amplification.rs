@@ -1,7 +1,7 @@
 //! Write and space amplification of a load and of churn, settled: 16-byte keys, 100-byte values, as in benches/kv.
 //!
 //! ```sh
-//! cargo run --release -p moonshine-engine --example amplification -- FOLDER [ROWS]
+//! cargo bench -p moonshine-engine --bench amplification -- FOLDER [ROWS]
 //! ```
 //!
 //! Bytes written are those that the kernel counts for the process, size on disk is allocated blocks, and *settled* means
@@ -194,7 +194,9 @@ impl Bench<'_> {
 }
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
     let folder = arguments.next().ok_or("a folder to make a database in")?;
     let row_count: u64 = arguments
         .next()

@@ -1,4 +1,4 @@
-//! Times the write path: `cargo run --release --example write_bench [rows] [folder] [phases]`.
+//! Times the write path: `cargo bench -p moonshine-engine --bench write -- [rows] [folder] [phases]`.
 //!
 //! Rows of 16-byte keys and 100-byte values in random order, in batches of 1000 through a keyspace: loaded, overwritten,
 //! deleted, overwritten with a sync a batch, and each of it flushed; single durable rows by 1, 16 and 64 threads; the same
@@ -22,7 +22,9 @@ const THREAD_COUNTS: [u64; 3] = [1, 16, 64];
 const PHASE: Duration = Duration::from_secs(3);
 
 fn main() -> Outcome<()> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
     let rows: u64 = match arguments.next() {
         Some(rows) => rows.parse()?,
         None => 1_000_000,

@@ -1,4 +1,4 @@
-//! Times the RowSets below level 0 on one core: `cargo run --release --example row_set_bench [rows]`.
+//! Times the RowSets below level 0 on one core: `cargo bench -p moonshine-engine --bench row_set -- [rows]`.
 //!
 //! Rows of 16-byte keys and 100-byte values, everything in memory. Times are of the processor, as Linux counts them for
 //! the thread; compare figures of one run only.
@@ -31,7 +31,10 @@ fn key(i: u64) -> Key {
 }
 
 fn main() -> Outcome<()> {
-    let rows: u64 = match std::env::args().nth(1) {
+    let rows: u64 = match std::env::args()
+        .skip(1)
+        .find(|argument| argument != "--bench")
+    {
         Some(rows) => rows.parse()?,
         None => 1_000_000,
     };

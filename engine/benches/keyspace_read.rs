@@ -1,5 +1,5 @@
 //! Times reading a keyspace:
-//! `cargo run --release --example keyspace_read_bench -- <folder> [rows] [threads] [memory in MiB] [name ...]`.
+//! `cargo bench -p moonshine-engine --bench keyspace_read -- <folder> [rows] [threads] [memory in MiB] [name ...]`.
 //!
 //! The folder is filled once, with rows of 16-byte keys and 100-byte values, and used again by later runs, so that two
 //! builds can be compared on the same database. Names choose measurements whose name contains one of them. Times are of
@@ -28,7 +28,9 @@ fn key(i: u64) -> Key {
 }
 
 fn main() -> Outcome<()> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
     let folder = arguments.next().ok_or("name a folder")?;
     let rows: u64 = arguments
         .next()
