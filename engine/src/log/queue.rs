@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -56,7 +57,15 @@ pub(crate) struct Ticket {
     pub(crate) seq: u64,
     /// Counts all records of this process.
     pub(crate) number: u64,
+    /// Whether the record needs no sync, so that it is written in microseconds once its turn comes.
+    is_buffered: bool,
 }
+
+/// How often a thread looks whether something was written before it goes to sleep: about as long as a block without a
+/// sync takes, which is less than falling asleep and being woken.
+const LOOKS_MAX: u32 = 1000;
+/// For so many blocks in turn.
+const WATCHED_BLOCKS_MAX: u32 = 4;
 
 /// The queue holds at most this part of the memory budget, and at least so many bytes.
 const QUEUE_SHARE: u64 = 16;
@@ -74,6 +83,10 @@ pub(crate) struct CommitQueue {
     unattended: Condvar,
     taken: Condvar,
     pub(crate) wakers: Wakers,
+    /// Changes whenever a block was written or nobody leads any more.
+    progress: AtomicU64,
+    /// Threads that may look at it at once: those that lead need a processor too.
+    watcher_count_max: usize,
 }
 
 /// A thread that waits for its record. Each is woken by itself: when its record is written, or to lead. So a block wakes
@@ -106,6 +119,8 @@ struct State {
     leading: bool,
     /// Those that wait for a record, each ready to lead.
     waiters: VecDeque<Waiter>,
+    /// Threads that look whether their record is written, and lead if nobody does.
+    watcher_count: usize,
     closing: bool,
     failed: Option<String>,
     /// Blocks that found no space.
@@ -143,6 +158,7 @@ impl CommitQueue {
             done_number: 0,
             leading: false,
             waiters: VecDeque::new(),
+            watcher_count: 0,
             closing: false,
             failed: None,
             no_space: SpaceFailures::default(),
@@ -154,6 +170,8 @@ impl CommitQueue {
             state: Mutex::new(state),
             unattended: Condvar::new(),
             taken: Condvar::new(),
+            progress: AtomicU64::new(0),
+            watcher_count_max: std::thread::available_parallelism().map_or(1, usize::from) - 1,
             wakers: Wakers::default(),
         }
     }
@@ -221,6 +239,7 @@ impl CommitQueue {
         let ticket = Ticket {
             seq: state.last_seq,
             number: state.last_number,
+            is_buffered: durability == Durability::Buffered,
         };
         let header = RecordHeader::new(kind, body_size_bytes, ticket.seq, body_hash);
         state.waiting_bytes += body.len();
@@ -246,6 +265,11 @@ impl CommitQueue {
     pub(crate) fn turn(&self, ticket: Ticket, failures_before: u64) -> Result<Turn> {
         let mut state = self.state.lock();
         let mut waits = false;
+        let mut watched_left = if ticket.is_buffered {
+            WATCHED_BLOCKS_MAX
+        } else {
+            0
+        };
         loop {
             let turn = self.turn_now(&mut state, ticket, failures_before);
             if let Some(turn) = turn {
@@ -257,6 +281,11 @@ impl CommitQueue {
                 self.hand_over(&mut state);
                 return turn;
             }
+            if watched_left > 0 && state.watcher_count < self.watcher_count_max {
+                watched_left -= 1;
+                self.watch(&mut state);
+                continue;
+            }
             if !waits {
                 waits = true;
                 state.waiters.push_back(Waiter {
@@ -266,6 +295,18 @@ impl CommitQueue {
             }
             MutexGuard::unlocked(&mut state, std::thread::park);
         }
+    }
+
+    /// Looks for a while whether something is written.
+    fn watch(&self, state: &mut MutexGuard<'_, State>) {
+        state.watcher_count += 1;
+        let seen = self.progress.load(Ordering::Acquire);
+        MutexGuard::unlocked(state, || {
+            let is_over = |_: &u32| self.progress.load(Ordering::Acquire) != seen;
+            let looks = (0..LOOKS_MAX).inspect(|_| std::hint::spin_loop());
+            let _over = looks.into_iter().find(is_over);
+        });
+        state.watcher_count -= 1;
     }
 
     /// What whoever waits for a record is to do next; `None`: go on waiting.
@@ -326,7 +367,8 @@ impl CommitQueue {
                 pause.reset();
             }
             let is_idle = !state.leading && !state.waiting.is_empty();
-            if is_idle && (state.waiters.is_empty() || state.closing) {
+            let is_attended = state.waiters.len() + state.watcher_count > 0;
+            if is_idle && (!is_attended || state.closing) {
                 let is_due = state.no_space.current().is_none() || pause.is_over();
                 if is_due || (state.closing && pause.last_try()) {
                     state.leading = true;
@@ -353,6 +395,7 @@ impl CommitQueue {
     pub(crate) fn resign(&self) {
         let mut state = self.state.lock();
         state.leading = false;
+        self.progress.fetch_add(1, Ordering::Release);
         self.hand_over(&mut state);
         if state.closing {
             self.unattended.notify_all();
@@ -361,7 +404,8 @@ impl CommitQueue {
 
     /// Has somebody lead if nobody does and records are queued.
     fn hand_over(&self, state: &mut State) {
-        if state.leading || state.waiting.is_empty() {
+        // Who watches leads by itself.
+        if state.leading || state.waiting.is_empty() || state.watcher_count > 0 {
             return;
         }
         match state.waiters.front() {
@@ -440,6 +484,7 @@ impl CommitQueue {
     pub(crate) fn finish(&self, number: u64) -> Woken {
         let mut state = self.state.lock();
         state.done_number = number;
+        self.progress.fetch_add(1, Ordering::Release);
         state.no_space.clear();
         let (done, waiters) = std::mem::take(&mut state.waiters)
             .into_iter()
