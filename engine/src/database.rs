@@ -16,7 +16,7 @@ use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
 use crate::log::segments::LogSegment;
 use crate::manifest::{FORMAT_VERSION, Manifest};
-use crate::open::OpenDatabase;
+use crate::open::{OpenDatabase, lock_folder};
 use crate::origins::Origin;
 use crate::recovery::{create, recover, recover_read_only, sync_folders, upgrade};
 use crate::schema::TableSchema;
@@ -94,13 +94,7 @@ impl Database {
     pub fn open(folder: impl AsRef<Path>, options: Options) -> Result<Self> {
         let folder = folder.as_ref();
         let io = options.io.clone();
-        io.create_folder(folder)
-            .map_err(|source| Error::io("create", folder, source))?;
-        let lock_path = folder.join("LOCK");
-        let lock = io
-            .try_lock(&lock_path)
-            .map_err(|source| Error::io("lock", &lock_path, source))?;
-        let lock = lock.ok_or_else(|| Error::Locked(folder.to_owned()))?;
+        let lock = lock_folder(&*io, folder)?;
         let manifest = match Manifest::read(&*io, folder)? {
             Some(manifest) if manifest.version == FORMAT_VERSION => manifest,
             Some(manifest) => upgrade(&io, folder, manifest)?,

@@ -1,12 +1,28 @@
 //! A database that is open: its state, its threads, and the lock on its folder.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-use crate::io::FileLock;
+use crate::error::{Error, Result};
+use crate::io::{FileLock, Io};
 use crate::shared::Shared;
+
+/// Makes a folder if there is none, and locks it against every other process.
+///
+/// # Errors
+/// [`Error::Locked`] if another has it, [`Error::Io`] if the system refuses.
+pub(crate) fn lock_folder(io: &dyn Io, folder: &Path) -> Result<Box<dyn FileLock>> {
+    io.create_folder(folder)
+        .map_err(|source| Error::io("create", folder, source))?;
+    let lock_path = folder.join("LOCK");
+    let lock = io
+        .try_lock(&lock_path)
+        .map_err(|source| Error::io("lock", &lock_path, source))?;
+    lock.ok_or_else(|| Error::Locked(folder.to_owned()))
+}
 
 /// What lives until the last clone of a [`Database`](crate::Database) is dropped.
 #[derive(Debug)]

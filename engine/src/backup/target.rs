@@ -8,6 +8,7 @@ use super::copy::{Copied, copy_bytes};
 use crate::error::{Error, Result};
 use crate::io::{FileLock, Io, OpenMode};
 use crate::manifest::Manifest;
+use crate::open::lock_folder;
 use crate::recovery::{log_folder, sync_folders, tree_folder};
 
 /// A folder that a database is copied to. Unless it is finished, all that was put there is removed again.
@@ -33,13 +34,7 @@ impl Target {
             }
             Err(_) => true,
         };
-        io.create_folder(folder)
-            .map_err(|source| Error::io("create", folder, source))?;
-        let lock_path = folder.join("LOCK");
-        let lock = io
-            .try_lock(&lock_path)
-            .map_err(|source| Error::io("lock", &lock_path, source))?;
-        let lock = lock.ok_or_else(|| Error::Locked(folder.to_owned()))?;
+        let lock = lock_folder(&**io, folder)?;
         for part in [log_folder(folder), tree_folder(folder)] {
             io.create_folder(&part)
                 .map_err(|source| Error::io("create", &part, source))?;

@@ -302,9 +302,10 @@ impl CommitQueue {
         state.watcher_count += 1;
         let seen = self.progress.load(Ordering::Acquire);
         MutexGuard::unlocked(state, || {
-            let is_over = |_: &u32| self.progress.load(Ordering::Acquire) != seen;
-            let looks = (0..LOOKS_MAX).inspect(|_| std::hint::spin_loop());
-            let _over = looks.into_iter().find(is_over);
+            let _over = (0..LOOKS_MAX).any(|_| {
+                std::hint::spin_loop();
+                self.progress.load(Ordering::Acquire) != seen
+            });
         });
         state.watcher_count -= 1;
     }

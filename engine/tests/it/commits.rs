@@ -11,7 +11,8 @@ use moonshine_engine::{
 const THREADS: i64 = 8;
 const COMMITS: i64 = 400;
 
-fn open(io: &SimulatedIo) -> (Database, Table) {
+/// A database with a table of numbers.
+pub(crate) fn open(io: &SimulatedIo) -> (Database, Table) {
     let options = Options {
         io: Arc::new(io.clone()),
         ..Options::unmeasured()

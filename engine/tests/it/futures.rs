@@ -1,15 +1,14 @@
 //! Commits that no thread waits for.
 
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use moonshine_engine::io::SimulatedIo;
-use moonshine_engine::{
-    ColumnType, Database, Error, Options, Table, TableSchema, Transaction, Value,
-};
+use moonshine_engine::{Database, Error, Table, Transaction, Value};
+
+use crate::commits::open;
 
 struct Unpark(Thread);
 
@@ -28,21 +27,6 @@ fn block_on<T>(future: impl IntoFuture<Output = T>) -> T {
             Poll::Pending => std::thread::park(),
         }
     }
-}
-
-fn open(io: &SimulatedIo) -> (Database, Table) {
-    let options = Options {
-        io: Arc::new(io.clone()),
-        ..Options::unmeasured()
-    };
-    let database = Database::open(Path::new("/db"), options).unwrap();
-    let schema = TableSchema::builder("rows")
-        .column("id", ColumnType::Int64, false)
-        .primary_key(["id"])
-        .build()
-        .unwrap();
-    let table = database.create_table(schema).unwrap();
-    (database, table)
 }
 
 fn insert(database: &Database, table: &Table, id: i64) -> Transaction {
