@@ -102,23 +102,12 @@ impl Reader for FjallReader<'_> {
         Ok(value.map(|value| found(&value)).is_some())
     }
 
-    fn range(
-        &mut self,
-        from: &[u8],
-        limit: u64,
-        mut each: impl FnMut(&[u8], &[u8]),
-    ) -> Result<u64> {
-        let mut count = 0;
-        for row in self
-            .0
-            .range(from..)
-            .take(usize::try_from(limit).unwrap_or(usize::MAX))
-        {
-            let (key, value) = row.into_inner()?;
-            each(&key, &value);
-            count += 1;
-        }
-        Ok(count)
+    fn range(&mut self, from: &[u8], limit: u64, each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        super::show_rows(
+            self.0.range(from..).map(|row| row.into_inner()),
+            limit,
+            each,
+        )
     }
 
     fn len(&mut self) -> Result<u64> {

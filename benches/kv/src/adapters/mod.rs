@@ -9,6 +9,23 @@ pub(crate) mod redb;
 pub(crate) mod rocksdb;
 pub(crate) mod sled;
 
+use crate::kv::Result;
+
+/// Shows up to `limit` rows of an iterator; returns how many there were.
+fn show_rows<K: AsRef<[u8]>, V: AsRef<[u8]>, E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    rows: impl Iterator<Item = std::result::Result<(K, V), E>>,
+    limit: u64,
+    mut each: impl FnMut(&[u8], &[u8]),
+) -> Result<u64> {
+    let mut count = 0;
+    for row in rows.take(usize::try_from(limit).unwrap_or(usize::MAX)) {
+        let (key, value) = row.map_err(Into::into)?;
+        each(key.as_ref(), value.as_ref());
+        count += 1;
+    }
+    Ok(count)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
