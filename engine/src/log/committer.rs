@@ -205,7 +205,7 @@ impl Committer {
         load: &Arc<LoadedRows>,
     ) -> Result<()> {
         let parts = std::iter::once((record.header, &*record.body));
-        let block_number = self.writer.append(parts, &shared.segments)?;
+        let block_number = self.writer.append(parts, true, &shared.segments)?;
         self.writer.sync()?;
         self.roll(shared)?;
         shared.pins.publish(shared.pins.visible_seq(), true);
@@ -221,11 +221,11 @@ impl Committer {
             .sum();
         shared.counters.block_records.record(records.len() as u64);
         let parts = records.iter().map(|record| (record.header, &*record.body));
-        let writing = shared.scheduler.pace.block();
-        let block_number = self.writer.append(parts, &shared.segments)?;
         let is_synced = records
             .iter()
             .any(|record| record.durability == Durability::Synced);
+        let writing = shared.scheduler.pace.block();
+        let block_number = self.writer.append(parts, is_synced, &shared.segments)?;
         if is_synced {
             self.writer.sync()?;
         }

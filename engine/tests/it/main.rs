@@ -24,6 +24,7 @@ mod keyspace;
 mod keyspace_transactions;
 mod layout;
 mod levels;
+mod log_reserve;
 mod log_versions;
 mod model;
 mod old_formats;
