@@ -51,6 +51,7 @@ mod keyspace;
 mod layout;
 mod log;
 mod manifest;
+mod multi_get;
 mod open;
 mod origins;
 mod parallel;
@@ -86,6 +87,7 @@ pub use keyspace::{
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
+pub use multi_get::FoundRows;
 pub use origins::Origin;
 pub use row_set::page::PageKind;
 pub use row_set::stats::{PageCacheStats, PageKindStats};
