@@ -10,12 +10,12 @@ use crate::codec::row::join_row;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::read::key_filter::KeyFilter;
 use crate::read::lookup::Lookup;
 use crate::read::range::KeyRange;
-use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::Table;
-use crate::snapshot::{Batches, Scan, ScanOrder, Snapshot, get_row};
+use crate::snapshot::{Batches, Scan, ScanOrder, Snapshot, get_row, rows_of};
 use crate::value::{Row, Value};
 
 /// How often [`Database::transact`] begins before it gives up.
@@ -182,27 +182,24 @@ impl Transaction {
     /// The rows of a table as Arrow batches: those of the transaction's snapshot, in a blind one the newest visible ones,
     /// with what this transaction wrote up to here laid over them.
     ///
-    /// A serializable transaction counts as read what the batches came to, in key order; without an order, the range.
+    /// A serializable transaction counts as read what the batches came to, in key order; without an order, all
+    /// from the first to the last key that the range and the predicates allow.
     ///
     /// # Errors
     /// As [`Snapshot::scan`], and [`Error::Exists`] if the transaction inserts a row that it wrote before.
     pub fn scan(&mut self, table: &Table, scan: Scan) -> Result<Batches> {
-        let range = KeyRange::new(table, &scan.range)?;
+        let keys = KeyFilter::of_scan(table, &scan)?;
         let snapshot = self.read_snapshot();
         let view = self.view(table, &snapshot)?;
-        let descending = scan.order == ScanOrder::Descending;
-        let rows = if scan.order == ScanOrder::Unordered {
-            view.scan_whole(range.clone())?
-        } else {
-            Rows::ordered(view.scan(range.clone(), descending, false))
-        };
+        let range = keys.hull();
+        let rows = rows_of(view, keys, scan.order)?;
         let projection = scan.projection.as_deref();
         let mut batches = Batches::new(table, &snapshot, rows, projection, scan.batch_rows)?;
         if let Some(read) = self.add_range(table, range) {
             if scan.order == ScanOrder::Unordered {
                 read.finish();
             } else {
-                batches.note_reads(read, descending);
+                batches.note_reads(read, scan.order == ScanOrder::Descending);
             }
         }
         Ok(batches)
