@@ -96,7 +96,7 @@ pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
 pub use shard_key::ShardKey;
 pub use shared::Table;
-pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
+pub use snapshot::{Batches, KeyBounds, Scan, ScanOrder, Snapshot};
 pub use statistics::figures::{
     Distribution, FragmentStatistics, LevelStatistics, LogStatistics, MemoryStatistics,
     ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,

@@ -13,7 +13,7 @@ use crate::read::range::{KeyInterval, KeyRange, after_prefix, intersected, unite
 use crate::schema::Column;
 use crate::shard_key::KeyPart;
 use crate::shared::Table;
-use crate::snapshot::Scan;
+use crate::snapshot::{KeyBounds, Scan};
 use crate::value::Value;
 
 /// A scan is divided into at most so many intervals of keys; conditions that would make more are checked key by key.
@@ -78,7 +78,7 @@ pub enum KeyPredicate {
         range: (Bound<Value>, Bound<Value>),
     },
     /// The key lies in one of some ranges, whose bounds are as those of [`Scan::range`].
-    Ranges(Vec<(Bound<Vec<Value>>, Bound<Vec<Value>>)>),
+    Ranges(Vec<KeyBounds>),
 }
 
 /// What is asked of one column of a key.
@@ -202,19 +202,17 @@ impl KeyFilter {
                 KeyPredicate::In { column, values } => {
                     let (place, column) = key_column(table, *column)?;
                     let values = values.iter().map(|value| column.encode(value));
-                    let values = values.collect::<Result<_>>()?;
-                    asked
-                        .get_mut(place)
-                        .into_iter()
-                        .for_each(|asked| asked.add_values(values.clone()));
+                    let values: BTreeSet<_> = values.collect::<Result<_>>()?;
+                    if let Some(asked) = asked.get_mut(place) {
+                        asked.add_values(values);
+                    }
                 }
                 KeyPredicate::Between { column, range } => {
                     let (place, column) = key_column(table, *column)?;
                     let between = column.intervals_between(range)?;
-                    asked
-                        .get_mut(place)
-                        .into_iter()
-                        .for_each(|asked| asked.add_intervals(between.clone()));
+                    if let Some(asked) = asked.get_mut(place) {
+                        asked.add_intervals(between);
+                    }
                 }
             }
         }

@@ -59,6 +59,10 @@ pub enum ScanOrder {
     Descending,
 }
 
+/// Bounds of the primary key, by its columns or its first ones: an included bound of first columns takes in all keys that
+/// start with them, an excluded one none.
+pub type KeyBounds = (Bound<Vec<Value>>, Bound<Vec<Value>>);
+
 /// What a scan returns.
 #[derive(Clone, Debug)]
 pub struct Scan {
@@ -66,9 +70,8 @@ pub struct Scan {
     pub projection: Option<Vec<usize>>,
     /// The order of the rows.
     pub order: ScanOrder,
-    /// Bounds of the primary key. A bound may name only the key's first columns: an included one then takes in all keys
-    /// that start with it, an excluded one none.
-    pub range: (Bound<Vec<Value>>, Bound<Vec<Value>>),
+    /// Between which keys.
+    pub range: KeyBounds,
     /// Conditions on the primary key that all have to hold. What they rule out is not read: fragments where they name what the
     /// table is divided by, RowSets and pages by the least and the greatest key that these hold.
     pub predicates: Vec<KeyPredicate>,
