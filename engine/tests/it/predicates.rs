@@ -188,6 +188,13 @@ fn given(batches: Batches, table: &Table) -> Vec<Row> {
 
 type Model = BTreeMap<i32, i64>;
 
+fn write(model: &mut Model, i: i32, value: Option<i64>) {
+    match value {
+        Some(value) => model.insert(i, value),
+        None => model.remove(&i),
+    };
+}
+
 /// What a scan is to give, in key order.
 fn expected(model: &Model, scan: &Scan) -> Vec<Row> {
     let rows = model.iter().map(|(i, value)| row(*i, *value));
@@ -250,7 +257,7 @@ proptest! {
                     Some(value) => transaction.upsert(&table, row(*i, *value)).unwrap(),
                     None => transaction.delete(&table, &key(*i)).unwrap(),
                 }
-                value.map_or_else(|| model.remove(i), |value| model.insert(*i, value));
+                write(&mut model, *i, *value);
             }
             transaction.commit().unwrap();
             if *settled > 0 {
@@ -268,7 +275,7 @@ proptest! {
                 Some(value) => transaction.upsert(&table, row(*i, *value)).unwrap(),
                 None => transaction.delete(&table, &key(*i)).unwrap(),
             }
-            value.map_or_else(|| own_model.remove(i), |value| own_model.insert(*i, value));
+            write(&mut own_model, *i, *value);
         }
         for scan in &scans {
             check(scan, &model, &table, |scan| snapshot.scan(&table, scan).unwrap())?;
