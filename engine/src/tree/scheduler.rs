@@ -5,7 +5,8 @@
 //! of another job can invalidate: jobs on other fragments, and flushes, only add RowSets that are newer than all that the
 //! job reads. Nothing of this is kept on disk; after a start everything is due once, and planned anew.
 //!
-//! What is worth doing only while nobody writes waits until no commit came for a moment ([`Depth::Idle`]), and may write
+//! What is worth doing only while nobody writes waits until no commit came for a moment ([`Depth::Idle`]), or until somebody
+//! has everything flushed, and may write
 //! no more than was flushed: each flushed byte earns it one ([`Scheduler::earn`]).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,6 +177,12 @@ impl Scheduler {
             state.stirred.insert(table_id);
         }
         self.due.notify_all();
+    }
+
+    /// Has all tables looked at as while nobody writes, unless somebody has written since a commit.
+    pub(crate) fn rest(&self, table_ids: impl Iterator<Item = u32>, seq: u64) {
+        self.state.lock().idle_seq = Some(seq);
+        self.look_at(table_ids, Depth::Idle);
     }
 
     /// Counts bytes that were flushed.
