@@ -141,6 +141,8 @@ fn flush_rows(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>> {
         retire_unnamed(error, &outputs);
         load.into_iter().for_each(|load| load.undecide(error));
     })?;
+    // Who waits for the flush may have them compacted at once, and then finds their space free.
+    drop(outputs);
     shared.scheduler.earn(written_bytes);
     shorten_log(shared, frozen);
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
