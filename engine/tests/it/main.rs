@@ -11,6 +11,7 @@
 
 mod backpressure;
 mod backup;
+mod bad_input;
 mod batches;
 mod bulk_load;
 mod check;
