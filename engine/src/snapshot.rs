@@ -25,6 +25,27 @@ use crate::value::{Row, Value};
 /// The database as it was at one commit sequence, for as long as this is held.
 ///
 /// Readers never wait for writers. A clone holds the same sequence.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let snapshot = database.snapshot();
+/// let mut transaction = database.begin();
+/// transaction.truncate(&users)?;
+/// transaction.commit()?;
+/// assert_eq!(snapshot.row_count(&users)?, 1);
+/// assert_eq!(database.snapshot().row_count(&users)?, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Snapshot {
     shared: Arc<Shared>,
@@ -48,6 +69,28 @@ impl Drop for Snapshot {
 }
 
 /// In which order a scan returns rows.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, Scan, ScanOrder, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(2), Value::Null])?;
+/// # transaction.commit()?;
+/// let newest_first = Scan { order: ScanOrder::Descending, batch_rows: 1, ..Scan::default() };
+/// let mut batches = database.snapshot().scan(&users, newest_first)?;
+/// let first = batches.next().ok_or("no rows")??;
+/// assert_eq!(first.column(0).as_ref(), &arrow_array::Int64Array::from(vec![2]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScanOrder {
     /// In any order: the fastest.
@@ -61,9 +104,42 @@ pub enum ScanOrder {
 
 /// Bounds of the primary key, by its columns or its first ones: an included bound of first columns takes in all keys that
 /// start with them, an excluded one none.
+///
+/// ```
+/// use std::ops::Bound;
+///
+/// use moonshine_engine::{KeyBounds, Value};
+/// let year = |year| vec![Value::Int64(year)];
+/// let nineties: KeyBounds = (Bound::Included(year(1990)), Bound::Excluded(year(2000)));
+/// # let _ = nineties;
+/// ```
 pub type KeyBounds = (Bound<Vec<Value>>, Bound<Vec<Value>>);
 
 /// What a scan returns.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, Scan, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// use std::ops::Bound;
+///
+/// let scan = Scan {
+///     projection: Some(vec![1]),
+///     range: (Bound::Included(vec![Value::Int64(1)]), Bound::Unbounded),
+///     ..Scan::default()
+/// };
+/// let batches = database.snapshot().scan(&users, scan)?;
+/// assert_eq!(batches.schema().fields().len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Scan {
     /// Positions of the columns, in the order the batches have them; `None` for all.
@@ -184,6 +260,26 @@ pub(crate) fn get_row(lookup: Lookup<'_>, table: &Table, key: &[Value]) -> Resul
 }
 
 /// Batches of a table's rows, made as they are asked for.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, Scan, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let mut rows = 0;
+/// for batch in database.snapshot().scan(&users, Scan::default())? {
+///     rows += batch?.num_rows();
+/// }
+/// assert_eq!(rows, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Batches {
     /// Held, so that its rows stay.

@@ -19,6 +19,7 @@ mod commits;
 mod compaction;
 mod disk_full;
 mod evolution;
+mod examples;
 mod faults;
 mod futures;
 mod keyspace;
