@@ -1,12 +1,14 @@
 //! Reading at a commit sequence.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use parking_lot::Mutex;
 
 use crate::Origin;
+use crate::cache::readers::Reader;
 use crate::cache::table::hash_key;
 use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
@@ -261,6 +263,9 @@ pub(crate) fn get_row(lookup: Lookup<'_>, table: &Table, key: &[Value]) -> Resul
 
 /// Batches of a table's rows, made as they are asked for.
 ///
+/// Between two batches, one that goes in key order keeps no memory of the database for long, so any number of them may be put
+/// aside.
+///
 /// ```
 /// use moonshine_engine::{ColumnType, Database, Options, Scan, TableSchema, Value};
 /// # let folder = tempfile::tempdir()?;
@@ -282,14 +287,29 @@ pub(crate) fn get_row(lookup: Lookup<'_>, table: &Table, key: &[Value]) -> Resul
 /// ```
 #[derive(Debug)]
 pub struct Batches {
-    /// Held, so that its rows stay.
-    _snapshot: Snapshot,
+    held: Arc<HeldRows>,
     builder: BatchBuilder,
     batch_rows: usize,
-    rows: Rows,
     failed: bool,
     /// Who wants to know how far they were read, and whether they come from the back.
     reads: Option<(Arc<ReadRange>, bool)>,
+}
+
+/// Rows that go along with flushes.
+#[derive(Debug)]
+struct HeldRows {
+    rows: Mutex<Rows>,
+    /// Held, so that its rows stay.
+    snapshot: Snapshot,
+    table: Table,
+}
+
+impl Reader for HeldRows {
+    fn let_go(&self) {
+        if let Some(mut rows) = self.rows.try_lock() {
+            rows.go_over_to(self.snapshot.view(&self.table));
+        }
+    }
 }
 
 impl Batches {
@@ -300,11 +320,17 @@ impl Batches {
         projection: Option<&[usize]>,
         batch_rows: usize,
     ) -> Result<Self> {
+        let held = Arc::new(HeldRows {
+            rows: Mutex::new(rows),
+            snapshot: snapshot.clone(),
+            table: table.clone(),
+        });
+        let reader: Weak<HeldRows> = Arc::downgrade(&held);
+        snapshot.shared.readers.add(reader);
         Ok(Batches {
-            _snapshot: snapshot.clone(),
+            held,
             builder: BatchBuilder::new(table.schema().clone(), projection)?,
             batch_rows: batch_rows.max(1),
-            rows,
             failed: false,
             reads: None,
         })
@@ -321,14 +347,15 @@ impl Batches {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let mut rows = self.held.rows.lock();
         while self.builder.row_count() < self.batch_rows && !self.builder.is_full() {
             let most = self.batch_rows - self.builder.row_count();
-            if self.rows.give(most, &mut self.builder)? == 0 {
+            if rows.give(most, &mut self.builder)? == 0 {
                 break;
             }
         }
         if let Some((reads, descending)) = &self.reads {
-            match self.rows.row() {
+            match rows.row() {
                 Some(row) => reads.reach(row.key, *descending),
                 None => reads.finish(),
             }
