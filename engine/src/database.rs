@@ -27,6 +27,15 @@ use crate::tree::background;
 use crate::tree::scheduler::Depth;
 
 /// How to open a database.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let options = Options { memory_budget_bytes: 64 << 20, ..Options::unmeasured() };
+/// let database = Database::open(folder.path(), options)?;
+/// assert!(database.statistics().memory.budget_bytes <= 64 << 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What a new database is laid out from. One that exists keeps the profile that it was created with, and is never
@@ -77,6 +86,17 @@ impl Options {
 /// A database: tables with a primary key, in a folder.
 ///
 /// A clone is the same database. When the last one is dropped, what was submitted is written and the folder unlocked.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?.insert("color", "green")?;
+/// drop(database);
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// assert_eq!(database.tables().len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Database {
     open: Arc<OpenDatabase>,

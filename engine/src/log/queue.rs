@@ -31,6 +31,26 @@ use crate::transaction::Conditions;
 use crate::tree::load::LoadedRows;
 
 /// When a commit counts as done.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Durability, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let mut transaction = database.begin();
+/// transaction.set_durability(Durability::Buffered);
+/// transaction.upsert(&users, vec![Value::Int64(2), Value::Null])?;
+/// let seq = transaction.commit()?;
+/// database.wait_durable(seq)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// When it is synced to the device: it survives any crash.

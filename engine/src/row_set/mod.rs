@@ -60,7 +60,7 @@ pub mod page_scan;
 pub mod patch;
 pub mod reader;
 pub mod rows_page;
-mod rows_page_builder;
+pub(crate) mod rows_page_builder;
 pub mod stats;
 pub mod writer;
 

@@ -11,6 +11,7 @@
 
 mod backpressure;
 mod backup;
+mod bad_input;
 mod batches;
 mod bulk_load;
 mod check;
@@ -18,6 +19,7 @@ mod commits;
 mod compaction;
 mod disk_full;
 mod evolution;
+mod examples;
 mod faults;
 mod futures;
 mod keyspace;
