@@ -229,22 +229,20 @@ impl GenerationCursor {
     fn take_key(&mut self, prefix: u64, number: u32) -> Option<Version> {
         let (versions, bodies) = (self.table.versions(), self.generation.bodies());
         let key = key_of(versions, bodies, number);
-        let mut newest: Option<(u32, Version)> = None;
+        let is_alike = |ranked: &Ranked| {
+            ranked.prefix == prefix && key_of(versions, bodies, ranked.number) == key
+        };
+        let is_too_new = |ranked: &Ranked| {
+            let version = versions.get(ranked.number);
+            version.is_some_and(|version| version.seq > self.seq)
+        };
+        let mut newest: Option<u32> = None;
         for position in &mut self.runs {
-            while let Some(head) = position.head(self.descending)
-                && head.prefix == prefix
-                && key_of(versions, bodies, head.number) == key
-            {
-                position.skip(self.descending);
-                if newest.is_none_or(|(number, _)| number < head.number)
-                    && let Some(version) = versions.get(head.number)
-                    && version.seq <= self.seq
-                {
-                    newest = Some((head.number, version));
-                }
-            }
+            let alike = position.take_while(self.descending, is_alike);
+            let seen = alike.get(alike.partition_point(is_too_new));
+            newest = newest.max(seen.map(|ranked| ranked.number));
         }
-        newest.map(|(_, version)| version)
+        versions.get(newest?)
     }
 }
 
@@ -257,12 +255,35 @@ impl RunPosition {
         self.run.get(at).copied()
     }
 
-    fn skip(&mut self, descending: bool) {
-        if descending {
-            self.end -= 1;
-        } else {
-            self.start += 1;
+    /// Goes past the versions that come next and for which a condition holds; they are the first, or against the order
+    /// the last. A key that is written all the time has very many, so their end is searched for in growing steps (Bentley
+    /// and Yao, An almost optimal algorithm for unbounded searching, 1976).
+    fn take_while(&mut self, descending: bool, holds: impl Fn(&Ranked) -> bool) -> &[Ranked] {
+        let left = self.run.get(self.start..self.end).unwrap_or_default();
+        let nth = |i: usize| if descending { left.len() - 1 - i } else { i };
+        let holds_at = |i: usize| left.get(nth(i)).is_some_and(&holds);
+        let mut beyond = 0;
+        while beyond < left.len() && holds_at(beyond) {
+            beyond = 2 * beyond + 1;
         }
+        // It holds up to half of the way.
+        let (mut count, mut end) = (beyond.div_ceil(2), beyond.min(left.len()));
+        while count < end {
+            let middle = count.midpoint(end);
+            if holds_at(middle) {
+                count = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        let taken = if descending {
+            self.end -= count;
+            left.get(left.len() - count..)
+        } else {
+            self.start += count;
+            left.get(..count)
+        };
+        taken.unwrap_or_default()
     }
 }
 
