@@ -51,9 +51,11 @@ mod keyspace;
 mod layout;
 mod log;
 mod manifest;
+mod multi_get;
 mod open;
 mod origins;
 mod parallel;
+mod predicate;
 mod read;
 mod recovery;
 mod replay;
@@ -86,13 +88,15 @@ pub use keyspace::{
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
+pub use multi_get::FoundRows;
 pub use origins::Origin;
+pub use predicate::KeyPredicate;
 pub use row_set::page::PageKind;
 pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
 pub use shard_key::ShardKey;
 pub use shared::Table;
-pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
+pub use snapshot::{Batches, KeyBounds, Scan, ScanOrder, Snapshot};
 pub use statistics::figures::{
     Distribution, FragmentStatistics, LevelStatistics, LogStatistics, MemoryStatistics,
     ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,

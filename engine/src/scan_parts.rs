@@ -1,7 +1,7 @@
 //! A scan in parts that are read side by side.
 
 use crate::error::Result;
-use crate::read::range::KeyRange;
+use crate::read::key_filter::KeyFilter;
 use crate::shared::Table;
 use crate::snapshot::{Batches, Scan, Snapshot};
 
@@ -43,8 +43,8 @@ impl Snapshot {
         part_count: usize,
     ) -> Result<Vec<Batches>> {
         self.check_table(table)?;
-        let range = KeyRange::new(table, &scan.range)?;
-        let parts = self.view(table).scan_unordered(range, part_count)?;
+        let keys = KeyFilter::of_scan(table, scan)?;
+        let parts = self.view(table).scan_unordered(&keys, part_count)?;
         let projection = scan.projection.as_deref();
         let batches = parts
             .into_iter()

@@ -25,8 +25,8 @@ pub struct Column {
     pub nullable: bool,
     /// Its identity, stable from the table's first day; names and positions may change, this may not. From 1.
     pub field_id: i32,
-    /// What it is in rows from before it was added by [`Database::alter_table`](crate::Database::alter_table); null without
-    /// one.
+    /// What it is in rows from before it was added by [`Database::alter_table`](crate::Database::alter_table), and in rows of
+    /// batches that lack it; null without one.
     pub default: Option<Value>,
 }
 

@@ -11,6 +11,7 @@ use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
 use crate::codec::row::encode_row;
 use crate::error::{Error, Result};
+use crate::multi_get::FoundRows;
 use crate::shared::Table;
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
@@ -92,6 +93,77 @@ impl Snapshot {
         let row = self.get(table, key)?;
         row.map(|row| row_as(table, &row)).transpose()
     }
+}
+
+impl Snapshot {
+    /// The rows with several keys, as [`multi_get`](Self::multi_get).
+    ///
+    /// ```
+    /// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Debug, Deserialize, PartialEq, Serialize)]
+    /// struct User {
+    ///     id: i64,
+    ///     name: String,
+    /// }
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let database = Database::open(folder.path(), Options::unmeasured())?;
+    /// let schema = TableSchema::builder("users")
+    ///     .column("id", ColumnType::Int64, false)
+    ///     .column("name", ColumnType::Utf8, false)
+    ///     .primary_key(["id"])
+    ///     .build()?;
+    /// let users = database.create_table(schema)?;
+    /// let ada = User { id: 1, name: "ada".into() };
+    /// let mut transaction = database.begin();
+    /// transaction.upsert_as(&users, &ada)?;
+    /// transaction.commit()?;
+    /// let keys = [vec![Value::Int64(2)], vec![Value::Int64(1)]];
+    /// assert_eq!(database.snapshot().multi_get_as(&users, &keys)?, [None, Some(ada)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`multi_get`](Self::multi_get), and [`Error::Row`] if a row does not fit the type, naming table and field.
+    pub fn multi_get_as<T: DeserializeOwned>(
+        &self,
+        table: &Table,
+        keys: &[Vec<Value>],
+    ) -> Result<Vec<Option<T>>> {
+        spread(table, self.multi_get_found(table, keys)?, keys.len())
+    }
+}
+
+impl Transaction {
+    /// The rows with several keys, as [`multi_get`](Self::multi_get).
+    ///
+    /// # Errors
+    /// As [`Snapshot::multi_get_as`].
+    pub fn multi_get_as<T: DeserializeOwned>(
+        &mut self,
+        table: &Table,
+        keys: &[Vec<Value>],
+    ) -> Result<Vec<Option<T>>> {
+        spread(table, self.multi_get_found(table, keys)?, keys.len())
+    }
+}
+
+/// The rows that were found, each in its key's place.
+fn spread<T: DeserializeOwned>(
+    table: &Table,
+    found: FoundRows,
+    count: usize,
+) -> Result<Vec<Option<T>>> {
+    let rows = table.rows_as(&found.rows)?;
+    let mut spread: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    for (row, place) in rows.into_iter().zip(found.places) {
+        if let Some(place) = spread.get_mut(place) {
+            *place = Some(row);
+        }
+    }
+    Ok(spread)
 }
 
 impl Table {

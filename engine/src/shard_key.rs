@@ -102,6 +102,23 @@ pub(crate) enum KeyPart {
     Ended,
 }
 
+impl From<Option<usize>> for KeyPart {
+    /// Of the bytes that each value takes, if all take as many.
+    fn from(size_bytes: Option<usize>) -> Self {
+        size_bytes.map_or(KeyPart::Ended, KeyPart::Fixed)
+    }
+}
+
+impl KeyPart {
+    /// Bytes of the column that a key's rest begins with; `None` if the rest ends before.
+    pub(crate) fn len(self, rest: &[u8]) -> Option<usize> {
+        match self {
+            KeyPart::Fixed(size_bytes) => Some(size_bytes),
+            KeyPart::Ended => ended_len(rest),
+        }
+    }
+}
+
 impl Sharding {
     pub(crate) fn new(schema: &TableSchema) -> Self {
         match schema.shard_key() {
@@ -118,11 +135,7 @@ impl Sharding {
                     .collect();
                 match sizes.iter().copied().sum::<Option<usize>>() {
                     Some(size_bytes) => Sharding::Bytes(size_bytes),
-                    None => {
-                        let part =
-                            |size: Option<usize>| size.map_or(KeyPart::Ended, KeyPart::Fixed);
-                        Sharding::Columns(sizes.into_iter().map(part).collect())
-                    }
+                    None => Sharding::Columns(sizes.into_iter().map(KeyPart::from).collect()),
                 }
             }
         }
@@ -145,6 +158,9 @@ impl Sharding {
         let (Bound::Included(start) | Bound::Excluded(start)) = &range.start else {
             return None;
         };
+        if matches!(self, Sharding::WholeKey) {
+            return range.only_key().map(hash_key);
+        }
         let prefix = self.prefix(start)?;
         let share = match (after_prefix(prefix.to_vec()), &range.end) {
             // No key lies above those that start with it.
@@ -164,11 +180,7 @@ impl Sharding {
             Sharding::Columns(parts) => {
                 let mut end = 0;
                 for part in parts.iter() {
-                    let rest = key.get(end..)?;
-                    end += match part {
-                        KeyPart::Fixed(size_bytes) => *size_bytes,
-                        KeyPart::Ended => ended_len(rest)?,
-                    };
+                    end += part.len(key.get(end..)?)?;
                 }
                 key.get(..end)
             }

@@ -12,8 +12,10 @@ use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
 use crate::codec::row::join_row;
 use crate::error::Result;
+use crate::predicate::KeyPredicate;
+use crate::read::key_filter::KeyFilter;
 use crate::read::lookup::Lookup;
-use crate::read::range::KeyRange;
+use crate::read::ordered::OrderedRows;
 use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::{Shared, Table};
@@ -57,6 +59,10 @@ pub enum ScanOrder {
     Descending,
 }
 
+/// Bounds of the primary key, by its columns or its first ones: an included bound of first columns takes in all keys that
+/// start with them, an excluded one none.
+pub type KeyBounds = (Bound<Vec<Value>>, Bound<Vec<Value>>);
+
 /// What a scan returns.
 #[derive(Clone, Debug)]
 pub struct Scan {
@@ -64,9 +70,11 @@ pub struct Scan {
     pub projection: Option<Vec<usize>>,
     /// The order of the rows.
     pub order: ScanOrder,
-    /// Bounds of the primary key. A bound may name only the key's first columns: an included one then takes in all keys
-    /// that start with it, an excluded one none.
-    pub range: (Bound<Vec<Value>>, Bound<Vec<Value>>),
+    /// Between which keys.
+    pub range: KeyBounds,
+    /// Conditions on the primary key that all have to hold. What they rule out is not read: fragments where they name what the
+    /// table is divided by, RowSets and pages by the least and the greatest key that these hold.
+    pub predicates: Vec<KeyPredicate>,
     /// Most rows of a batch.
     pub batch_rows: usize,
 }
@@ -77,6 +85,7 @@ impl Default for Scan {
             projection: None,
             order: ScanOrder::Unordered,
             range: (Bound::Unbounded, Bound::Unbounded),
+            predicates: Vec::new(),
             batch_rows: 8192,
         }
     }
@@ -132,17 +141,12 @@ impl Snapshot {
     /// The rows of a table as Arrow batches.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) for a column that does not exist or a table of another database,
-    /// [`Error::Row`](crate::Error::Row) for a bound that does not fit the key.
+    /// [`Error::Usage`](crate::Error::Usage) for a column that does not exist, or that a predicate names and the key does not
+    /// have, or a table of another database, [`Error::Row`](crate::Error::Row) for a bound or a value that does not fit the key.
     pub fn scan(&self, table: &Table, scan: Scan) -> Result<Batches> {
         self.check_table(table)?;
-        let range = KeyRange::new(table, &scan.range)?;
-        let view = self.view(table);
-        let rows = match scan.order {
-            ScanOrder::Unordered => view.scan_whole(range)?,
-            ScanOrder::Ascending => Rows::ordered(view.scan(range, false, false)),
-            ScanOrder::Descending => Rows::ordered(view.scan(range, true, false)),
-        };
+        let keys = KeyFilter::of_scan(table, &scan)?;
+        let rows = rows_of(self.view(table), keys, scan.order)?;
         let projection = scan.projection.as_deref();
         Batches::new(table, self, rows, projection, scan.batch_rows)
     }
@@ -151,6 +155,15 @@ impl Snapshot {
     pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
         self.shared.check_table(table)?;
         table.check_reads(self.seq)
+    }
+}
+
+/// The rows of a table that are wanted, in some order.
+pub(crate) fn rows_of(view: View, keys: KeyFilter, order: ScanOrder) -> Result<Rows> {
+    match order {
+        ScanOrder::Unordered => view.scan_whole(&keys),
+        ScanOrder::Ascending => Ok(Rows::ordered(OrderedRows::new(view, keys, false))),
+        ScanOrder::Descending => Ok(Rows::ordered(OrderedRows::new(view, keys, true))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A table as DataFusion sees it: engine and Iceberg files as the partitions of one scan.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
@@ -15,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt};
-use moonshine_engine::{Changes, Scan, Snapshot, Table, Value};
+use moonshine_engine::{Changes, KeyPredicate, Scan, Snapshot, Table, Value};
 use moonshine_export::IcebergSnapshot;
 
 use crate::scalar::{scalar_of, value_of};
@@ -74,6 +75,7 @@ impl UnionTable {
         &self,
         schema: &SchemaRef,
         projection: Option<&[usize]>,
+        filters: &[Expr],
     ) -> Vec<Arc<dyn PartitionStream>> {
         let projection = projection.map(<[usize]>::to_vec);
         let partition = |part| -> Arc<dyn PartitionStream> {
@@ -88,6 +90,7 @@ impl UnionTable {
                 vec![partition(Part::Engine {
                     table: self.table.clone(),
                     snapshot: self.snapshot.clone(),
+                    predicates: self.predicates(filters),
                 })]
             }
             Rows::Union { changes, iceberg } => {
@@ -117,6 +120,64 @@ impl UnionTable {
                 parts
             }
         }
+    }
+
+    /// What the filters say of columns of the primary key, as far as the engine can tell by it what it need not read.
+    fn predicates(&self, filters: &[Expr]) -> Vec<KeyPredicate> {
+        let predicates = filters.iter().filter_map(|filter| self.predicate(filter));
+        predicates.collect()
+    }
+
+    fn predicate(&self, filter: &Expr) -> Option<KeyPredicate> {
+        match filter {
+            Expr::BinaryExpr(_) => {
+                let (name, op, literal) = comparison(filter)?;
+                let (column, value) = self.key_value(name, literal)?;
+                let range = match op {
+                    Operator::Eq => {
+                        let values = vec![value];
+                        return Some(KeyPredicate::In { column, values });
+                    }
+                    Operator::Lt => (Bound::Unbounded, Bound::Excluded(value)),
+                    Operator::LtEq => (Bound::Unbounded, Bound::Included(value)),
+                    Operator::Gt => (Bound::Excluded(value), Bound::Unbounded),
+                    Operator::GtEq => (Bound::Included(value), Bound::Unbounded),
+                    _ => return None,
+                };
+                Some(KeyPredicate::Between { column, range })
+            }
+            Expr::Between(between) if !between.negated => {
+                let Expr::Column(name) = &*between.expr else {
+                    return None;
+                };
+                let (column, low) = self.key_value(&name.name, literal(&between.low)?)?;
+                let (_, high) = self.key_value(&name.name, literal(&between.high)?)?;
+                let range = (Bound::Included(low), Bound::Included(high));
+                Some(KeyPredicate::Between { column, range })
+            }
+            Expr::InList(list) if !list.negated => {
+                let Expr::Column(name) = &*list.expr else {
+                    return None;
+                };
+                let values = list.list.iter();
+                let values = values.map(|value| self.key_value(&name.name, literal(value)?));
+                let values = values.collect::<Option<Vec<_>>>()?;
+                Some(KeyPredicate::In {
+                    column: values.first()?.0,
+                    values: values.into_iter().map(|(_, value)| value).collect(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The position of a column of the primary key, and a literal as its value.
+    fn key_value(&self, name: &str, literal: &ScalarValue) -> Option<(usize, Value)> {
+        let schema = self.table.schema();
+        let position = schema.position(name)?;
+        let column = schema.columns().get(position)?;
+        let value = value_of(literal, column.column_type)?;
+        schema.is_key(position).then_some((position, value))
     }
 
     /// The primary key that the filters pin down, if they name all of it.
@@ -171,15 +232,29 @@ impl UnionTable {
 
 /// The column and literal of `column = literal`.
 fn equality(filter: &Expr) -> Option<(&str, &ScalarValue)> {
+    let (column, op, literal) = comparison(filter)?;
+    (op == Operator::Eq).then_some((column, literal))
+}
+
+/// The column and literal of a comparison of the two, and how they compare in that order.
+fn comparison(filter: &Expr) -> Option<(&str, Operator, &ScalarValue)> {
     let Expr::BinaryExpr(comparison) = filter else {
         return None;
     };
-    if comparison.op != Operator::Eq {
-        return None;
-    }
     match (&*comparison.left, &*comparison.right) {
-        (Expr::Column(column), Expr::Literal(literal, _))
-        | (Expr::Literal(literal, _), Expr::Column(column)) => Some((&column.name, literal)),
+        (Expr::Column(column), Expr::Literal(literal, _)) => {
+            Some((&column.name, comparison.op, literal))
+        }
+        (Expr::Literal(literal, _), Expr::Column(column)) => {
+            Some((&column.name, comparison.op.swap()?, literal))
+        }
+        _ => None,
+    }
+}
+
+fn literal(expression: &Expr) -> Option<&ScalarValue> {
+    match expression {
+        Expr::Literal(literal, _) => Some(literal),
         _ => None,
     }
 }
@@ -198,8 +273,8 @@ impl TableProvider for UnionTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>, DataFusionError> {
-        // What a lookup returns satisfies its filters, but they are checked again: that costs one row.
-        let support = |filter: &&Expr| match equality(filter) {
+        // What a lookup or the engine returns satisfies its filters, but the rows of files don't, so they are checked again.
+        let support = |filter: &&Expr| match self.predicate(filter) {
             Some(_) => TableProviderFilterPushDown::Inexact,
             None => TableProviderFilterPushDown::Unsupported,
         };
@@ -227,7 +302,7 @@ impl TableProvider for UnionTable {
                     part,
                 }) as Arc<dyn PartitionStream>]
             }
-            None => self.partitions(&schema, projection),
+            None => self.partitions(&schema, projection, filters),
         };
         Ok(Arc::new(StreamingTableExec::try_new(
             schema,
@@ -253,6 +328,7 @@ enum Part {
     Engine {
         table: Table,
         snapshot: Snapshot,
+        predicates: Vec<KeyPredicate>,
     },
     Changes {
         changes: Arc<Changes>,
@@ -280,12 +356,17 @@ impl PartitionStream for Partition {
             Err(error) => futures::stream::iter([Err(external(error))]).boxed(),
         };
         let batches = match &self.part {
-            Part::Engine { table, snapshot } => {
+            Part::Engine {
+                table,
+                snapshot,
+                predicates,
+            } => {
                 let projection = self.projection.clone();
                 of_engine(snapshot.scan(
                     table,
                     Scan {
                         projection,
+                        predicates: predicates.clone(),
                         batch_rows: BATCH_ROWS,
                         ..Scan::default()
                     },

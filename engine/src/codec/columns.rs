@@ -31,8 +31,8 @@ pub(crate) struct BatchColumns<'b> {
 /// Values of one column, of whatever Arrow type carries it.
 #[derive(Clone, Copy, Debug)]
 enum ColumnReader<'b> {
-    /// The batch lacks the column.
-    Missing,
+    /// The batch lacks the column, so each row has its default, or null.
+    Missing(ValueRef<'b>),
     Boolean(&'b BooleanArray),
     Int32(&'b PrimitiveArray<Int32Type>),
     Date(&'b PrimitiveArray<Date32Type>),
@@ -48,11 +48,12 @@ enum ColumnReader<'b> {
 }
 
 impl<'b> BatchColumns<'b> {
-    /// Checks a batch of whole rows against a table. Columns go by name, in any order; one that the batch lacks is null.
+    /// Checks a batch of whole rows against a table. Columns go by name, in any order; one that the batch lacks has its
+    /// default, or is null.
     ///
     /// # Errors
     /// [`Error::Row`], naming table and column.
-    pub(crate) fn of_rows(schema: &TableSchema, batch: &'b RecordBatch) -> Result<Self> {
+    pub(crate) fn of_rows(schema: &'b TableSchema, batch: &'b RecordBatch) -> Result<Self> {
         check_names(schema, batch, |_| true)?;
         let mut version = Vec::new();
         put_row_version(schema, &mut version);
@@ -67,7 +68,7 @@ impl<'b> BatchColumns<'b> {
     ///
     /// # Errors
     /// As [`of_rows`](Self::of_rows).
-    pub(crate) fn of_keys(schema: &TableSchema, batch: &'b RecordBatch) -> Result<Self> {
+    pub(crate) fn of_keys(schema: &'b TableSchema, batch: &'b RecordBatch) -> Result<Self> {
         check_names(schema, batch, |position| schema.is_key(position))?;
         Ok(BatchColumns {
             key: readers(schema, batch, schema.key_columns())?,
@@ -135,10 +136,10 @@ fn check_names(
     Ok(())
 }
 
-fn readers<'b, 's>(
+fn readers<'b>(
     schema: &TableSchema,
     batch: &'b RecordBatch,
-    columns: impl Iterator<Item = &'s Column>,
+    columns: impl Iterator<Item = &'b Column>,
 ) -> Result<Vec<ColumnReader<'b>>> {
     columns
         .map(|column| reader(schema, batch, column))
@@ -148,17 +149,18 @@ fn readers<'b, 's>(
 fn reader<'b>(
     schema: &TableSchema,
     batch: &'b RecordBatch,
-    column: &Column,
+    column: &'b Column,
 ) -> Result<ColumnReader<'b>> {
     let Some(array) = batch.column_by_name(&column.name) else {
-        if column.nullable {
-            return Ok(ColumnReader::Missing);
-        }
-        return Err(refused(
-            schema,
-            &column.name,
-            "is not nullable and the batch lacks it",
-        ));
+        return match &column.default {
+            Some(default) => Ok(ColumnReader::Missing(default.into())),
+            None if column.nullable => Ok(ColumnReader::Missing(ValueRef::Null)),
+            None => Err(refused(
+                schema,
+                &column.name,
+                "is not nullable and the batch lacks it",
+            )),
+        };
     };
     if !column.nullable && array.null_count() > 0 {
         return Err(refused(
@@ -232,7 +234,7 @@ impl<'b> ColumnReader<'b> {
             return ValueRef::Null;
         }
         match self {
-            ColumnReader::Missing => ValueRef::Null,
+            ColumnReader::Missing(default) => default,
             ColumnReader::Boolean(array) => ValueRef::Boolean(array.value(row)),
             ColumnReader::Int32(array) => ValueRef::Int32(array.value(row)),
             ColumnReader::Date(array) => ValueRef::Int32(array.value(row)),
@@ -253,7 +255,7 @@ impl<'b> ColumnReader<'b> {
 
     fn is_null(self, row: usize) -> bool {
         match self {
-            ColumnReader::Missing => true,
+            ColumnReader::Missing(default) => default.is_null(),
             ColumnReader::Boolean(array) => array.is_null(row),
             ColumnReader::Int32(array) => array.is_null(row),
             ColumnReader::Date(array) => array.is_null(row),

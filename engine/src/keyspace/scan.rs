@@ -3,8 +3,8 @@
 use super::{KeyspaceSnapshot, value_start};
 use crate::codec::Malformed;
 use crate::error::Result;
+use crate::read::key_filter::KeyFilter;
 use crate::read::piece::Slots;
-use crate::read::range::KeyRange;
 use crate::read::rows::{Rows, TakeRows};
 use crate::row_set::rows_page::{RowRef, RowsView};
 use crate::snapshot::Snapshot;
@@ -56,7 +56,7 @@ impl KeyspaceSnapshot {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn scan_parts(&self, part_count: usize) -> Result<Vec<PairScan>> {
-        let parts = self.view().scan_unordered(KeyRange::ALL, part_count)?;
+        let parts = self.view().scan_unordered(&KeyFilter::all(), part_count)?;
         let scans = parts.into_iter().map(|rows| PairScan {
             rows,
             _snapshot: self.snapshot().clone(),

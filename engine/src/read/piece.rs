@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::range::KeyRange;
+use super::key_filter::KeyFilter;
 use crate::cache::table::hash_key;
 use crate::deletes::Hidden;
 use crate::error::Result;
@@ -46,7 +46,7 @@ pub(crate) struct RowFilter {
     pub(crate) generations: Vec<AskedGeneration>,
     /// The ranges that were deleted.
     pub(crate) hidden: Hidden,
-    pub(crate) range: KeyRange,
+    pub(crate) keys: KeyFilter,
 }
 
 /// A generation that knows the table, at a commit sequence.
@@ -85,7 +85,7 @@ impl Default for RowFilter {
         RowFilter {
             generations: Vec::new(),
             hidden: Hidden::default(),
-            range: KeyRange::ALL,
+            keys: KeyFilter::all(),
         }
     }
 }
@@ -185,7 +185,8 @@ impl Piece {
         let Some(rows) = self.pages.rows() else {
             return Ok(false);
         };
-        (self.start, self.end) = filter.range.slots_of(&rows);
+        let (start, end, are_wanted) = filter.keys.slots_of(&rows);
+        (self.start, self.end) = (start, end);
         let first_ordinal = self.pages.first_ordinal();
         let count = crate::codec::len_u32(rows.row_count());
         let known = self.known.get();
@@ -195,13 +196,15 @@ impl Piece {
         let is_asked = !overlays.is_empty() || !filter.generations.is_empty();
         let seq_to = self.held.row_set.meta().head.seq_to;
         let hides = !filter.hidden.is_empty();
-        self.is_listed = rows.has_tombstones() || replaced.is_some() || is_asked || hides;
+        self.is_listed =
+            rows.has_tombstones() || replaced.is_some() || is_asked || hides || !are_wanted;
         if self.is_listed {
             self.listed.clear();
             for slot in self.start..self.end {
                 let ordinal = first_ordinal + slot as u32;
                 if rows.is_tombstone(slot)
                     || replaced.is_some_and(|replaced| replaced.contains(ordinal))
+                    || (!are_wanted && !filter.keys.wants(rows.key(slot)))
                     || (hides && filter.hidden.hides(rows.key(slot), seq_to))
                     || (is_asked && is_overlaid(overlays, filter, rows.key(slot))?)
                 {

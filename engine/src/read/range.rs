@@ -65,6 +65,19 @@ impl KeyRange {
         Ok(KeyRange { start, end })
     }
 
+    /// The key that it is the range of, if it is bounded on both sides and has room for one alone.
+    pub(crate) fn only_key(&self) -> Option<&[u8]> {
+        let Bound::Included(key) = &self.start else {
+            return None;
+        };
+        let is_alone = match &self.end {
+            Bound::Unbounded => false,
+            Bound::Included(end) => end == key,
+            Bound::Excluded(end) => end.split_last() == Some((&0, key.as_slice())),
+        };
+        is_alone.then_some(key.as_slice())
+    }
+
     /// Whether a key lies above the start.
     pub(crate) fn starts_before(&self, key: &[u8]) -> bool {
         match &self.start {
@@ -158,6 +171,21 @@ impl From<&KeyRange> for KeyInterval {
     }
 }
 
+impl From<&KeyInterval> for KeyRange {
+    fn from(interval: &KeyInterval) -> Self {
+        KeyRange {
+            start: match interval.start.as_slice() {
+                [] => Bound::Unbounded,
+                start => Bound::Included(start.to_vec()),
+            },
+            end: interval
+                .end
+                .clone()
+                .map_or(Bound::Unbounded, Bound::Excluded),
+        }
+    }
+}
+
 impl KeyInterval {
     /// All keys.
     pub(crate) const ALL: KeyInterval = KeyInterval {
@@ -177,6 +205,11 @@ impl KeyInterval {
     /// Whether a key lies below the end.
     pub(crate) fn ends_after(&self, key: &[u8]) -> bool {
         self.end.as_ref().is_none_or(|end| key < end.as_slice())
+    }
+
+    /// Whether it ends before a bound.
+    fn end_is_below(&self, bound: &[u8]) -> bool {
+        self.end.as_ref().is_some_and(|end| end.as_slice() < bound)
     }
 
     /// Whether both have room for a same key.
@@ -206,6 +239,30 @@ pub(crate) fn united(mut intervals: Vec<KeyInterval>) -> Vec<KeyInterval> {
         }
     }
     united
+}
+
+/// The keys that are in both of two lists of intervals that ascend and don't touch.
+pub(crate) fn intersected(a: &[KeyInterval], b: &[KeyInterval]) -> Vec<KeyInterval> {
+    let mut both = Vec::new();
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    while let (Some(first), Some(second)) = (a.peek(), b.peek()) {
+        let first_ends = first
+            .end
+            .as_ref()
+            .is_some_and(|end| !second.end_is_below(end));
+        let end = if first_ends { &first.end } else { &second.end };
+        both.push(KeyInterval {
+            start: first.start.clone().max(second.start.clone()),
+            end: end.clone(),
+        });
+        if first_ends {
+            a.next();
+        } else {
+            b.next();
+        }
+    }
+    both.retain(|interval| !interval.is_empty());
+    both
 }
 
 /// Whether a key is in one of intervals that ascend and don't touch.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::merge::Merge;
+use super::ordered::OrderedRows;
 use super::piece::{Piece, PieceOfRowSet, RowFilter, Slots};
 use crate::codec::Malformed;
 use crate::error::Result;
@@ -32,7 +32,7 @@ pub(crate) struct Rows {
     /// So many rows of the page at hand were handed on.
     taken: usize,
     /// What comes before the pieces.
-    merge: Option<Merge>,
+    ordered: Option<OrderedRows>,
 }
 
 /// What the readers of a scan have not begun with.
@@ -43,41 +43,41 @@ struct ScanWork {
 }
 
 impl Rows {
-    /// The rows of a merge, in its order.
-    pub(crate) fn ordered(merge: Merge) -> Self {
-        Rows::of(Arc::default(), Some(merge))
+    /// Rows in their order.
+    pub(crate) fn ordered(rows: impl Into<OrderedRows>) -> Self {
+        Rows::of(Arc::default(), Some(rows.into()))
     }
 
-    /// The rows of pieces and of a merge, shared by so many readers.
+    /// The rows of pieces, and others that come before them, shared by so many readers.
     pub(crate) fn unordered(
         pieces: Vec<PieceOfRowSet>,
         filter: RowFilter,
-        merge: Merge,
+        before: OrderedRows,
         reader_count: usize,
     ) -> Vec<Self> {
         let work = Arc::new(ScanWork {
             pieces: Mutex::new(pieces.into()),
             filter,
         });
-        let mut merge = Some(merge);
-        let readers = (0..reader_count.max(1)).map(|_| Rows::of(work.clone(), merge.take()));
+        let mut before = Some(before);
+        let readers = (0..reader_count.max(1)).map(|_| Rows::of(work.clone(), before.take()));
         readers.collect()
     }
 
-    fn of(work: Arc<ScanWork>, merge: Option<Merge>) -> Self {
+    fn of(work: Arc<ScanWork>, ordered: Option<OrderedRows>) -> Self {
         Rows {
             work,
             piece: None,
             taken: 0,
-            merge,
+            ordered,
         }
     }
 
     /// Hands on up to so many of the next rows, those of one page at most; how many, 0 only at the end.
     pub(crate) fn give(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {
-        let merged = self.give_merged(most, to)?;
-        if merged > 0 {
-            return Ok(merged);
+        let given = self.give_ordered(most, to)?;
+        if given > 0 {
+            return Ok(given);
         }
         loop {
             let Some(piece) = &mut self.piece else {
@@ -104,25 +104,25 @@ impl Rows {
         }
     }
 
-    /// The row of a merge that was handed on last; `None` before its first and behind its last.
+    /// The row in order that was handed on last; `None` before its first and behind its last.
     pub(crate) fn row(&self) -> Option<RowRef<'_>> {
-        self.merge.as_ref()?.row()
+        self.ordered.as_ref()?.row()
     }
 
-    fn give_merged(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {
-        let Some(merge) = &mut self.merge else {
+    fn give_ordered(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {
+        let Some(rows) = &mut self.ordered else {
             return Ok(0);
         };
         let mut count = 0;
-        while count < most.min(MERGED_ROWS_MAX) && merge.advance()? {
-            let Some(row) = merge.row() else { break };
+        while count < most.min(MERGED_ROWS_MAX) && rows.advance()? {
+            let Some(row) = rows.row() else { break };
             to.take_row(row)
-                .map_err(|malformed| merge.corrupt(malformed))?;
+                .map_err(|malformed| rows.corrupt(malformed))?;
             count += 1;
         }
         Ok(count)
     }
 }
 
-/// Rows of a merge that are handed on at once.
+/// Rows in order that are handed on at once.
 const MERGED_ROWS_MAX: usize = 1024;

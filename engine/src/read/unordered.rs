@@ -1,8 +1,11 @@
 //! Scans without order: a table as pieces of RowSets that are read by themselves, and what the generations hold.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::key_filter::KeyFilter;
 use super::merge::Merge;
+use super::ordered::OrderedRows;
 use super::piece::{AskedGeneration, PieceOfRowSet, RowFilter, Slots};
 use super::range::KeyRange;
 use super::rows::{Rows, TakeRows};
@@ -10,9 +13,10 @@ use super::view::View;
 use crate::cache::table::hash_key;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
+use crate::row_set::meta::RowSetMeta;
 use crate::row_set::rows_page::{RowRef, RowsView};
 use crate::tree::files::HeldRowSet;
-use crate::tree::fragment::Fragment;
+use crate::tree::fragment::{Fragment, FragmentId};
 
 /// About what a reader takes at once: no reader is busy with its last piece for long.
 const PIECE_SIZE_BYTES: u64 = 1 << 20;
@@ -22,32 +26,34 @@ const PIECE_SIZE_BYTES: u64 = 1 << 20;
 const INDEX_SHARE: u64 = 4;
 
 impl View {
-    /// The rows of a range in no order, for so many readers that share them: each row goes to one of them.
-    pub(crate) fn scan_unordered(&self, range: KeyRange, reader_count: usize) -> Result<Vec<Rows>> {
-        let pieces = self.pieces(&range)?;
+    /// The rows that a filter wants in no order, for so many readers that share them: each row goes to one of them.
+    pub(crate) fn scan_unordered(
+        &self,
+        keys: &KeyFilter,
+        reader_count: usize,
+    ) -> Result<Vec<Rows>> {
+        let pieces = self.pieces(keys)?;
         if !self.indexes_fit(&pieces) {
-            let merge = self.scan(range, false, false);
             return Ok(Rows::unordered(
                 Vec::new(),
                 RowFilter::default(),
-                merge,
+                OrderedRows::new(self.clone(), keys.clone(), false),
                 reader_count,
             ));
         }
         let filter = RowFilter {
             generations: self.generations_of_table(),
             hidden: self.hidden(),
-            range: range.clone(),
+            keys: keys.clone(),
         };
-        let sources = self.generation_sources(self.truncate_seq(), false);
-        let merge = Merge::new(sources, range, false, false).without(self.hidden());
+        let before = OrderedRows::in_memory(self.clone(), keys.clone());
         let pieces = pieces.into_iter().flat_map(cut).collect();
-        Ok(Rows::unordered(pieces, filter, merge, reader_count))
+        Ok(Rows::unordered(pieces, filter, before, reader_count))
     }
 
-    /// The rows of a range in no order.
-    pub(crate) fn scan_whole(&self, range: KeyRange) -> Result<Rows> {
-        let mut parts = self.scan_unordered(range, 1)?;
+    /// The rows that a filter wants in no order.
+    pub(crate) fn scan_whole(&self, keys: &KeyFilter) -> Result<Rows> {
+        let mut parts = self.scan_unordered(keys, 1)?;
         parts
             .pop()
             .ok_or_else(|| Error::Usage("a scan has no part".into()))
@@ -55,7 +61,8 @@ impl View {
 
     /// How many rows there are. What is resolved is counted without being read.
     pub(crate) fn row_count(&self) -> Result<u64> {
-        let pieces = self.pieces(&KeyRange::ALL)?;
+        let all = KeyFilter::all();
+        let pieces = self.pieces(&all)?;
         let counted = pieces.iter().map(resolved_count).sum::<Option<u64>>();
         let truncate_seq = self.truncate_seq();
         let in_tree = truncate_seq == self.tree.truncate_seq(self.seq) && self.hidden().is_empty();
@@ -71,18 +78,31 @@ impl View {
             return Ok(count);
         }
         let mut counter = RowCounter(0);
-        let mut rows = self.scan_whole(KeyRange::ALL)?;
+        let mut rows = self.scan_whole(&all)?;
         while rows.give(usize::MAX, &mut counter)? > 0 {}
         Ok(counter.0)
     }
 }
 
 impl View {
-    /// The RowSets that hold rows of a range, each with the newer ones that may replace some.
-    fn pieces(&self, range: &KeyRange) -> Result<Vec<PieceOfRowSet>> {
+    /// The pages of RowSets that may hold rows that are wanted, each with the newer RowSets that may replace some.
+    fn pieces(&self, keys: &KeyFilter) -> Result<Vec<PieceOfRowSet>> {
         let mut pieces = Vec::new();
-        self.gather(self.tree.fragments.root(), &[], range, &mut pieces)?;
+        let wanted = self.wanted_fragments(keys);
+        let root = self.tree.fragments.root();
+        self.gather(root, &[], (keys, wanted.as_ref()), &mut pieces)?;
         Ok(pieces)
+    }
+
+    /// The fragments that keys of the intervals can lie in, where their hashes tell.
+    fn wanted_fragments(&self, keys: &KeyFilter) -> Option<HashSet<FragmentId>> {
+        let tree = &self.tree.fragments;
+        let mut wanted = HashSet::new();
+        for interval in keys.intervals() {
+            let shard_hash = tree.sharding().hash_of_range(&KeyRange::from(interval))?;
+            wanted.extend(tree.hash_path(shard_hash).iter().map(|one| one.id));
+        }
+        Some(wanted)
     }
 
     /// Those of a fragment and what is below it; `above` holds what is above it, all of it newer.
@@ -90,27 +110,35 @@ impl View {
         &self,
         fragment: &Fragment<Arc<HeldRowSet>>,
         above: &[Arc<HeldRowSet>],
-        range: &KeyRange,
+        (keys, fragments): (&KeyFilter, Option<&HashSet<FragmentId>>),
         pieces: &mut Vec<PieceOfRowSet>,
     ) -> Result<()> {
         let mut newer = above.to_vec();
-        for held in self.wanted(fragment, range, self.truncate_seq()) {
+        let may_want =
+            |meta: &RowSetMeta| keys.may_want(&meta.key_min, &[&*meta.key_max, &[0]].concat());
+        for held in self.wanted(fragment, may_want, self.truncate_seq()) {
             let meta = held.row_set.meta();
             let meets = |other: &&Arc<HeldRowSet>| {
                 let other = other.row_set.meta();
                 *other.key_min <= *meta.key_max && *meta.key_min <= *other.key_max
             };
-            pieces.push(PieceOfRowSet {
+            let piece = PieceOfRowSet {
                 newer: newer.iter().filter(meets).cloned().collect(),
                 known: Arc::default(),
-                pages: range.pages_of(&held.row_set)?,
+                pages: 0..0,
                 held: held.clone(),
-            });
+            };
+            let pages = keys.pages_of(&held.row_set)?.into_iter();
+            pieces.extend(pages.map(|pages| PieceOfRowSet {
+                pages,
+                ..piece.clone()
+            }));
             newer.push(held.clone());
         }
         let children = fragment.children.iter();
-        for child in children.flat_map(|children| children.fragments.iter()) {
-            self.gather(child, &newer, range, pieces)?;
+        let children = children.flat_map(|children| children.fragments.iter());
+        for child in children.filter(|child| fragments.is_none_or(|ids| ids.contains(&child.id))) {
+            self.gather(child, &newer, (keys, fragments), pieces)?;
         }
         Ok(())
     }
@@ -148,7 +176,7 @@ impl View {
     fn lives_below(&self, key: &[u8]) -> Result<bool> {
         let hash = hash_key(key);
         for fragment in self.tree.fragments.path(hash, key) {
-            for held in self.wanted(fragment, &KeyRange::ALL, self.truncate_seq()) {
+            for held in self.wanted(fragment, |_| true, self.truncate_seq()) {
                 if let Some(found) = held.row_set.get(hash, key)? {
                     return Ok(found.value().is_some());
                 }

@@ -10,6 +10,7 @@ use crate::cache::table::TableState;
 use crate::deletes::Hidden;
 use crate::error::Result;
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
+use crate::row_set::meta::RowSetMeta;
 use crate::shard_key::Sharding;
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
@@ -182,7 +183,10 @@ impl View {
         range: &KeyRange,
         truncate_seq: u64,
     ) -> impl Iterator<Item = Source> {
-        let wanted = self.wanted(fragment, range, truncate_seq);
+        let meets = |meta: &RowSetMeta| {
+            range.starts_before(&meta.key_max) && range.ends_after(&meta.key_min)
+        };
+        let wanted = self.wanted(fragment, meets, truncate_seq);
         wanted.map(|held| Source::RowSet(held.row_set.cursor(), held.clone()))
     }
 
@@ -202,11 +206,11 @@ impl View {
         cursors.map(Source::Generation).collect()
     }
 
-    /// The RowSets of a fragment that hold rows of a range.
+    /// The RowSets of a fragment that hold rows, and may hold some that are wanted.
     pub(super) fn wanted<'f>(
         &self,
         fragment: &'f Fragment<Arc<HeldRowSet>>,
-        range: &KeyRange,
+        may_want: impl Fn(&RowSetMeta) -> bool,
         truncate_seq: u64,
     ) -> impl Iterator<Item = &'f Arc<HeldRowSet>> {
         // What the oldest generation still holds may be in the tree already.
@@ -220,8 +224,7 @@ impl View {
             lookup.sees(held, truncate_seq)
                 && meta.head.seq_from < oldest_seq
                 && meta.head.seq_from >= self.after_seq
-                && range.starts_before(&meta.key_max)
-                && range.ends_after(&meta.key_min)
+                && may_want(meta)
         })
     }
 }

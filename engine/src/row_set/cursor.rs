@@ -322,13 +322,18 @@ impl ReadAhead {
         self.charge.is_some()
     }
 
-    /// Has a page in the buffer; where it lies in the file, and its stored length.
-    pub(crate) fn fill(&mut self, row_set: &RowSet, number: u32) -> Result<(u64, usize)> {
+    /// Has a page in the buffer, with pages behind it of which none ends beyond `end_offset`; where it lies in the file, and
+    /// its stored length.
+    pub(crate) fn fill(
+        &mut self,
+        row_set: &RowSet,
+        number: u32,
+        end_offset: u64,
+    ) -> Result<(u64, usize)> {
         let (offset, size_bytes) = row_set.rows_page_span(number)?;
         let size_bytes = row_set.file().check_size(offset, size_bytes)?;
         if self.part(offset, size_bytes).is_none() {
-            let rows_end = row_set.meta().locations_offset;
-            let left = usize::try_from(rows_end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let left = usize::try_from(end_offset.saturating_sub(offset)).unwrap_or(usize::MAX);
             let read_size_bytes = left.min(self.read_size_bytes).max(size_bytes);
             // Without memory for more, page by page.
             let read_size_bytes = if self.reserve(row_set.cache(), read_size_bytes) {
@@ -347,7 +352,8 @@ impl ReadAhead {
     }
 
     fn read(&mut self, row_set: &RowSet, number: u32) -> Result<PageGuard> {
-        let (offset, size_bytes) = self.fill(row_set, number)?;
+        let end_offset = row_set.meta().locations_offset;
+        let (offset, size_bytes) = self.fill(row_set, number, end_offset)?;
         let mut scratch = std::mem::take(&mut self.scratch);
         let stored = self.part(offset, size_bytes).unwrap_or_default();
         let page = row_set.take_rows_page(number, offset, stored, &mut scratch);

@@ -61,7 +61,11 @@ impl OlderSide {
     fn new(row_set: &RowSet) -> Self {
         OlderSide {
             row_set: row_set.clone(),
-            pages: PageScan::new(row_set.clone(), 0..0, OLDER_READ_SIZE_BYTES),
+            pages: PageScan::new(
+                row_set.clone(),
+                0..row_set.meta().rows_page_count,
+                OLDER_READ_SIZE_BYTES,
+            ),
             ordinals: TargetOrdinals::new(row_set.meta().place()),
             candidates: Vec::new(),
         }

@@ -17,6 +17,8 @@ use super::rows_page::{RowsLayout, RowsView};
 pub struct PageScan {
     row_set: RowSet,
     pages: Range<u32>,
+    /// Where the last of them ends, once it is known.
+    end_offset: Option<u64>,
     ahead: ReadAhead,
     scratch: PageScratch,
     at: Option<PageAt>,
@@ -44,6 +46,7 @@ impl PageScan {
         PageScan {
             row_set,
             pages,
+            end_offset: None,
             ahead: ReadAhead::new(read_size_bytes),
             scratch: PageScratch::default(),
             at: None,
@@ -91,7 +94,15 @@ impl PageScan {
     }
 
     fn read(&mut self, number: u32) -> Result<Content> {
-        let (offset, size_bytes) = self.ahead.fill(&self.row_set, number)?;
+        let end_offset = match self.end_offset {
+            Some(end_offset) => end_offset,
+            None => {
+                let last = self.pages.end.saturating_sub(1);
+                let (offset, size_bytes) = self.row_set.rows_page_span(last)?;
+                *self.end_offset.insert(offset + size_bytes)
+            }
+        };
+        let (offset, size_bytes) = self.ahead.fill(&self.row_set, number, end_offset)?;
         let stored = self.ahead.part(offset, size_bytes).unwrap_or_default();
         let place = PagePlace {
             offset,

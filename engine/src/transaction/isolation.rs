@@ -10,14 +10,12 @@ use crate::codec::row::join_row;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::read::key_filter::KeyFilter;
 use crate::read::lookup::Lookup;
-use crate::read::merge::not_stored;
 use crate::read::range::KeyRange;
-use crate::read::rows::Rows;
 use crate::read::view::View;
-use crate::row_set::multi_get::HashedKey;
 use crate::shared::Table;
-use crate::snapshot::{Batches, Scan, ScanOrder, Snapshot, get_row};
+use crate::snapshot::{Batches, Scan, ScanOrder, Snapshot, get_row, rows_of};
 use crate::value::{Row, Value};
 
 /// How often [`Database::transact`] begins before it gives up.
@@ -181,76 +179,27 @@ impl Transaction {
         }
     }
 
-    /// The rows with several keys, in their order; see [`get`](Self::get).
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub fn multi_get(&mut self, table: &Table, keys: &[Vec<Value>]) -> Result<Vec<Option<Row>>> {
-        let schema = table.schema();
-        let join = |key: &[Value], value: &[u8]| join_row(schema, key.to_vec(), value);
-        let mut rows = vec![None; keys.len()];
-        let mut unknown = Vec::new();
-        for (place, key) in keys.iter().enumerate() {
-            let mut bytes = Vec::new();
-            encode_key(schema, key.iter(), &mut bytes)?;
-            match self.own_value(table, &bytes)? {
-                OwnValue::Row(value) => {
-                    let row = join(key, value).map_err(not_stored)?;
-                    rows.get_mut(place)
-                        .into_iter()
-                        .for_each(|place| *place = Some(row.clone()));
-                }
-                OwnValue::Gone => {}
-                OwnValue::Unknown => unknown.push((place, bytes)),
-            }
-        }
-        let hashed = unknown.iter().map(|(_, key)| HashedKey {
-            hash: hash_key(key),
-            key,
-        });
-        let hashed: Vec<_> = hashed.collect();
-        self.look_up(table, |lookup| {
-            let mut malformed = None;
-            lookup.multi_get(&hashed, |i, value| {
-                let place = unknown.get(i).map_or(usize::MAX, |(place, _)| *place);
-                if let (Some(key), Some(row)) = (keys.get(place), rows.get_mut(place)) {
-                    match join(key, value) {
-                        Ok(joined) => *row = Some(joined),
-                        Err(reason) => malformed = Some((i, reason)),
-                    }
-                }
-            })?;
-            match malformed.and_then(|(i, reason)| Some((hashed.get(i)?, reason))) {
-                Some((key, reason)) => Err(lookup.corrupt(key.hash, key.key, reason)),
-                None => Ok(rows),
-            }
-        })
-    }
-
     /// The rows of a table as Arrow batches: those of the transaction's snapshot, in a blind one the newest visible ones,
     /// with what this transaction wrote up to here laid over them.
     ///
-    /// A serializable transaction counts as read what the batches came to, in key order; without an order, the range.
+    /// A serializable transaction counts as read what the batches came to, in key order; without an order, all
+    /// from the first to the last key that the range and the predicates allow.
     ///
     /// # Errors
     /// As [`Snapshot::scan`], and [`Error::Exists`] if the transaction inserts a row that it wrote before.
     pub fn scan(&mut self, table: &Table, scan: Scan) -> Result<Batches> {
-        let range = KeyRange::new(table, &scan.range)?;
+        let keys = KeyFilter::of_scan(table, &scan)?;
         let snapshot = self.read_snapshot();
         let view = self.view(table, &snapshot)?;
-        let descending = scan.order == ScanOrder::Descending;
-        let rows = if scan.order == ScanOrder::Unordered {
-            view.scan_whole(range.clone())?
-        } else {
-            Rows::ordered(view.scan(range.clone(), descending, false))
-        };
+        let range = keys.hull();
+        let rows = rows_of(view, keys, scan.order)?;
         let projection = scan.projection.as_deref();
         let mut batches = Batches::new(table, &snapshot, rows, projection, scan.batch_rows)?;
         if let Some(read) = self.add_range(table, range) {
             if scan.order == ScanOrder::Unordered {
                 read.finish();
             } else {
-                batches.note_reads(read, descending);
+                batches.note_reads(read, scan.order == ScanOrder::Descending);
             }
         }
         Ok(batches)

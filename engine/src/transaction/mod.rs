@@ -170,7 +170,7 @@ impl Transaction {
     }
 
     /// Writes all rows of a batch, as [`upsert`](Self::upsert) does one. Columns go by name and must have the table's
-    /// Arrow types; one that the batch lacks is null.
+    /// Arrow types; one that the batch lacks has its default, or is null.
     ///
     /// # Errors
     /// [`Error::Row`] if the batch does not fit the table, naming table and column; nothing of it is written then.

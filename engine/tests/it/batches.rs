@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use moonshine_engine::io::SimulatedIo;
 use moonshine_engine::{
-    ColumnType, Database, Error, Options, Scan, ScanOrder, Table, TableSchema, Value,
+    ColumnType, Database, Error, Options, Scan, ScanOrder, SchemaChange, Table, TableSchema, Value,
 };
 
 fn open() -> (Database, Table) {
@@ -118,4 +118,48 @@ fn a_batch_that_does_not_fit_leaves_nothing() {
     assert!(transaction.get(&table, &key("b")).unwrap().is_none());
     transaction.commit().unwrap();
     assert_eq!(database.snapshot().row_count(&table).unwrap(), 1);
+}
+
+/// *Same*: a column with a default that a batch lacks is filled with it, whether or not it may be null; a null that the
+/// batch holds stays one.
+#[test]
+fn a_batch_that_lacks_a_column_gets_its_default() {
+    let (database, table) = open();
+    let add = |name: &str, nullable, default| SchemaChange::AddColumn {
+        name: name.into(),
+        column_type: ColumnType::Int64,
+        nullable,
+        default: Some(Value::Int64(default)),
+    };
+    let changes = [add("count", false, 7), add("size", true, 8)];
+    let table = database.alter_table(&table, &changes).unwrap();
+    let mut transaction = database.begin();
+    let without = batch(vec![("id", numbers(&[1])), ("shop", texts(&["a"]))]);
+    transaction.upsert_batch(&table, &without).unwrap();
+    let null: ArrayRef = Arc::new(Int64Array::from(vec![None]));
+    let with = batch(vec![
+        ("id", numbers(&[2])),
+        ("shop", texts(&["a"])),
+        ("count", numbers(&[3])),
+        ("size", null),
+    ]);
+    transaction.upsert_batch(&table, &with).unwrap();
+    transaction.commit().unwrap();
+    let row = |id, count, size| {
+        let text = Value::Utf8("a".into());
+        vec![
+            Value::Null,
+            Value::Int64(id),
+            text,
+            Value::Int64(count),
+            size,
+        ]
+    };
+    let key = |id| vec![Value::Utf8("a".into()), Value::Int64(id)];
+    let found = database.snapshot().multi_get(&table, &[key(1), key(2)]);
+    let expected = [
+        Some(row(1, 7, Value::Int64(8))),
+        Some(row(2, 3, Value::Null)),
+    ];
+    assert_eq!(found.unwrap(), expected);
 }

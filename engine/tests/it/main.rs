@@ -30,6 +30,7 @@ mod old_formats;
 mod outcomes;
 mod pairs;
 mod parked;
+mod predicates;
 mod range_deletes;
 mod reading;
 mod residence;

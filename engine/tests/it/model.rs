@@ -638,6 +638,7 @@ impl Harness {
                 let expected = expected.get(&sort_key(&key(t, k)));
                 assert_eq!(snapshot.get(table, &key(t, k)).unwrap().as_ref(), expected);
             }
+            check_multi_get(snapshot, table, t, expected);
         }
     }
 
@@ -681,6 +682,27 @@ impl Harness {
             sorted(rows),
             sorted(self.state[t].values().cloned().collect())
         );
+    }
+}
+
+/// Many keys at once find what single gets find.
+fn check_multi_get(snapshot: &Snapshot, table: &Table, t: usize, expected: &BTreeMap<String, Row>) {
+    let keys: Vec<_> = (0..20).map(|k| key(t, k)).collect();
+    let found = keys.iter().map(|key| expected.get(&sort_key(key)).cloned());
+    let found: Vec<Option<Row>> = found.collect();
+    assert_eq!(snapshot.multi_get(table, &keys).unwrap(), found);
+    let scan = Scan {
+        projection: Some(table.schema().primary_key().to_vec()),
+        order: ScanOrder::Descending,
+        ..Scan::default()
+    };
+    for keys in snapshot.scan(table, scan).unwrap() {
+        let found = snapshot
+            .multi_get_batch(table, &keys.unwrap(), None)
+            .unwrap();
+        assert_eq!(found.places, (0..expected.len()).collect::<Vec<_>>());
+        let rows: Vec<Row> = expected.values().rev().cloned().collect();
+        assert_eq!(rows_of(&found.rows, table), rows);
     }
 }
 

@@ -199,6 +199,7 @@ fn ranges_and_projections_return_what_they_name() {
             order,
             range: (start, end),
             batch_rows: 2,
+            ..Scan::default()
         };
         let batches = snapshot.scan(&table, scan).unwrap();
         assert_eq!(batches.schema().fields().len(), 1);

@@ -187,3 +187,31 @@ async fn what_is_not_a_query_is_refused_with_a_reason() {
     }
     assert!(csv(&session, "show tables").await.contains("lines"));
 }
+
+/// What the engine is told of the filters leaves out nothing that they let through.
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_on_the_key_let_through_what_scans_see() {
+    let shop = Shop::new(3);
+    write_round(&shop, 0);
+    shop.export().await;
+    write_round(&shop, 1);
+    let engine = QuerySession::open(&shop.database, None).await.unwrap();
+    for session in [shop.session().await, engine] {
+        for filter in [
+            "ORDER = 5",
+            "ORDER > 3 and 9 >= ORDER and LINE < 2",
+            "ORDER between 4 and 6 or LINE = 1",
+            "ORDER between 4 and 12 and LINE in (0, 4, 100)",
+            "LINE <> 3 and LINE >= 2 and ORDER not in (1, 2)",
+            "ORDER in (1, 2) and ORDER = 3",
+        ] {
+            let sql = |order: &str, line: &str| {
+                let filter = filter.replace("ORDER", order).replace("LINE", line);
+                format!("select * from shop.lines where {filter} order by order_id, line")
+            };
+            let told = csv(&session, &sql("order_id", "line")).await;
+            let untold = csv(&session, &sql("(order_id + 0)", "(line + 0)")).await;
+            assert_eq!(told, untold, "{filter}");
+        }
+    }
+}
