@@ -19,6 +19,7 @@ mod compaction;
 mod disk_full;
 mod evolution;
 mod faults;
+mod flush;
 mod futures;
 mod keyspace;
 mod keyspace_transactions;
