@@ -18,8 +18,8 @@ use crate::row_set::rows_page::RowRef;
 /// A version's number with the first bytes of its key, which mostly decide.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranked {
-    prefix: u64,
-    number: u32,
+    pub(super) prefix: u64,
+    pub(super) number: u32,
 }
 
 pub(super) type Run = Arc<[Ranked]>;
@@ -44,24 +44,17 @@ impl SortedRuns {
         let mut sorted = self.state.lock();
         let len = versions.len();
         if sorted.covered < len {
-            let order = |a: &Ranked, b: &Ranked| compare(versions, bodies, a, b);
             let ranked = (sorted.covered..len).filter_map(|number| {
                 let version = versions.get(number)?;
                 let prefix = prefix_of(version.key(bodies));
                 Some(Ranked { prefix, number })
             });
             let mut run: Vec<Ranked> = ranked.collect();
-            // Numbers alone, and keys only where their first bytes are the same.
-            run.sort_unstable_by_key(|ranked| (ranked.prefix, !ranked.number));
-            for alike in run.chunk_by_mut(|a, b| a.prefix == b.prefix) {
-                if alike.len() > 1 {
-                    alike.sort_unstable_by(order);
-                }
-            }
+            sort(&mut run, versions, bodies);
             while let Some(last) = sorted.runs.pop_if(|last| last.len() <= run.len() * 2) {
                 // The standard library's sort finds the two runs and merges them.
                 run.extend_from_slice(&last);
-                run.sort_by(order);
+                run.sort_by(|a, b| compare(versions, bodies, a, b));
             }
             sorted.runs.push(run.into());
             sorted.covered = len;
@@ -168,9 +161,7 @@ impl GenerationCursor {
         let bodies = self.generation.bodies();
         Some(RowRef {
             key: version.key(bodies),
-            value: version
-                .value
-                .map(|(start, len)| bodies.slice(version.record, start, len)),
+            value: version.value_bytes(bodies),
         })
     }
 
@@ -287,7 +278,18 @@ impl RunPosition {
     }
 }
 
-fn key_of<'b>(versions: &Versions, bodies: &'b Bodies, number: u32) -> &'b [u8] {
+/// Sorts by key; of one key the newest comes first.
+pub(super) fn sort(ranked: &mut [Ranked], versions: &Versions, bodies: &Bodies) {
+    // Numbers alone, and keys only where their first bytes are the same.
+    ranked.sort_unstable_by_key(|ranked| (ranked.prefix, !ranked.number));
+    for alike in ranked.chunk_by_mut(|a, b| a.prefix == b.prefix) {
+        if alike.len() > 1 {
+            alike.sort_unstable_by(|a, b| compare(versions, bodies, a, b));
+        }
+    }
+}
+
+pub(super) fn key_of<'b>(versions: &Versions, bodies: &'b Bodies, number: u32) -> &'b [u8] {
     let version = versions.get(number);
     version.map_or(&[], |version| version.key(bodies))
 }
@@ -296,6 +298,12 @@ impl Version {
     /// The key's bytes.
     pub(crate) fn key<'b>(&self, bodies: &'b Bodies) -> &'b [u8] {
         bodies.slice(self.record, self.key_start, self.key_len)
+    }
+
+    /// The value's bytes; `None` for a tombstone.
+    pub(super) fn value_bytes<'b>(&self, bodies: &'b Bodies) -> Option<&'b [u8]> {
+        let (start, len) = self.value?;
+        Some(bodies.slice(self.record, start, len))
     }
 }
 

@@ -8,6 +8,7 @@ use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
 use moonshine_engine::{Database, Durability, Error, Keyspace, Options, Scan, ScanOrder};
 
 const TABLE_COUNT: usize = 4;
+/// What a delta file has in front of its RowSets.
 const FILE_HEADER_SIZE_BYTES: usize = 48;
 
 fn options(io: &SimulatedIo) -> Options {

@@ -21,6 +21,7 @@ mod disk_full;
 mod evolution;
 mod examples;
 mod faults;
+mod flush;
 mod futures;
 mod keyspace;
 mod keyspace_transactions;
