@@ -7,8 +7,12 @@ use crate::row_set::rows_page::RowRef;
 
 /// Largest encoded row, in bytes, its key included.
 const ROW_SIZE_BYTES_MAX: usize = 256 << 20;
-/// So many rows ahead their bytes are asked for: sorted rows lie anywhere.
-const ROWS_AHEAD: usize = 16;
+/// Rows whose cache misses overlap: sorted rows lie anywhere.
+const ROWS_AT_ONCE: usize = 32;
+/// What the processor fetches at once.
+const CACHE_LINE_SIZE_BYTES: usize = 64;
+/// Cache lines of a row that are fetched ahead; the processor itself goes on from there.
+const ROW_LINES: usize = 3;
 
 /// Rows one behind the other: the lengths of key and value, four bytes each, and both.
 #[derive(Debug, Default)]
@@ -100,12 +104,9 @@ impl RowBuffer {
 
     /// The rows, in the order they are in.
     pub(super) fn rows(&self) -> impl Iterator<Item = RowRef<'_>> {
-        self.places.iter().enumerate().map(|(i, place)| {
-            if let Some(ahead) = self.places.get(i + ROWS_AHEAD) {
-                // Has the processor fetch it.
-                std::hint::black_box(self.arena.get(ahead.start()));
-            }
-            row_at(&self.arena, *place)
+        self.places.chunks(ROWS_AT_ONCE).flat_map(|places| {
+            warm(&self.arena, places);
+            places.iter().map(|place| row_at(&self.arena, *place))
         })
     }
 
@@ -114,6 +115,16 @@ impl RowBuffer {
         self.arena.clear();
         self.places.clear();
     }
+}
+
+/// Reads something of each cache line of some rows, so that the processor waits for all of them side by side.
+fn warm(arena: &[u8], places: &[Place]) {
+    let line = |start, number| arena.get(start + number * CACHE_LINE_SIZE_BYTES).copied();
+    let bytes = places.iter().map(|place| {
+        let lines = (0..ROW_LINES).filter_map(|number| line(place.start(), number));
+        lines.fold(0, |all, byte| all ^ byte)
+    });
+    std::hint::black_box(bytes.fold(0, |all, byte| all ^ byte));
 }
 
 fn row_at(arena: &[u8], place: Place) -> RowRef<'_> {
