@@ -335,15 +335,17 @@ impl Database {
     }
 
     /// Writes what is in memory below level 0, and waits for it. It happens by itself when there is enough of it; this
-    /// is for who is about to copy the files, and for tests.
+    /// is for who is about to copy the files, or to pause: what is compacted only while nobody writes begins at once.
     ///
     /// # Errors
     /// [`Error::Usage`] if the database is read-only, [`Error::Poisoned`] if a write fails, [`Error::NoSpace`] if the disk
     /// is full; it is then tried again by itself.
     pub fn flush(&self) -> Result<()> {
         let shared = self.shared();
+        let seq = shared.pins.visible_seq();
         committer::freeze(shared)?;
         shared.generations.wait_flushed()?;
+        shared.rest(seq);
         shared.check_writable()
     }
 

@@ -295,6 +295,12 @@ impl Shared {
         self.scheduler.look_at(0..table_count, depth);
     }
 
+    /// Has what is worth it while nobody writes done at once, if nobody wrote after a commit.
+    pub(crate) fn rest(&self, seq: u64) {
+        let table_count = len_u32(self.tables.read().len());
+        self.scheduler.rest(0..table_count, seq);
+    }
+
     /// The fragments of a table, or of its locations, as they are now.
     pub(crate) fn tree_of(&self, table_id: u32) -> Option<Arc<TableTree<Arc<HeldRowSet>>>> {
         let trees = self

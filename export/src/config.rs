@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use crate::catalog::RestConfig;
 use crate::error::{ExportError, Result};
 
 /// Where and how tables are exported.
@@ -18,15 +19,19 @@ use crate::error::{ExportError, Result};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IcebergConfig {
-    /// The folder that holds the Iceberg tables.
+    /// The folder that holds the Iceberg tables. A catalog server chooses where it is left out.
+    #[serde(default)]
     pub warehouse_path: String,
     /// The kind of catalog.
     #[serde(default)]
     pub catalog_type: CatalogType,
-    /// The catalog: for `sql`, the path of an SQLite file, with or without `sqlite:` before it. Default:
-    /// `catalog.db` in the warehouse.
+    /// The catalog: for `sql`, the path of an SQLite file, with or without `sqlite:` before it, by default
+    /// `catalog.db` in the warehouse; for `rest`, the address of the server.
     #[serde(default)]
     pub catalog_uri: Option<String>,
+    /// More about a server of the REST protocol.
+    #[serde(default)]
+    pub rest: Option<RestConfig>,
     /// The Iceberg format version of new tables: 3 (deletion vectors) or 2 (position deletes).
     #[serde(default)]
     pub format_version: FormatVersion,
@@ -46,7 +51,7 @@ pub enum CatalogType {
     /// Tables of an SQL database; SQLite.
     #[default]
     Sql,
-    /// A server of the Iceberg REST protocol. Not supported yet.
+    /// A server of the Iceberg REST protocol.
     Rest,
     /// AWS Glue. Not supported yet.
     Glue,
@@ -130,25 +135,34 @@ impl IcebergConfig {
                 "target_file_size_mb: 0 does not do, give 1 or more".into(),
             ));
         }
-        self.places().map(drop)
+        match self.catalog_type {
+            CatalogType::Rest => self.rest_places().map(drop),
+            _ => self.places().map(drop),
+        }
     }
 
-    pub(crate) fn places(&self) -> Result<Places> {
-        if self.catalog_type != CatalogType::Sql {
+    /// Where the catalog server is, and where tables go if it does not choose.
+    pub(crate) fn rest_places(&self) -> Result<(&str, Option<String>)> {
+        let uri = self.catalog_uri.as_deref().unwrap_or_default();
+        if !uri.starts_with("http://") && !uri.starts_with("https://") {
             return Err(ExportError::Config(format!(
-                "catalog_type: {:?} is not supported, the supported type is 'sql' (an SQLite file)",
-                format!("{:?}", self.catalog_type).to_lowercase()
+                "catalog_uri: '{uri}' is not the address of a catalog server, which begins with http:// or https://"
             )));
         }
-        let warehouse = absolute(
+        let warehouse = match self.warehouse_path.as_str() {
+            "" => None,
+            _ => Some(self.warehouse()?.1),
+        };
+        Ok((uri, warehouse))
+    }
+
+    /// The warehouse's folder, and its location without a slash at the end.
+    fn warehouse(&self) -> Result<(PathBuf, String)> {
+        let path = absolute(
             "warehouse_path",
             local_path("warehouse_path", &self.warehouse_path, "file:")?,
         )?;
-        let catalog_file = match &self.catalog_uri {
-            Some(uri) => absolute("catalog_uri", local_path("catalog_uri", uri, "sqlite:")?)?,
-            None => warehouse.join("catalog.db"),
-        };
-        let text = warehouse
+        let text = path
             .to_str()
             .ok_or_else(|| ExportError::Config("warehouse_path: not UTF-8".into()))?;
         if let Some(character) = text.chars().find(|c| matches!(c, '#' | '?' | '%')) {
@@ -156,8 +170,24 @@ impl IcebergConfig {
                 "warehouse_path: '{character}' in '{text}': readers of Iceberg tables disagree about that character"
             )));
         }
+        let location = format!("file://{}", text.trim_end_matches('/'));
+        Ok((path, location))
+    }
+
+    pub(crate) fn places(&self) -> Result<Places> {
+        if self.catalog_type != CatalogType::Sql {
+            return Err(ExportError::Config(format!(
+                "catalog_type: {:?} is not supported, the supported types are 'sql' (an SQLite file) and 'rest' (a server)",
+                format!("{:?}", self.catalog_type).to_lowercase()
+            )));
+        }
+        let (warehouse, location) = self.warehouse()?;
+        let catalog_file = match &self.catalog_uri {
+            Some(uri) => absolute("catalog_uri", local_path("catalog_uri", uri, "sqlite:")?)?,
+            None => warehouse.join("catalog.db"),
+        };
         Ok(Places {
-            warehouse: format!("file://{}", text.trim_end_matches('/')),
+            warehouse: location,
             catalog_file,
         })
     }
@@ -249,8 +279,12 @@ mod tests {
             (r#"{"warehouse_path": "s3://bucket/w"}"#, "local path"),
             (r#"{"warehouse_path": ""}"#, "empty"),
             (
-                r#"{"warehouse_path": "w", "catalog_type": "rest"}"#,
+                r#"{"warehouse_path": "w", "catalog_type": "glue"}"#,
                 "'sql'",
+            ),
+            (
+                r#"{"catalog_type": "rest", "catalog_uri": "catalog.db"}"#,
+                "http://",
             ),
             (
                 r#"{"warehouse_path": "w", "catalog_uri": "postgresql://h/db"}"#,

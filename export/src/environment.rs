@@ -1,13 +1,19 @@
 //! Time and identities, which the exporter takes from its environment so that a test can replay them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use uuid::Uuid;
 
-/// Tells the time.
+/// Tells the time, and lets it pass.
+#[async_trait]
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     fn now_ms(&self) -> i64;
+
+    /// Returns after so many milliseconds.
+    async fn pause(&self, duration_ms: u64);
 }
 
 /// Makes identities that nobody else makes.
@@ -20,6 +26,7 @@ pub trait Identities: Send + Sync + std::fmt::Debug {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+#[async_trait]
 impl Clock for SystemClock {
     #[allow(
         clippy::disallowed_methods,
@@ -31,6 +38,10 @@ impl Clock for SystemClock {
             .map_or(0, |since| {
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
             })
+    }
+
+    async fn pause(&self, duration_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(duration_ms)).await;
     }
 }
 

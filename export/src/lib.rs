@@ -3,7 +3,8 @@
 //! The way of a tick, from top to bottom: [`Exporter::tick`] (`exporter`) takes the net change of a table from the
 //! engine; `data_file` encodes its rows as Parquet, with the column statistics of `metrics`; `delete` turns the
 //! positions of replaced rows into deletion vectors (format v3) or position delete files (v2); `manifest` and
-//! `commit` make the next Iceberg snapshot of them, stamped with what `summary` says; a [`catalog`] swaps it in.
+//! `commit` make the next Iceberg snapshot of them, stamped with what `summary` says, and bring it to a [`catalog`] until it
+//! is known to be in or out.
 //! `pending` finds out after a crash which of the prepared exports were committed, `ownership` refuses tables that
 //! are not ours. [`IcebergReader`] (`reader`) is the way back: the rows of one snapshot, for queries.
 //!
@@ -50,6 +51,7 @@ mod pending;
 mod reader;
 mod scan;
 mod schema;
+mod store;
 mod summary;
 
 pub use config::{CatalogType, FormatVersion, IcebergConfig};

@@ -4,19 +4,15 @@
 //! snapshots carries a [`Stamp`]. Whatever does not fit is left alone and reported.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use iceberg::TableIdent;
-use iceberg::spec::{
-    Schema, SortOrder, TableMetadata, TableMetadataBuildResult, TableMetadataBuilder,
-};
+use iceberg::spec::{SortOrder, UnboundPartitionSpec};
 use moonshine_engine::{Exported, TableSchema};
 use uuid::Uuid;
 
-use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT};
+use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT, NewTable};
 use crate::commit::table_version;
 use crate::config::FormatVersion;
-use crate::error::{At, ExportError, Result};
+use crate::error::{ExportError, Result};
 use crate::exporter::columns::check_columns;
 use crate::schema::iceberg_schema;
 use crate::summary::{DATABASE_ID, Stamp, TABLE, WRITER_EPOCH};
@@ -109,7 +105,8 @@ impl Owner {
                 exported_seq,
             }),
             (Some((id, stamp)), Some(exported))
-                if stamp.commit_seq < exported_seq || id.to_string() != exported.token =>
+                if stamp.commit_seq < exported_seq
+                    || stamp.export_snapshot_id.unwrap_or(id).to_string() != exported.token =>
             {
                 foreign(format!(
                     "its current snapshot {id} holds commits up to {}, the database exported up to {exported_seq} as \
@@ -121,15 +118,61 @@ impl Owner {
         }
     }
 
-    /// The metadata of a new table.
+    /// Where the rows of a table stand: the commit sequence that it holds, and the snapshot of the export that brought
+    /// it there. A table without an export may have a snapshot all the same: a fence.
+    fn position(&self, table: &CatalogTable) -> Result<Option<(u64, i64)>> {
+        let position = |(id, stamp): (i64, Stamp)| {
+            let export_snapshot_id = stamp.export_snapshot_id.unwrap_or(id);
+            (stamp.commit_seq, export_snapshot_id)
+        };
+        let exported = self.stamp(table)?.filter(|(_, stamp)| stamp.commit_seq > 0);
+        Ok(exported.map(position))
+    }
+
+    /// Checks that of a table as it was and as it is now only what is not its rows became different, and that no newer
+    /// exporter took over: what was to be committed on the one may be committed on the other.
+    pub(crate) fn check_unmoved(
+        &self,
+        base: &CatalogTable,
+        found: &CatalogTable,
+        own_epoch: u64,
+    ) -> Result<()> {
+        self.check_position_unmoved(base, found, own_epoch)?;
+        let columns = |table: &CatalogTable| table.metadata.current_schema().as_struct().clone();
+        if columns(base) != columns(found) {
+            return Err(ExportError::foreign(
+                &base.ident,
+                "its columns were changed by another writer",
+            ));
+        }
+        Ok(())
+    }
+
+    /// As [`check_unmoved`](Self::check_unmoved), whatever became of the columns.
+    pub(crate) fn check_position_unmoved(
+        &self,
+        base: &CatalogTable,
+        found: &CatalogTable,
+        own_epoch: u64,
+    ) -> Result<()> {
+        check_epoch(found, own_epoch)?;
+        let foreign = |reason: &str| Err(ExportError::foreign(&base.ident, reason));
+        if base.metadata.uuid() != found.metadata.uuid() {
+            return foreign("it was dropped, and another one was made in its place");
+        }
+        if self.position(found)? != self.position(base)? {
+            return foreign("its rows were changed or rolled back by another writer");
+        }
+        Ok(())
+    }
+
+    /// A new table.
     pub(crate) fn new_table(
         &self,
         schema: &TableSchema,
-        location: String,
+        location: Option<String>,
         epoch: u64,
-    ) -> Result<TableMetadata> {
-        let place = || format!("table '{}'", schema.name());
-        let wanted = iceberg_schema(schema)?;
+    ) -> Result<NewTable> {
         let properties = HashMap::from([
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
@@ -139,35 +182,15 @@ impl Owner {
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
         ]);
-        let builder = TableMetadataBuilder::new(
-            wanted.clone(),
-            iceberg::spec::UnboundPartitionSpec::builder().build(),
-            SortOrder::unsorted_order(),
-            location,
-            self.version.iceberg(),
+        Ok(NewTable {
+            schema: iceberg_schema(schema)?,
+            partition_spec: UnboundPartitionSpec::builder().build(),
+            sort_order: SortOrder::unsorted_order(),
+            format_version: self.version.iceberg(),
             properties,
-        );
-        let metadata = builder.at(place())?.build().at(place())?.metadata;
-        // The builder numbers the columns anew; where that made a difference, the wanted schema replaces its own.
-        if same_columns(metadata.current_schema(), &wanted) {
-            return Ok(metadata);
-        }
-        let renumbered = metadata.current_schema_id();
-        let builder = metadata
-            .into_builder(None)
-            .add_current_schema(wanted)
-            .at(place())?;
-        Ok(builder
-            .remove_schemas(&[renumbered])
-            .at(place())?
-            .build()
-            .at(place())?
-            .metadata)
+            location,
+        })
     }
-}
-
-fn same_columns(left: &Arc<Schema>, right: &Schema) -> bool {
-    left.as_struct() == right.as_struct()
 }
 
 /// The epoch of the newest exporter that wrote to the table or announced that it would.
@@ -196,20 +219,4 @@ pub(crate) fn check_epoch(table: &CatalogTable, own: u64) -> Result<()> {
         }),
         _ => Ok(()),
     }
-}
-
-/// Announces an epoch: from then on every commit of an older exporter meets changed metadata, and then this epoch.
-pub(crate) fn announce_epoch(table: &CatalogTable, epoch: u64) -> Result<TableMetadataBuildResult> {
-    let place = |ident: &TableIdent| format!("table '{ident}'");
-    let builder = table
-        .metadata
-        .as_ref()
-        .clone()
-        .into_builder(Some(table.metadata_location.clone()));
-    let properties = HashMap::from([(WRITER_EPOCH.to_owned(), epoch.to_string())]);
-    builder
-        .set_properties(properties)
-        .at(place(&table.ident))?
-        .build()
-        .at(place(&table.ident))
 }

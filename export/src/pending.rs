@@ -7,14 +7,15 @@ use iceberg::spec::TableMetadata;
 use moonshine_engine::{Exported, PendingExport};
 use uuid::Uuid;
 
+use crate::catalog::CatalogTable;
 use crate::error::Result;
-use crate::summary::Stamp;
+use crate::summary;
 
 /// The snapshot of that commit, if it is the current one or an ancestor of it.
 pub(crate) fn find_commit(metadata: &TableMetadata, commit_id: Uuid) -> Option<i64> {
     let mut snapshot = metadata.current_snapshot();
     while let Some(current) = snapshot {
-        if Stamp::of(current).is_some_and(|stamp| stamp.commit_id == commit_id) {
+        if summary::commit_id(current) == Some(commit_id) {
             return Some(current.snapshot_id());
         }
         snapshot = current
@@ -40,44 +41,42 @@ pub(crate) fn exported_after(
     settled.or(exported)
 }
 
-/// Records what became of a pending export; removes the files of one that was not committed.
-pub(crate) async fn settle(
-    pending: PendingExport,
-    metadata: Option<&TableMetadata>,
-    file_io: &FileIO,
-) -> Result<()> {
+/// Records what became of a pending export; removes the files of one that was not committed, unless its table is gone.
+pub(crate) async fn settle(pending: PendingExport, current: Option<&CatalogTable>) -> Result<()> {
     let table = pending.table().name().to_owned();
-    match metadata.and_then(|metadata| find_commit(metadata, pending.commit_id())) {
-        Some(snapshot_id) => {
-            tracing::info!(%table, snapshot_id, commit_seq = pending.to_seq(), "an earlier export was committed");
-            Ok(pending.commit(snapshot_id.to_string())?)
-        }
-        None => {
-            tracing::info!(%table, commit_seq = pending.to_seq(), "an earlier export was not committed");
-            let mut paths: Vec<String> = pending
-                .files()
-                .iter()
-                .map(|file| file.path.clone())
-                .collect();
-            if let Some(metadata) = metadata {
-                let (location, commit_id) = (metadata.location(), pending.commit_id());
-                for extension in ["puffin", "parquet"] {
-                    let path = |number| {
-                        delete_file_path(location, pending.to_seq(), commit_id, number, extension)
-                    };
-                    let mut number = 0;
-                    while file_io.exists(path(number)).await.unwrap_or(false) {
-                        paths.push(path(number));
-                        number += 1;
-                    }
-                }
-            }
-            // Recorded first: a file that is gone must not belong to an export that may still count.
-            pending.abort()?;
-            remove_files(file_io, &paths).await;
-            Ok(())
+    let find = |current: &CatalogTable| find_commit(&current.metadata, pending.commit_id());
+    if let Some(snapshot_id) = current.and_then(find) {
+        tracing::info!(%table, snapshot_id, commit_seq = pending.to_seq(), "an earlier export was committed");
+        return Ok(pending.commit(snapshot_id.to_string())?);
+    }
+    tracing::info!(%table, commit_seq = pending.to_seq(), "an earlier export was not committed");
+    let paths = match current {
+        Some(current) => written_files(&pending, current).await,
+        None => Vec::new(),
+    };
+    // Recorded first: a file that is gone must not belong to an export that may still count.
+    pending.abort()?;
+    if let Some(current) = current {
+        remove_files(&current.file_io, &paths).await;
+    }
+    Ok(())
+}
+
+/// The data files and delete files of a pending export.
+async fn written_files(pending: &PendingExport, current: &CatalogTable) -> Vec<String> {
+    let files = pending.files().iter();
+    let mut paths: Vec<String> = files.map(|file| file.path.clone()).collect();
+    let (location, commit_id) = (current.metadata.location(), pending.commit_id());
+    for extension in ["puffin", "parquet"] {
+        let path =
+            |number| delete_file_path(location, pending.to_seq(), commit_id, number, extension);
+        let mut number = 0;
+        while current.file_io.exists(path(number)).await.unwrap_or(false) {
+            paths.push(path(number));
+            number += 1;
         }
     }
+    paths
 }
 
 /// Where an export's n-th data file goes.

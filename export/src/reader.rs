@@ -10,7 +10,7 @@ use iceberg::spec::DataFile;
 use moonshine_engine::{Table, TableSchema};
 use tokio::sync::Mutex;
 
-use crate::catalog::{CatalogTable, SqlCatalog, TableCatalog};
+use crate::catalog::{self, CatalogTable, TableCatalog};
 use crate::config::IcebergConfig;
 use crate::error::{ExportError, Result};
 use crate::manifest::{Entry, ManifestCache};
@@ -94,9 +94,7 @@ impl IcebergReader {
     /// [`ExportError::Config`]; [`ExportError::Unavailable`], also if nothing was exported there yet.
     pub async fn open(config: &IcebergConfig) -> Result<IcebergReader> {
         config.check()?;
-        Ok(Self::with_catalog(Arc::new(
-            SqlCatalog::open(config, false).await?,
-        )))
+        catalog::open(config, false).await.map(Self::with_catalog)
     }
 
     /// As [`open`](Self::open); `None` if nothing was exported there yet.
@@ -105,11 +103,8 @@ impl IcebergReader {
     /// [`ExportError::Config`]; [`ExportError::Unavailable`].
     pub async fn open_if_exists(config: &IcebergConfig) -> Result<Option<IcebergReader>> {
         config.check()?;
-        if SqlCatalog::exists(config).await? {
-            Self::open(config).await.map(Some)
-        } else {
-            Ok(None)
-        }
+        let catalog = catalog::open_if_exists(config).await?;
+        Ok(catalog.map(Self::with_catalog))
     }
 
     /// A reader of the caller's catalog.
@@ -186,7 +181,7 @@ impl IcebergReader {
         let snapshot = snapshot.ok_or_else(|| {
             ExportError::foreign(&found.ident, format!("it has no snapshot {token}"))
         })?;
-        let file_io = self.catalog.file_io();
+        let file_io = &found.file_io;
         let manifests = cache.load(file_io, &found.metadata, Some(snapshot)).await?;
         let deletes = manifests.delete_by_data_file()?;
         let data_file = |entry: &Entry| {

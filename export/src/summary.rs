@@ -18,6 +18,10 @@ pub(crate) const WRITER_EPOCH: &str = "moonshine.writer-epoch";
 const COMMIT_SEQ: &str = "moonshine.commit-seq";
 const COMMIT_ID: &str = "moonshine.commit-id";
 const ORIGINS: &str = "moonshine.origins";
+/// The snapshot of the newest export, in a snapshot that is none itself.
+const EXPORT_SNAPSHOT_ID: &str = "moonshine.export-snapshot-id";
+/// What the newest fence is called; a table property only.
+pub(crate) const FENCE_ID: &str = "moonshine.fence-id";
 
 /// The position of a table: what the exporter writes into each snapshot and finds there again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,14 @@ pub(crate) struct Stamp {
     pub(crate) writer_epoch: u64,
     /// Source to position.
     pub(crate) origins: BTreeMap<String, String>,
+    /// The snapshot of the export that brought the table there, if that is an earlier one.
+    pub(crate) export_snapshot_id: Option<i64>,
+}
+
+/// The commit that made a snapshot, if it was one of ours.
+pub(crate) fn commit_id(snapshot: &Snapshot) -> Option<Uuid> {
+    let properties = &snapshot.summary().additional_properties;
+    properties.get(COMMIT_ID)?.parse().ok()
 }
 
 impl Stamp {
@@ -38,22 +50,30 @@ impl Stamp {
         Some(Stamp {
             database_id: properties.get(DATABASE_ID)?.parse().ok()?,
             commit_seq: properties.get(COMMIT_SEQ)?.parse().ok()?,
-            commit_id: properties.get(COMMIT_ID)?.parse().ok()?,
+            commit_id: commit_id(snapshot)?,
             writer_epoch: properties.get(WRITER_EPOCH)?.parse().ok()?,
             origins: serde_json::from_str(properties.get(ORIGINS)?).ok()?,
+            export_snapshot_id: match properties.get(EXPORT_SNAPSHOT_ID) {
+                Some(id) => Some(id.parse().ok()?),
+                None => None,
+            },
         })
     }
 
     fn properties(&self) -> Result<HashMap<String, String>> {
         let origins = serde_json::to_string(&self.origins)
             .map_err(|error| ExportError::corrupt("the origins of a commit", error))?;
-        Ok(HashMap::from([
+        let export_snapshot_id = self
+            .export_snapshot_id
+            .map(|id| (EXPORT_SNAPSHOT_ID.to_owned(), id.to_string()));
+        let properties = [
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (COMMIT_SEQ.to_owned(), self.commit_seq.to_string()),
             (COMMIT_ID.to_owned(), self.commit_id.to_string()),
             (WRITER_EPOCH.to_owned(), self.writer_epoch.to_string()),
             (ORIGINS.to_owned(), origins),
-        ]))
+        ];
+        Ok(properties.into_iter().chain(export_snapshot_id).collect())
     }
 }
 
@@ -224,6 +244,7 @@ mod tests {
             commit_id: Uuid::from_u128(2),
             writer_epoch: 3,
             origins: BTreeMap::from([("pg".to_owned(), "0/16B3748".to_owned())]),
+            export_snapshot_id: None,
         }
     }
 

@@ -47,7 +47,7 @@ mod clock;
 pub mod cursor;
 pub(crate) mod directory;
 pub mod file;
-mod get;
+pub(crate) mod get;
 pub(crate) mod index;
 pub mod join;
 pub mod location;

@@ -1,9 +1,14 @@
-//! Catalogs: where an Iceberg table's newest metadata is looked up and swapped.
+//! Catalogs: where an Iceberg table's newest metadata is looked up and changed.
 //!
-//! [`TableCatalog`] is the little that the exporter needs of one; the exporter makes the new metadata, the catalog
-//! stores it and decides, by compare and swap, who comes first. [`SqlCatalog`] is the one of an SQLite file. A
-//! catalog server's commit request is made of the same [`TableMetadataBuildResult`]: its `changes` are the updates.
+//! [`TableCatalog`] is the little that the exporter needs of one. What is to be changed is a [`Change`], a value: what
+//! the table must still be, and what becomes of it then. A catalog decides, by compare and swap, who comes first.
+//! [`SqlCatalog`] is the one of an SQLite file: it makes the new metadata itself and swaps its location. [`RestCatalog`]
+//! sends the change to a server. [`open`] makes the one that a configuration names.
 
+mod change;
+mod metadata_file;
+mod new_table;
+mod rest;
 mod sql;
 
 use std::sync::Arc;
@@ -11,12 +16,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use iceberg::TableIdent;
 use iceberg::io::FileIO;
-use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
+use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
+pub use change::Change;
+pub use new_table::NewTable;
+pub use rest::{RestCatalog, RestConfig, Secret};
 pub(crate) use sql::METADATA_DELETE_AFTER_COMMIT;
 pub use sql::SqlCatalog;
 
+use crate::config::{CatalogType, IcebergConfig};
 use crate::error::{ExportError, Result};
 
 /// An Iceberg table as the catalog had it at one moment.
@@ -28,6 +37,8 @@ pub struct CatalogTable {
     pub metadata: Arc<TableMetadata>,
     /// Where that metadata is stored.
     pub metadata_location: String,
+    /// Reads and writes its files, with the credentials that the catalog gave for it when it was loaded.
+    pub file_io: FileIO,
 }
 
 /// What became of a commit.
@@ -35,18 +46,39 @@ pub struct CatalogTable {
 pub enum CommitOutcome {
     /// The table now is this.
     Committed(CatalogTable),
-    /// Somebody else changed the table since it was loaded; nothing was changed by us.
+    /// The table is no longer what the change demands. This request changed nothing; a copy of it that the network made
+    /// may have.
     Conflict,
+    /// The catalog took no request just now; nothing was changed. It may say when to ask again.
+    Busy {
+        /// How long to wait, in milliseconds, if it says so.
+        retry_after_ms: Option<u64>,
+        /// What it answered.
+        error: ExportError,
+    },
+    /// The catalog refused; nothing was changed, and asking again is of no use before the cause is gone.
+    Refused(ExportError),
+    /// There was no answer that says whether the commit took place. It may still be on its way.
+    Unknown(ExportError),
+}
+
+/// What a catalog compares before it changes a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// That nothing at all changed since the table was loaded.
+    Metadata,
+    /// The requirements of the change alone: a change of a property does not disturb a commit that is on its way.
+    Requirements,
 }
 
 /// What the exporter needs of a catalog.
 #[async_trait]
 pub trait TableCatalog: Send + Sync + std::fmt::Debug {
-    /// Reads and writes the tables' files.
-    fn file_io(&self) -> &FileIO;
+    /// Where new tables go, without a slash at its end; `None` where the catalog finds a place itself.
+    fn warehouse(&self) -> Option<&str>;
 
-    /// Where new tables go, without a slash at its end.
-    fn warehouse(&self) -> &str;
+    /// What it compares.
+    fn guard(&self) -> Guard;
 
     /// Every table, sorted by name.
     ///
@@ -67,38 +99,43 @@ pub trait TableCatalog: Send + Sync + std::fmt::Debug {
     async fn create(
         &self,
         ident: &TableIdent,
-        metadata: TableMetadata,
+        table: NewTable,
         file_id: Uuid,
     ) -> Result<CatalogTable>;
 
-    /// Replaces `base` by `change`, if `base` still is the table's state. `file_id` names the metadata file.
+    /// Makes `change`, if the table still is what it demands, and where the [guard](Self::guard) says so still `base`.
+    /// `file_id` names the metadata file.
+    async fn commit(&self, base: &CatalogTable, change: &Change, file_id: Uuid) -> CommitOutcome;
+
+    /// Takes a table out of the catalog; its files stay. `false` if it was not there.
     ///
     /// # Errors
-    /// Any error leaves open whether the commit took place: load the table again and look.
-    async fn commit(
-        &self,
-        base: &CatalogTable,
-        change: TableMetadataBuildResult,
-        file_id: Uuid,
-    ) -> Result<CommitOutcome>;
+    /// [`ExportError::Unavailable`].
+    async fn drop_table(&self, ident: &TableIdent) -> Result<bool>;
 }
 
-/// The name of the metadata file that follows on `base`: `<version>-<id>.metadata.json` in the table's folder.
-fn next_metadata_location(table_location: &str, base: Option<&str>, file_id: Uuid) -> String {
-    let version_of = |location: &str| {
-        let (_, name) = location.rsplit_once('/')?;
-        name.split('-').next()?.parse::<u64>().ok()
-    };
-    let version = base.map_or(0, |location| {
-        version_of(location).map_or(1, |version| version + 1)
-    });
-    format!("{table_location}/metadata/{version:05}-{file_id}.metadata.json")
+/// The catalog that a configuration names; one of an SQLite file is made if it is missing and `create` says so.
+///
+/// # Errors
+/// [`ExportError::Config`]; [`ExportError::Unavailable`], also if it is missing and `create` is false.
+pub async fn open(config: &IcebergConfig, create: bool) -> Result<Arc<dyn TableCatalog>> {
+    Ok(match config.catalog_type {
+        CatalogType::Rest => Arc::new(RestCatalog::open(config).await?),
+        _ => Arc::new(SqlCatalog::open(config, create).await?),
+    })
 }
 
-async fn write_metadata(file_io: &FileIO, location: &str, metadata: &TableMetadata) -> Result<()> {
-    let text =
-        serde_json::to_vec(metadata).map_err(|error| ExportError::corrupt(location, error))?;
-    write_file(file_io, location, text.into()).await
+/// As [`open`] of a catalog that exists; `None` if there is none.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) async fn open_if_exists(
+    config: &IcebergConfig,
+) -> Result<Option<Arc<dyn TableCatalog>>> {
+    if config.catalog_type == CatalogType::Sql && !SqlCatalog::exists(config).await? {
+        return Ok(None);
+    }
+    open(config, false).await.map(Some)
 }
 
 /// Writes a whole file; it is on disk when this returns.
@@ -115,24 +152,4 @@ pub(crate) async fn write_file(
     write
         .await
         .map_err(|error| ExportError::unavailable(location, error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_files_are_numbered() {
-        let id = Uuid::from_u128(5);
-        let first = next_metadata_location("file:///t", None, id);
-        assert_eq!(
-            first,
-            "file:///t/metadata/00000-00000000-0000-0000-0000-000000000005.metadata.json"
-        );
-        assert!(next_metadata_location("file:///t", Some(&first), id).contains("/00001-"));
-        assert!(
-            next_metadata_location("file:///t", Some("file:///t/metadata/v7.metadata.json"), id)
-                .contains("/00001-")
-        );
-    }
 }

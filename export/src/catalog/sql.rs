@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use iceberg::io::{FileIO, LocalFsStorageFactory};
-use iceberg::spec::{MetadataLog, TableMetadata, TableMetadataBuildResult};
+use iceberg::spec::{MetadataLog, TableMetadata};
 use iceberg::{Catalog, CatalogBuilder, NamespaceIdent, TableIdent};
 use iceberg_catalog_sql::{SqlBindStyle, SqlCatalogBuilder};
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use uuid::Uuid;
 
-use super::{CatalogTable, CommitOutcome, TableCatalog, next_metadata_location, write_metadata};
+use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog, metadata_file};
 use crate::config::IcebergConfig;
 use crate::error::{At, ExportError, Result};
 
@@ -114,6 +114,25 @@ impl SqlCatalog {
         }
     }
 
+    /// Puts another metadata file in the place of `base`'s; false if that is no longer the newest.
+    async fn swap(&self, base: &CatalogTable, location: &str) -> Result<bool> {
+        let swapped = sqlx::query(
+            "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? \
+             WHERE catalog_name = ? AND table_namespace = ? AND table_name = ? \
+             AND (iceberg_type = 'TABLE' OR iceberg_type IS NULL) AND metadata_location = ?",
+        )
+        .bind(location)
+        .bind(&base.metadata_location)
+        .bind(CATALOG_NAME)
+        .bind(base.ident.namespace().join("."))
+        .bind(base.ident.name())
+        .bind(&base.metadata_location)
+        .execute(&self.pool)
+        .await
+        .at(&self.place)?;
+        Ok(swapped.rows_affected() == 1)
+    }
+
     async fn create_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
         if self
             .inner
@@ -133,12 +152,12 @@ impl SqlCatalog {
 
 #[async_trait]
 impl TableCatalog for SqlCatalog {
-    fn file_io(&self) -> &FileIO {
-        &self.file_io
+    fn warehouse(&self) -> Option<&str> {
+        Some(&self.warehouse)
     }
 
-    fn warehouse(&self) -> &str {
-        &self.warehouse
+    fn guard(&self) -> Guard {
+        Guard::Metadata
     }
 
     async fn list(&self) -> Result<Vec<TableIdent>> {
@@ -170,75 +189,80 @@ impl TableCatalog for SqlCatalog {
             ident: ident.clone(),
             metadata: table.metadata_ref(),
             metadata_location,
+            file_io: self.file_io.clone(),
         }))
     }
 
     async fn create(
         &self,
         ident: &TableIdent,
-        metadata: TableMetadata,
+        table: NewTable,
         file_id: Uuid,
     ) -> Result<CatalogTable> {
+        let place = format!("table '{ident}'");
+        let folder = table.location.clone().ok_or_else(|| {
+            ExportError::Config(format!("{place}: this catalog does not choose its folder"))
+        })?;
         self.create_namespace(ident.namespace()).await?;
         // Creation through the catalog would number the columns anew; registration takes the metadata as it is.
-        let location = next_metadata_location(metadata.location(), None, file_id);
-        write_metadata(&self.file_io, &location, &metadata).await?;
+        let metadata = table.metadata(&place, folder)?;
+        let location = metadata_file::next_location(metadata.location(), None, file_id);
+        metadata_file::write(&self.file_io, &location, &metadata).await?;
         self.inner
             .register_table(ident, location.clone())
             .await
-            .at(format!("table '{ident}'"))?;
+            .at(&place)?;
         // iceberg-catalog-sql passes over what the commit of its transaction answers (0.10: `execute`), so look.
         match self.load(ident).await? {
             Some(table) if table.metadata_location == location => Ok(table),
             _ => Err(ExportError::unavailable(
-                format!("table '{ident}'"),
+                place,
                 "the catalog did not keep it",
             )),
         }
     }
 
-    async fn commit(
-        &self,
-        base: &CatalogTable,
-        change: TableMetadataBuildResult,
-        file_id: Uuid,
-    ) -> Result<CommitOutcome> {
-        let TableMetadataBuildResult {
-            metadata,
-            expired_metadata_logs,
-            ..
-        } = change;
+    async fn commit(&self, base: &CatalogTable, change: &Change, file_id: Uuid) -> CommitOutcome {
+        if !change.may_follow(&base.metadata) {
+            return CommitOutcome::Conflict;
+        }
+        let next = match change.apply(base) {
+            Ok(next) => next,
+            Err(error) => return CommitOutcome::Refused(error),
+        };
+        let base_location = Some(base.metadata_location.as_str());
         let location =
-            next_metadata_location(metadata.location(), Some(&base.metadata_location), file_id);
-        write_metadata(&self.file_io, &location, &metadata).await?;
-        let swapped = sqlx::query(
-            "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? \
-             WHERE catalog_name = ? AND table_namespace = ? AND table_name = ? \
-             AND (iceberg_type = 'TABLE' OR iceberg_type IS NULL) AND metadata_location = ?",
-        )
-        .bind(&location)
-        .bind(&base.metadata_location)
-        .bind(CATALOG_NAME)
-        .bind(base.ident.namespace().join("."))
-        .bind(base.ident.name())
-        .bind(&base.metadata_location)
-        .execute(&self.pool)
-        .await
-        .at(&self.place)?;
-        if swapped.rows_affected() == 1 {
-            self.delete_expired(&metadata, expired_metadata_logs).await;
-            let table = CatalogTable {
-                ident: base.ident.clone(),
-                metadata: Arc::new(metadata),
-                metadata_location: location,
-            };
-            return Ok(CommitOutcome::Committed(table));
+            metadata_file::next_location(next.metadata.location(), base_location, file_id);
+        if let Err(error) = metadata_file::write(&self.file_io, &location, &next.metadata).await {
+            return CommitOutcome::Refused(error);
         }
-        // Nobody can come to refer to the file now; one that stays behind does no harm.
-        if let Err(error) = self.file_io.delete(&location).await {
-            tracing::warn!(%location, %error, "an unused metadata file stays behind");
+        match self.swap(base, &location).await {
+            Err(error) => CommitOutcome::Unknown(error),
+            Ok(true) => {
+                self.delete_expired(&next.metadata, next.expired_metadata_logs)
+                    .await;
+                CommitOutcome::Committed(CatalogTable {
+                    ident: base.ident.clone(),
+                    metadata: Arc::new(next.metadata),
+                    metadata_location: location,
+                    file_io: self.file_io.clone(),
+                })
+            }
+            Ok(false) => {
+                // Nobody can come to refer to the file now; one that stays behind does no harm.
+                if let Err(error) = self.file_io.delete(&location).await {
+                    tracing::warn!(%location, %error, "an unused metadata file stays behind");
+                }
+                CommitOutcome::Conflict
+            }
         }
-        Ok(CommitOutcome::Conflict)
+    }
+
+    async fn drop_table(&self, ident: &TableIdent) -> Result<bool> {
+        match self.inner.drop_table(ident).await {
+            Err(error) if error.kind() == iceberg::ErrorKind::TableNotFound => Ok(false),
+            dropped => dropped.at(format!("table '{ident}'")).map(|()| true),
+        }
     }
 }
 

@@ -3,13 +3,15 @@
 //! That is a commit of the table's metadata alone, made before the first export of rows that have the new columns. Files from
 //! before are read by field id, so they stay as they are.
 
-use iceberg::spec::{PrimitiveType, Schema, TableMetadataBuildResult, Type};
+use async_trait::async_trait;
+use iceberg::spec::{PrimitiveType, Schema, TableMetadataBuilder, Type};
+use iceberg::{TableRequirement, TableUpdate};
 use moonshine_engine::{Table, TableSchema};
 
-use super::{ATTEMPTS_MAX, Exporter, TableState};
-use crate::catalog::{CatalogTable, CommitOutcome};
-use crate::error::{At, ExportError, Result};
-use crate::ownership::check_epoch;
+use super::{Exporter, TableState};
+use crate::catalog::{CatalogTable, Change};
+use crate::commit::{Failure, Proposal, run};
+use crate::error::{ExportError, Result};
 use crate::schema::{check_schema, iceberg_schema};
 
 /// Checks that an Iceberg table has the columns that this schema would give it, or those of an earlier version of it.
@@ -55,7 +57,7 @@ fn is_same_or_wider(found: &PrimitiveType, wanted: &PrimitiveType) -> bool {
 }
 
 /// The change that gives an Iceberg table the columns of this schema; `None` if it has them.
-fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Option<TableMetadataBuildResult>> {
+fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Option<Change>> {
     let wanted = iceberg_schema(schema)?;
     let found = table.metadata.current_schema();
     if found.as_struct() == wanted.as_struct() {
@@ -73,35 +75,51 @@ fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Option<TableMet
             column.name
         )));
     }
-    let place = || format!("table '{}'", table.ident);
-    let builder = table
-        .metadata
-        .as_ref()
-        .clone()
-        .into_builder(Some(table.metadata_location.clone()));
-    let builder = builder.add_current_schema(wanted).at(place())?;
-    builder.build().at(place()).map(Some)
+    let updates = vec![
+        TableUpdate::AddSchema { schema: wanted },
+        TableUpdate::SetCurrentSchema {
+            schema_id: TableMetadataBuilder::LAST_ADDED,
+        },
+    ];
+    let same_columns = TableRequirement::CurrentSchemaIdMatch {
+        current_schema_id: table.metadata.current_schema_id(),
+    };
+    Ok(Some(
+        Change::of(&table.metadata, updates).demanding(same_columns),
+    ))
+}
+
+/// The columns of an engine's table on their way into the Iceberg table.
+struct ColumnsChange<'a> {
+    exporter: &'a Exporter,
+    base: CatalogTable,
+    schema: &'a TableSchema,
+}
+
+#[async_trait]
+impl Proposal for ColumnsChange<'_> {
+    async fn change(&mut self, table: &CatalogTable) -> Result<Option<Change>> {
+        let change = evolved(table, self.schema)?;
+        if change.is_some() {
+            let Exporter { owner, epoch, .. } = self.exporter;
+            owner.check_position_unmoved(&self.base, table, *epoch)?;
+        }
+        Ok(change)
+    }
 }
 
 impl Exporter {
     /// Gives the Iceberg table the columns that the engine's has.
     pub(super) async fn evolve(&self, table: &Table, state: &mut TableState) -> Result<()> {
-        for _ in 0..ATTEMPTS_MAX {
-            let Some(change) = evolved(&state.current, table.schema())? else {
-                return Ok(());
-            };
-            match self.swap(&state.current, change).await? {
-                CommitOutcome::Committed(current) => state.current = current,
-                CommitOutcome::Conflict => {
-                    state.current = self.reload(state).await?;
-                    check_epoch(&state.current, self.epoch)?;
-                    self.owner.check(&state.current, table.schema())?;
-                }
-            }
-        }
-        Err(ExportError::Conflict {
-            table: table.name().to_owned(),
-            attempts: ATTEMPTS_MAX,
-        })
+        let mut change = ColumnsChange {
+            exporter: self,
+            base: state.current.clone(),
+            schema: table.schema(),
+        };
+        let base = state.current.clone();
+        state.current = run(self.catalog.as_ref(), &self.environment, base, &mut change)
+            .await
+            .map_err(Failure::into_error)?;
+        Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! The exporter: one tick makes each changed table's net change one Iceberg commit.
 //!
-//! `columns` makes an Iceberg table's columns those of the engine's; `tables` finds, makes and fences the Iceberg tables and settles exports of unknown end; `table_export` exports one
-//! table: files, the engine's note of them, the swap in the catalog, the engine's note of that.
+//! `tables` finds and makes the Iceberg tables and settles exports of unknown end; `fence` keeps older exporters from
+//! committing; `columns` makes an Iceberg table's columns those of the engine's; `table_export` exports one table: files, the
+//! engine's note of them, the commit to the catalog, the engine's note of that.
 
 pub(crate) mod columns;
+mod fence;
 mod table_export;
 mod tables;
 
@@ -12,15 +14,12 @@ use std::sync::Arc;
 
 use moonshine_engine::{Database, Snapshot};
 
-use crate::catalog::{CatalogTable, SqlCatalog, TableCatalog};
+use crate::catalog::{self, CatalogTable, TableCatalog};
 use crate::config::{FormatVersion, IcebergConfig};
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
 use crate::manifest::ManifestCache;
 use crate::ownership::Owner;
-
-/// How often a commit is tried while others change the table's metadata, but not its rows.
-const ATTEMPTS_MAX: u32 = 8;
 
 /// Exports a database's tables. A database has one exporter at a time; a newer one fences the older.
 #[derive(Debug)]
@@ -78,12 +77,12 @@ impl Exporter {
     /// [`Foreign`](crate::ExportError::Foreign) and [`Stale`](crate::ExportError::Stale) for a table that is not what this database left there, in which case nothing was written.
     pub async fn open(database: Database, config: &IcebergConfig) -> Result<Exporter> {
         config.check()?;
-        let catalog = SqlCatalog::open(config, true).await?;
+        let catalog = catalog::open(config, true).await?;
         let target_file_size_bytes = config.target_file_size_mb.saturating_mul(1 << 20);
         let environment = Environment::default();
         Self::open_with(
             database,
-            Arc::new(catalog),
+            catalog,
             config.format_version,
             target_file_size_bytes,
             environment,

@@ -4,14 +4,12 @@ use iceberg::spec::DataFile;
 use moonshine_engine::{Export, ExportFile, Snapshot, Table};
 use uuid::Uuid;
 
-use super::{ATTEMPTS_MAX, Exporter, TableExport, TableState};
-use crate::catalog::{CatalogTable, CommitOutcome};
-use crate::commit::{Attempt, RowDelta, plan_deletes};
+use super::{Exporter, TableExport, TableState};
+use crate::commit::{ExportCommit, Failure, RowDelta, remove_attempts, run};
 use crate::data_file::write_data_files;
-use crate::delete::{Positions, write_positions};
+use crate::delete::Positions;
 use crate::error::{At, ExportError, Result};
-use crate::ownership::check_epoch;
-use crate::pending::{data_file_path, delete_file_path, find_commit, remove_files};
+use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::summary::{Stamp, origins_by_source};
 
 /// Rows of a batch that is asked of the engine.
@@ -55,58 +53,39 @@ impl Exporter {
                 .await
                 .map(Some),
             Err(error) => {
-                remove_files(self.catalog.file_io(), &paths).await;
+                remove_files(&state.current.file_io, &paths).await;
                 Err(error)
             }
         }
     }
 
-    /// Writes data and delete files and records them in the engine. After an error nothing refers to the files.
+    /// Writes data files and records them in the engine. After an error nothing refers to the files.
     async fn write_and_prepare(
         &self,
         table: &Table,
         mut export: Export,
         commit_id: Uuid,
-        state: &mut TableState,
+        state: &TableState,
         paths: &mut Vec<String>,
     ) -> Result<(Export, RowDelta)> {
-        let file_io = self.catalog.file_io();
-        let metadata = state.current.metadata.clone();
-        let (location, to_seq) = (metadata.location().to_owned(), export.to_seq());
-        let mut delta = RowDelta::default();
+        let mut delta = RowDelta {
+            added_data: Vec::new(),
+            removed: removed_positions(&export),
+        };
         if export.row_count() > 0 {
             let batches = export
                 .batches(None, BATCH_ROWS)?
                 .map(|batch| batch.map_err(ExportError::from));
-            let location = location.clone();
+            let (location, to_seq) = (
+                state.current.metadata.location().to_owned(),
+                export.to_seq(),
+            );
             let path = move |number| data_file_path(&location, to_seq, commit_id, number);
             let size = self.target_file_size_bytes;
+            let file_io = &state.current.file_io;
             delta.added_data =
                 write_data_files(file_io, table.schema(), batches, path, size, paths).await?;
         }
-        let manifests = state
-            .manifests
-            .load(
-                file_io,
-                &metadata,
-                metadata.current_snapshot().map(AsRef::as_ref),
-            )
-            .await?;
-        let plan = plan_deletes(
-            file_io,
-            &state.current,
-            &manifests,
-            removed_positions(&export),
-        )
-        .await?;
-        let path = |number: usize, extension: &str| {
-            delete_file_path(&location, to_seq, commit_id, number, extension)
-        };
-        delta.added_deletes =
-            write_positions(file_io, self.owner.version, &plan.positions, path, paths).await?;
-        delta.dropped_data = plan.dropped_data;
-        delta.undeleted = plan.touched;
-
         let files: Vec<ExportFile> = delta
             .added_data
             .iter()
@@ -128,7 +107,7 @@ impl Exporter {
         export: Export,
         commit_id: Uuid,
         delta: RowDelta,
-        paths: Vec<String>,
+        mut paths: Vec<String>,
         state: &mut TableState,
     ) -> Result<TableExport> {
         let stamp = Stamp {
@@ -137,144 +116,54 @@ impl Exporter {
             commit_id,
             writer_epoch: self.epoch,
             origins: origins_by_source(export.origins()),
+            export_snapshot_id: None,
         };
-        let report = TableExport {
-            table: state.current.ident.to_string(),
-            snapshot_id: 0,
-            commit_seq: export.to_seq(),
-            rows_written: export.row_count(),
-            rows_removed: export.removed().len() as u64,
-            data_files: delta.added_data.len() as u64,
-            bytes_written: bytes_written(&delta),
+        let base = state.current.clone();
+        let mut commit = ExportCommit {
+            environment: &self.environment,
+            owner: &self.owner,
+            base: base.clone(),
+            delta: &delta,
+            stamp: &stamp,
+            manifests: &mut state.manifests,
+            deletes: None,
+            delete_paths: Vec::new(),
+            attempts: Vec::new(),
         };
-        match self.commit_to_catalog(&delta, &stamp, state).await {
-            Ok(snapshot_id) => {
-                record(export, snapshot_id).await?;
-                Ok(TableExport {
+        let catalog = self.catalog.as_ref();
+        match run(catalog, &self.environment, base, &mut commit).await {
+            Ok(current) => {
+                let snapshot_id = find_commit(&current.metadata, commit_id).ok_or_else(|| {
+                    ExportError::foreign(&current.ident, "it does not show the commit that it took")
+                })?;
+                remove_attempts(&current.file_io, &commit.attempts, Some(snapshot_id)).await;
+                let report = TableExport {
+                    table: current.ident.to_string(),
                     snapshot_id,
-                    ..report
-                })
+                    commit_seq: export.to_seq(),
+                    rows_written: export.row_count(),
+                    rows_removed: export.removed().len() as u64,
+                    data_files: delta.added_data.len() as u64,
+                    bytes_written: bytes_written(&delta.added_data, commit.delete_files()),
+                };
+                state.current = current;
+                record(export, snapshot_id).await?;
+                Ok(report)
             }
             Err(Failure::NotCommitted(error)) => {
+                let file_io = &state.current.file_io;
+                paths.extend_from_slice(&commit.delete_paths);
                 tokio::task::spawn_blocking(move || export.abort())
                     .await
                     .at("the engine")??;
-                remove_files(self.catalog.file_io(), &paths).await;
+                remove_attempts(file_io, &commit.attempts, None).await;
+                remove_files(file_io, &paths).await;
                 Err(error)
             }
             // The dropped export stays pending in the engine; the next tick settles it.
             Err(Failure::Unknown(error)) => Err(error),
         }
     }
-
-    async fn commit_to_catalog(
-        &self,
-        delta: &RowDelta,
-        stamp: &Stamp,
-        state: &mut TableState,
-    ) -> Result<i64, Failure> {
-        for _ in 0..ATTEMPTS_MAX {
-            if let Some(snapshot_id) = self.try_commit(delta, stamp, state).await? {
-                return Ok(snapshot_id);
-            }
-        }
-        let table = state.current.ident.to_string();
-        Err(Failure::NotCommitted(ExportError::Conflict {
-            table,
-            attempts: ATTEMPTS_MAX,
-        }))
-    }
-
-    /// One attempt at the commit; `None` if it met changed metadata, on which it can be tried again.
-    async fn try_commit(
-        &self,
-        delta: &RowDelta,
-        stamp: &Stamp,
-        state: &mut TableState,
-    ) -> Result<Option<i64>, Failure> {
-        let file_io = self.catalog.file_io();
-        let base = state.current.clone();
-        let parent = base.metadata.current_snapshot().map(AsRef::as_ref);
-        let manifests = state.manifests.load(file_io, &base.metadata, parent).await;
-        let manifests = manifests.map_err(Failure::NotCommitted)?;
-        let attempt = Attempt {
-            file_io,
-            table: &base,
-            snapshot_id: self.environment.snapshot_id(),
-            attempt_id: self.environment.identities.uuid(),
-            now_ms: self.environment.clock.now_ms(),
-        };
-        let change = match attempt.build(&manifests, delta, stamp).await {
-            Ok(change) => change,
-            Err(error) => {
-                remove_files(file_io, &attempt.paths()).await;
-                return Err(Failure::NotCommitted(error));
-            }
-        };
-        match self.swap(&base, change).await {
-            Ok(CommitOutcome::Committed(current)) => {
-                state.current = current;
-                Ok(Some(attempt.snapshot_id))
-            }
-            Ok(CommitOutcome::Conflict) => {
-                remove_files(file_io, &attempt.paths()).await;
-                let found = self.reload(state).await.map_err(Failure::NotCommitted)?;
-                self.check_unmoved(&base, &found)
-                    .map_err(Failure::NotCommitted)?;
-                state.current = found;
-                Ok(None)
-            }
-            // Without an answer only what the table says counts; if it does not say, the engine keeps the export as
-            // pending and the next tick settles it.
-            Err(error) => match self.reload(state).await {
-                Ok(found) => match find_commit(&found.metadata, stamp.commit_id) {
-                    Some(snapshot_id) => {
-                        state.current = found;
-                        Ok(Some(snapshot_id))
-                    }
-                    None => Err(Failure::Unknown(error)),
-                },
-                Err(_) => Err(Failure::Unknown(error)),
-            },
-        }
-    }
-
-    pub(super) async fn reload(&self, state: &TableState) -> Result<CatalogTable> {
-        let ident = &state.current.ident;
-        let found = self.catalog.load(ident).await?;
-        found.ok_or_else(|| ExportError::foreign(ident, "it is gone from the catalog"))
-    }
-
-    /// After a conflict: whether only the table's metadata changed, so that the commit can be tried again on it.
-    fn check_unmoved(&self, base: &CatalogTable, found: &CatalogTable) -> Result<()> {
-        check_epoch(found, self.epoch)?;
-        self.owner.stamp(found)?;
-        let same_table = base.metadata.uuid() == found.metadata.uuid();
-        if !same_table
-            || base.metadata.current_snapshot_id() != found.metadata.current_snapshot_id()
-        {
-            return Err(ExportError::foreign(
-                &base.ident,
-                "its rows were changed or rolled back by another writer",
-            ));
-        }
-        if base.metadata.current_schema().as_struct() != found.metadata.current_schema().as_struct()
-        {
-            return Err(ExportError::foreign(
-                &base.ident,
-                "its columns were changed by another writer",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// How a commit to the catalog failed.
-enum Failure {
-    /// Nothing was committed.
-    NotCommitted(ExportError),
-    /// Whether it was cannot be told yet.
-    Unknown(ExportError),
 }
 
 /// Records in the engine that an export was committed.
@@ -299,15 +188,10 @@ fn removed_positions(export: &Export) -> Positions {
     removed
 }
 
-fn bytes_written(delta: &RowDelta) -> u64 {
+fn bytes_written(data: &[DataFile], deletes: &[DataFile]) -> u64 {
     let content_size = |file: &DataFile| match file.content_size_in_bytes() {
         Some(size) => u64::try_from(size).unwrap_or(0),
         None => file.file_size_in_bytes(),
     };
-    delta
-        .added_data
-        .iter()
-        .chain(&delta.added_deletes)
-        .map(content_size)
-        .sum()
+    data.iter().chain(deletes).map(content_size).sum()
 }

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::TableMetadataBuildResult;
 use moonshine_engine::{PendingExport, Table};
 
-use super::{ATTEMPTS_MAX, Exporter, TableState};
-use crate::catalog::{CatalogTable, CommitOutcome};
+use super::{Exporter, TableState};
+use crate::catalog::CatalogTable;
 use crate::error::{ExportError, Result};
-use crate::ownership::{announce_epoch, check_epoch, newest_epoch};
+use crate::ownership::{check_epoch, newest_epoch};
 use crate::pending::{exported_after, settle};
 use crate::schema::{table_ident, table_location};
 
@@ -32,8 +31,7 @@ impl Exporter {
             let pending = pending.remove(&table.id());
             let current = self.fence(table, pending.as_ref()).await?;
             if let Some(pending) = pending {
-                let metadata = current.as_ref().map(|current| current.metadata.as_ref());
-                settle(pending, metadata, self.catalog.file_io()).await?;
+                settle(pending, current.as_ref()).await?;
             }
             if let Some(current) = current {
                 self.tables.insert(table.id(), TableState::new(current));
@@ -43,7 +41,7 @@ impl Exporter {
     }
 
     /// Loads the Iceberg table and checks that it is ours and stands where we left it.
-    async fn look_up(
+    pub(super) async fn look_up(
         &self,
         table: &Table,
         pending: Option<&PendingExport>,
@@ -62,56 +60,33 @@ impl Exporter {
                 )),
             };
         };
-        self.owner.check(&found, table.schema())?;
-        self.owner.check_position(
-            &found,
-            exported_after(&found.metadata, exported, pending).as_ref(),
-        )?;
+        self.check_ours(table, pending, &found)?;
         Ok(Some(found))
     }
 
-    async fn fence(
+    /// Checks that an Iceberg table is ours and stands where we left it.
+    pub(super) fn check_ours(
         &self,
         table: &Table,
         pending: Option<&PendingExport>,
-    ) -> Result<Option<CatalogTable>> {
-        for _ in 0..ATTEMPTS_MAX {
-            let Some(found) = self.look_up(table, pending).await? else {
-                return Ok(None);
-            };
-            check_epoch(&found, self.epoch)?;
-            let change = announce_epoch(&found, self.epoch)?;
-            if let CommitOutcome::Committed(current) = self.swap(&found, change).await? {
-                return Ok(Some(current));
-            }
-        }
-        Err(ExportError::Conflict {
-            table: table.name().to_owned(),
-            attempts: ATTEMPTS_MAX,
-        })
-    }
-
-    pub(super) async fn swap(
-        &self,
-        base: &CatalogTable,
-        change: TableMetadataBuildResult,
-    ) -> Result<CommitOutcome> {
-        self.catalog
-            .commit(base, change, self.environment.identities.uuid())
-            .await
+        found: &CatalogTable,
+    ) -> Result<()> {
+        self.owner.check(found, table.schema())?;
+        let exported = self.database.exported(table);
+        let exported = exported_after(&found.metadata, exported, pending);
+        self.owner.check_position(found, exported.as_ref())
     }
 
     /// Finds out what became of an earlier tick's commit that got no answer, or whose tick was dropped half way.
     ///
-    /// The metadata is changed first, by announcing the epoch anew: a swap that is still on its way then fails.
+    /// The table is fenced first: a commit that is still on its way then fails.
     pub(super) async fn settle_pending(&self, table: &Table) -> Result<Option<CatalogTable>> {
         let mut pending = self.database.pending_exports().into_iter();
         let Some(pending) = pending.find(|pending| pending.table().id() == table.id()) else {
             return Ok(None);
         };
         let current = self.fence(table, Some(&pending)).await?;
-        let metadata = current.as_ref().map(|current| current.metadata.as_ref());
-        settle(pending, metadata, self.catalog.file_io()).await?;
+        settle(pending, current.as_ref()).await?;
         Ok(current)
     }
 
@@ -121,10 +96,11 @@ impl Exporter {
             return Ok(found);
         }
         let ident = table_ident(table.name())?;
-        let location = table_location(self.catalog.warehouse(), &ident, table.id());
-        let metadata = self.owner.new_table(table.schema(), location, self.epoch)?;
+        let warehouse = self.catalog.warehouse();
+        let location = warehouse.map(|warehouse| table_location(warehouse, &ident, table.id()));
+        let wanted = self.owner.new_table(table.schema(), location, self.epoch)?;
         self.catalog
-            .create(&ident, metadata, self.environment.identities.uuid())
+            .create(&ident, wanted, self.environment.identities.uuid())
             .await
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use iceberg::TableIdent;
-use iceberg::io::FileIO;
-use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
+use iceberg::{TableIdent, TableUpdate};
 use moonshine_export::ExportError;
-use moonshine_export::catalog::{CatalogTable, CommitOutcome, TableCatalog};
+use moonshine_export::catalog::{
+    CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog,
+};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ struct FaultyCatalog {
     /// Told when a swap starts to wait.
     hanging: tokio::sync::Notify,
     /// A swap that is still on its way.
-    late: Mutex<Option<(CatalogTable, TableMetadataBuildResult, Uuid)>>,
+    late: Mutex<Option<(CatalogTable, Change, Uuid)>>,
 }
 
 fn unreachable_error() -> ExportError {
@@ -58,12 +58,12 @@ fn unreachable_error() -> ExportError {
 
 #[async_trait]
 impl TableCatalog for FaultyCatalog {
-    fn file_io(&self) -> &FileIO {
-        self.inner.file_io()
+    fn warehouse(&self) -> Option<&str> {
+        self.inner.warehouse()
     }
 
-    fn warehouse(&self) -> &str {
-        self.inner.warehouse()
+    fn guard(&self) -> Guard {
+        self.inner.guard()
     }
 
     async fn list(&self) -> Result<Vec<TableIdent>, ExportError> {
@@ -77,7 +77,7 @@ impl TableCatalog for FaultyCatalog {
         let found = self.inner.load(ident).await;
         let late = self.late.lock().take();
         if let Some((base, change, id)) = late {
-            self.inner.commit(&base, change, id).await?;
+            self.inner.commit(&base, &change, id).await;
         }
         found
     }
@@ -85,25 +85,24 @@ impl TableCatalog for FaultyCatalog {
     async fn create(
         &self,
         ident: &TableIdent,
-        data: TableMetadata,
+        table: NewTable,
         id: Uuid,
     ) -> Result<CatalogTable, ExportError> {
-        self.inner.create(ident, data, id).await
+        self.inner.create(ident, table, id).await
     }
 
-    async fn commit(
-        &self,
-        base: &CatalogTable,
-        change: TableMetadataBuildResult,
-        id: Uuid,
-    ) -> Result<CommitOutcome, ExportError> {
+    async fn drop_table(&self, ident: &TableIdent) -> Result<bool, ExportError> {
+        self.inner.drop_table(ident).await
+    }
+
+    async fn commit(&self, base: &CatalogTable, change: &Change, id: Uuid) -> CommitOutcome {
         let fault = self.fault.lock().take();
         match fault {
             None => self.inner.commit(base, change, id).await,
             Some(Fault::CrashBefore(from, to)) => {
                 copy_folder(&from, &to);
                 self.unreachable.store(true, Ordering::SeqCst);
-                Err(unreachable_error())
+                CommitOutcome::Unknown(unreachable_error())
             }
             Some(Fault::CrashAfter(from, to)) => {
                 let outcome = self.inner.commit(base, change, id).await;
@@ -112,28 +111,28 @@ impl TableCatalog for FaultyCatalog {
             }
             Some(Fault::RefusedAndUnreachable) => {
                 self.unreachable.store(true, Ordering::SeqCst);
-                Err(unreachable_error())
+                CommitOutcome::Unknown(unreachable_error())
             }
             Some(Fault::LostAndUnreachable) => {
-                self.inner.commit(base, change, id).await?;
+                self.inner.commit(base, change, id).await;
                 self.unreachable.store(true, Ordering::SeqCst);
-                Err(unreachable_error())
+                CommitOutcome::Unknown(unreachable_error())
             }
             Some(Fault::LostAnswer) => {
-                self.inner.commit(base, change, id).await?;
-                Err(unreachable_error())
+                self.inner.commit(base, change, id).await;
+                CommitOutcome::Unknown(unreachable_error())
             }
             Some(Fault::HangBefore) => {
                 self.hanging.notify_one();
                 std::future::pending().await
             }
             Some(Fault::HangAfter) => {
-                self.inner.commit(base, change, id).await?;
+                self.inner.commit(base, change, id).await;
                 self.hanging.notify_one();
                 std::future::pending().await
             }
             Some(Fault::Late) => {
-                *self.late.lock() = Some((base.clone(), change, id));
+                *self.late.lock() = Some((base.clone(), change.clone(), id));
                 self.hanging.notify_one();
                 std::future::pending().await
             }
@@ -146,20 +145,12 @@ impl TableCatalog for FaultyCatalog {
 }
 
 async fn change_property(catalog: &dyn TableCatalog, table: &CatalogTable) {
-    let builder = table
-        .metadata
-        .as_ref()
-        .clone()
-        .into_builder(Some(table.metadata_location.clone()));
-    let change = builder
-        .set_properties([("owner".to_owned(), "ann".to_owned())].into())
-        .unwrap()
-        .build()
-        .unwrap();
-    let outcome = catalog
-        .commit(table, change, Uuid::from_u128(77))
-        .await
-        .unwrap();
+    let updates = [("owner".to_owned(), "ann".to_owned())].into();
+    let change = Change::of(
+        &table.metadata,
+        vec![TableUpdate::SetProperties { updates }],
+    );
+    let outcome = catalog.commit(table, &change, Uuid::from_u128(77)).await;
     assert!(matches!(outcome, CommitOutcome::Committed(_)));
 }
 

@@ -184,7 +184,7 @@ async fn another_reader_agrees_on_position_deletes() {
         .unwrap()
         .unwrap();
     let table_ident = ident("shop", "notes");
-    let file_io = catalog.file_io().clone();
+    let file_io = found.file_io.clone();
     let read = StaticTable::from_metadata_file(&found.metadata_location, table_ident, file_io)
         .await
         .unwrap();

@@ -14,5 +14,8 @@ mod crash;
 mod evolution;
 mod history;
 mod ownership;
+mod rest;
+mod servers;
+mod simulation;
 mod support;
 mod types;

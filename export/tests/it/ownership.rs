@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use iceberg::TableUpdate;
 use iceberg::spec::{
     MAIN_BRANCH, Operation, Snapshot, SnapshotReference, SnapshotRetention, Summary, TableMetadata,
 };
 use moonshine_engine::{ColumnType, Database, TableSchema};
-use moonshine_export::catalog::{CatalogTable, CommitOutcome, TableCatalog};
+use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, TableCatalog};
 use moonshine_export::{ExportError, FormatVersion, IcebergReader};
 use uuid::Uuid;
 
@@ -64,26 +65,19 @@ async fn foreign_snapshot(catalog: &dyn TableCatalog) {
         max_snapshot_age_ms: None,
         max_ref_age_ms: None,
     };
-    let builder = metadata
-        .as_ref()
-        .clone()
-        .into_builder(Some(table.metadata_location.clone()));
-    let builder = builder.add_snapshot(snapshot).unwrap();
-    let change = builder
-        .set_ref(
-            MAIN_BRANCH,
-            SnapshotReference {
-                snapshot_id: 4711,
-                retention,
-            },
-        )
-        .unwrap()
-        .build()
-        .unwrap();
-    let outcome = catalog
-        .commit(&table, change, Uuid::from_u128(1))
-        .await
-        .unwrap();
+    let reference = SnapshotReference {
+        snapshot_id: 4711,
+        retention,
+    };
+    let updates = vec![
+        TableUpdate::AddSnapshot { snapshot },
+        TableUpdate::SetSnapshotRef {
+            ref_name: MAIN_BRANCH.to_owned(),
+            reference,
+        },
+    ];
+    let change = Change::of(metadata, updates);
+    let outcome = catalog.commit(&table, &change, Uuid::from_u128(1)).await;
     assert!(matches!(outcome, CommitOutcome::Committed(_)));
 }
 

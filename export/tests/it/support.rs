@@ -93,10 +93,17 @@ impl World {
 
     /// What the Iceberg table of the last committed export holds.
     pub(crate) async fn exported_rows(&self, database: &Database, table: &Table) -> Rows {
+        if database.exported(table).is_none() {
+            return Rows::new();
+        }
+        let reader = IcebergReader::open(&self.config()).await.unwrap();
+        Self::rows_by(&reader, database, table).await
+    }
+
+    async fn rows_by(reader: &IcebergReader, database: &Database, table: &Table) -> Rows {
         let Some(exported) = database.exported(table) else {
             return Rows::new();
         };
-        let reader = IcebergReader::open(&self.config()).await.unwrap();
         let snapshot = reader.load(table, &exported.token).await.unwrap();
         let mut batches = Vec::new();
         for index in 0..snapshot.files().len() {
@@ -114,6 +121,12 @@ impl World {
 
     /// Checks that the Iceberg tables hold what the database holds.
     pub(crate) async fn check_same(&self, database: &Database) {
+        self.check_same_in(database, self.catalog().await).await;
+    }
+
+    /// The same, of another catalog's tables.
+    pub(crate) async fn check_same_in(&self, database: &Database, catalog: Arc<dyn TableCatalog>) {
+        let reader = IcebergReader::with_catalog(catalog);
         let snapshot = database.snapshot();
         for table in database.tables() {
             let batches = snapshot
@@ -122,7 +135,7 @@ impl World {
                 .map(Result::unwrap)
                 .collect();
             let expected = rows_of(table.schema(), batches);
-            let found = self.exported_rows(database, &table).await;
+            let found = Self::rows_by(&reader, database, &table).await;
             assert_eq!(
                 found,
                 expected,
@@ -265,6 +278,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// A small generator of pseudo-random numbers (xorshift64), so that a failure can be replayed.
+#[derive(Debug)]
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

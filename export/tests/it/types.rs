@@ -178,21 +178,21 @@ async fn every_type_comes_back() {
 async fn check_metrics(world: &World) {
     use iceberg::spec::{Datum, ManifestList};
     let catalog = world.catalog().await;
-    let metadata = world.metadata(&ident("types", "all")).await;
+    let table = catalog.load(&ident("types", "all")).await;
+    let (file_io, metadata) = table
+        .unwrap()
+        .map(|table| (table.file_io, table.metadata))
+        .unwrap();
     let mut snapshots: Vec<_> = metadata.snapshots().collect();
     snapshots.sort_by_key(|snapshot| snapshot.sequence_number());
-    let bytes = catalog
-        .file_io()
+    let bytes = file_io
         .new_input(snapshots[0].manifest_list())
         .unwrap()
         .read()
         .await
         .unwrap();
     let list = ManifestList::parse_with_version(&bytes, metadata.format_version()).unwrap();
-    let manifest = list.entries()[0]
-        .load_manifest(catalog.file_io())
-        .await
-        .unwrap();
+    let manifest = list.entries()[0].load_manifest(&file_io).await.unwrap();
     let file = manifest.entries()[0].data_file();
     let id = |name: &str| metadata.current_schema().field_id_by_name(name).unwrap();
     let bounds = |name: &str| {

@@ -1,4 +1,4 @@
-//! The next snapshot of a table: which manifests it consists of, and the metadata that makes it current.
+//! The next snapshot of a table: which manifests it consists of, and the updates that make it current.
 //!
 //! Manifests without a changed entry are listed again as they are. Those with one are written anew as a single
 //! manifest of their kind: what stays as existing, what goes as deleted. New entries of deletes join that manifest,
@@ -7,11 +7,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use iceberg::io::FileIO;
+use iceberg::TableUpdate;
 use iceberg::spec::{
     DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter,
     ManifestWriterBuilder, Snapshot, SnapshotReference, SnapshotRetention,
-    TableMetadataBuildResult,
 };
 use roaring::RoaringTreemap;
 
@@ -34,38 +33,35 @@ const DELETES_FILE: &str = "deletes.avro";
 /// The manifest list.
 const LIST_FILE: &str = "snapshot.avro";
 
-/// What an export changes in its table.
+/// What an export changes in its table, whatever else becomes of the table meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct RowDelta {
     /// New data files.
     pub(crate) added_data: Vec<DataFile>,
-    /// Data files of which no row lives any longer.
-    pub(crate) dropped_data: HashSet<String>,
-    /// New delete entries, each in place of the one its data file had before.
-    pub(crate) added_deletes: Vec<DataFile>,
-    /// Data files whose delete entry goes.
-    pub(crate) undeleted: HashSet<String>,
+    /// Rows of older data files that are replaced or deleted.
+    pub(crate) removed: Positions,
 }
 
-/// Which positions the data files are to have deleted, and which files have no row left.
+/// What an export's removed rows mean for one snapshot of its table.
 #[derive(Debug, Default)]
-pub(crate) struct DeletePlan {
+pub(crate) struct Deletes {
     /// All deleted positions, old and new, of the data files that stay.
     pub(crate) positions: Positions,
+    /// The files with those positions, each in place of the one its data file had before.
+    pub(crate) added: Vec<DataFile>,
     /// Data files that have no row left.
     pub(crate) dropped_data: HashSet<String>,
-    /// Data files of either kind.
+    /// Data files of either kind: what delete files they have goes.
     pub(crate) touched: HashSet<String>,
 }
 
 /// Joins removed rows with those that were deleted before.
-pub(crate) async fn plan_deletes(
-    file_io: &FileIO,
+pub(super) async fn plan_deletes(
     table: &CatalogTable,
     manifests: &Manifests,
     removed: Positions,
-) -> Result<DeletePlan> {
-    let mut plan = DeletePlan::default();
+) -> Result<Deletes> {
+    let mut plan = Deletes::default();
     if removed.is_empty() {
         return Ok(plan);
     }
@@ -84,7 +80,7 @@ pub(crate) async fn plan_deletes(
         })?;
         let mut positions = new;
         for entry in deletes.get(&path).into_iter().flatten() {
-            positions |= read_positions(file_io, &entry.file).await?;
+            positions |= read_positions(&table.file_io, &entry.file).await?;
         }
         check_positions(&path, &positions, row_count)?;
         plan.touched.insert(path.clone());
@@ -109,7 +105,6 @@ fn check_positions(path: &str, positions: &RoaringTreemap, row_count: u64) -> Re
 
 /// Where the files of one commit attempt go, and when it is.
 pub(crate) struct Attempt<'a> {
-    pub(crate) file_io: &'a FileIO,
     pub(crate) table: &'a CatalogTable,
     pub(crate) snapshot_id: i64,
     /// Distinguishes the files of this attempt.
@@ -118,23 +113,24 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Writes the manifests of the next snapshot and makes the metadata in which it is the current one.
+    /// Writes the manifests of the next snapshot; returns the updates that make it the current one.
     pub(crate) async fn build(
         &self,
         manifests: &Manifests,
-        delta: &RowDelta,
+        added_data: &[DataFile],
+        changed: &Deletes,
         stamp: &Stamp,
-    ) -> Result<TableMetadataBuildResult> {
+    ) -> Result<Vec<TableUpdate>> {
         let metadata = &self.table.metadata;
         let parent = metadata.current_snapshot().map(Arc::as_ref);
         let mut counters = Counters::default();
         let mut list = Vec::new();
         let added = Rewrite {
-            added: &delta.added_data,
+            added: added_data,
             ..Rewrite::new(ManifestContentType::Data, ADDED_FILE)
         };
         list.extend(self.write_manifest(added, &mut counters).await?);
-        let dropped = |entry: &Entry| delta.dropped_data.contains(entry.file.file_path());
+        let dropped = |entry: &Entry| changed.dropped_data.contains(entry.file.file_path());
         let data = Rewrite::new(ManifestContentType::Data, DATA_FILE);
         list.extend(
             self.rewrite(&manifests.data, dropped, data, &mut counters)
@@ -142,10 +138,10 @@ impl Attempt<'_> {
         );
         let replaced = |entry: &Entry| {
             let data_file = entry.file.referenced_data_file();
-            data_file.is_some_and(|data_file| delta.undeleted.contains(&data_file))
+            data_file.is_some_and(|data_file| changed.touched.contains(&data_file))
         };
         let deletes = Rewrite {
-            added: &delta.added_deletes,
+            added: &changed.added,
             ..Rewrite::new(ManifestContentType::Deletes, DELETES_FILE)
         };
         list.extend(
@@ -171,8 +167,6 @@ impl Attempt<'_> {
                 .build(),
             None => snapshot.build(),
         };
-        let metadata = metadata.as_ref().clone();
-        let builder = metadata.into_builder(Some(self.table.metadata_location.clone()));
         let reference = SnapshotReference {
             snapshot_id: self.snapshot_id,
             retention: SnapshotRetention::Branch {
@@ -181,14 +175,13 @@ impl Attempt<'_> {
                 max_ref_age_ms: None,
             },
         };
-        let place = || format!("table '{}'", self.table.ident);
-        builder
-            .add_snapshot(snapshot)
-            .at(place())?
-            .set_ref(MAIN_BRANCH, reference)
-            .at(place())?
-            .build()
-            .at(place())
+        Ok(vec![
+            TableUpdate::AddSnapshot { snapshot },
+            TableUpdate::SetSnapshotRef {
+                ref_name: MAIN_BRANCH.to_owned(),
+                reference,
+            },
+        ])
     }
 
     /// Carries manifests over, writing those anew that have an entry to drop.
@@ -272,7 +265,7 @@ impl Attempt<'_> {
     ) -> Result<ManifestWriter> {
         let metadata = &self.table.metadata;
         let builder = ManifestWriterBuilder::new(
-            self.file_io.new_output(location).at(location)?,
+            self.table.file_io.new_output(location).at(location)?,
             Some(self.snapshot_id),
             metadata.current_schema().clone(),
             metadata.default_partition_spec().as_ref().clone(),
@@ -294,7 +287,11 @@ impl Attempt<'_> {
         let metadata = &self.table.metadata;
         let location = self.metadata_file(LIST_FILE);
         let unavailable = |error: iceberg::Error| ExportError::unavailable(&location, error);
-        let output = self.file_io.new_output(&location).map_err(unavailable)?;
+        let output = self
+            .table
+            .file_io
+            .new_output(&location)
+            .map_err(unavailable)?;
         let output = output.writer().await.map_err(unavailable)?;
         let sequence_number = metadata.next_sequence_number();
         let first_row_id = metadata.next_row_id();

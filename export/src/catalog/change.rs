@@ -1,0 +1,62 @@
+//! A change of a table as a value: what it demands, and what it does.
+
+use iceberg::spec::{MAIN_BRANCH, TableMetadata, TableMetadataBuildResult};
+use iceberg::{TableRequirement, TableUpdate};
+
+use super::CatalogTable;
+use crate::error::{At, Result};
+
+/// What is to become of a table, and what the table must be for it: the body of a commit request of Iceberg's REST
+/// protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// What the table must be. A catalog refuses the change if one of them does not hold.
+    pub requirements: Vec<TableRequirement>,
+    /// What is done, in this order.
+    pub updates: Vec<TableUpdate>,
+}
+
+impl Change {
+    /// These updates, of the table and the newest snapshot that `base` shows.
+    pub fn of(base: &TableMetadata, updates: Vec<TableUpdate>) -> Change {
+        let requirements = vec![
+            TableRequirement::UuidMatch { uuid: base.uuid() },
+            TableRequirement::RefSnapshotIdMatch {
+                r#ref: MAIN_BRANCH.to_owned(),
+                snapshot_id: base.current_snapshot_id(),
+            },
+        ];
+        Change {
+            requirements,
+            updates,
+        }
+    }
+
+    /// The same, if one more thing holds.
+    #[must_use]
+    pub fn demanding(mut self, requirement: TableRequirement) -> Change {
+        self.requirements.push(requirement);
+        self
+    }
+
+    /// Whether the table is what the change demands.
+    pub fn may_follow(&self, table: &TableMetadata) -> bool {
+        self.requirements
+            .iter()
+            .all(|requirement| requirement.check(Some(table)).is_ok())
+    }
+
+    /// The metadata that follows on `base`.
+    ///
+    /// # Errors
+    /// [`ExportError::Corrupt`](crate::ExportError::Corrupt) if the updates don't fit the table.
+    pub fn apply(&self, base: &CatalogTable) -> Result<TableMetadataBuildResult> {
+        let place = || format!("table '{}'", base.ident);
+        let metadata = base.metadata.as_ref().clone();
+        let mut builder = metadata.into_builder(Some(base.metadata_location.clone()));
+        for update in &self.updates {
+            builder = update.clone().apply(builder).at(place())?;
+        }
+        builder.build().at(place())
+    }
+}

@@ -1,0 +1,321 @@
+//! Requests to a catalog server: paths, tokens, and what an answer means for what was asked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Client, Method, RequestBuilder, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use super::config::{RestConfig, Secret};
+use super::messages::{ErrorAnswer, Token};
+use crate::environment::Environment;
+use crate::error::{ExportError, Result};
+
+/// How long a request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a request that changes nothing is sent.
+const ATTEMPTS_MAX: u32 = 4;
+/// The first pause between two of them, in milliseconds.
+const PAUSE_MIN_MS: u64 = 100;
+/// The longest pause, in milliseconds, whatever the server asks for.
+const PAUSE_MAX_MS: u64 = 5_000;
+/// A token is exchanged for a new one so long before it expires, in milliseconds.
+const TOKEN_MARGIN_MS: i64 = 30_000;
+/// The statuses of a request whose token does not do (419: it expired, in the REST protocol's own numbering).
+const UNAUTHORIZED: [u16; 3] = [401, 403, 419];
+
+/// A server, and how to speak to it.
+#[derive(Debug)]
+pub(super) struct RestClient {
+    http: Client,
+    environment: Environment,
+    base: Url,
+    prefix: Option<String>,
+    headers: BTreeMap<String, Secret>,
+    tokens: Tokens,
+}
+
+#[derive(Debug)]
+struct Tokens {
+    fixed: Option<Secret>,
+    credential: Option<Secret>,
+    endpoint: Url,
+    scope: String,
+    current: Mutex<Option<(Secret, i64)>>,
+}
+
+/// A request: what, and where below the warehouse's path.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a [&'a str],
+    pub(super) query: &'a [(&'a str, &'a str)],
+    /// JSON.
+    pub(super) body: Option<Vec<u8>>,
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) retry_after_ms: Option<u64>,
+    body: Bytes,
+    place: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// The request did not reach the server.
+    NotSent(ExportError),
+    /// Whether it did is not known.
+    Lost(ExportError),
+}
+
+impl From<NoAnswer> for ExportError {
+    fn from(no_answer: NoAnswer) -> Self {
+        match no_answer {
+            NoAnswer::NotSent(error) | NoAnswer::Lost(error) => error,
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body, if the request succeeded.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        if !self.is_success() {
+            return Err(self.error());
+        }
+        serde_json::from_slice(&self.body).map_err(|error| {
+            ExportError::unavailable(
+                &self.place,
+                format!("an answer that is not understood: {error}"),
+            )
+        })
+    }
+
+    /// What went wrong, as the server says it.
+    pub(super) fn error(&self) -> ExportError {
+        let said = match serde_json::from_slice::<ErrorAnswer>(&self.body) {
+            Ok(answer) => format!("{} ({})", answer.error.message, answer.error.r#type),
+            Err(_) => {
+                String::from_utf8_lossy(self.body.get(..200).unwrap_or(&self.body)).into_owned()
+            }
+        };
+        let hint = match UNAUTHORIZED.contains(&self.status) {
+            true => "; look at the token or credential of the catalog",
+            false => "",
+        };
+        ExportError::unavailable(&self.place, format!("status {}: {said}{hint}", self.status))
+    }
+}
+
+impl RestClient {
+    pub(super) fn new(uri: &str, config: &RestConfig, environment: Environment) -> Result<Self> {
+        let wrong = |key: &str, text: &str, error: &dyn std::fmt::Display| {
+            ExportError::Config(format!("{key}: '{text}': {error}"))
+        };
+        let base = Url::parse(uri.trim_end_matches('/'))
+            .map_err(|error| wrong("catalog_uri", uri, &error))?;
+        let http = Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .user_agent(concat!("moonshine/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| wrong("catalog_uri", uri, &error))?;
+        let endpoint = match &config.oauth2_server_uri {
+            Some(text) => {
+                Url::parse(text).map_err(|error| wrong("rest.oauth2_server_uri", text, &error))?
+            }
+            None => below(&base, ["v1", "oauth", "tokens"].into_iter()),
+        };
+        Ok(RestClient {
+            http,
+            environment,
+            base,
+            prefix: config.prefix.clone(),
+            headers: config.headers.clone(),
+            tokens: Tokens {
+                fixed: config.token.clone(),
+                credential: config.credential.clone(),
+                endpoint,
+                scope: config.scope.clone().unwrap_or_else(|| "catalog".to_owned()),
+                current: Mutex::default(),
+            },
+        })
+    }
+
+    /// Puts another part before the paths of requests to come.
+    pub(super) fn set_prefix(&mut self, prefix: String) {
+        self.prefix = Some(prefix);
+    }
+
+    /// The same request, again while the server is busy or can't be reached: for what changes nothing.
+    pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Answer> {
+        let mut attempt = 1;
+        loop {
+            let answered = self.send(request).await;
+            let is_passing = match &answered {
+                Ok(answer) => answer.status == 429 || answer.status >= 500,
+                Err(_) => true,
+            };
+            if !is_passing || attempt == ATTEMPTS_MAX {
+                return Ok(answered?);
+            }
+            let wanted = answered.ok().and_then(|answer| answer.retry_after_ms);
+            let pause_ms = wanted.unwrap_or(PAUSE_MIN_MS << attempt);
+            self.environment
+                .clock
+                .pause(pause_ms.min(PAUSE_MAX_MS))
+                .await;
+            attempt += 1;
+        }
+    }
+
+    /// Sends a request once; once more with another token if its own does not do.
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Answer, NoAnswer> {
+        let token = self.token(None).await.map_err(NoAnswer::NotSent)?;
+        let answer = self.send_with(request, token.as_ref()).await?;
+        if UNAUTHORIZED.contains(&answer.status) && self.tokens.credential.is_some() {
+            let renewed = self
+                .token(token.as_ref())
+                .await
+                .map_err(NoAnswer::NotSent)?;
+            return self.send_with(request, renewed.as_ref()).await;
+        }
+        Ok(answer)
+    }
+
+    async fn send_with(
+        &self,
+        request: &Request<'_>,
+        token: Option<&Secret>,
+    ) -> Result<Answer, NoAnswer> {
+        let prefix = self.prefix.as_deref().filter(|prefix| !prefix.is_empty());
+        let is_config = request.path == ["config"];
+        let prefix = prefix
+            .filter(|_| !is_config)
+            .into_iter()
+            .flat_map(|prefix| prefix.split('/'));
+        let parts = ["v1"]
+            .into_iter()
+            .chain(prefix)
+            .chain(request.path.iter().copied());
+        let url = below(&self.base, parts);
+        let place = format!("catalog {url}");
+        let mut builder = self
+            .http
+            .request(request.method.clone(), url)
+            .query(request.query)
+            .header("X-Iceberg-Access-Delegation", "vended-credentials");
+        for (name, value) in &self.headers {
+            builder = builder.header(name, value.reveal());
+        }
+        if let Some(token) = token {
+            builder = builder.bearer_auth(token.reveal());
+        }
+        if let Some(body) = &request.body {
+            builder = builder
+                .header("Content-Type", "application/json")
+                .body(body.clone());
+        }
+        receive(builder, place).await
+    }
+
+    /// The token to send; another one than `refused`.
+    async fn token(&self, refused: Option<&Secret>) -> Result<Option<Secret>> {
+        let Some(credential) = &self.tokens.credential else {
+            return Ok(self.tokens.fixed.clone());
+        };
+        let mut current = self.tokens.current.lock().await;
+        let now_ms = self.environment.clock.now_ms();
+        if let Some((token, expires_ms)) = &*current
+            && *expires_ms > now_ms
+            && refused != Some(token)
+        {
+            return Ok(Some(token.clone()));
+        }
+        let mut form = vec![
+            ("grant_type", "client_credentials"),
+            ("scope", &self.tokens.scope),
+        ];
+        match credential.reveal().split_once(':') {
+            Some((id, secret)) => form.extend([("client_id", id), ("client_secret", secret)]),
+            None => form.push(("client_secret", credential.reveal())),
+        }
+        let place = format!("catalog {}", self.tokens.endpoint);
+        let builder = self.http.post(self.tokens.endpoint.clone()).form(&form);
+        let token: Token = receive(builder, place).await?.json()?;
+        let lifetime_ms = token.expires_in.map_or(i64::MAX, |seconds| {
+            i64::try_from(seconds)
+                .unwrap_or(i64::MAX)
+                .saturating_mul(1000)
+        });
+        let expires_ms = now_ms
+            .saturating_add(lifetime_ms)
+            .saturating_sub(TOKEN_MARGIN_MS);
+        let secret = Secret::from(token.access_token);
+        *current = Some((secret.clone(), expires_ms));
+        Ok(Some(secret))
+    }
+}
+
+/// The body of a request.
+pub(super) fn json(message: &impl Serialize) -> Result<Option<Vec<u8>>> {
+    serde_json::to_vec(message)
+        .map(Some)
+        .map_err(|error| ExportError::corrupt("a request to the catalog", error))
+}
+
+async fn receive(builder: RequestBuilder, place: String) -> Result<Answer, NoAnswer> {
+    let failed = |error: reqwest::Error| {
+        let is_sent = !(error.is_connect() || error.is_builder());
+        let error = ExportError::unavailable(&place, causes(&error.without_url()));
+        if is_sent {
+            NoAnswer::Lost(error)
+        } else {
+            NoAnswer::NotSent(error)
+        }
+    };
+    let response = builder.send().await.map_err(failed)?;
+    let status = response.status().as_u16();
+    let retry_after_ms = retry_after_ms(&response);
+    let body = response.bytes().await.map_err(failed)?;
+    Ok(Answer {
+        status,
+        retry_after_ms,
+        body,
+        place,
+    })
+}
+
+/// What the server asks to wait, where it says so in seconds.
+fn retry_after_ms(response: &Response) -> Option<u64> {
+    let text = response.headers().get("Retry-After")?.to_str().ok()?;
+    text.trim().parse::<u64>().ok()?.checked_mul(1000)
+}
+
+/// An error with what caused it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn below<'a>(base: &Url, parts: impl Iterator<Item = &'a str>) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(parts);
+    }
+    url
+}

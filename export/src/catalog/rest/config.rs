@@ -1,0 +1,50 @@
+//! How a REST catalog is reached.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A text that is not shown.
+#[derive(Clone, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Secret(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("\"…\"")
+    }
+}
+
+/// Settings of a catalog server of the Iceberg REST protocol; its address is `catalog_uri`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestConfig {
+    /// The server's name of the warehouse, if it has several.
+    pub warehouse: Option<String>,
+    /// What stands before the paths of a warehouse. Default: what the server says.
+    pub prefix: Option<String>,
+    /// A bearer token that is sent with each request.
+    pub token: Option<Secret>,
+    /// `client_id:client_secret`, exchanged for tokens by OAuth2 (client credentials) and again when they expire.
+    pub credential: Option<Secret>,
+    /// Where credentials are exchanged. Default: the catalog's own `v1/oauth/tokens`.
+    pub oauth2_server_uri: Option<String>,
+    /// The scope of tokens. Default: `catalog`.
+    pub scope: Option<String>,
+    /// More headers of each request.
+    pub headers: BTreeMap<String, Secret>,
+}

@@ -1,0 +1,345 @@
+//! A catalog server of the Iceberg REST protocol.
+//!
+//! `client` sends requests and knows what statuses mean; `messages` are their bodies; `config` says where the server is and
+//! who we are. A commit is the [`Change`] as it is: its requirements and updates. The server makes the metadata.
+//!
+//! The crate `iceberg-catalog-rest` can't be used for that: it commits what its own transactions made alone, tells a
+//! conflict from a busy server by text alone, and keeps a token beyond its end.
+
+mod client;
+mod config;
+mod messages;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use iceberg::{NamespaceIdent, TableIdent, TableRequirement};
+use reqwest::Method;
+use uuid::Uuid;
+
+use self::client::{NoAnswer, Request, RestClient, json};
+pub use self::config::{RestConfig, Secret};
+use self::messages::{
+    CatalogConfig, CommitTable, CreateNamespace, CreateTable, Namespaces, TableAnswer, Tables,
+};
+use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog};
+use crate::config::IcebergConfig;
+use crate::environment::Environment;
+use crate::error::{ExportError, Result};
+use crate::store;
+
+/// What stands between the parts of a namespace in a path.
+const NAMESPACE_SEPARATOR: &str = "\u{1F}";
+
+/// A catalog server of the Iceberg REST protocol.
+#[derive(Debug)]
+pub struct RestCatalog {
+    client: RestClient,
+    warehouse: Option<String>,
+    /// What the server says of the stores of its tables.
+    properties: HashMap<String, String>,
+}
+
+impl RestCatalog {
+    /// Connects to the server of that configuration.
+    ///
+    /// # Errors
+    /// [`ExportError::Config`]; [`ExportError::Unavailable`].
+    pub async fn open(config: &IcebergConfig) -> Result<Self> {
+        Self::open_with(config, Environment::default()).await
+    }
+
+    /// As [`open`](Self::open), with the caller's clock.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(config: &IcebergConfig, environment: Environment) -> Result<Self> {
+        let (uri, warehouse) = config.rest_places()?;
+        let rest = config.rest.clone().unwrap_or_default();
+        let mut client = RestClient::new(uri, &rest, environment)?;
+        let query: Vec<(&str, &str)> = rest
+            .warehouse
+            .as_deref()
+            .map(|warehouse| ("warehouse", warehouse))
+            .into_iter()
+            .collect();
+        let answer = client.ask(&get(&["config"], &query)).await?;
+        let CatalogConfig {
+            defaults,
+            overrides,
+        } = answer.json()?;
+        let mut properties = defaults;
+        properties.extend(overrides);
+        if let (None, Some(prefix)) = (&rest.prefix, properties.get("prefix")) {
+            client.set_prefix(prefix.clone());
+        }
+        Ok(RestCatalog {
+            client,
+            warehouse,
+            properties,
+        })
+    }
+
+    /// Makes a namespace and those that it lies in, where they are missing.
+    async fn create_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
+        let parts: &[String] = namespace.as_ref();
+        for length in 1..=parts.len() {
+            let parts = parts.iter().take(length).cloned();
+            let namespace = NamespaceIdent::from_vec(parts.collect())
+                .map_err(|error| ExportError::Config(error.to_string()))?;
+            let exists = self
+                .client
+                .ask(&Request {
+                    method: Method::HEAD,
+                    ..get(&["namespaces", &url_part(&namespace)], &[])
+                })
+                .await?;
+            if exists.is_success() {
+                continue;
+            }
+            let message = CreateNamespace {
+                namespace: &namespace,
+                properties: HashMap::new(),
+            };
+            let answer = self
+                .client
+                .ask(&post(&["namespaces"], json(&message)?))
+                .await?;
+            // Somebody else may have been faster.
+            if !answer.is_success() && answer.status != 409 {
+                return Err(answer.error());
+            }
+        }
+        Ok(())
+    }
+
+    async fn namespaces(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
+        let parent = parent.map(url_part);
+        let mut namespaces = Vec::new();
+        let mut page: Option<String> = None;
+        loop {
+            let mut query = Vec::new();
+            query.extend(parent.as_deref().map(|parent| ("parent", parent)));
+            query.extend(page.as_deref().map(|page| ("pageToken", page)));
+            let answer = self.client.ask(&get(&["namespaces"], &query)).await?;
+            let answer: Namespaces = answer.json()?;
+            namespaces.extend(answer.namespaces);
+            page = answer.next_page_token;
+            if page.is_none() {
+                return Ok(namespaces);
+            }
+        }
+    }
+
+    async fn tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        let namespace = url_part(namespace);
+        let mut tables = Vec::new();
+        let mut page: Option<String> = None;
+        loop {
+            let query: Vec<(&str, &str)> = page
+                .as_deref()
+                .map(|page| ("pageToken", page))
+                .into_iter()
+                .collect();
+            let path = ["namespaces", namespace.as_str(), "tables"];
+            let answer = self.client.ask(&get(&path, &query)).await?;
+            if answer.status == 404 {
+                return Ok(tables);
+            }
+            let answer: Tables = answer.json()?;
+            tables.extend(answer.identifiers);
+            page = answer.next_page_token;
+            if page.is_none() {
+                return Ok(tables);
+            }
+        }
+    }
+
+    /// Has the server find a place for a table that is not there yet, and say what may be done there.
+    async fn stage(&self, ident: &TableIdent, table: &NewTable) -> Result<TableAnswer> {
+        let mut properties = table.properties.clone();
+        let format_version = (table.format_version as u8).to_string();
+        properties.insert("format-version".to_owned(), format_version);
+        let message = CreateTable {
+            name: ident.name(),
+            location: table.location.as_deref(),
+            schema: &table.schema,
+            partition_spec: &table.partition_spec,
+            write_order: &table.sort_order,
+            stage_create: true,
+            properties,
+        };
+        let namespace = url_part(ident.namespace());
+        let path = ["namespaces", namespace.as_str(), "tables"];
+        self.client.ask(&post(&path, json(&message)?)).await?.json()
+    }
+
+    fn table(&self, ident: &TableIdent, answer: TableAnswer) -> Result<CatalogTable> {
+        let properties = answer.store_properties(&self.properties);
+        let metadata_location = answer.metadata_location.ok_or_else(|| {
+            let place = format!("table '{ident}'");
+            ExportError::unavailable(place, "the catalog does not say where its metadata is")
+        })?;
+        Ok(CatalogTable {
+            ident: ident.clone(),
+            file_io: store::file_io(answer.metadata.location(), &properties)?,
+            metadata: Arc::new(answer.metadata),
+            metadata_location,
+        })
+    }
+
+    async fn send_commit(
+        &self,
+        ident: &TableIdent,
+        change: &Change,
+    ) -> Result<client::Answer, NoAnswer> {
+        let message = CommitTable {
+            identifier: ident,
+            requirements: &change.requirements,
+            updates: &change.updates,
+        };
+        let namespace = url_part(ident.namespace());
+        let path = ["namespaces", namespace.as_str(), "tables", ident.name()];
+        let body = json(&message).map_err(NoAnswer::NotSent)?;
+        self.client.send(&post(&path, body)).await
+    }
+}
+
+#[async_trait]
+impl TableCatalog for RestCatalog {
+    fn warehouse(&self) -> Option<&str> {
+        self.warehouse.as_deref()
+    }
+
+    fn guard(&self) -> Guard {
+        Guard::Requirements
+    }
+
+    async fn list(&self) -> Result<Vec<TableIdent>> {
+        let mut tables = Vec::new();
+        let mut namespaces = self.namespaces(None).await?;
+        while let Some(namespace) = namespaces.pop() {
+            tables.extend(self.tables(&namespace).await?);
+            let inner = self.namespaces(Some(&namespace)).await?;
+            // A server without nested namespaces may answer with all of them.
+            let is_inner = |inner: &NamespaceIdent| inner.as_ref().len() > namespace.as_ref().len();
+            namespaces.extend(inner.into_iter().filter(is_inner));
+        }
+        tables.sort_by_key(ToString::to_string);
+        Ok(tables)
+    }
+
+    async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>> {
+        let namespace = url_part(ident.namespace());
+        let path = ["namespaces", namespace.as_str(), "tables", ident.name()];
+        let answer = self.client.ask(&get(&path, &[])).await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        self.table(ident, answer.json()?).map(Some)
+    }
+
+    async fn create(
+        &self,
+        ident: &TableIdent,
+        table: NewTable,
+        _file_id: Uuid,
+    ) -> Result<CatalogTable> {
+        self.create_namespace(ident.namespace()).await?;
+        // A table that is made in one step may get its columns numbered anew; one that is staged gets them from us.
+        let staged = self.stage(ident, &table).await?;
+        let location = staged.metadata.location().to_owned();
+        let change = Change {
+            requirements: vec![TableRequirement::NotExist],
+            updates: table.updates(staged.metadata.uuid(), location),
+        };
+        let sent = self.send_commit(ident, &change).await;
+        if let Ok(answer) = &sent
+            && !answer.is_success()
+            && answer.status < 500
+        {
+            return Err(answer.error());
+        }
+        // The credentials of a commit's answer may be missing, and without an answer only this tells.
+        match self.load(ident).await? {
+            Some(table) if table.metadata.uuid() == staged.metadata.uuid() => Ok(table),
+            _ => Err(match sent {
+                Ok(answer) => answer.error(),
+                Err(no_answer) => no_answer.into(),
+            }),
+        }
+    }
+
+    async fn commit(&self, base: &CatalogTable, change: &Change, _file_id: Uuid) -> CommitOutcome {
+        let answer = match self.send_commit(&base.ident, change).await {
+            Ok(answer) => answer,
+            Err(NoAnswer::NotSent(error)) => {
+                return CommitOutcome::Busy {
+                    retry_after_ms: None,
+                    error,
+                };
+            }
+            Err(NoAnswer::Lost(error)) => return CommitOutcome::Unknown(error),
+        };
+        match answer.status {
+            200..300 => match answer.json::<TableAnswer>() {
+                Ok(TableAnswer {
+                    metadata,
+                    metadata_location: Some(metadata_location),
+                    ..
+                }) => CommitOutcome::Committed(CatalogTable {
+                    metadata: Arc::new(metadata),
+                    metadata_location,
+                    ..base.clone()
+                }),
+                Ok(_) => CommitOutcome::Unknown(answer.error()),
+                Err(error) => CommitOutcome::Unknown(error),
+            },
+            409 => CommitOutcome::Conflict,
+            429 => CommitOutcome::Busy {
+                retry_after_ms: answer.retry_after_ms,
+                error: answer.error(),
+            },
+            408 | 500.. => CommitOutcome::Unknown(answer.error()),
+            _ => CommitOutcome::Refused(answer.error()),
+        }
+    }
+
+    async fn drop_table(&self, ident: &TableIdent) -> Result<bool> {
+        let namespace = url_part(ident.namespace());
+        let path = ["namespaces", namespace.as_str(), "tables", ident.name()];
+        let request = Request {
+            method: Method::DELETE,
+            ..get(&path, &[("purgeRequested", "false")])
+        };
+        let answer = self.client.send(&request).await?;
+        match answer.status {
+            404 => Ok(false),
+            _ if answer.is_success() => Ok(true),
+            _ => Err(answer.error()),
+        }
+    }
+}
+
+/// A namespace as a part of a path.
+fn url_part(namespace: &NamespaceIdent) -> String {
+    namespace.join(NAMESPACE_SEPARATOR)
+}
+
+fn get<'a>(path: &'a [&'a str], query: &'a [(&'a str, &'a str)]) -> Request<'a> {
+    Request {
+        method: Method::GET,
+        path,
+        query,
+        body: None,
+    }
+}
+
+fn post<'a>(path: &'a [&'a str], body: Option<Vec<u8>>) -> Request<'a> {
+    Request {
+        method: Method::POST,
+        body,
+        ..get(path, &[])
+    }
+}

@@ -1,0 +1,144 @@
+//! The state machine of a commit.
+//!
+//! ```text
+//!            ┌── None: the table holds it already ─────────────────► committed
+//!  propose ──┤
+//!     ▲      └── change ──► catalog ──┬── committed ───────────────► committed
+//!     │                               ├── refused ─────────────────► not committed
+//!     └──── load the table again ◄────┴── conflict, busy, unknown
+//! ```
+//!
+//! A change demands the newest snapshot that it was made on. So two attempts at the same change can't both take place, and
+//! one without an answer may be tried again: the second attempt either finds that the first one did, or keeps it
+//! from doing so. What a proposal looks at each time it is asked is the commit's own id in the table's history, the
+//! writer's epoch, and whether the rows are as they were.
+
+use async_trait::async_trait;
+
+use crate::catalog::{CatalogTable, Change, CommitOutcome, Guard, TableCatalog};
+use crate::environment::Environment;
+use crate::error::ExportError;
+
+/// How often a change is sent.
+const ATTEMPTS_MAX: u32 = 8;
+/// The first pause after an attempt that the catalog was too busy for or did not answer, in milliseconds.
+const PAUSE_MIN_MS: u64 = 50;
+/// The longest pause, in milliseconds, whatever the catalog asks for.
+const PAUSE_MAX_MS: u64 = 5_000;
+
+/// What is to be committed.
+#[async_trait]
+pub(crate) trait Proposal: Send {
+    /// What is to be changed of the table as it is; `None` if the table holds it.
+    ///
+    /// # Errors
+    /// Why it must not be made of this table.
+    async fn change(&mut self, table: &CatalogTable) -> Result<Option<Change>, ExportError>;
+}
+
+/// How a commit failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nothing was committed, and nothing of it can be any more.
+    NotCommitted(ExportError),
+    /// Whether it was cannot be told yet.
+    Unknown(ExportError),
+}
+
+impl Failure {
+    /// Why, where it does not matter whether it was.
+    pub(crate) fn into_error(self) -> ExportError {
+        match self {
+            Failure::NotCommitted(error) | Failure::Unknown(error) => error,
+        }
+    }
+}
+
+/// An attempt without an answer.
+struct Unanswered {
+    base_location: String,
+    change: Change,
+}
+
+impl Unanswered {
+    /// Whether it can still take place, the table being this.
+    fn may_land(&self, guard: Guard, table: &CatalogTable) -> bool {
+        match guard {
+            Guard::Metadata => self.base_location == table.metadata_location,
+            Guard::Requirements => self.change.may_follow(&table.metadata),
+        }
+    }
+}
+
+/// Commits what `proposal` proposes, of `table` or of what it has become; returns the table that holds it.
+pub(crate) async fn run(
+    catalog: &dyn TableCatalog,
+    environment: &Environment,
+    mut table: CatalogTable,
+    proposal: &mut dyn Proposal,
+) -> Result<CatalogTable, Failure> {
+    let mut unanswered: Vec<Unanswered> = Vec::new();
+    let mut last = None;
+    for attempt in 0..=ATTEMPTS_MAX {
+        let change = match proposal.change(&table).await {
+            Ok(None) => return Ok(table),
+            Ok(Some(change)) => change,
+            Err(error) => return Err(failure(!unanswered.is_empty(), error)),
+        };
+        if attempt == ATTEMPTS_MAX {
+            break;
+        }
+        let outcome = catalog
+            .commit(&table, &change, environment.identities.uuid())
+            .await;
+        let mut pause_ms = (PAUSE_MIN_MS << attempt).min(PAUSE_MAX_MS);
+        // Where a request was sent twice on its way, the second one meets what the first one did.
+        let mut is_open = !unanswered.is_empty() || matches!(outcome, CommitOutcome::Conflict);
+        match outcome {
+            CommitOutcome::Committed(table) => return Ok(table),
+            CommitOutcome::Conflict => pause_ms = 0,
+            CommitOutcome::Refused(error) => return Err(failure(is_open, error)),
+            CommitOutcome::Busy {
+                retry_after_ms,
+                error,
+            } => {
+                pause_ms = retry_after_ms.map_or(pause_ms, |wanted| wanted.min(PAUSE_MAX_MS));
+                last = Some(error);
+            }
+            CommitOutcome::Unknown(error) => {
+                tracing::warn!(table = %table.ident, %error, "a commit got no answer; the table is looked at");
+                unanswered.push(Unanswered {
+                    base_location: table.metadata_location.clone(),
+                    change,
+                });
+                last = Some(error);
+                is_open = true;
+            }
+        }
+        if pause_ms > 0 {
+            environment.clock.pause(pause_ms).await;
+        }
+        table = match catalog.load(&table.ident).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let gone = ExportError::foreign(&table.ident, "it is gone from the catalog");
+                return Err(failure(is_open, gone));
+            }
+            Err(error) => return Err(failure(is_open, last.unwrap_or(error))),
+        };
+        unanswered.retain(|attempt| attempt.may_land(catalog.guard(), &table));
+    }
+    let conflict = ExportError::Conflict {
+        table: table.ident.to_string(),
+        attempts: ATTEMPTS_MAX,
+    };
+    Err(failure(!unanswered.is_empty(), last.unwrap_or(conflict)))
+}
+
+/// `is_open`: whether a commit may have taken place, or may still do so.
+fn failure(is_open: bool, error: ExportError) -> Failure {
+    match is_open {
+        true => Failure::Unknown(error),
+        false => Failure::NotCommitted(error),
+    }
+}

@@ -1,0 +1,121 @@
+//! The fence: what makes commits that an older exporter, or an earlier tick, has on their way fail.
+//!
+//! It announces the exporter's epoch in the table's properties. Where a catalog compares all of the metadata before it
+//! changes a table, that is enough. Where it compares the newest snapshot alone, the fence is a snapshot too, without any
+//! file: it carries on the position of the one before.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use iceberg::TableUpdate;
+use moonshine_engine::{PendingExport, Table};
+use uuid::Uuid;
+
+use super::Exporter;
+use crate::catalog::{CatalogTable, Change, Guard};
+use crate::commit::{Attempt, Deletes, Failure, Proposal, remove_attempts, run};
+use crate::error::Result;
+use crate::manifest::ManifestCache;
+use crate::ownership::check_epoch;
+use crate::pending::find_commit;
+use crate::summary::{FENCE_ID, Stamp, WRITER_EPOCH};
+
+struct Fence<'a> {
+    exporter: &'a Exporter,
+    table: &'a Table,
+    pending: Option<&'a PendingExport>,
+    id: Uuid,
+    attempts: Vec<(i64, Vec<String>)>,
+}
+
+#[async_trait]
+impl Proposal for Fence<'_> {
+    async fn change(&mut self, table: &CatalogTable) -> Result<Option<Change>> {
+        let exporter = self.exporter;
+        let stands = table.metadata.properties().get(FENCE_ID);
+        if stands.is_some_and(|id| *id == self.id.to_string()) {
+            return Ok(None);
+        }
+        exporter.check_ours(self.table, self.pending, table)?;
+        check_epoch(table, exporter.epoch)?;
+        let mut updates = vec![TableUpdate::SetProperties {
+            updates: HashMap::from([
+                (WRITER_EPOCH.to_owned(), exporter.epoch.to_string()),
+                (FENCE_ID.to_owned(), self.id.to_string()),
+            ]),
+        }];
+        if exporter.catalog.guard() == Guard::Requirements {
+            updates.extend(self.snapshot(table).await?);
+        }
+        Ok(Some(Change::of(&table.metadata, updates)))
+    }
+}
+
+impl Fence<'_> {
+    /// A snapshot of the same rows.
+    async fn snapshot(&mut self, table: &CatalogTable) -> Result<Vec<TableUpdate>> {
+        let Exporter {
+            environment, owner, ..
+        } = self.exporter;
+        let before = owner.stamp(table)?;
+        let export_snapshot_id = before
+            .as_ref()
+            .and_then(|(id, stamp)| stamp.export_snapshot_id.or(Some(*id)));
+        let before = before.map(|(_, stamp)| stamp);
+        let stamp = Stamp {
+            database_id: owner.database_id,
+            commit_seq: before.as_ref().map_or(0, |stamp| stamp.commit_seq),
+            commit_id: self.id,
+            writer_epoch: self.exporter.epoch,
+            origins: before.map(|stamp| stamp.origins).unwrap_or_default(),
+            export_snapshot_id,
+        };
+        let attempt = Attempt {
+            table,
+            snapshot_id: environment.snapshot_id(),
+            attempt_id: environment.identities.uuid(),
+            now_ms: environment.clock.now_ms(),
+        };
+        self.attempts.push((attempt.snapshot_id, attempt.paths()));
+        let parent = table.metadata.current_snapshot().map(AsRef::as_ref);
+        let manifests = ManifestCache::default()
+            .load(&table.file_io, &table.metadata, parent)
+            .await?;
+        attempt
+            .build(&manifests, &[], &Deletes::default(), &stamp)
+            .await
+    }
+}
+
+impl Exporter {
+    /// Fences a table, if there is one.
+    pub(super) async fn fence(
+        &self,
+        table: &Table,
+        pending: Option<&PendingExport>,
+    ) -> Result<Option<CatalogTable>> {
+        let Some(found) = self.look_up(table, pending).await? else {
+            return Ok(None);
+        };
+        let mut fence = Fence {
+            exporter: self,
+            table,
+            pending,
+            id: self.environment.identities.uuid(),
+            attempts: Vec::new(),
+        };
+        let file_io = found.file_io.clone();
+        match run(self.catalog.as_ref(), &self.environment, found, &mut fence).await {
+            Ok(current) => {
+                let landed = find_commit(&current.metadata, fence.id);
+                remove_attempts(&current.file_io, &fence.attempts, landed).await;
+                Ok(Some(current))
+            }
+            Err(Failure::NotCommitted(error)) => {
+                remove_attempts(&file_io, &fence.attempts, None).await;
+                Err(error)
+            }
+            Err(Failure::Unknown(error)) => Err(error),
+        }
+    }
+}

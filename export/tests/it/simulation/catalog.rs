@@ -1,0 +1,274 @@
+//! A catalog in memory whose faults are chosen by a seed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use iceberg::io::FileIO;
+use iceberg::spec::TableMetadataBuilder;
+use iceberg::{TableIdent, TableUpdate};
+use moonshine_export::ExportError;
+use moonshine_export::catalog::{
+    CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog,
+};
+use moonshine_export::environment::Clock;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::support::Random;
+
+/// A clock that does not wait.
+#[derive(Debug)]
+pub(super) struct InstantClock;
+
+#[async_trait]
+impl Clock for InstantClock {
+    fn now_ms(&self) -> i64 {
+        1_700_000_000_000
+    }
+
+    async fn pause(&self, _: u64) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What a catalog does with a commit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Fault {
+    None,
+    /// 429: not now.
+    Busy,
+    /// 409, though nothing changed.
+    SpuriousConflict,
+    /// 500, and it did not take place.
+    FailedUnseen,
+    /// It takes place, and the answer is lost.
+    LostAnswer,
+    /// A proxy sends it twice and passes on the second answer.
+    SentTwice,
+    /// It is on its way for long, and arrives when others came before.
+    Late,
+    /// It takes place, and a copy of it arrives later.
+    Echo,
+    /// Somebody sets a property first.
+    Disturbed,
+}
+
+pub(super) const FAULTS: [Fault; 9] = [
+    Fault::None,
+    Fault::Busy,
+    Fault::SpuriousConflict,
+    Fault::FailedUnseen,
+    Fault::LostAnswer,
+    Fault::SentTwice,
+    Fault::Late,
+    Fault::Echo,
+    Fault::Disturbed,
+];
+
+/// A catalog in memory.
+#[derive(Debug)]
+pub(super) struct SimulatedCatalog {
+    guard: Guard,
+    file_io: FileIO,
+    state: Mutex<State>,
+    is_calm: AtomicBool,
+    /// Whether every look at a table is answered.
+    pub(super) is_reachable: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    tables: BTreeMap<String, CatalogTable>,
+    on_the_way: Vec<(CatalogTable, Change, Uuid)>,
+    /// How often each fault happened.
+    seen: BTreeMap<String, u32>,
+}
+
+fn failed(text: &str) -> ExportError {
+    ExportError::Unavailable {
+        place: "catalog".into(),
+        reason: text.into(),
+    }
+}
+
+impl State {
+    fn apply(
+        &mut self,
+        guard: Guard,
+        base: &CatalogTable,
+        change: &Change,
+        id: Uuid,
+    ) -> CommitOutcome {
+        let current = &self.tables[&base.ident.to_string()];
+        let is_base = current.metadata_location == base.metadata_location;
+        if !change.may_follow(&current.metadata) || (guard == Guard::Metadata && !is_base) {
+            return CommitOutcome::Conflict;
+        }
+        let next = CatalogTable {
+            metadata: Arc::new(change.apply(current).unwrap().metadata),
+            metadata_location: format!("{id}"),
+            ..current.clone()
+        };
+        self.tables.insert(base.ident.to_string(), next.clone());
+        CommitOutcome::Committed(next)
+    }
+
+    fn arrive(&mut self, guard: Guard) {
+        for (base, change, id) in std::mem::take(&mut self.on_the_way) {
+            if self.random.below(2) == 0 {
+                self.apply(guard, &base, &change, id);
+            } else {
+                self.on_the_way.push((base, change, id));
+            }
+        }
+    }
+}
+
+impl SimulatedCatalog {
+    pub(super) fn new(guard: Guard, seed: u64) -> Arc<Self> {
+        Arc::new(SimulatedCatalog {
+            guard,
+            file_io: FileIO::new_with_memory(),
+            state: Mutex::new(State {
+                random: Random(seed),
+                tables: BTreeMap::new(),
+                on_the_way: Vec::new(),
+                seen: BTreeMap::new(),
+            }),
+            is_calm: AtomicBool::new(false),
+            is_reachable: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on everything is answered, and what was on its way arrives.
+    pub(super) fn calm(&self) {
+        self.is_calm.store(true, Ordering::SeqCst);
+        self.is_reachable.store(true, Ordering::SeqCst);
+        let mut state = self.state.lock();
+        for (base, change, id) in std::mem::take(&mut state.on_the_way) {
+            state.apply(self.guard, &base, &change, id);
+        }
+    }
+
+    /// How often each fault happened.
+    pub(super) fn seen(&self) -> BTreeMap<String, u32> {
+        self.state.lock().seen.clone()
+    }
+
+    fn fault(&self, state: &mut State) -> Fault {
+        if self.is_calm.load(Ordering::SeqCst) || state.random.below(3) == 0 {
+            return Fault::None;
+        }
+        let fault = FAULTS[state.random.below(FAULTS.len() as u64) as usize];
+        *state.seen.entry(format!("{fault:?}")).or_default() += 1;
+        fault
+    }
+}
+
+#[async_trait]
+impl TableCatalog for SimulatedCatalog {
+    fn warehouse(&self) -> Option<&str> {
+        Some("memory://warehouse")
+    }
+
+    fn guard(&self) -> Guard {
+        self.guard
+    }
+
+    async fn list(&self) -> Result<Vec<TableIdent>, ExportError> {
+        let state = self.state.lock();
+        Ok(state
+            .tables
+            .values()
+            .map(|table| table.ident.clone())
+            .collect())
+    }
+
+    async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>, ExportError> {
+        let mut state = self.state.lock();
+        state.arrive(self.guard);
+        let may_fail = !self.is_reachable.load(Ordering::SeqCst);
+        if may_fail && state.random.below(12) == 0 {
+            return Err(failed("not reached"));
+        }
+        Ok(state.tables.get(&ident.to_string()).cloned())
+    }
+
+    async fn create(
+        &self,
+        ident: &TableIdent,
+        table: NewTable,
+        id: Uuid,
+    ) -> Result<CatalogTable, ExportError> {
+        let location = table.location.clone().unwrap();
+        let builder = TableMetadataBuilder::new(
+            table.schema,
+            table.partition_spec,
+            table.sort_order,
+            location,
+            table.format_version,
+            table.properties,
+        );
+        let table = CatalogTable {
+            ident: ident.clone(),
+            metadata: Arc::new(builder.unwrap().build().unwrap().metadata),
+            metadata_location: format!("{id}"),
+            file_io: self.file_io.clone(),
+        };
+        self.state
+            .lock()
+            .tables
+            .insert(ident.to_string(), table.clone());
+        Ok(table)
+    }
+
+    async fn commit(&self, base: &CatalogTable, change: &Change, id: Uuid) -> CommitOutcome {
+        let mut state = self.state.lock();
+        state.arrive(self.guard);
+        let fault = self.fault(&mut state);
+        match fault {
+            Fault::Busy => {
+                return CommitOutcome::Busy {
+                    retry_after_ms: Some(10),
+                    error: failed("busy"),
+                };
+            }
+            Fault::SpuriousConflict => return CommitOutcome::Conflict,
+            Fault::FailedUnseen => return CommitOutcome::Unknown(failed("status 500")),
+            Fault::Late => {
+                state.on_the_way.push((base.clone(), change.clone(), id));
+                return CommitOutcome::Unknown(failed("timed out"));
+            }
+            Fault::Disturbed => {
+                let current = state.tables[&base.ident.to_string()].clone();
+                let updates = [("owner".to_owned(), format!("{id}"))].into();
+                let updates = vec![TableUpdate::SetProperties { updates }];
+                let change = Change::of(&current.metadata, updates);
+                state.apply(self.guard, &current, &change, Uuid::new_v4());
+            }
+            _ => {}
+        }
+        let outcome = state.apply(self.guard, base, change, id);
+        match fault {
+            Fault::LostAnswer => CommitOutcome::Unknown(failed("connection reset")),
+            Fault::SentTwice => state.apply(self.guard, base, change, id),
+            Fault::Echo => {
+                state.on_the_way.push((base.clone(), change.clone(), id));
+                outcome
+            }
+            _ => outcome,
+        }
+    }
+
+    async fn drop_table(&self, ident: &TableIdent) -> Result<bool, ExportError> {
+        Ok(self
+            .state
+            .lock()
+            .tables
+            .remove(&ident.to_string())
+            .is_some())
+    }
+}

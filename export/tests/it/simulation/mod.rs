@@ -1,0 +1,258 @@
+//! Invariants 4 "once" and 6 "monotonic" beside a catalog that delays, repeats, refuses and forgets to answer, as servers
+//! behind networks do; for catalogs that compare all of the metadata and for those that compare the requirements alone.
+//!
+//! `MOONSHINE_TEST_SEED=n` replays one history.
+
+mod catalog;
+
+use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use iceberg::spec::TableMetadata;
+use moonshine_engine::{Database, Table};
+use moonshine_export::catalog::{Guard, TableCatalog};
+use moonshine_export::environment::{Environment, RandomIdentities};
+use moonshine_export::{ExportError, Exporter, FormatVersion};
+
+use self::catalog::{FAULTS, InstantClock, SimulatedCatalog};
+use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, write_notes};
+
+const GUARDS: [Guard; 2] = [Guard::Metadata, Guard::Requirements];
+
+async fn open(
+    database: &Database,
+    version: FormatVersion,
+    catalog: &Arc<SimulatedCatalog>,
+) -> Result<Exporter, ExportError> {
+    let environment = Environment {
+        clock: Arc::new(InstantClock),
+        identities: Arc::new(RandomIdentities),
+    };
+    Exporter::open_with(
+        database.clone(),
+        catalog.clone(),
+        version,
+        1 << 20,
+        environment,
+    )
+    .await
+}
+
+/// Opens an exporter however often it takes.
+async fn open_at_last(
+    database: &Database,
+    version: FormatVersion,
+    catalog: &Arc<SimulatedCatalog>,
+) -> Exporter {
+    loop {
+        match open(database, version, catalog).await {
+            Ok(exporter) => return exporter,
+            Err(error) => assert_passing(&error),
+        }
+    }
+}
+
+fn assert_passing(error: &ExportError) {
+    assert!(
+        matches!(
+            error,
+            ExportError::Unavailable { .. } | ExportError::Conflict { .. }
+        ),
+        "{error}"
+    );
+}
+
+/// Each commit is in the table's history once, and no position moves back.
+fn check_history(metadata: &TableMetadata) {
+    let mut commits = HashSet::new();
+    let mut seq_after = u64::MAX;
+    let mut snapshot = metadata.current_snapshot();
+    while let Some(current) = snapshot {
+        let summary = &current.summary().additional_properties;
+        assert!(commits.insert(summary["moonshine.commit-id"].clone()));
+        let seq: u64 = summary["moonshine.commit-seq"].parse().unwrap();
+        assert!(seq <= seq_after, "{seq} before {seq_after}");
+        seq_after = seq;
+        snapshot = current
+            .parent_snapshot_id()
+            .and_then(|id| metadata.snapshot_by_id(id));
+    }
+    assert_eq!(
+        commits.len(),
+        metadata.snapshots().count(),
+        "no snapshot aside"
+    );
+}
+
+fn random_writes(database: &Database, table: &Table, random: &mut Random) {
+    for _ in 0..random.below(3) {
+        let rows: BTreeMap<i64, String> = (0..random.below(30))
+            .map(|_| (random.below(60) as i64, format!("{}", random.next())))
+            .collect();
+        let deleted: Vec<i64> = (0..random.below(8))
+            .map(|_| random.below(60) as i64)
+            .collect();
+        let rows = rows.into_iter().filter(|(id, _)| !deleted.contains(id));
+        write_notes(database, table, rows.collect::<Vec<_>>(), &deleted);
+    }
+}
+
+/// A future that is dropped after so many polls.
+struct DropAfter<F> {
+    inner: F,
+    polls_left: u64,
+}
+
+impl<F: Future + Unpin> Future for DropAfter<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.polls_left == 0 {
+            return Poll::Ready(None);
+        }
+        self.polls_left -= 1;
+        Pin::new(&mut self.inner).poll(context).map(Some)
+    }
+}
+
+async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTreeMap<String, u32> {
+    let world = World::new(version);
+    let database = world.database();
+    let table = notes(&database);
+    let catalog = SimulatedCatalog::new(guard, seed);
+    let mut random = Random(seed ^ 0xABCD);
+    let mut exporter = open_at_last(&database, version, &catalog).await;
+    for _ in 0..12 {
+        random_writes(&database, &table, &mut random);
+        let snapshot = database.snapshot();
+        let polls_left = match random.below(3) {
+            0 => random.below(40),
+            _ => u64::MAX,
+        };
+        let tick = DropAfter {
+            inner: Box::pin(exporter.tick(&snapshot)),
+            polls_left,
+        };
+        match tick.await {
+            Some(Err(error)) => assert_passing(&error),
+            Some(Ok(_)) => {
+                catalog.is_reachable.store(true, Ordering::SeqCst);
+                world.check_same_in(&database, catalog.clone()).await;
+                catalog.is_reachable.store(false, Ordering::SeqCst);
+            }
+            None => settled(&database).await,
+        }
+        if random.below(3) == 0 {
+            let mut zombie = exporter;
+            exporter = open_at_last(&database, version, &catalog).await;
+            write_notes(&database, &table, [(61, format!("{}", random.next()))], &[]);
+            match zombie.tick(&database.snapshot()).await {
+                Err(ExportError::Fenced { .. }) => {}
+                Err(error) => assert_passing(&error),
+                Ok(exports) => panic!("a zombie exported: {exports:?}"),
+            }
+        }
+    }
+    catalog.calm();
+    // A commit of unknown end is looked up by the tick after.
+    let snapshot = database.snapshot();
+    exporter.tick(&snapshot).await.unwrap();
+    exporter.tick(&snapshot).await.unwrap();
+    world.check_same_in(&database, catalog.clone()).await;
+    let found = catalog
+        .load(&ident("shop", "notes"))
+        .await
+        .unwrap()
+        .unwrap();
+    check_history(&found.metadata);
+    catalog.seen()
+}
+
+/// Waits until the engine's part of a dropped tick, which goes on on a thread of its own, is over.
+async fn settled(database: &Database) {
+    let mut before = None;
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let now = Some((database.durable_seq(), database.pending_exports().len()));
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_and_nothing_comes_twice() {
+    let seeds: Vec<u64> = match std::env::var("MOONSHINE_TEST_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (1..=4).collect(),
+    };
+    let mut seen = BTreeMap::new();
+    for &seed in &seeds {
+        for guard in GUARDS {
+            for version in VERSIONS {
+                println!("MOONSHINE_TEST_SEED={seed} {guard:?} {version:?}");
+                for (fault, count) in random_history(guard, version, seed).await {
+                    *seen.entry(fault).or_insert(0) += count;
+                }
+            }
+        }
+    }
+    assert!(seeds.len() == 1 || seen.len() == FAULTS.len(), "{seen:?}");
+}
+
+/// The process dies between any two steps of a tick: a database of what its folder held then goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_any_two_steps() {
+    for guard in GUARDS {
+        for polls_left in 1.. {
+            let world = World::new(FormatVersion::V3);
+            let database = world.database();
+            let table = notes(&database);
+            let catalog = SimulatedCatalog::new(guard, 7);
+            catalog.calm();
+            let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
+            write_notes(
+                &database,
+                &table,
+                (0..50).map(|id| (id, "old".to_owned())),
+                &[],
+            );
+            exporter.tick(&database.snapshot()).await.unwrap();
+            write_notes(
+                &database,
+                &table,
+                (30..60).map(|id| (id, "new".to_owned())),
+                &[1, 2],
+            );
+            let snapshot = database.snapshot();
+            let tick = DropAfter {
+                inner: Box::pin(exporter.tick(&snapshot)),
+                polls_left,
+            };
+            let is_over = tick.await.is_some();
+            settled(&database).await;
+            copy_folder(&world.path("database"), &world.path("crashed"));
+            drop((snapshot, table, exporter, database));
+
+            let crashed = world.database_in("crashed");
+            let mut exporter = open(&crashed, FormatVersion::V3, &catalog).await.unwrap();
+            assert!(crashed.pending_exports().is_empty());
+            exporter.tick(&crashed.snapshot()).await.unwrap();
+            world.check_same_in(&crashed, catalog.clone()).await;
+            let found = catalog
+                .load(&ident("shop", "notes"))
+                .await
+                .unwrap()
+                .unwrap();
+            check_history(&found.metadata);
+            if is_over {
+                break;
+            }
+        }
+    }
+}
