@@ -27,6 +27,11 @@ const BATCH_ROWS: u64 = 1000;
 /// One row in so many survives the deletes.
 const SURVIVORS: u64 = 5;
 const MEMORY_BYTES: u64 = 320 << 20;
+/// What the database lays itself out with, given this S-Size, S-Paral and memory.
+const S_SIZE_BYTES: u64 = 512 << 10;
+const S_PARAL: u32 = 4;
+const FRAGMENT_SIZE_BYTES: u64 = 128 * S_SIZE_BYTES;
+const GENERATION_SIZE_BYTES: u64 = MEMORY_BYTES / 6;
 
 /// The finaliser of SplitMix64.
 fn mix(x: u64) -> u64 {
@@ -135,7 +140,24 @@ fn settle(database: &Database) -> Result<Usage> {
     Ok(idle_since)
 }
 
+/// The write amplification of updates at random of so many bytes of rows, by the formula for a tree of fragments:
+/// 1 + L + ⌊log_k(ρ·b/S)⌋ + 1/ρ. L is the number of levels below the root, b the bytes of a leaf, S what a flush brings it,
+/// k how many RowSets a merge takes at least, and ρ the part of a leaf that may be dead.
+fn formula(data_bytes: u64) -> f64 {
+    const MERGED_ROW_SETS: f64 = 8.0;
+    const DEAD_SHARE: f64 = 0.5;
+    let fanout = f64::from(S_PARAL);
+    let fragments = data_bytes as f64 / FRAGMENT_SIZE_BYTES as f64;
+    let levels = fragments.log(fanout).ceil().max(0.0);
+    let leaves = fanout.powf(levels);
+    let flushed_bytes = (GENERATION_SIZE_BYTES as f64 / leaves).max(S_SIZE_BYTES as f64);
+    let dead_bytes = DEAD_SHARE * data_bytes as f64 / leaves;
+    let merges = (dead_bytes / flushed_bytes).log(MERGED_ROW_SETS).floor();
+    1.0 + levels + merges.max(0.0) + 1.0 / DEAD_SHARE
+}
+
 struct Bench<'a> {
+    row_count: u64,
     folder: &'a Path,
     database: Database,
     rows: Keyspace,
@@ -182,8 +204,9 @@ impl Bench<'_> {
         let settled = settle(&self.database)?;
         let written = (settled.written_bytes - before.written_bytes) as f64 / user_bytes as f64;
         let space = disk_bytes(self.folder)? as f64 / (live_rows * ROW_SIZE_BYTES) as f64;
+        let bound = formula(self.row_count * ROW_SIZE_BYTES);
         println!(
-            "{what:<22} write amplification {written:6.2}  space amplification {space:5.2}  {:6.1} s, settled after {:5.1} s, \
+            "{what:<22} write amplification {written:6.2} (formula for updates {bound:.2})  space amplification {space:5.2}  {:6.1} s, settled after {:5.1} s, \
              {:6.1} CPU-s",
             (worked.at - before.at).as_secs_f64(),
             (settled.at - worked.at).as_secs_f64(),
@@ -205,7 +228,7 @@ fn main() -> Result<()> {
     let database = Database::open(
         folder,
         Options {
-            profile: moonshine_sysprobe::Profile::given(512 << 10, 4).into(),
+            profile: moonshine_sysprobe::Profile::given(S_SIZE_BYTES, S_PARAL).into(),
             memory_budget_bytes: MEMORY_BYTES,
             ..Options::default()
         },
@@ -213,6 +236,7 @@ fn main() -> Result<()> {
     let rows = database.keyspace("rows")?;
     let rows = rows.with_durability(Durability::Buffered);
     let bench = Bench {
+        row_count,
         folder,
         database,
         rows,

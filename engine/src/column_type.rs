@@ -7,6 +7,13 @@ use crate::error::{Error, Result};
 /// The type of a column.
 ///
 /// Each maps to one Arrow type ([`ColumnType::arrow_type`]) and has one encoding on disk.
+///
+/// ```
+/// use moonshine_engine::ColumnType;
+/// let price = ColumnType::Decimal { precision: 10, scale: 2 };
+/// assert_eq!(price.to_string(), "decimal(10,2)");
+/// assert_eq!(ColumnType::Int64.arrow_type(), arrow_schema::DataType::Int64);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ColumnType {
     /// `true` or `false`.

@@ -27,6 +27,15 @@ use crate::tree::background;
 use crate::tree::scheduler::Depth;
 
 /// How to open a database.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let options = Options { memory_budget_bytes: 64 << 20, ..Options::unmeasured() };
+/// let database = Database::open(folder.path(), options)?;
+/// assert!(database.statistics().memory.budget_bytes <= 64 << 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What a new database is laid out from. One that exists keeps the profile that it was created with, and is never
@@ -77,6 +86,17 @@ impl Options {
 /// A database: tables with a primary key, in a folder.
 ///
 /// A clone is the same database. When the last one is dropped, what was submitted is written and the folder unlocked.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?.insert("color", "green")?;
+/// drop(database);
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// assert_eq!(database.tables().len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Database {
     open: Arc<OpenDatabase>,
@@ -315,15 +335,17 @@ impl Database {
     }
 
     /// Writes what is in memory below level 0, and waits for it. It happens by itself when there is enough of it; this
-    /// is for who is about to copy the files, and for tests.
+    /// is for who is about to copy the files, or to pause: what is compacted only while nobody writes begins at once.
     ///
     /// # Errors
     /// [`Error::Usage`] if the database is read-only, [`Error::Poisoned`] if a write fails, [`Error::NoSpace`] if the disk
     /// is full; it is then tried again by itself.
     pub fn flush(&self) -> Result<()> {
         let shared = self.shared();
+        let seq = shared.pins.visible_seq();
         committer::freeze(shared)?;
         shared.generations.wait_flushed()?;
+        shared.rest(seq);
         shared.check_writable()
     }
 

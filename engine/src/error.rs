@@ -7,9 +7,28 @@ use crate::schema::TableSchema;
 use crate::value::Value;
 
 /// What every fallible call of the engine returns.
+///
+/// ```
+/// fn count(database: &moonshine_engine::Database) -> moonshine_engine::Result<u64> {
+///     database.tables().iter().map(|table| database.snapshot().row_count(table)).sum()
+/// }
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed. The variants are grouped by remedy, the text names the place.
+///
+/// ```
+/// use moonshine_engine::{Database, Error, Options};
+/// let refused = Database::open_read_only("/nowhere", Options::unmeasured());
+/// match refused {
+///     Ok(_) => println!("open"),
+///     Err(Error::Conflict { .. }) => println!("begin the transaction again"),
+///     Err(Error::NoSpace { .. }) => println!("free space and try again"),
+///     Err(Error::Poisoned(_)) => println!("open the database anew"),
+///     Err(Error::Corrupt { path, offset, .. }) => println!("restore {}, byte {offset}", path.display()),
+///     Err(error) => println!("mend the call: {error}"),
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

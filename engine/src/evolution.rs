@@ -16,6 +16,24 @@ use crate::shared::Table;
 use crate::value::Value;
 
 /// A change of a table's columns, see [`Database::alter_table`].
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, SchemaChange, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let change = SchemaChange::RenameColumn { name: "name".into(), new_name: "full_name".into() };
+/// let users = database.alter_table(&users, &[change])?;
+/// assert_eq!(users.schema().position("full_name"), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SchemaChange {

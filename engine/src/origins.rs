@@ -5,6 +5,18 @@ use std::collections::{BTreeMap, VecDeque};
 use parking_lot::RwLock;
 
 /// A source's own position, stored in the delta that it produced.
+///
+/// ```
+/// use moonshine_engine::{Database, Options, Origin};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let mut transaction = database.begin();
+/// transaction.set_origin(Origin { source: "orders.jsonl".into(), position: "4096".into() });
+/// transaction.commit()?;
+/// let origin = database.origin("orders.jsonl").ok_or("never read")?;
+/// assert_eq!(origin.position, "4096");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The source's name.

@@ -15,6 +15,23 @@ use crate::value::Value;
 pub const COLUMN_COUNT_MAX: usize = 4096;
 
 /// A column of a [`TableSchema`].
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let names: Vec<_> = users.schema().columns().iter().map(|column| column.name.as_str()).collect();
+/// assert_eq!(names, ["id", "name"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
     /// Its name, unique in the table.
@@ -193,6 +210,19 @@ impl TableSchema {
 }
 
 /// Builds a [`TableSchema`]; made by [`TableSchema::builder`].
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Error, ShardKey, TableSchema};
+/// let builder = TableSchema::builder("lines")
+///     .column("order", ColumnType::Int64, false)
+///     .column("line", ColumnType::Int32, false)
+///     .primary_key(["order", "line"]);
+/// let schema = builder.clone().shard_key(ShardKey::Prefix(1)).build()?;
+/// assert_eq!(schema.primary_key(), &[0, 1]);
+/// let refused = builder.primary_key(["colour"]).build();
+/// assert!(matches!(refused, Err(Error::Schema(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TableSchemaBuilder {
     name: String,

@@ -295,6 +295,12 @@ impl Shared {
         self.scheduler.look_at(0..table_count, depth);
     }
 
+    /// Has what is worth it while nobody writes done at once, if nobody wrote after a commit.
+    pub(crate) fn rest(&self, seq: u64) {
+        let table_count = len_u32(self.tables.read().len());
+        self.scheduler.rest(0..table_count, seq);
+    }
+
     /// The fragments of a table, or of its locations, as they are now.
     pub(crate) fn tree_of(&self, table_id: u32) -> Option<Arc<TableTree<Arc<HeldRowSet>>>> {
         let trees = self
@@ -371,6 +377,23 @@ impl Shared {
 }
 
 /// A table of a database.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let users = database.table("users").ok_or("no such table")?;
+/// assert_eq!((users.name(), users.schema().columns().len()), ("users", 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(crate) state: Arc<TableState>,

@@ -1,12 +1,14 @@
 //! Reading at a commit sequence.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use parking_lot::Mutex;
 
 use crate::Origin;
+use crate::cache::readers::Reader;
 use crate::cache::table::hash_key;
 use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
@@ -25,6 +27,27 @@ use crate::value::{Row, Value};
 /// The database as it was at one commit sequence, for as long as this is held.
 ///
 /// Readers never wait for writers. A clone holds the same sequence.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let snapshot = database.snapshot();
+/// let mut transaction = database.begin();
+/// transaction.truncate(&users)?;
+/// transaction.commit()?;
+/// assert_eq!(snapshot.row_count(&users)?, 1);
+/// assert_eq!(database.snapshot().row_count(&users)?, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Snapshot {
     shared: Arc<Shared>,
@@ -48,6 +71,28 @@ impl Drop for Snapshot {
 }
 
 /// In which order a scan returns rows.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, Scan, ScanOrder, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(2), Value::Null])?;
+/// # transaction.commit()?;
+/// let newest_first = Scan { order: ScanOrder::Descending, batch_rows: 1, ..Scan::default() };
+/// let mut batches = database.snapshot().scan(&users, newest_first)?;
+/// let first = batches.next().ok_or("no rows")??;
+/// assert_eq!(first.column(0).as_ref(), &arrow_array::Int64Array::from(vec![2]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScanOrder {
     /// In any order: the fastest.
@@ -61,9 +106,42 @@ pub enum ScanOrder {
 
 /// Bounds of the primary key, by its columns or its first ones: an included bound of first columns takes in all keys that
 /// start with them, an excluded one none.
+///
+/// ```
+/// use std::ops::Bound;
+///
+/// use moonshine_engine::{KeyBounds, Value};
+/// let year = |year| vec![Value::Int64(year)];
+/// let nineties: KeyBounds = (Bound::Included(year(1990)), Bound::Excluded(year(2000)));
+/// # let _ = nineties;
+/// ```
 pub type KeyBounds = (Bound<Vec<Value>>, Bound<Vec<Value>>);
 
 /// What a scan returns.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, Scan, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// use std::ops::Bound;
+///
+/// let scan = Scan {
+///     projection: Some(vec![1]),
+///     range: (Bound::Included(vec![Value::Int64(1)]), Bound::Unbounded),
+///     ..Scan::default()
+/// };
+/// let batches = database.snapshot().scan(&users, scan)?;
+/// assert_eq!(batches.schema().fields().len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Scan {
     /// Positions of the columns, in the order the batches have them; `None` for all.
@@ -184,16 +262,54 @@ pub(crate) fn get_row(lookup: Lookup<'_>, table: &Table, key: &[Value]) -> Resul
 }
 
 /// Batches of a table's rows, made as they are asked for.
+///
+/// Between two batches, one that goes in key order keeps no memory of the database for long, so any number of them may be put
+/// aside.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, Scan, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let mut rows = 0;
+/// for batch in database.snapshot().scan(&users, Scan::default())? {
+///     rows += batch?.num_rows();
+/// }
+/// assert_eq!(rows, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Batches {
-    /// Held, so that its rows stay.
-    _snapshot: Snapshot,
+    held: Arc<HeldRows>,
     builder: BatchBuilder,
     batch_rows: usize,
-    rows: Rows,
     failed: bool,
     /// Who wants to know how far they were read, and whether they come from the back.
     reads: Option<(Arc<ReadRange>, bool)>,
+}
+
+/// Rows that go along with flushes.
+#[derive(Debug)]
+struct HeldRows {
+    rows: Mutex<Rows>,
+    /// Held, so that its rows stay.
+    snapshot: Snapshot,
+    table: Table,
+}
+
+impl Reader for HeldRows {
+    fn let_go(&self) {
+        if let Some(mut rows) = self.rows.try_lock() {
+            rows.go_over_to(self.snapshot.view(&self.table));
+        }
+    }
 }
 
 impl Batches {
@@ -204,11 +320,17 @@ impl Batches {
         projection: Option<&[usize]>,
         batch_rows: usize,
     ) -> Result<Self> {
+        let held = Arc::new(HeldRows {
+            rows: Mutex::new(rows),
+            snapshot: snapshot.clone(),
+            table: table.clone(),
+        });
+        let reader: Weak<HeldRows> = Arc::downgrade(&held);
+        snapshot.shared.readers.add(reader);
         Ok(Batches {
-            _snapshot: snapshot.clone(),
+            held,
             builder: BatchBuilder::new(table.schema().clone(), projection)?,
             batch_rows: batch_rows.max(1),
-            rows,
             failed: false,
             reads: None,
         })
@@ -225,14 +347,15 @@ impl Batches {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let mut rows = self.held.rows.lock();
         while self.builder.row_count() < self.batch_rows && !self.builder.is_full() {
             let most = self.batch_rows - self.builder.row_count();
-            if self.rows.give(most, &mut self.builder)? == 0 {
+            if rows.give(most, &mut self.builder)? == 0 {
                 break;
             }
         }
         if let Some((reads, descending)) = &self.reads {
-            match self.rows.row() {
+            match rows.row() {
                 Some(row) => reads.reach(row.key, *descending),
                 None => reads.finish(),
             }

@@ -4,6 +4,12 @@ use crate::error::{Error, Result};
 use crate::schema::{Column, ColumnType, TableSchema};
 
 /// One value of a row. Which variant a column takes follows from its [`ColumnType`].
+///
+/// ```
+/// use moonshine_engine::Value;
+/// let price = Value::Decimal(1999);
+/// assert!(!price.is_null() && Value::Null.is_null());
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// No value.
@@ -37,6 +43,12 @@ pub enum Value {
 }
 
 /// A row: one value a column, in the order of [`TableSchema::columns`].
+///
+/// ```
+/// use moonshine_engine::{Row, Value};
+/// let row: Row = vec![Value::Int64(1), Value::Utf8("ada".into()), Value::Null];
+/// assert_eq!(row.len(), 3);
+/// ```
 pub type Row = Vec<Value>;
 
 impl Value {

@@ -74,9 +74,10 @@ fn memory_stays_near_the_budget_whatever_readers_hold() {
             snapshots.push(database.snapshot());
         }
         let memory = database.statistics().memory;
-        // A generation is a sixth of the budget; readers let go of it after its flush.
+        // A generation is a sixth of the budget. Two are kept at most: the one whose flush has just ended, of which readers
+        // are about to let go, and the one before, by a reader that was being made as the others let go.
         assert!(
-            memory.kept_generation_bytes <= BUDGET_BYTES / 2,
+            memory.kept_generation_bytes <= BUDGET_BYTES * 3 / 8,
             "{memory:?}"
         );
     }

@@ -28,6 +28,20 @@ use crate::tree::store::HeldFiles;
 const ATTEMPTS: usize = 1000;
 
 /// A backup that was made, or a database that was restored from one.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let target = folder.path().join("backup");
+/// let backup = database.backup(&target)?;
+/// println!(
+///     "{} files share their space with the original, {} bytes were copied",
+///     backup.linked_files, backup.copied_bytes
+/// );
+/// assert_eq!(backup.folder, target);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backup {

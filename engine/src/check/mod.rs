@@ -27,6 +27,16 @@ use crate::recovery::log_folder;
 const ATTEMPTS: usize = 1000;
 
 /// What [`Database::check`] found.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?.insert("color", "green")?;
+/// let check = Database::check(folder.path(), &Options::unmeasured())?;
+/// assert_eq!((check.log_rows, check.problems.len()), (1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Check {
@@ -61,6 +71,12 @@ pub struct Check {
 }
 
 /// Something that is wrong with a database.
+///
+/// ```
+/// use moonshine_engine::Problem;
+/// let problem = Problem { path: "log/1".into(), offset: Some(48), reason: "a wrong checksum".into() };
+/// assert_eq!(problem.to_string(), "log/1, byte 48: a wrong checksum");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file.

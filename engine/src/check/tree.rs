@@ -121,7 +121,9 @@ impl Checking<'_> {
                 (table_id, &table.rows),
                 (table_id | LOCATIONS_BIT, &table.locations),
             ] {
-                self.check_order(tree.fragments.root(), u64::MAX);
+                for (meta, reason) in out_of_place(tree.fragments.root(), u64::MAX) {
+                    self.note(self.misplaced(meta, reason));
+                }
                 for fragment in tree.fragments.fragments() {
                     self.found.lock().fragments += 1;
                     tasks.extend(fragment.row_sets.iter().map(|meta| Task {
@@ -147,24 +149,6 @@ impl Checking<'_> {
             }
         });
         Ok(())
-    }
-
-    /// RowSets of a fragment follow each other, and all of it is newer than what lies below.
-    fn check_order(&self, fragment: &Fragment<Arc<RowSetMeta>>, above: u64) {
-        let mut below = above;
-        for meta in fragment.row_sets.iter() {
-            let head = meta.head;
-            if head.seq_from >= head.seq_to || head.seq_to > below {
-                self.note(self.misplaced(meta, "its commits are not older than those before it"));
-            }
-            if FragmentId(head.fragment_id) != fragment.id {
-                self.note(self.misplaced(meta, "it names another fragment"));
-            }
-            below = below.min(head.seq_from);
-        }
-        for child in fragment.children.iter().flat_map(|c| c.fragments.iter()) {
-            self.check_order(child, below);
-        }
     }
 
     fn misplaced(&self, meta: &RowSetMeta, reason: &str) -> Error {
@@ -262,6 +246,29 @@ impl Checking<'_> {
     }
 }
 
+/// RowSets of a fragment follow each other, and all of them are newer than what lies below it. Those that are not, and why;
+/// `above` is where the commits of what lies above the fragment begin.
+fn out_of_place(
+    fragment: &Fragment<Arc<RowSetMeta>>,
+    above: u64,
+) -> Vec<(&Arc<RowSetMeta>, &'static str)> {
+    let mut found = Vec::new();
+    let mut below = above;
+    for meta in fragment.row_sets.iter() {
+        let head = meta.head;
+        if head.seq_from >= head.seq_to || head.seq_to > below {
+            found.push((meta, "its commits are not older than those before it"));
+        }
+        if FragmentId(head.fragment_id) != fragment.id {
+            found.push((meta, "it names another fragment"));
+        }
+        below = below.min(head.seq_from);
+    }
+    let children = fragment.children.iter().flat_map(|c| c.fragments.iter());
+    found.extend(children.flat_map(|child| out_of_place(child, below)));
+    found
+}
+
 fn find<'a>(task: &Task<'a>, place: RowSetPlace) -> Option<&'a Arc<RowSetMeta>> {
     let id = FragmentId(task.meta.head.fragment_id);
     let row_sets = &task.tree.fragments.fragment(id)?.row_sets;
@@ -292,4 +299,59 @@ fn check_locations(task: &Task<'_>, file: &Arc<DeltaFile>) -> Result<()> {
         cursor.advance()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row_set::meta::RowSetHead;
+    use crate::shard_key::Sharding;
+    use crate::tree::fragment::{Division, FragmentTree};
+
+    /// The reasons found in a tree of a root, and below it two fragments of which the second one is divided once more; the
+    /// RowSets of root, second child and the first of its children, newest first.
+    fn reasons(
+        root: &[(u64, u64)],
+        child: &[(u64, u64)],
+        leaf: &[(u64, u64)],
+    ) -> Vec<&'static str> {
+        let mut tree = FragmentTree::new(Sharding::WholeKey);
+        let mut ids = vec![FragmentId::ROOT];
+        for _ in 0..2 {
+            let id = *ids.last().unwrap();
+            tree = tree.divided(id, &Division::Hash { bits: 1 }).unwrap();
+            let children = Division::Hash { bits: 1 }.child_ids(id);
+            ids.push(*children.last().unwrap());
+        }
+        for (id, row_sets) in ids.into_iter().zip([root, child, leaf]) {
+            let metas = row_sets.iter().map(|&(seq_from, seq_to)| {
+                let head = RowSetHead {
+                    fragment_id: id.0,
+                    seq_from,
+                    seq_to,
+                    ..RowSetHead::default()
+                };
+                Arc::new(RowSetMeta {
+                    head,
+                    ..RowSetMeta::default()
+                })
+            });
+            tree = tree.with_row_sets(id, metas.collect()).unwrap();
+        }
+        let found = out_of_place(tree.root(), u64::MAX);
+        found.into_iter().map(|(_, reason)| reason).collect()
+    }
+
+    /// *Honest*: older commits above newer ones are named, within a fragment, right below one, and further down.
+    #[test]
+    fn commits_in_the_wrong_order_are_named() {
+        let wrong = ["its commits are not older than those before it"];
+        assert!(reasons(&[(20, 30), (10, 20)], &[(5, 9)], &[(4, 5), (0, 4)]).is_empty());
+        assert!(reasons(&[], &[(5, 9)], &[(4, 5), (0, 4)]).is_empty());
+        assert_eq!(reasons(&[(10, 20), (20, 30)], &[], &[]), wrong);
+        assert_eq!(reasons(&[(10, 10)], &[], &[]), wrong);
+        assert_eq!(reasons(&[(10, 20)], &[(9, 11)], &[]), wrong);
+        assert_eq!(reasons(&[(10, 20)], &[], &[(9, 11)]), wrong);
+        assert_eq!(reasons(&[(10, 20)], &[(8, 10)], &[(8, 9)]), wrong);
+    }
 }

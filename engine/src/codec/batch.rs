@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{Schema, SchemaRef};
 
-use super::column_builder::{BinaryColumn, ColumnBuilder};
+use super::column_builder::{BytesColumn, ColumnBuilder};
 use super::key::decode_key_value;
+use super::page_columns::{NullBitmaps, RowRests};
 use super::row::{ValueRef, decode_value};
 use super::versions::current_values;
 use super::{Malformed, Reader};
@@ -198,29 +199,25 @@ impl BatchBuilder {
     }
 
     /// The builder of a table's only key column if that is bytes, which stand as they are.
-    fn binary_key(&mut self) -> Option<&mut BinaryColumn> {
+    fn binary_key(&mut self) -> Option<&mut BytesColumn> {
         let [step] = self.key_steps.as_slice() else {
             return None;
         };
-        match self.builders.get_mut(step.builder?) {
-            Some(ColumnBuilder::Binary(column)) if self.has_whole_key => Some(column),
-            _ => None,
-        }
+        let column = self.builders.get_mut(step.builder?)?.binary();
+        column.filter(|_| self.has_whole_key)
     }
 
     /// The builder of a table's only column outside the key if that is bytes, which stand behind their length. Where rows
     /// have versions, something else stands before them.
-    fn binary_value(&mut self) -> Option<&mut BinaryColumn> {
+    fn binary_value(&mut self) -> Option<&mut BytesColumn> {
         if self.table_schema.has_row_versions() {
             return None;
         }
         let [step] = self.value_steps.as_slice() else {
             return None;
         };
-        match self.builders.get_mut(step.builder?) {
-            Some(ColumnBuilder::Binary(column)) if self.has_whole_value => Some(column),
-            _ => None,
-        }
+        let column = self.builders.get_mut(step.builder?)?.binary();
+        column.filter(|_| self.has_whole_value)
     }
 
     fn take_keys(&mut self, rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed> {
@@ -228,7 +225,7 @@ impl BatchBuilder {
             return Ok(());
         }
         let Some(column) = self.binary_key() else {
-            return slots.try_each(|slot| self.push_key(rows.key(slot)));
+            return self.take_key_columns(rows, slots);
         };
         match slots {
             Slots::Range(start, end) if start < end => {
@@ -258,7 +255,7 @@ impl BatchBuilder {
             return Ok(());
         }
         let Some(column) = self.binary_value() else {
-            return slots.try_each(|slot| self.push_value(rows.value(slot).unwrap_or_default()));
+            return self.take_value_columns(rows, slots);
         };
         let mut size_bytes = 0;
         slots.try_each(|slot| {
@@ -278,6 +275,54 @@ impl BatchBuilder {
         })?;
         self.size_bytes += size_bytes;
         Ok(())
+    }
+
+    /// The keys of rows, column by column.
+    fn take_key_columns(&mut self, rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed> {
+        let mut keys = Vec::with_capacity(slots.len());
+        slots.try_each(|slot| {
+            let key = rows.key(slot);
+            self.size_bytes += key.len();
+            keys.push(key);
+            Ok(())
+        })?;
+        let mut keys = RowRests::new(keys);
+        let last = self.table_schema.primary_key().len() - 1;
+        for (i, step) in self.key_steps.iter().enumerate() {
+            let builder = step.builder.and_then(|i| self.builders.get_mut(i));
+            keys.take_keys(step.column_type, i == last, builder)?;
+        }
+        if self.has_whole_key {
+            keys.finish()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The values of rows outside the key, column by column.
+    fn take_value_columns(
+        &mut self,
+        rows: RowsView<'_>,
+        slots: Slots<'_>,
+    ) -> Result<(), Malformed> {
+        let mut values = Vec::with_capacity(slots.len());
+        slots.try_each(|slot| {
+            let value = current_values(&self.table_schema, rows.live_value(slot))?;
+            self.size_bytes += value.len();
+            values.push(value);
+            Ok(())
+        })?;
+        let mut values = RowRests::new(values.iter().map(|value| &**value).collect());
+        let nulls = NullBitmaps::take(&mut values, self.null_bytes)?;
+        for (i, step) in self.value_steps.iter().enumerate() {
+            let builder = step.builder.and_then(|i| self.builders.get_mut(i));
+            values.take_values(step.column_type, nulls.of_column(i), builder)?;
+        }
+        if self.has_whole_value {
+            values.finish()
+        } else {
+            Ok(())
+        }
     }
 
     /// The rows so far as a batch; the builder starts anew.
@@ -303,5 +348,64 @@ impl TakeRows for BatchBuilder {
 
     fn take_row(&mut self, row: RowRef<'_>) -> Result<(), Malformed> {
         self.push(row.key, row.value.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::columns::tests::{any_rows, encoded};
+    use crate::row_set::rows_page::RowsLayout;
+    use crate::row_set::rows_page_builder::RowsPageBuilder;
+
+    proptest! {
+        /// *Same*: rows of a page become the columns that they become one by one, whichever are asked for; and where bytes are
+        /// cut off or added, neither way takes them.
+        #[test]
+        fn rows_of_a_page_become_what_they_become_one_by_one(
+            (schema, rows) in any_rows(),
+            projection in prop::option::of(prop::collection::vec(any::<prop::sample::Index>(), 0..4)),
+            is_listed: bool,
+            damage in prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<bool>())),
+        ) {
+            prop_assume!(!rows.is_empty());
+            let schema = Arc::new(schema);
+            let count = schema.columns().len();
+            let projection = projection.map(|wanted| wanted.iter().map(|i| i.index(count)).collect::<Vec<_>>());
+            let builder = || BatchBuilder::new(schema.clone(), projection.as_deref()).unwrap();
+            let mut rows: Vec<_> = rows.iter().map(|row| encoded(&schema, row)).collect();
+            if let Some((row, is_longer)) = damage {
+                let row = row.index(rows.len());
+                let value = &mut rows[row].1;
+                if is_longer {
+                    value.push(7);
+                } else {
+                    value.pop();
+                }
+            }
+            let (mut page, mut one_by_one) = (RowsPageBuilder::default(), builder());
+            let mut pushed = Ok(());
+            for (key, value) in &rows {
+                page.push(RowRef { key, value: Some(value) });
+                pushed = pushed.and_then(|()| one_by_one.push(key, value));
+            }
+            let mut content = Vec::new();
+            page.encode(&mut content);
+            let view = RowsView::new(&content, RowsLayout::decode(&content).unwrap());
+            let all: Vec<u16> = (0..rows.len() as u16).collect();
+            let slots = if is_listed { Slots::List(&all) } else { Slots::Range(0, rows.len()) };
+            let mut at_once = builder();
+            let taken = at_once.take_page(view, slots);
+            prop_assert_eq!(taken.is_err(), pushed.is_err(), "{:?} {:?}", taken, pushed);
+            if taken.is_ok() {
+                let batch = at_once.finish().unwrap();
+                prop_assert_eq!(&batch, &one_by_one.finish().unwrap());
+                // The builder has started anew.
+                at_once.take_page(view, slots).unwrap();
+                prop_assert_eq!(&batch, &at_once.finish().unwrap());
+            }
+        }
     }
 }

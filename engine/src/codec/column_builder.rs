@@ -1,15 +1,16 @@
-//! Building one column of a batch.
+//! Building one column of a batch: a value at a time, or those of many rows.
 
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    BooleanBuilder, Date32Builder, Decimal128Builder, FixedSizeBinaryBuilder, Float32Builder,
-    Float64Builder, Int32Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder,
-    TimestampMicrosecondBuilder,
+use arrow_array::types::{
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType,
 };
-use arrow_array::{ArrayRef, BinaryArray};
-use arrow_buffer::{Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
-use arrow_schema::ArrowError;
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, StringArray,
+};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{ArrowError, DataType};
 
 use super::Malformed;
 use super::row::ValueRef;
@@ -17,120 +18,204 @@ use crate::schema::ColumnType;
 
 /// A column that is being built.
 #[derive(Debug)]
-pub(super) enum ColumnBuilder {
-    Boolean(BooleanBuilder),
-    Int32(Int32Builder),
-    Int64(Int64Builder),
-    Float32(Float32Builder),
-    Float64(Float64Builder),
-    Decimal(Decimal128Builder),
-    Utf8(StringBuilder),
-    Binary(BinaryColumn),
-    Uuid(FixedSizeBinaryBuilder),
-    Date(Date32Builder),
-    Time(Time64MicrosecondBuilder),
-    Timestamp(TimestampMicrosecondBuilder),
+pub(super) struct ColumnBuilder {
+    column_type: ColumnType,
+    pub(super) values: ColumnValues,
+}
+
+/// Its values, by how they are encoded.
+#[derive(Debug)]
+pub(super) enum ColumnValues {
+    Boolean(FixedColumn<bool>),
+    Int32(FixedColumn<i32>),
+    Int64(FixedColumn<i64>),
+    Float32(FixedColumn<f32>),
+    Float64(FixedColumn<f64>),
+    Decimal(FixedColumn<i128>),
+    Uuid(FixedColumn<[u8; 16]>),
+    Bytes(BytesColumn),
 }
 
 impl ColumnBuilder {
     pub(super) fn new(column_type: ColumnType) -> Self {
-        let arrow_type = column_type.arrow_type();
-        match column_type {
-            ColumnType::Boolean => ColumnBuilder::Boolean(BooleanBuilder::new()),
-            ColumnType::Int32 => ColumnBuilder::Int32(Int32Builder::new()),
-            ColumnType::Int64 => ColumnBuilder::Int64(Int64Builder::new()),
-            ColumnType::Float32 => ColumnBuilder::Float32(Float32Builder::new()),
-            ColumnType::Float64 => ColumnBuilder::Float64(Float64Builder::new()),
-            ColumnType::Decimal { .. } => {
-                ColumnBuilder::Decimal(Decimal128Builder::new().with_data_type(arrow_type))
-            }
-            ColumnType::Utf8 => ColumnBuilder::Utf8(StringBuilder::new()),
-            ColumnType::Binary => ColumnBuilder::Binary(BinaryColumn::default()),
-            ColumnType::Uuid => ColumnBuilder::Uuid(FixedSizeBinaryBuilder::new(16)),
-            ColumnType::Date => ColumnBuilder::Date(Date32Builder::new()),
-            ColumnType::Time => ColumnBuilder::Time(Time64MicrosecondBuilder::new()),
-            ColumnType::Timestamp | ColumnType::TimestampTz => ColumnBuilder::Timestamp(
-                TimestampMicrosecondBuilder::new().with_data_type(arrow_type),
-            ),
+        let values = match column_type {
+            ColumnType::Boolean => ColumnValues::Boolean(FixedColumn::new()),
+            ColumnType::Int32 | ColumnType::Date => ColumnValues::Int32(FixedColumn::new()),
+            ColumnType::Int64
+            | ColumnType::Time
+            | ColumnType::Timestamp
+            | ColumnType::TimestampTz => ColumnValues::Int64(FixedColumn::new()),
+            ColumnType::Float32 => ColumnValues::Float32(FixedColumn::new()),
+            ColumnType::Float64 => ColumnValues::Float64(FixedColumn::new()),
+            ColumnType::Decimal { .. } => ColumnValues::Decimal(FixedColumn::new()),
+            ColumnType::Uuid => ColumnValues::Uuid(FixedColumn::new()),
+            ColumnType::Utf8 | ColumnType::Binary => ColumnValues::Bytes(BytesColumn::new()),
+        };
+        ColumnBuilder {
+            column_type,
+            values,
+        }
+    }
+
+    /// Whether its values are text.
+    pub(super) fn is_text(&self) -> bool {
+        self.column_type == ColumnType::Utf8
+    }
+
+    /// The column, if its values are bytes and need not be text.
+    pub(super) fn binary(&mut self) -> Option<&mut BytesColumn> {
+        match &mut self.values {
+            ColumnValues::Bytes(column) if self.column_type == ColumnType::Binary => Some(column),
+            _ => None,
         }
     }
 
     #[inline]
     pub(super) fn push(&mut self, value: ValueRef<'_>) -> Result<(), Malformed> {
-        let null = matches!(value, ValueRef::Null);
-        match (self, value) {
-            (ColumnBuilder::Boolean(b), ValueRef::Boolean(v)) => b.append_value(v),
-            (ColumnBuilder::Boolean(b), _) if null => b.append_null(),
-            (ColumnBuilder::Int32(b), ValueRef::Int32(v)) => b.append_value(v),
-            (ColumnBuilder::Int32(b), _) if null => b.append_null(),
-            (ColumnBuilder::Int64(b), ValueRef::Int64(v)) => b.append_value(v),
-            (ColumnBuilder::Int64(b), _) if null => b.append_null(),
-            (ColumnBuilder::Float32(b), ValueRef::Float32(v)) => b.append_value(v),
-            (ColumnBuilder::Float32(b), _) if null => b.append_null(),
-            (ColumnBuilder::Float64(b), ValueRef::Float64(v)) => b.append_value(v),
-            (ColumnBuilder::Float64(b), _) if null => b.append_null(),
-            (ColumnBuilder::Decimal(b), ValueRef::Decimal(v)) => b.append_value(v),
-            (ColumnBuilder::Decimal(b), _) if null => b.append_null(),
-            (ColumnBuilder::Utf8(b), ValueRef::Bytes(v)) => {
-                b.append_value(std::str::from_utf8(v).map_err(|_| Malformed("text is not UTF-8"))?);
+        let is_text = self.is_text();
+        match (&mut self.values, value) {
+            (values, ValueRef::Null) => values.push_null(),
+            (ColumnValues::Boolean(column), ValueRef::Boolean(v)) => column.push(v),
+            (ColumnValues::Int32(column), ValueRef::Int32(v)) => column.push(v),
+            (ColumnValues::Int64(column), ValueRef::Int64(v)) => column.push(v),
+            (ColumnValues::Float32(column), ValueRef::Float32(v)) => column.push(v),
+            (ColumnValues::Float64(column), ValueRef::Float64(v)) => column.push(v),
+            (ColumnValues::Decimal(column), ValueRef::Decimal(v)) => column.push(v),
+            (ColumnValues::Uuid(column), ValueRef::Uuid(v)) => column.push(v),
+            (ColumnValues::Bytes(column), ValueRef::Bytes(v)) => {
+                if is_text && std::str::from_utf8(v).is_err() {
+                    return Err(Malformed("text is not UTF-8"));
+                }
+                column.push(v);
             }
-            (ColumnBuilder::Utf8(b), _) if null => b.append_null(),
-            (ColumnBuilder::Binary(b), ValueRef::Bytes(v)) => b.push(v),
-            (ColumnBuilder::Binary(b), _) if null => b.push_null(),
-            (ColumnBuilder::Uuid(b), ValueRef::Uuid(v)) => {
-                b.append_value(v)
-                    .map_err(|_| Malformed("UUID of another length"))?;
-            }
-            (ColumnBuilder::Uuid(b), _) if null => b.append_null(),
-            (ColumnBuilder::Date(b), ValueRef::Int32(v)) => b.append_value(v),
-            (ColumnBuilder::Date(b), _) if null => b.append_null(),
-            (ColumnBuilder::Time(b), ValueRef::Int64(v)) => b.append_value(v),
-            (ColumnBuilder::Time(b), _) if null => b.append_null(),
-            (ColumnBuilder::Timestamp(b), ValueRef::Int64(v)) => b.append_value(v),
-            (ColumnBuilder::Timestamp(b), _) if null => b.append_null(),
             _ => return Err(Malformed("value of another type")),
         }
         Ok(())
     }
 
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        Ok(match self {
-            ColumnBuilder::Boolean(b) => Arc::new(b.finish()),
-            ColumnBuilder::Int32(b) => Arc::new(b.finish()),
-            ColumnBuilder::Int64(b) => Arc::new(b.finish()),
-            ColumnBuilder::Float32(b) => Arc::new(b.finish()),
-            ColumnBuilder::Float64(b) => Arc::new(b.finish()),
-            ColumnBuilder::Decimal(b) => Arc::new(b.finish()),
-            ColumnBuilder::Utf8(b) => Arc::new(b.finish()),
-            ColumnBuilder::Binary(b) => b.finish()?,
-            ColumnBuilder::Uuid(b) => Arc::new(b.finish()),
-            ColumnBuilder::Date(b) => Arc::new(b.finish()),
-            ColumnBuilder::Time(b) => Arc::new(b.finish()),
-            ColumnBuilder::Timestamp(b) => Arc::new(b.finish()),
+        let arrow_type = self.column_type.arrow_type();
+        Ok(match &mut self.values {
+            ColumnValues::Boolean(column) => {
+                let (values, mut nulls) = column.take();
+                let values = BooleanBuffer::from(values.as_slice());
+                Arc::new(BooleanArray::new(values, nulls.finish()))
+            }
+            ColumnValues::Int32(column) if self.column_type == ColumnType::Date => {
+                column.finish::<Date32Type>(arrow_type)?
+            }
+            ColumnValues::Int32(column) => column.finish::<Int32Type>(arrow_type)?,
+            ColumnValues::Int64(column) => match self.column_type {
+                ColumnType::Time => column.finish::<Time64MicrosecondType>(arrow_type)?,
+                ColumnType::Int64 => column.finish::<Int64Type>(arrow_type)?,
+                _ => column.finish::<TimestampMicrosecondType>(arrow_type)?,
+            },
+            ColumnValues::Float32(column) => column.finish::<Float32Type>(arrow_type)?,
+            ColumnValues::Float64(column) => column.finish::<Float64Type>(arrow_type)?,
+            ColumnValues::Decimal(column) => column.finish::<Decimal128Type>(arrow_type)?,
+            ColumnValues::Uuid(column) => {
+                let (values, mut nulls) = column.take();
+                let bytes = Buffer::from_vec(values.into_flattened());
+                let nulls = nulls.finish();
+                Arc::new(FixedSizeBinaryArray::try_new(16, bytes, nulls)?)
+            }
+            ColumnValues::Bytes(column) => column.finish(&arrow_type)?,
         })
     }
 }
 
-/// Bytes, appended many at a time.
+impl ColumnValues {
+    fn push_null(&mut self) {
+        match self {
+            ColumnValues::Boolean(column) => column.push_null(),
+            ColumnValues::Int32(column) => column.push_null(),
+            ColumnValues::Int64(column) => column.push_null(),
+            ColumnValues::Float32(column) => column.push_null(),
+            ColumnValues::Float64(column) => column.push_null(),
+            ColumnValues::Decimal(column) => column.push_null(),
+            ColumnValues::Uuid(column) => column.push_null(),
+            ColumnValues::Bytes(column) => column.push_null(),
+        }
+    }
+}
+
+/// Values of one size.
 #[derive(Debug)]
-pub(super) struct BinaryColumn {
+pub(super) struct FixedColumn<T> {
+    values: Vec<T>,
+    nulls: NullBufferBuilder,
+}
+
+impl<T: Copy + Default> FixedColumn<T> {
+    fn new() -> Self {
+        FixedColumn {
+            values: Vec::new(),
+            nulls: NullBufferBuilder::new(0),
+        }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, value: T) {
+        self.values.push(value);
+        self.nulls.append_non_null();
+    }
+
+    #[inline]
+    pub(super) fn push_null(&mut self) {
+        self.values.push(T::default());
+        self.nulls.append_null();
+    }
+
+    /// Appends values of which none is null.
+    #[inline]
+    pub(super) fn push_all(&mut self, values: impl Iterator<Item = T>) {
+        let before = self.values.len();
+        self.values.extend(values);
+        self.nulls.append_n_non_nulls(self.values.len() - before);
+    }
+
+    /// What it has; it starts anew.
+    fn take(&mut self) -> (Vec<T>, NullBufferBuilder) {
+        // The next batch is likely as large.
+        let next = FixedColumn {
+            values: Vec::with_capacity(self.values.len()),
+            nulls: NullBufferBuilder::new(0),
+        };
+        let done = std::mem::replace(self, next);
+        (done.values, done.nulls)
+    }
+
+    fn finish<P: ArrowPrimitiveType<Native = T>>(
+        &mut self,
+        arrow_type: DataType,
+    ) -> Result<ArrayRef, ArrowError>
+    where
+        T: arrow_buffer::ArrowNativeType,
+    {
+        let (values, mut nulls) = self.take();
+        let array = PrimitiveArray::<P>::try_new(ScalarBuffer::from(values), nulls.finish())?;
+        Ok(Arc::new(array.with_data_type(arrow_type)))
+    }
+}
+
+/// Bytes or text.
+#[derive(Debug)]
+pub(super) struct BytesColumn {
     data: Vec<u8>,
     /// 0, and the end of each value.
     offsets: Vec<i32>,
     nulls: NullBufferBuilder,
 }
 
-impl Default for BinaryColumn {
-    fn default() -> Self {
-        BinaryColumn {
+impl BytesColumn {
+    fn new() -> Self {
+        BytesColumn {
             data: Vec::new(),
             offsets: vec![0],
             nulls: NullBufferBuilder::new(0),
         }
     }
-}
 
-impl BinaryColumn {
     #[inline]
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.data.extend_from_slice(bytes);
@@ -138,6 +223,7 @@ impl BinaryColumn {
         self.nulls.append_non_null();
     }
 
+    #[inline]
     pub(super) fn push_null(&mut self) {
         self.offsets.push(offset(self.data.len()));
         self.nulls.append_null();
@@ -153,10 +239,29 @@ impl BinaryColumn {
         self.nulls.append_n_non_nulls(self.offsets.len() - before);
     }
 
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+    /// How many values it has.
+    pub(super) fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Checks that the values from one on are text.
+    pub(super) fn check_text(&self, from: usize) -> Result<(), Malformed> {
+        let no_text = Malformed("text is not UTF-8");
+        let ends = self.offsets.get(from..).unwrap_or_default();
+        let start = ends.first().map_or(0, |start| *start as usize);
+        let bytes = self.data.get(start..).unwrap_or_default();
+        let text = std::str::from_utf8(bytes).map_err(|_| no_text)?;
+        let are_whole = text.is_ascii()
+            || ends
+                .iter()
+                .all(|end| text.is_char_boundary(*end as usize - start));
+        if are_whole { Ok(()) } else { Err(no_text) }
+    }
+
+    fn finish(&mut self, arrow_type: &DataType) -> Result<ArrayRef, ArrowError> {
         let (rows, size_bytes) = (self.offsets.len(), self.data.len());
         // The next batch is likely as large.
-        let next = BinaryColumn {
+        let next = BytesColumn {
             data: Vec::with_capacity(size_bytes + size_bytes / 16),
             offsets: Vec::with_capacity(rows),
             nulls: NullBufferBuilder::new(0),
@@ -165,11 +270,11 @@ impl BinaryColumn {
         self.offsets.push(0);
         let offsets = OffsetBuffer::new(ScalarBuffer::from(done.offsets));
         let data = Buffer::from_vec(done.data);
-        Ok(Arc::new(BinaryArray::try_new(
-            offsets,
-            data,
-            done.nulls.finish(),
-        )?))
+        let nulls = done.nulls.finish();
+        Ok(match arrow_type {
+            DataType::Utf8 => Arc::new(StringArray::try_new(offsets, data, nulls)?),
+            _ => Arc::new(BinaryArray::try_new(offsets, data, nulls)?),
+        })
     }
 }
 

@@ -273,7 +273,7 @@ impl<'b> ColumnReader<'b> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use arrow_array::{Int32Array, Int64Array};
@@ -288,7 +288,7 @@ mod tests {
     use crate::value::{Row, Value};
 
     /// A table of any columns, the first `key_count` of them its key, and rows of it.
-    fn any_rows() -> impl Strategy<Value = (TableSchema, Vec<Row>)> {
+    pub(crate) fn any_rows() -> impl Strategy<Value = (TableSchema, Vec<Row>)> {
         let types = prop::collection::vec((any_column_type(), any::<bool>()), 1..12);
         (types, 1_usize..3).prop_flat_map(|(types, key_count)| {
             let key_count = key_count.min(types.len());
@@ -309,7 +309,7 @@ mod tests {
         })
     }
 
-    fn encoded(schema: &TableSchema, row: &[Value]) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn encoded(schema: &TableSchema, row: &[Value]) -> (Vec<u8>, Vec<u8>) {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let columns: Vec<&Value> = schema.primary_key().iter().map(|&i| &row[i]).collect();
         encode_key(schema, columns.into_iter(), &mut key).unwrap();

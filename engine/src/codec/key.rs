@@ -166,22 +166,8 @@ pub(crate) fn decode_key_value<'a, 'r: 'a>(
         ColumnType::Int64 | ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
             ValueRef::Int64(i64::from_be_bytes(reader.array()?) ^ i64::MIN)
         }
-        ColumnType::Float32 => {
-            let ordered = u32::from_be_bytes(reader.array()?);
-            ValueRef::Float32(f32::from_bits(if ordered >> 31 == 1 {
-                ordered ^ (1 << 31)
-            } else {
-                !ordered
-            }))
-        }
-        ColumnType::Float64 => {
-            let ordered = u64::from_be_bytes(reader.array()?);
-            ValueRef::Float64(f64::from_bits(if ordered >> 63 == 1 {
-                ordered ^ (1 << 63)
-            } else {
-                !ordered
-            }))
-        }
+        ColumnType::Float32 => ValueRef::Float32(decode_f32(reader.array()?)),
+        ColumnType::Float64 => ValueRef::Float64(decode_f64(reader.array()?)),
         ColumnType::Decimal { .. } => {
             ValueRef::Decimal(i128::from_be_bytes(reader.array()?) ^ i128::MIN)
         }
@@ -197,7 +183,28 @@ pub(crate) fn decode_key_value<'a, 'r: 'a>(
     })
 }
 
-fn unescape(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+/// A float of a key, whose bits sort as floats do.
+pub(super) fn decode_f32(bytes: [u8; 4]) -> f32 {
+    let ordered = u32::from_be_bytes(bytes);
+    f32::from_bits(if ordered >> 31 == 1 {
+        ordered ^ (1 << 31)
+    } else {
+        !ordered
+    })
+}
+
+/// A float of a key, whose bits sort as floats do.
+pub(super) fn decode_f64(bytes: [u8; 8]) -> f64 {
+    let ordered = u64::from_be_bytes(bytes);
+    f64::from_bits(if ordered >> 63 == 1 {
+        ordered ^ (1 << 63)
+    } else {
+        !ordered
+    })
+}
+
+/// Appends bytes that stand escaped in a key, up to their end.
+pub(super) fn unescape(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
     loop {
         match reader.u8()? {
             0 => match reader.u8()? {

@@ -18,6 +18,26 @@ use crate::snapshot::{Batches, Snapshot};
 /// The net change of one table from its last committed export to a snapshot.
 ///
 /// Of a key that was written several times only the last state counts; a key that came and went does not appear.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let changes = database.changes(&users, &database.snapshot())?;
+/// assert_eq!((changes.from_seq(), changes.row_count()), (0, 1));
+/// for batch in changes.batches(None, 8192)? {
+///     println!("{} rows to export", batch?.num_rows());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Changes {
     pub(crate) table: Table,

@@ -22,6 +22,28 @@ const KEYS_SIZE_BYTES_MAX: usize = 1024 * 1024;
 ///
 /// Dropped before [`commit`](Self::commit), it leaves the table as it was; if it was prepared it stays a
 /// [`PendingExport`], since the catalog may hold it.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, ExportFile, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let mut export = database.begin_export(&users, &database.snapshot())?;
+/// // The rows of `export.batches()` are written to a file, and the rows of `export.removed()` are deleted.
+/// let files = [ExportFile { path: "data/1.parquet".into(), row_count: export.row_count() }];
+/// export.prepare(uuid::Uuid::from_u128(1), &files)?;
+/// // The catalog takes the file, under an id of its own.
+/// export.commit("snapshot 1".into())?;
+/// assert!(database.changes(&users, &database.snapshot())?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Export {
     changes: Changes,
@@ -231,6 +253,34 @@ fn resolve(shared: &Shared, commit_id: Uuid, token: Option<String>) -> Result<()
 /// A prepared export whose outcome the log does not hold: the process ended, or gave up, between the two steps.
 ///
 /// Ask the catalog whether it has a commit with this [`commit_id`](Self::commit_id), then commit or abort.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// # let mut export = database.begin_export(&users, &database.snapshot())?;
+/// # let files = [moonshine_engine::ExportFile { path: "data/1.parquet".into(), row_count: 1 }];
+/// # export.prepare(uuid::Uuid::from_u128(1), &files)?;
+/// # drop(export);
+/// # let catalog_has = |_: uuid::Uuid| false;
+/// for pending in database.pending_exports() {
+///     if catalog_has(pending.commit_id()) {
+///         pending.commit("snapshot 1".into())?;
+///     } else {
+///         pending.abort()?;
+///     }
+/// }
+/// assert!(database.pending_exports().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PendingExport {
     shared: Arc<Shared>,

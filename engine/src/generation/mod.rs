@@ -4,11 +4,13 @@
 //! their rows: [`versions`] in commit order, found by hash. One thread, the committer, writes; readers take no lock:
 //! everything is [`append`]ed and published by its number, and what a reader may see is decided by the commit sequence
 //! that it asks for. [`sorted`] brings versions into key order when somebody asks for them in order, and not before.
+//! [`flushing`] hands them out to who writes RowSets of them.
 //! [`since`] tells what was written after a sequence, for transactions that must not have been overtaken.
 //!
 //! A generation only grows. When it is full it is frozen, flushed below level 0 as RowSets, and dropped whole.
 
 mod append;
+mod flushing;
 mod since;
 mod sorted;
 mod table;
@@ -22,6 +24,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use append::AppendVec;
+pub(crate) use flushing::GatheredRows;
 pub(crate) use sorted::GenerationCursor;
 pub(crate) use table::{Found, TableGeneration};
 

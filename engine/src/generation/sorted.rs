@@ -18,8 +18,8 @@ use crate::row_set::rows_page::RowRef;
 /// A version's number with the first bytes of its key, which mostly decide.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranked {
-    prefix: u64,
-    number: u32,
+    pub(super) prefix: u64,
+    pub(super) number: u32,
 }
 
 pub(super) type Run = Arc<[Ranked]>;
@@ -44,24 +44,17 @@ impl SortedRuns {
         let mut sorted = self.state.lock();
         let len = versions.len();
         if sorted.covered < len {
-            let order = |a: &Ranked, b: &Ranked| compare(versions, bodies, a, b);
             let ranked = (sorted.covered..len).filter_map(|number| {
                 let version = versions.get(number)?;
                 let prefix = prefix_of(version.key(bodies));
                 Some(Ranked { prefix, number })
             });
             let mut run: Vec<Ranked> = ranked.collect();
-            // Numbers alone, and keys only where their first bytes are the same.
-            run.sort_unstable_by_key(|ranked| (ranked.prefix, !ranked.number));
-            for alike in run.chunk_by_mut(|a, b| a.prefix == b.prefix) {
-                if alike.len() > 1 {
-                    alike.sort_unstable_by(order);
-                }
-            }
+            sort(&mut run, versions, bodies);
             while let Some(last) = sorted.runs.pop_if(|last| last.len() <= run.len() * 2) {
                 // The standard library's sort finds the two runs and merges them.
                 run.extend_from_slice(&last);
-                run.sort_by(order);
+                run.sort_by(|a, b| compare(versions, bodies, a, b));
             }
             sorted.runs.push(run.into());
             sorted.covered = len;
@@ -168,9 +161,7 @@ impl GenerationCursor {
         let bodies = self.generation.bodies();
         Some(RowRef {
             key: version.key(bodies),
-            value: version
-                .value
-                .map(|(start, len)| bodies.slice(version.record, start, len)),
+            value: version.value_bytes(bodies),
         })
     }
 
@@ -229,22 +220,20 @@ impl GenerationCursor {
     fn take_key(&mut self, prefix: u64, number: u32) -> Option<Version> {
         let (versions, bodies) = (self.table.versions(), self.generation.bodies());
         let key = key_of(versions, bodies, number);
-        let mut newest: Option<(u32, Version)> = None;
+        let is_alike = |ranked: &Ranked| {
+            ranked.prefix == prefix && key_of(versions, bodies, ranked.number) == key
+        };
+        let is_too_new = |ranked: &Ranked| {
+            let version = versions.get(ranked.number);
+            version.is_some_and(|version| version.seq > self.seq)
+        };
+        let mut newest: Option<u32> = None;
         for position in &mut self.runs {
-            while let Some(head) = position.head(self.descending)
-                && head.prefix == prefix
-                && key_of(versions, bodies, head.number) == key
-            {
-                position.skip(self.descending);
-                if newest.is_none_or(|(number, _)| number < head.number)
-                    && let Some(version) = versions.get(head.number)
-                    && version.seq <= self.seq
-                {
-                    newest = Some((head.number, version));
-                }
-            }
+            let alike = position.take_while(self.descending, is_alike);
+            let seen = alike.get(alike.partition_point(is_too_new));
+            newest = newest.max(seen.map(|ranked| ranked.number));
         }
-        newest.map(|(_, version)| version)
+        versions.get(newest?)
     }
 }
 
@@ -257,16 +246,50 @@ impl RunPosition {
         self.run.get(at).copied()
     }
 
-    fn skip(&mut self, descending: bool) {
-        if descending {
-            self.end -= 1;
+    /// Goes past the versions that come next and for which a condition holds; they are the first, or against the order
+    /// the last. A key that is written all the time has very many, so their end is searched for in growing steps (Bentley
+    /// and Yao, An almost optimal algorithm for unbounded searching, 1976).
+    fn take_while(&mut self, descending: bool, holds: impl Fn(&Ranked) -> bool) -> &[Ranked] {
+        let left = self.run.get(self.start..self.end).unwrap_or_default();
+        let nth = |i: usize| if descending { left.len() - 1 - i } else { i };
+        let holds_at = |i: usize| left.get(nth(i)).is_some_and(&holds);
+        let mut beyond = 0;
+        while beyond < left.len() && holds_at(beyond) {
+            beyond = 2 * beyond + 1;
+        }
+        // It holds up to half of the way.
+        let (mut count, mut end) = (beyond.div_ceil(2), beyond.min(left.len()));
+        while count < end {
+            let middle = count.midpoint(end);
+            if holds_at(middle) {
+                count = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        let taken = if descending {
+            self.end -= count;
+            left.get(left.len() - count..)
         } else {
-            self.start += 1;
+            self.start += count;
+            left.get(..count)
+        };
+        taken.unwrap_or_default()
+    }
+}
+
+/// Sorts by key; of one key the newest comes first.
+pub(super) fn sort(ranked: &mut [Ranked], versions: &Versions, bodies: &Bodies) {
+    // Numbers alone, and keys only where their first bytes are the same.
+    ranked.sort_unstable_by_key(|ranked| (ranked.prefix, !ranked.number));
+    for alike in ranked.chunk_by_mut(|a, b| a.prefix == b.prefix) {
+        if alike.len() > 1 {
+            alike.sort_unstable_by(|a, b| compare(versions, bodies, a, b));
         }
     }
 }
 
-fn key_of<'b>(versions: &Versions, bodies: &'b Bodies, number: u32) -> &'b [u8] {
+pub(super) fn key_of<'b>(versions: &Versions, bodies: &'b Bodies, number: u32) -> &'b [u8] {
     let version = versions.get(number);
     version.map_or(&[], |version| version.key(bodies))
 }
@@ -275,6 +298,12 @@ impl Version {
     /// The key's bytes.
     pub(crate) fn key<'b>(&self, bodies: &'b Bodies) -> &'b [u8] {
         bodies.slice(self.record, self.key_start, self.key_len)
+    }
+
+    /// The value's bytes; `None` for a tombstone.
+    pub(super) fn value_bytes<'b>(&self, bodies: &'b Bodies) -> Option<&'b [u8]> {
+        let (start, len) = self.value?;
+        Some(bodies.slice(self.record, start, len))
     }
 }
 

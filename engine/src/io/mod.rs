@@ -20,6 +20,18 @@ pub use syscall::SyscallIo;
 use crate::layout::StoredProfile;
 
 /// How to open a file.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use moonshine_engine::io::{Io, OpenMode, SimulatedIo};
+/// let io = SimulatedIo::new(1);
+/// io.create_folder(Path::new("/db"))?;
+/// assert!(io.open(Path::new("/db/a"), OpenMode::Read).is_err());
+/// io.open(Path::new("/db/a"), OpenMode::CreateNew)?;
+/// assert!(io.open(Path::new("/db/a"), OpenMode::CreateNew).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
     /// An existing file, to read.
@@ -33,6 +45,19 @@ pub enum OpenMode {
 /// Files, time, randomness: everything that is not computation.
 ///
 /// Paths are passed through as they are. Every call may block.
+///
+/// ```
+/// use std::path::Path;
+/// use std::sync::Arc;
+///
+/// use moonshine_engine::io::{Io, SimulatedIo};
+/// use moonshine_engine::{Database, Options};
+/// let io: Arc<dyn Io> = Arc::new(SimulatedIo::new(1));
+/// let options = Options { io: io.clone(), ..Options::unmeasured() };
+/// let database = Database::open("/db", options)?;
+/// assert!(!io.list(Path::new("/db"))?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Io: Send + Sync + std::fmt::Debug {
     /// Opens a file.
     ///
@@ -121,9 +146,37 @@ pub trait Io: Send + Sync + std::fmt::Debug {
 }
 
 /// A lock that is held until this is dropped.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use moonshine_engine::io::{Io, SimulatedIo};
+/// let io = SimulatedIo::new(1);
+/// io.create_folder(Path::new("/db"))?;
+/// let lock = io.try_lock(Path::new("/db/LOCK"))?;
+/// assert!(lock.is_some() && io.try_lock(Path::new("/db/LOCK"))?.is_none());
+/// drop(lock);
+/// assert!(io.try_lock(Path::new("/db/LOCK"))?.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait FileLock: Send + Sync + std::fmt::Debug {}
 
 /// An open file. Offsets and lengths are in bytes.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use moonshine_engine::io::{Io, OpenMode, SimulatedIo};
+/// let io = SimulatedIo::new(1);
+/// io.create_folder(Path::new("/db"))?;
+/// let file = io.open(Path::new("/db/a"), OpenMode::CreateNew)?;
+/// file.write_all_at(b"moonshine", 0)?;
+/// file.sync_data()?;
+/// let mut word = [0; 5];
+/// file.read_exact_at(&mut word, 4)?;
+/// assert_eq!(&word, b"shine");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait IoFile: Send + Sync + std::fmt::Debug {
     /// Fills the buffer from that offset.
     ///

@@ -18,6 +18,22 @@ const SECTOR_SIZE_BYTES: usize = 512;
 const TICK: Duration = Duration::from_micros(1);
 
 /// What becomes of writes that were not synced when the power fails.
+///
+/// ```
+/// use moonshine_engine::io::{CrashStyle, SimulatedIo};
+/// use moonshine_engine::{Database, Durability, Options};
+/// let io = SimulatedIo::new(1);
+/// let open = |io: &SimulatedIo| {
+///     let io = std::sync::Arc::new(io.clone());
+///     Database::open("/db", Options { io, ..Options::unmeasured() })?.keyspace("pairs")
+/// };
+/// let pairs = open(&io)?;
+/// pairs.insert("synced", "")?;
+/// pairs.clone().with_durability(Durability::Buffered).insert("buffered", "")?;
+/// let pairs = open(&io.crash(CrashStyle::LoseUnsynced))?;
+/// assert!(pairs.contains_key("synced")? && !pairs.contains_key("buffered")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashStyle {
     /// All of them are lost.
@@ -34,6 +50,19 @@ pub enum CrashStyle {
 ///
 /// File creation, renames and removals are durable at once; the bytes of a file only after a sync. Locks are not kept
 /// across [`crash`](Self::crash).
+///
+/// ```
+/// use moonshine_engine::io::SimulatedIo;
+/// use moonshine_engine::{Database, Error, Options};
+/// let io = SimulatedIo::new(1);
+/// let options = Options { io: std::sync::Arc::new(io.clone()), ..Options::unmeasured() };
+/// let pairs = Database::open("/db", options)?.keyspace("pairs")?;
+/// io.fill_after(Some(0));
+/// assert!(matches!(pairs.insert("key", "value"), Err(Error::NoSpace { .. })));
+/// io.fill_after(None);
+/// pairs.insert("key", "value")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SimulatedIo {
     disk: Arc<Mutex<Disk>>,

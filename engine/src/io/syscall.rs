@@ -27,6 +27,15 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 const IO_SLICES_MAX: usize = 1024;
 
 /// The operating system's files through the page cache, its clock, and its random numbers.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use moonshine_engine::Options;
+/// use moonshine_engine::io::SyscallIo;
+/// let options = Options { io: Arc::new(SyscallIo), ..Options::default() };
+/// # let _ = options;
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SyscallIo;
 

@@ -66,6 +66,20 @@ pub struct Keyspace {
 }
 
 /// Writes to a keyspace that take effect together.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let users = database.keyspace("users")?;
+/// let mut batch = users.batch();
+/// batch.insert("ada", "1815")?;
+/// batch.insert("alan", "1912")?;
+/// assert!(!users.contains_key("ada")?);
+/// batch.commit()?;
+/// assert!(users.contains_key("ada")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Batch {
     transaction: Transaction,

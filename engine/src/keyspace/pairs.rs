@@ -19,6 +19,20 @@ use crate::transaction::ReadRange;
 /// Pairs of a keyspace in key order, from either end.
 ///
 /// Between two steps it keeps no memory of the database for long, so any number of them may be open.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let users = database.keyspace("users")?;
+/// users.insert("ada", "1815")?;
+/// users.insert("alan", "1912")?;
+/// let mut pairs = users.prefix("a");
+/// let (last, _) = pairs.next_back().ok_or("no pair")??;
+/// assert_eq!(&*last, b"alan");
+/// assert_eq!(pairs.count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Pairs {
     state: Arc<Mutex<PairsState>>,

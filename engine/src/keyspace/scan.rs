@@ -10,6 +10,20 @@ use crate::row_set::rows_page::{RowRef, RowsView};
 use crate::snapshot::Snapshot;
 
 /// Pairs of a keyspace in no order, shown where they lie: see [`KeyspaceSnapshot::scan_parts`].
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let users = database.keyspace("users")?;
+/// users.insert("ada", "1815")?;
+/// let mut bytes = 0;
+/// for part in users.snapshot().scan_parts(2)? {
+///     part.for_each(|key, value| bytes += key.len() + value.len())?;
+/// }
+/// assert_eq!(bytes, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PairScan {
     rows: Rows,

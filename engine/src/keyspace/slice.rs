@@ -5,6 +5,18 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// Bytes of a row: a clone copies nothing.
+///
+/// ```
+/// use moonshine_engine::{Database, Options, Slice};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let users = database.keyspace("users")?;
+/// users.insert("ada", "1815")?;
+/// let year: Slice = users.get("ada")?.ok_or("nobody")?;
+/// assert_eq!(year.len(), 4);
+/// assert_eq!(&*year, b"1815");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Slice {
     pub(super) bytes: Arc<[u8]>,

@@ -38,6 +38,18 @@ pub struct KeyspaceTransaction {
 }
 
 /// The value that a [`Keyspace::compare_and_swap`] found in place of the one that was expected.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let stock = database.keyspace("stock")?;
+/// stock.insert("apples", "3")?;
+/// let swapped = stock.compare_and_swap("apples", Some(b"4"), Some(b"5"))?;
+/// let current = swapped.err().and_then(|error| error.current);
+/// assert_eq!(current.as_deref(), Some(&b"3"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("another value is there than was expected")]
 pub struct CompareAndSwapError {

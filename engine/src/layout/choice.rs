@@ -8,6 +8,15 @@ use super::stored::StoredProfile;
 use crate::io::Io;
 
 /// Where a new database takes its profile from. One that exists keeps what it was created with.
+///
+/// ```
+/// use moonshine_engine::{Database, Options, ProfileChoice};
+/// # let folder = tempfile::tempdir()?;
+/// let options = Options { profile: ProfileChoice::SafeDefaults, ..Options::default() };
+/// let database = Database::open(folder.path(), options)?;
+/// assert!(database.profile().s_size_bytes() > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ProfileChoice {
     /// The device under the database's folder is measured, once, when the database is created; at most ten seconds.

@@ -35,6 +35,15 @@ const RECOVERY_READ_SIZE_BYTES_MIN: u64 = MIB;
 pub(crate) const MEMORY_BUDGET_BYTES: u64 = 256 * MIB;
 
 /// What a number of the layout counts.
+///
+/// ```
+/// use moonshine_engine::{Database, Options, Unit};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let bytes = database.layout().numbers().into_iter().filter(|number| number.unit == Unit::Bytes);
+/// assert!(bytes.count() > 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes.
@@ -44,6 +53,16 @@ pub enum Unit {
 }
 
 /// A number of the layout.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// for number in database.layout().numbers() {
+///     println!("{} = {}, from {}", number.name, number.value, number.formula);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayoutNumber {
     /// Its name, that of the field of [`Layout`].

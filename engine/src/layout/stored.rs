@@ -10,6 +10,14 @@ use crate::codec::{Malformed, Reader, put_blob, put_u32, put_u64};
 const TEXT_SIZE_BYTES_MAX: usize = 8 * 1024;
 
 /// Where a number came from.
+///
+/// ```
+/// use moonshine_engine::{Database, Options, Provenance};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// assert_eq!(database.profile().provenance(), Provenance::SafeDefault);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Provenance {

@@ -18,6 +18,10 @@ use crate::space::RetryPause;
 use crate::transaction::validate;
 use crate::tree::load::LoadedRows;
 
+/// So many blocks more than it has to a thread writes that leads, as long as none is synced: handing over costs as much as a
+/// block, and what is written to is in the caches of who wrote before.
+const BLOCKS_FOR_OTHERS_MAX: u32 = 8;
+
 /// Writes for one database. Its lock is held by who leads.
 #[derive(Debug)]
 pub(crate) struct Committer {
@@ -43,6 +47,8 @@ pub(crate) fn wait(shared: &Shared, ticket: Ticket) -> Result<()> {
     let failures_before = shared.queue.failure_count();
     while shared.queue.turn(ticket, failures_before)? == Turn::Lead {
         match lead(shared, ticket.number) {
+            // Whatever became of the records of others.
+            _ if shared.queue.is_written(ticket) => return Ok(()),
             // The queue says whether this record was concerned.
             Ok(()) | Err(Error::NoSpace { .. }) => {}
             Err(error) => return Err(error),
@@ -123,7 +129,7 @@ pub(crate) fn attend(shared: &Arc<Shared>) {
     shared.pins.stop("the database was closed");
 }
 
-/// Leads until a record is written or nothing is queued.
+/// Leads until a record is written, and a little longer for others; or until nothing is queued.
 fn lead(shared: &Shared, until_number: u64) -> Result<()> {
     // Those of the last block are woken when the next one leads already: its block needs no processor while it is synced.
     write_blocks(shared, until_number).map(drop)
@@ -133,6 +139,7 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
 fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
     let _leading = Leading(shared);
     let mut guard = shared.committer.lock();
+    let mut blocks_left = BLOCKS_FOR_OTHERS_MAX;
     loop {
         let Some(committer) = guard.as_mut() else {
             return Err(closed());
@@ -163,9 +170,18 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
         records.iter().for_each(Queued::release);
         let woken = shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
-            return Ok(woken);
+            if is_synced(&records) || blocks_left == 0 {
+                return Ok(woken);
+            }
+            blocks_left -= 1;
         }
     }
+}
+
+/// Whether one of the records asks for a sync of its block.
+fn is_synced(records: &[Queued]) -> bool {
+    let mut durabilities = records.iter().map(|record| record.durability);
+    durabilities.any(|durability| durability == Durability::Synced)
 }
 
 /// Makes a bulk load visible once its rows are in the tree. The lock of the committer is free meanwhile, for the flush; no
@@ -205,7 +221,7 @@ impl Committer {
         load: &Arc<LoadedRows>,
     ) -> Result<()> {
         let parts = std::iter::once((record.header, &*record.body));
-        let block_number = self.writer.append(parts, &shared.segments)?;
+        let block_number = self.writer.append(parts, true, &shared.segments)?;
         self.writer.sync()?;
         self.roll(shared)?;
         shared.pins.publish(shared.pins.visible_seq(), true);
@@ -221,11 +237,9 @@ impl Committer {
             .sum();
         shared.counters.block_records.record(records.len() as u64);
         let parts = records.iter().map(|record| (record.header, &*record.body));
+        let is_synced = is_synced(records);
         let writing = shared.scheduler.pace.block();
-        let block_number = self.writer.append(parts, &shared.segments)?;
-        let is_synced = records
-            .iter()
-            .any(|record| record.durability == Durability::Synced);
+        let block_number = self.writer.append(parts, is_synced, &shared.segments)?;
         if is_synced {
             self.writer.sync()?;
         }

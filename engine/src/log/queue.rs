@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::Thread;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -31,6 +31,26 @@ use crate::transaction::Conditions;
 use crate::tree::load::LoadedRows;
 
 /// When a commit counts as done.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Durability, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let mut transaction = database.begin();
+/// transaction.set_durability(Durability::Buffered);
+/// transaction.upsert(&users, vec![Value::Int64(2), Value::Null])?;
+/// let seq = transaction.commit()?;
+/// database.wait_durable(seq)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// When it is synced to the device: it survives any crash.
@@ -61,11 +81,9 @@ pub(crate) struct Ticket {
     is_buffered: bool,
 }
 
-/// How often a thread looks whether something was written before it goes to sleep: about as long as a block without a
-/// sync takes, which is less than falling asleep and being woken.
-const LOOKS_MAX: u32 = 1000;
-/// For so many blocks in turn.
-const WATCHED_BLOCKS_MAX: u32 = 4;
+/// How often a thread looks whether its record is written before it goes to sleep: about as long as a few blocks without
+/// a sync take, which is less than falling asleep and being woken.
+const LOOKS_MAX: u32 = 4000;
 
 /// The queue holds at most this part of the memory budget, and at least so many bytes.
 const QUEUE_SHARE: u64 = 16;
@@ -83,9 +101,13 @@ pub(crate) struct CommitQueue {
     unattended: Condvar,
     taken: Condvar,
     pub(crate) wakers: Wakers,
-    /// Changes whenever a block was written or nobody leads any more.
-    progress: AtomicU64,
-    /// Threads that may look at it at once: those that lead need a processor too.
+    /// All records up to it are written and applied.
+    done_number: AtomicU64,
+    /// Whether somebody is writing; changed under the lock of the state.
+    is_led: AtomicBool,
+    /// Threads that look whether their record is written, without the lock, and lead if nobody does.
+    watcher_count: AtomicUsize,
+    /// So many may look at once: who leads needs a processor too.
     watcher_count_max: usize,
 }
 
@@ -114,13 +136,8 @@ struct State {
     waiting_bytes: usize,
     last_seq: u64,
     last_number: u64,
-    done_number: u64,
-    /// Whether somebody is writing.
-    leading: bool,
     /// Those that wait for a record, each ready to lead.
     waiters: VecDeque<Waiter>,
-    /// Threads that look whether their record is written, and lead if nobody does.
-    watcher_count: usize,
     closing: bool,
     failed: Option<String>,
     /// Blocks that found no space.
@@ -155,10 +172,7 @@ impl CommitQueue {
             waiting_bytes: 0,
             last_seq,
             last_number: 0,
-            done_number: 0,
-            leading: false,
             waiters: VecDeque::new(),
-            watcher_count: 0,
             closing: false,
             failed: None,
             no_space: SpaceFailures::default(),
@@ -170,7 +184,9 @@ impl CommitQueue {
             state: Mutex::new(state),
             unattended: Condvar::new(),
             taken: Condvar::new(),
-            progress: AtomicU64::new(0),
+            done_number: AtomicU64::new(0),
+            is_led: AtomicBool::new(false),
+            watcher_count: AtomicUsize::new(0),
             watcher_count_max: std::thread::available_parallelism().map_or(1, usize::from) - 1,
             wakers: Wakers::default(),
         }
@@ -263,13 +279,11 @@ impl CommitQueue {
     /// Waits until a submitted record is written, or nobody writes it. [`Error::NoSpace`] if a block found no space since
     /// that many did: the record is taken back, and will not be written.
     pub(crate) fn turn(&self, ticket: Ticket, failures_before: u64) -> Result<Turn> {
+        if ticket.is_buffered && self.watch(ticket) {
+            return Ok(Turn::Done);
+        }
         let mut state = self.state.lock();
         let mut waits = false;
-        let mut watched_left = if ticket.is_buffered {
-            WATCHED_BLOCKS_MAX
-        } else {
-            0
-        };
         loop {
             let turn = self.turn_now(&mut state, ticket, failures_before);
             if let Some(turn) = turn {
@@ -280,11 +294,6 @@ impl CommitQueue {
                 }
                 self.hand_over(&mut state);
                 return turn;
-            }
-            if watched_left > 0 && state.watcher_count < self.watcher_count_max {
-                watched_left -= 1;
-                self.watch(&mut state);
-                continue;
             }
             if !waits {
                 waits = true;
@@ -297,17 +306,27 @@ impl CommitQueue {
         }
     }
 
-    /// Looks for a while whether something is written.
-    fn watch(&self, state: &mut MutexGuard<'_, State>) {
-        state.watcher_count += 1;
-        let seen = self.progress.load(Ordering::Acquire);
-        MutexGuard::unlocked(state, || {
-            let _over = (0..LOOKS_MAX).any(|_| {
+    /// Looks for a while, as long as somebody leads, whether a record is written. True if it is and nobody has to be
+    /// found who leads next.
+    fn watch(&self, ticket: Ticket) -> bool {
+        if !self.is_led.load(Ordering::SeqCst) {
+            return false;
+        }
+        let others = self.watcher_count.fetch_add(1, Ordering::SeqCst);
+        if others < self.watcher_count_max {
+            let _seen = (0..LOOKS_MAX).any(|_| {
                 std::hint::spin_loop();
-                self.progress.load(Ordering::Acquire) != seen
+                self.is_written(ticket) || !self.is_led.load(Ordering::Relaxed)
             });
-        });
-        state.watcher_count -= 1;
+        }
+        self.watcher_count.fetch_sub(1, Ordering::SeqCst);
+        // Who ended leading before this thread was no longer counted has relied on it to lead.
+        self.is_written(ticket) && self.is_led.load(Ordering::SeqCst)
+    }
+
+    /// Whether a record is written and applied.
+    pub(crate) fn is_written(&self, ticket: Ticket) -> bool {
+        self.done_number.load(Ordering::Acquire) >= ticket.number
     }
 
     /// What whoever waits for a record is to do next; `None`: go on waiting.
@@ -319,9 +338,9 @@ impl CommitQueue {
     ) -> Option<Result<Turn>> {
         match self.outcome(state, ticket, failures_before) {
             Some(outcome) => Some(outcome.map(|()| Turn::Done)),
-            None if state.leading => None,
+            None if self.is_led.load(Ordering::SeqCst) => None,
             None => {
-                state.leading = true;
+                self.is_led.store(true, Ordering::SeqCst);
                 Some(Ok(Turn::Lead))
             }
         }
@@ -340,7 +359,7 @@ impl CommitQueue {
         ticket: Ticket,
         failures_before: u64,
     ) -> Option<Result<()>> {
-        if state.done_number >= ticket.number {
+        if self.is_written(ticket) {
             return Some(Ok(()));
         }
         if let Some(reason) = &state.failed {
@@ -367,12 +386,13 @@ impl CommitQueue {
             if state.no_space.current().is_none() {
                 pause.reset();
             }
-            let is_idle = !state.leading && !state.waiting.is_empty();
-            let is_attended = state.waiters.len() + state.watcher_count > 0;
+            let is_led = self.is_led.load(Ordering::SeqCst);
+            let is_idle = !is_led && !state.waiting.is_empty();
+            let is_attended = !state.waiters.is_empty() || self.is_watched();
             if is_idle && (!is_attended || state.closing) {
                 let is_due = state.no_space.current().is_none() || pause.is_over();
                 if is_due || (state.closing && pause.last_try()) {
-                    state.leading = true;
+                    self.is_led.store(true, Ordering::SeqCst);
                     return true;
                 }
                 if state.closing {
@@ -385,7 +405,7 @@ impl CommitQueue {
                 pause.wait(&self.unattended, &mut state);
                 continue;
             }
-            if state.closing && !state.leading && state.waiting.is_empty() {
+            if state.closing && !is_led && state.waiting.is_empty() {
                 return false;
             }
             self.unattended.wait(&mut state);
@@ -395,18 +415,23 @@ impl CommitQueue {
     /// Ends leading. What was queued meanwhile is for whoever waits for it, or for the database's thread.
     pub(crate) fn resign(&self) {
         let mut state = self.state.lock();
-        state.leading = false;
-        self.progress.fetch_add(1, Ordering::Release);
+        self.is_led.store(false, Ordering::SeqCst);
         self.hand_over(&mut state);
         if state.closing {
             self.unattended.notify_all();
         }
     }
 
+    /// Whether a thread looks whether its record is written. Before it goes on or to sleep it leads, or finds who does, if
+    /// it sees that nobody leads.
+    fn is_watched(&self) -> bool {
+        self.watcher_count.load(Ordering::SeqCst) > 0
+    }
+
     /// Has somebody lead if nobody does and records are queued.
     fn hand_over(&self, state: &mut State) {
-        // Who watches leads by itself.
-        if state.leading || state.waiting.is_empty() || state.watcher_count > 0 {
+        let is_led = self.is_led.load(Ordering::SeqCst);
+        if is_led || state.waiting.is_empty() || self.is_watched() {
             return;
         }
         match state.waiters.front() {
@@ -483,9 +508,8 @@ impl CommitQueue {
 
     /// Says that everything up to that record is written, as durably as asked for, and applied.
     pub(crate) fn finish(&self, number: u64) -> Woken {
+        self.done_number.store(number, Ordering::Release);
         let mut state = self.state.lock();
-        state.done_number = number;
-        self.progress.fetch_add(1, Ordering::Release);
         state.no_space.clear();
         let (done, waiters) = std::mem::take(&mut state.waiters)
             .into_iter()

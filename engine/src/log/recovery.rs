@@ -2,7 +2,8 @@
 //!
 //! Every block says up to which block the log was durable when it was written. So bytes that don't verify are damage,
 //! and an error, if they lie in a segment that another follows, or if a later block says that this one was durable.
-//! Otherwise they are the end of a write that a crash cut short and nobody was told of: they are dropped.
+//! Otherwise they are the end of a write that a crash cut short and nobody was told of: they are dropped. So are zeros at
+//! the very end, which the next blocks would have replaced.
 
 use std::path::{Path, PathBuf};
 
@@ -106,8 +107,19 @@ pub(crate) fn replay_log(
         if let Some(stop) = stop {
             segment.check_torn(database_id, last, valid_len, &stop, end.last_block_number)?;
             if repair {
-                cut(&segment.open, valid_len, segment.bytes.len())?;
+                let dropped_bytes = segment.bytes.len() - valid_len;
+                tracing::warn!(
+                    path = %segment.open.path.display(),
+                    offset = valid_len,
+                    dropped_bytes,
+                    "dropped the end of the log, which a crash cut short"
+                );
             }
+        } else if !last && valid_len < segment.bytes.len() {
+            return Err(segment.corrupt(valid_len, "zeros in place of blocks"));
+        }
+        if repair && valid_len < segment.bytes.len() {
+            cut(&segment.open, valid_len)?;
         }
         end.tail = Some((segment.open, valid_len as u64));
         end.tail_version = version;
@@ -244,15 +256,10 @@ impl SegmentBytes {
     }
 }
 
-/// Cuts off what a crash left of an unfinished write. A reader beside a live writer sees such an end too, and leaves it.
-fn cut(segment: &OpenSegment, valid_len: usize, len: usize) -> Result<()> {
+/// Cuts off what is no block: what a crash left of an unfinished write, and zeros. A reader beside a live writer sees such
+/// an end too, and leaves it.
+fn cut(segment: &OpenSegment, valid_len: usize) -> Result<()> {
     let path = &segment.path;
-    tracing::warn!(
-        path = %path.display(),
-        offset = valid_len,
-        dropped_bytes = len - valid_len,
-        "dropped the end of the log, which a crash cut short"
-    );
     let cut = segment.file.set_len(valid_len as u64);
     cut.map_err(|source| Error::io("cut", path, source))?;
     segment
@@ -276,10 +283,13 @@ struct SegmentScan<'a> {
 }
 
 impl SegmentScan<'_> {
-    /// Replays whole blocks; returns the length up to which the segment is valid.
+    /// Replays whole blocks, up to the end or to where only zeros are left; returns the length up to which the segment is
+    /// valid.
     fn run(&mut self, last_block_number: &mut u64) -> (usize, Option<Stop>) {
         let mut valid_len = SEGMENT_HEADER_SIZE_BYTES;
-        while valid_len < self.bytes.len() {
+        while let rest = self.bytes.get(valid_len..).unwrap_or_default()
+            && rest.iter().any(|byte| *byte != 0)
+        {
             match self.block(valid_len, *last_block_number + 1) {
                 Ok(block_len) => {
                     valid_len += block_len;

@@ -17,6 +17,14 @@ use crate::io::{Io, IoFile, OpenMode};
 /// A segment that holds no more than this goes on when a generation ends: a new one costs three syncs.
 const ROLL_SIZE_BYTES_MIN: u64 = 256 << 10;
 
+/// A block that would make the file longer and is synced is followed by zeros, as many as the segment holds bytes within these
+/// limits. The next blocks replace them: a sync that finds neither a new length nor a new extent need not wait for the file
+/// system's journal. Larger blocks cost so much themselves that zeros would double it.
+const RESERVE_SIZE_BYTES_MIN: u64 = 64 << 10;
+const RESERVE_SIZE_BYTES_MAX: u64 = 1 << 20;
+const RESERVED_BLOCK_SIZE_BYTES_MAX: u64 = 64 << 10;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// The path of a segment.
 pub(crate) fn segment_path(folder: &Path, segment_number: u64) -> PathBuf {
     folder.join(format!("log-{segment_number:08}.mlog"))
@@ -67,7 +75,10 @@ impl Unsynced {
 struct CurrentSegment {
     file: Arc<dyn IoFile>,
     path: PathBuf,
+    /// Its length up to the last whole block.
     len_bytes: u64,
+    /// The file's length: from the last block on it holds zeros.
+    file_len_bytes: u64,
 }
 
 impl SegmentWriter {
@@ -110,10 +121,12 @@ impl SegmentWriter {
             file: segment.file,
             path: segment.path,
             len_bytes,
+            file_len_bytes: len_bytes,
         });
     }
 
-    /// Writes a block of records, each a header and a body; returns its number. It is durable after [`sync`](Self::sync).
+    /// Writes a block of records, each a header and a body; returns its number. It is durable after [`sync`](Self::sync);
+    /// `is_synced` says that this comes next.
     ///
     /// # Errors
     /// [`Error::NoSpace`]: nothing of the block is in the log or ever will be, and this may be called again. After any other
@@ -121,6 +134,7 @@ impl SegmentWriter {
     pub(crate) fn append<'r>(
         &mut self,
         records: impl Iterator<Item = (RecordHeader, &'r [u8])> + Clone,
+        is_synced: bool,
         segments: &LogSegments,
     ) -> Result<u64> {
         let record_bytes = |(_, body): (_, &[u8])| RECORD_HEADER_SIZE_BYTES + body.len();
@@ -149,19 +163,19 @@ impl SegmentWriter {
         let records = headers
             .zip(records)
             .flat_map(|(header, (_, body))| [header, body]);
-        let parts: Vec<&[u8]> = std::iter::once(block_header).chain(records).collect();
+        let mut parts: Vec<&[u8]> = std::iter::once(block_header).chain(records).collect();
         let Some(current) = &mut self.current else {
             return Err(Error::Usage("the log has no segment to write to".into()));
         };
-        let offset = current.len_bytes;
-        current
-            .file
-            .write_all_parts_at(&parts, offset)
-            .map_err(|source| {
-                let error = Error::io("write", &current.path, source);
-                error.undone(|| current.file.set_len(offset))
-            })?;
-        current.len_bytes += size_bytes;
+        let end = current.len_bytes + size_bytes;
+        let grows = end > current.file_len_bytes;
+        if is_synced && grows && size_bytes <= RESERVED_BLOCK_SIZE_BYTES_MAX {
+            let zeros = end.clamp(RESERVE_SIZE_BYTES_MIN, RESERVE_SIZE_BYTES_MAX);
+            let room = self.segment_size_bytes_max.saturating_sub(end);
+            parts.extend(zero_parts(zeros.min(room)));
+        }
+        current.write(&parts)?;
+        current.len_bytes = end;
         self.next_block_number += 1;
         Ok(header.block_number)
     }
@@ -201,12 +215,13 @@ impl SegmentWriter {
     }
 
     /// Writes an empty block, which says that all before it was durable, so that later damage to the last rows is not
-    /// taken for a torn write.
+    /// taken for a torn write; leaves no zeros behind it.
     pub(crate) fn seal(&mut self, segments: &LogSegments) -> Result<()> {
         self.sync()?;
         match &self.current {
             Some(segment) if segment.len_bytes > SEGMENT_HEADER_SIZE_BYTES as u64 => {
-                self.append(std::iter::empty(), segments)?;
+                self.append(std::iter::empty(), false, segments)?;
+                self.cut_zeros()?;
                 self.sync()
             }
             _ => Ok(()),
@@ -223,8 +238,24 @@ impl SegmentWriter {
         }
     }
 
+    /// Takes the zeros away that no block has replaced, durably, and makes all blocks durable with it.
+    fn cut_zeros(&mut self) -> Result<()> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        if current.file_len_bytes > current.len_bytes {
+            let cut = current.file.set_len(current.len_bytes);
+            cut.and_then(|()| current.file.sync_data())
+                .map_err(|source| Error::io("cut", &current.path, source))?;
+            current.file_len_bytes = current.len_bytes;
+            self.durable_block_number = self.next_block_number - 1;
+        }
+        Ok(())
+    }
+
     fn start_segment(&mut self, segments: &LogSegments) -> Result<()> {
-        // Only the last segment may end in blocks that a crash takes.
+        // Only the last segment may end in blocks that a crash takes, or in zeros.
+        self.cut_zeros()?;
         self.sync()?;
         let path = segment_path(&self.folder, self.next_segment_number);
         let file = self
@@ -256,7 +287,34 @@ impl SegmentWriter {
             file,
             path,
             len_bytes: SEGMENT_HEADER_SIZE_BYTES as u64,
+            file_len_bytes: SEGMENT_HEADER_SIZE_BYTES as u64,
         });
         Ok(())
     }
+}
+
+impl CurrentSegment {
+    /// Writes behind the last whole block.
+    fn write(&mut self, parts: &[&[u8]]) -> Result<()> {
+        let offset = self.len_bytes;
+        let written = self.file.write_all_parts_at(parts, offset);
+        if let Err(source) = written {
+            let error = Error::io("write", &self.path, source);
+            self.file_len_bytes = offset;
+            return Err(error.undone(|| self.file.set_len(offset)));
+        }
+        let size_bytes: usize = parts.iter().map(|part| part.len()).sum();
+        self.file_len_bytes = self.file_len_bytes.max(offset + size_bytes as u64);
+        Ok(())
+    }
+}
+
+/// That many zeros, in parts.
+fn zero_parts<'a>(size_bytes: u64) -> impl Iterator<Item = &'a [u8]> {
+    let part_size_bytes = ZEROS.len() as u64;
+    let part = move |i| {
+        let left = usize::try_from(size_bytes - i * part_size_bytes).unwrap_or(usize::MAX);
+        ZEROS.get(..left).unwrap_or(&ZEROS)
+    };
+    (0..size_bytes.div_ceil(part_size_bytes)).map(part)
 }

@@ -10,6 +10,16 @@ use crate::io::{Io, IoFile};
 use crate::tree::state::LogStart;
 
 /// A segment of the log, as it lies on disk.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// for segment in database.log_segments()? {
+///     println!("{segment:?}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSegment {
     /// Its file.

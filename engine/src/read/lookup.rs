@@ -10,6 +10,7 @@ use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::generation::{Found, Generation, LOCATIONS_BIT};
+use crate::row_set::get::get_from_first;
 use crate::row_set::reader::FoundRow;
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
@@ -134,13 +135,13 @@ impl<'a> Lookup<'a> {
     fn find(self, hash: u64, key: &[u8]) -> Result<Option<(&'a HeldRowSet, FoundRow)>> {
         let gone_seq = self.tree.gone_seq(key, self.seq);
         for fragment in self.tree.fragments.path(hash, key) {
-            for held in fragment.row_sets.iter() {
-                if !self.sees(held, gone_seq) {
-                    continue;
-                }
-                if let Some(found) = held.row_set.get(hash, key)? {
-                    return Ok(Some((held, found)));
-                }
+            let seen = || {
+                let row_sets = fragment.row_sets.iter();
+                row_sets.filter(|held| self.sees(held, gone_seq))
+            };
+            let row_sets = seen().map(|held| &held.row_set);
+            if let Some((number, found)) = get_from_first(row_sets, hash, key)? {
+                return Ok(seen().nth(number).map(|held| (&**held, found)));
             }
         }
         Ok(None)

@@ -30,6 +30,9 @@ pub(crate) struct LoserTree {
     /// The losers of the matches: that of node n is played by the winners of nodes 2n and 2n + 1; sources are the leaves.
     losers: Vec<Contender>,
     winner: Contender,
+    /// While the winner's prefix is below this, no other source can come before it or have its key. 0 if that is not
+    /// known: it is found without work where a source wins twice in a row.
+    lead_until: u64,
     descending: bool,
 }
 
@@ -46,6 +49,7 @@ impl LoserTree {
             repeats: vec![false; count],
             losers: vec![NOBODY; count],
             winner: NOBODY,
+            lead_until: 0,
             descending,
         };
         for source in 0..count {
@@ -83,18 +87,29 @@ impl LoserTree {
         self.repeats.get(self.winner.source).is_some_and(|is| *is)
     }
 
-    /// Finds who comes next after the first source went to its next key.
+    /// Finds who comes next after the first source went to its next key. Costs one comparison as long as that one leads.
     #[inline]
     pub(crate) fn replay<S: Keyed>(&mut self, sources: &[S]) {
-        if let Some(repeats) = self.repeats.get_mut(self.winner.source) {
+        let contender = self.contender(sources, self.winner.source);
+        if contender.prefix < self.lead_until {
+            self.winner = contender;
+            return;
+        }
+        self.replay_matches(sources, contender);
+    }
+
+    fn replay_matches<S: Keyed>(&mut self, sources: &[S], contender: Contender) {
+        if let Some(repeats) = self.repeats.get_mut(contender.source) {
             *repeats = false;
         }
-        let mut winner = self.contender(sources, self.winner.source);
+        let mut winner = contender;
+        let mut best_loser = u64::MAX;
         let mut node = (winner.source + sources.len()) / 2;
         while node > 0 {
             let Some(&loser) = self.losers.get(node) else {
                 break;
             };
+            best_loser = best_loser.min(loser.prefix);
             if self.beats(sources, loser, winner) {
                 if let Some(place) = self.losers.get_mut(node) {
                     *place = winner;
@@ -103,6 +118,9 @@ impl LoserTree {
             }
             node /= 2;
         }
+        let is_same = winner.source == contender.source;
+        // The others lost on its way up, each to it or to one of those.
+        self.lead_until = if is_same { best_loser } else { 0 };
         self.winner = winner;
     }
 

@@ -108,6 +108,27 @@ impl OrderedRows {
         }
     }
 
+    /// Goes on behind the row it is at, in a view of the same table at the same sequence; what it held is let go.
+    pub(super) fn go_over_to(&mut self, view: View) {
+        let Some(more) = &mut self.more else {
+            return;
+        };
+        if more.in_memory {
+            return;
+        }
+        more.view = view.under(more.view.own.take());
+        let merge = self.merge.take();
+        if let Some(row) = merge.as_ref().and_then(Merge::row) {
+            let mut rest = more.interval.clone();
+            if more.descending {
+                rest.end = Some(row.key.to_vec());
+            } else {
+                rest.start = [row.key, &[0]].concat();
+            }
+            more.next.push_front(rest);
+        }
+    }
+
     /// The row it is at.
     #[inline]
     pub(crate) fn row(&self) -> Option<RowRef<'_>> {

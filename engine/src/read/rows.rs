@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::ordered::OrderedRows;
 use super::piece::{Piece, PieceOfRowSet, RowFilter, Slots};
+use super::view::View;
 use crate::codec::Malformed;
 use crate::error::Result;
 use crate::row_set::rows_page::{RowRef, RowsView};
@@ -101,6 +102,13 @@ impl Rows {
             if !piece.advance(&self.work.filter)? {
                 self.piece = None;
             }
+        }
+    }
+
+    /// Goes on in a view of the same table at the same sequence, where the rows are in order.
+    pub(crate) fn go_over_to(&mut self, view: View) {
+        if let Some(rows) = &mut self.ordered {
+            rows.go_over_to(view);
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::hint::black_box;
 
-use super::index::{LINES_PER_PAGE, Probe};
+use super::index::{LINES_PER_PAGE, Line, Probe};
 use super::page::PageKind;
 use super::page_cache::PageGuard;
-use super::reader::Inner;
+use super::reader::{Inner, RowSet};
 use super::rows_page::RowRef;
 use crate::error::Result;
 
@@ -48,16 +48,135 @@ impl FoundRow {
     }
 }
 
+/// RowSets of a fragment that are asked at once. With the two guards that a lookup holds for what it reads, a thread holds
+/// these without counting references.
+const ASKED_AT_ONCE: usize = 4;
+
+/// The row of a key in the first of some RowSets that has it, and which of them that is.
+///
+/// A lookup mostly waits for the line of an index, and letting go of its page holds up the loads that follow. So the lines
+/// of several RowSets are on their way at once, before any page is let go.
+///
+/// # Errors
+/// As [`RowSet::get`].
+#[inline]
+pub(crate) fn get_from_first<'r>(
+    row_sets: impl Iterator<Item = &'r RowSet>,
+    hash: u64,
+    key: &[u8],
+) -> Result<Option<(usize, FoundRow)>> {
+    let mut row_sets = row_sets.peekable();
+    let mut passed = 0;
+    while let Some(first) = row_sets.next() {
+        if passed == 0 && row_sets.peek().is_none() {
+            return Ok(first.get(hash, key)?.map(|found| (0, found)));
+        }
+        let mut group = [Some(first), None, None, None];
+        for place in group.iter_mut().skip(1) {
+            *place = row_sets.next();
+        }
+        let hints = hints_of(&group, hash);
+        for (asked, (row_set, hint)) in group.into_iter().flatten().zip(hints).enumerate() {
+            let inner = row_set.inner();
+            let hint = hint.map_or_else(|| inner.hint_of(hash), Ok)?;
+            if let Some(found) = inner.get_by(hint, hash, key)? {
+                row_set.cache().count_lookups(asked as u64 + 1, 1);
+                return Ok(Some((passed + asked, found)));
+            }
+        }
+        let asked = group.iter().flatten().count();
+        first.cache().count_lookups(asked as u64, 0);
+        passed += asked;
+    }
+    Ok(None)
+}
+
+/// What the index says of a hash.
+#[derive(Clone, Copy, Default)]
+struct Hint {
+    /// The first ordinal that the hash may have.
+    ordinal: Option<u32>,
+    /// Whether there may be more.
+    undecided: bool,
+}
+
+/// What the index of each of some RowSets says of a hash, where that is in memory: what is not may never be needed.
+#[inline]
+fn hints_of(group: &[Option<&RowSet>; ASKED_AT_ONCE], hash: u64) -> [Option<Hint>; ASKED_AT_ONCE] {
+    let mut hints = [None; ASKED_AT_ONCE];
+    let mut pages: [Option<(PageGuard, Probe)>; ASKED_AT_ONCE] = Default::default();
+    for (page, row_set) in pages.iter_mut().zip(group) {
+        *page = row_set.and_then(|row_set| row_set.inner().cached_index_page(hash));
+    }
+    let lines = pages
+        .iter()
+        .flatten()
+        .map(|(page, probe)| line(page, *probe));
+    black_box(lines.fold(0, |sum, line| sum ^ line.map_or(0, |line| line[0])));
+    for (hint, page) in hints.iter_mut().zip(&pages) {
+        *hint = page.as_ref().map(|(page, probe)| {
+            page.mark_used();
+            Hint::of(page, *probe)
+        });
+    }
+    hints
+}
+
+#[inline]
+fn line(page: &PageGuard, probe: Probe) -> Option<&Line> {
+    page.line(probe.line as usize % LINES_PER_PAGE)
+}
+
+impl Hint {
+    #[inline]
+    fn of(page: &PageGuard, probe: Probe) -> Self {
+        let Some(line) = line(page, probe) else {
+            return Hint {
+                ordinal: None,
+                undecided: true,
+            };
+        };
+        let mut matches = probe.matches(line);
+        let ordinal = matches.next_ordinal(line);
+        Hint {
+            ordinal,
+            undecided: !matches.is_empty() || matches.go_on,
+        }
+    }
+}
+
 impl Inner {
+    #[inline]
+    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
+        let hint = self.hint_of(hash)?;
+        let found = self.get_by(hint, hash, key)?;
+        let cache = self.slots.cache();
+        cache.count_lookups(1, found.is_some().into());
+        Ok(found)
+    }
+
+    #[inline]
+    fn hint_of(&self, hash: u64) -> Result<Hint> {
+        let probe = Probe::new(hash, self.meta.index_shape.home_line_count);
+        let page = self.page(PageKind::Index, probe.line / LINES_PER_PAGE as u32)?;
+        Ok(Hint::of(&page, probe))
+    }
+
+    /// The page of the index that holds the line of a hash, not yet marked as used and not looked at; if it is in memory.
+    #[inline]
+    fn cached_index_page(&self, hash: u64) -> Option<(PageGuard, Probe)> {
+        let probe = Probe::new(hash, self.meta.index_shape.home_line_count);
+        let slot = self.slot_of(PageKind::Index, probe.line / LINES_PER_PAGE as u32)?;
+        Some((self.slots.peek(slot)?, probe))
+    }
+
     /// Takes the first candidate by itself. A lookup waits for memory, so what it waits for is asked for as early as can
     /// be: a page of the index is let go before the row is asked for, as the locked instruction that lets it go would
     /// hold up the loads behind it, and the row's value is on its way while its key is compared.
     #[inline]
-    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
-        let (ordinal, undecided) = self.first_candidate(hash)?;
-        let Some(ordinal) = ordinal else {
-            self.slots.cache().count_lookups(1, 0);
-            return if undecided {
+    fn get_by(&self, hint: Hint, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
+        let Some(ordinal) = hint.ordinal else {
+            return if hint.undecided {
                 self.get_among_all(hash, key)
             } else {
                 Ok(None)
@@ -69,7 +188,6 @@ impl Inner {
         black_box(rows.touch(slot as usize));
         if rows.key(slot as usize) == key && (slot as usize) < rows.row_count() {
             page.mark_used();
-            self.slots.cache().count_lookups(1, 1);
             return Ok(Some(FoundRow {
                 page,
                 slot,
@@ -77,19 +195,6 @@ impl Inner {
             }));
         }
         self.get_among_all(hash, key)
-    }
-
-    /// The first ordinal that a hash may have, and whether there may be more.
-    #[inline]
-    fn first_candidate(&self, hash: u64) -> Result<(Option<u32>, bool)> {
-        let probe = Probe::new(hash, self.meta.index_shape.home_line_count);
-        let page = self.page(PageKind::Index, probe.line / LINES_PER_PAGE as u32)?;
-        let Some(line) = page.line(probe.line as usize % LINES_PER_PAGE) else {
-            return Ok((None, true));
-        };
-        let mut matches = probe.matches(line);
-        let ordinal = matches.next_ordinal(line);
-        Ok((ordinal, !matches.is_empty() || matches.go_on))
     }
 
     #[cold]
@@ -106,7 +211,6 @@ impl Inner {
             }
             Ok(found.is_some())
         })?;
-        self.slots.cache().count_lookups(1, found.is_some().into());
         Ok(found)
     }
 }

@@ -47,7 +47,7 @@ mod clock;
 pub mod cursor;
 pub(crate) mod directory;
 pub mod file;
-mod get;
+pub(crate) mod get;
 pub(crate) mod index;
 pub mod join;
 pub mod location;
@@ -60,7 +60,7 @@ pub mod page_scan;
 pub mod patch;
 pub mod reader;
 pub mod rows_page;
-mod rows_page_builder;
+pub(crate) mod rows_page_builder;
 pub mod stats;
 pub mod writer;
 

@@ -15,6 +15,16 @@ pub(crate) const PAGE_HEADER_SIZE_BYTES: usize = 24;
 pub(crate) const PAGE_SIZE_BYTES_MAX: usize = 1 << 30;
 
 /// What a page holds.
+///
+/// ```
+/// use moonshine_engine::{Database, Options, PageKind};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let pages = database.statistics().reads.pages;
+/// let index = pages.by_kind.iter().find(|pages| pages.kind == PageKind::Index);
+/// assert_eq!(index.map(|pages| pages.misses), Some(0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PageKind {
     /// Rows, in key order.

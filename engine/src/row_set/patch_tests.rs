@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::budget::MemoryBudget;
 use super::check::check_patch;
 use super::file::{DeltaFile, delta_file_path};
-use super::join::find_replaced;
+use super::join::{find_replaced, sample_replaced};
 use super::page::Compression;
 use super::page_cache::PageCache;
 use super::patch::{PatchMeta, PatchTarget, Replaced, TargetOrdinals};
@@ -44,6 +44,35 @@ fn named(patch: &PatchMeta, file: &DeltaFile, older: &[&RowSet]) -> Vec<Vec<u32>
         marks.iter().collect()
     });
     marked.collect()
+}
+
+#[test]
+fn a_sample_tells_about_how_many_rows_are_replaced() {
+    let io = SimulatedIo::new(1);
+    let cache = PageCache::new(MemoryBudget::new(1 << 20));
+    let rows = |keys: std::ops::Range<u32>, every: usize| -> Model {
+        let keys = keys.step_by(every);
+        let row = |k: u32| (k.to_be_bytes().to_vec(), Some(vec![7; 100]));
+        keys.map(row).collect()
+    };
+    // Of the newest one every fourth key is in the oldest.
+    let models = [
+        rows(0..20_000, 1),
+        rows(90_000..91_000, 1),
+        rows(0..20_000, 4),
+    ];
+    let row_sets = written(&io, &models, Compression::None, &cache);
+    let sampled = |older: &[&RowSet]| {
+        let (seen, found) = sample_replaced(&row_sets[0], older, xxh3_64).unwrap();
+        assert!(
+            (100..2_000).contains(&seen),
+            "{seen} of 20000 rows were read"
+        );
+        found as f64 / seen as f64
+    };
+    let part = sampled(&[&row_sets[1], &row_sets[2]]);
+    assert!((0.2..0.3).contains(&part), "{part}");
+    assert!(sampled(&[&row_sets[1]]) < 0.01);
 }
 
 proptest! {

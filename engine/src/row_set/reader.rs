@@ -105,8 +105,14 @@ impl RowSet {
     ///
     /// # Errors
     /// [`Error::Io`] as the system answers, [`Error::Corrupt`] for a damaged page.
+    #[inline]
     pub fn get(&self, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
         self.inner.get(hash, key)
+    }
+
+    #[inline]
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Whether a key of that hash may be here; reads at most pages of the index. Wrong about once in 8,000.
@@ -173,6 +179,7 @@ impl RowSet {
         self.inner.page(PageKind::Footer, 0).map(drop)
     }
 
+    #[inline]
     pub(crate) fn cache(&self) -> &PageCache {
         self.inner.slots.cache()
     }
@@ -260,6 +267,7 @@ impl RowSet {
         Ok(fences)
     }
 
+    #[inline]
     pub(crate) fn parts(&self) -> ReadParts<'_> {
         ReadParts(&self.inner)
     }
@@ -384,7 +392,7 @@ impl Inner {
 
     /// The slot of a page: first those of rows, so that a page's number is its slot.
     #[inline]
-    fn slot_of(&self, kind: PageKind, number: u32) -> Option<u32> {
+    pub(super) fn slot_of(&self, kind: PageKind, number: u32) -> Option<u32> {
         let [rows, index, directory, locations, footer] = self.slot_ranges;
         let (start, count) = match kind {
             PageKind::Rows => rows,

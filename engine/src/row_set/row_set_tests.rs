@@ -12,6 +12,7 @@ use super::budget::MemoryBudget;
 use super::check::check_row_set;
 use super::cursor::Cursor;
 use super::file::{DeltaFile, delta_file_path};
+use super::get::get_from_first;
 use super::location::Location;
 use super::meta::{RowSetHead, RowSetMeta};
 use super::multi_get::HashedKey;
@@ -120,6 +121,38 @@ pub(super) fn model_strategy() -> impl Strategy<Value = Model> {
             .collect()
     });
     prop_oneof![9 => varied, 1 => many]
+}
+
+fn letters() -> impl Strategy<Value = Model> {
+    let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..9));
+    prop::collection::btree_map(prop::collection::vec(0..40u8, 1), value, 1..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// *Ordered*: the newest row of a key is what counts, however many RowSets are asked at once, and whatever of them is
+    /// in memory.
+    #[test]
+    fn the_first_row_set_that_has_a_key_answers(
+        models in prop::collection::vec(letters(), 0..11), is_cached in prop::collection::vec(any::<bool>(), 11),
+    ) {
+        let cache = cache(1 << 20);
+        let row_sets = match models.len() {
+            0 => Vec::new(),
+            _ => written(&SimulatedIo::new(1), &models, Compression::None, &cache),
+        };
+        for (row_set, _) in row_sets.iter().zip(is_cached).filter(|(_, is_cached)| *is_cached) {
+            row_set.may_contain(0)?;
+        }
+        for key in (0..41u8).map(|letter| [letter]) {
+            let expected = models.iter().enumerate().find_map(|(i, model)| Some((i, model.get(&key[..])?.as_deref())));
+            let found = get_from_first(row_sets.iter(), xxh3_64(&key), &key)?;
+            prop_assert_eq!(found.as_ref().map(|(i, found)| (*i, found.value())), expected);
+        }
+        let stats = cache.stats();
+        prop_assert!(stats.rows_found <= 41 && stats.row_sets_asked <= 41 * models.len() as u64);
+    }
 }
 
 fn row(row: RowRef<'_>) -> (Vec<u8>, Option<Vec<u8>>) {

@@ -3,6 +3,16 @@
 use super::page::PageKind;
 
 /// How the page cache fares.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let pages = database.statistics().reads.pages;
+/// println!("{} of {} pages were in memory", pages.hits(), pages.hits() + pages.misses());
+/// # assert_eq!(pages.misses(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageCacheStats {
     /// RowSets that a key was looked for in: each took a page of the index. Where more than 32 threads read, a few may be
@@ -17,6 +27,16 @@ pub struct PageCacheStats {
 }
 
 /// How pages of a kind fare.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// for pages in database.statistics().reads.pages.by_kind {
+///     println!("{}: {} bytes in memory, {} evicted", pages.kind.name(), pages.size_bytes, pages.evicted);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageKindStats {
     /// The kind.

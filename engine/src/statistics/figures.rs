@@ -51,6 +51,16 @@ pub struct Statistics {
 }
 
 /// Commits, and what became of their bytes.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?.insert("color", "green")?;
+/// let writes = database.statistics().writes;
+/// assert_eq!((writes.commits, writes.rows), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct WriteStatistics {
@@ -73,6 +83,16 @@ pub struct WriteStatistics {
 }
 
 /// The log and the queue in front of it.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let log = database.statistics().log;
+/// println!("a sync took {:.0} ns", log.syncs.mean());
+/// assert_eq!(log.queued_records, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LogStatistics {
@@ -89,6 +109,17 @@ pub struct LogStatistics {
 }
 
 /// Work in the background.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?.insert("color", "green")?;
+/// database.flush()?;
+/// let flushes = database.statistics().flushes;
+/// assert_eq!(flushes.failed, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct WorkStatistics {
@@ -105,6 +136,15 @@ pub struct WorkStatistics {
 }
 
 /// Point reads, and what they took.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?.get("color")?;
+/// assert_eq!(database.statistics().reads.gets, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReadStatistics {
@@ -121,6 +161,18 @@ pub struct ReadStatistics {
 }
 
 /// Memory by who uses it, in bytes.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// let memory = database.statistics().memory;
+/// assert!(memory.used_bytes <= memory.budget_bytes);
+/// for (consumer, size_bytes) in memory.by_consumer() {
+///     println!("{consumer}: {size_bytes} bytes");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryStatistics {
@@ -146,6 +198,12 @@ pub struct MemoryStatistics {
 }
 
 /// Why a writer had to wait.
+///
+/// ```
+/// use moonshine_engine::StallReason;
+/// let names = StallReason::ALL.map(StallReason::name);
+/// assert_eq!(names, ["log", "flush", "compaction", "memory"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StallReason {
@@ -180,6 +238,16 @@ impl StallReason {
 }
 
 /// How long writers had to wait for one reason.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// for stall in database.statistics().stalls {
+///     println!("{} commits waited {:?} for {}", stall.count, stall.time, stall.reason.name());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StallStatistics {
@@ -192,6 +260,18 @@ pub struct StallStatistics {
 }
 
 /// RowSets and what is in them.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?.insert("color", "green")?;
+/// database.flush()?;
+/// let tables = database.statistics().tables;
+/// let held = tables.first().map(|table| table.held).ok_or("no table")?;
+/// assert_eq!((held.row_sets, held.rows), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TreeFigures {
@@ -210,6 +290,18 @@ pub struct TreeFigures {
 }
 
 /// A fragment of a table's tree.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?;
+/// for table in database.statistics().tables {
+///     let leaves = table.fragments.iter().filter(|fragment| fragment.is_leaf);
+///     assert_eq!(leaves.count(), 1);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FragmentStatistics {
@@ -226,6 +318,19 @@ pub struct FragmentStatistics {
 }
 
 /// A level of a table's tree.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?;
+/// for table in database.statistics().tables {
+///     for level in &table.levels {
+///         println!("{}: {} fragments at level {}", table.name, level.fragments, level.level);
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LevelStatistics {
@@ -240,6 +345,17 @@ pub struct LevelStatistics {
 }
 
 /// A table.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?.insert("color", "green")?;
+/// let tables = database.statistics().tables;
+/// let rows: Vec<_> = tables.iter().map(|table| (table.name.as_str(), table.generation_rows)).collect();
+/// assert_eq!(rows, [("settings", 1)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TableStatistics {

@@ -17,6 +17,17 @@ pub(crate) struct Histogram {
 }
 
 /// How often which number came up, at one moment.
+///
+/// ```
+/// use moonshine_engine::{Database, Options};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// database.keyspace("settings")?.insert("color", "green")?;
+/// let commits = database.statistics().writes.synced_commit_ns;
+/// println!("99 of 100 commits took {} ns or less", commits.quantile(0.99));
+/// assert_eq!(commits.count, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Distribution {
     /// What was counted.

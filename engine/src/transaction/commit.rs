@@ -111,6 +111,27 @@ impl Transaction {
 }
 
 /// A submitted transaction.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// let mut transaction = database.begin();
+/// transaction.upsert(&users, vec![Value::Int64(2), Value::Null])?;
+/// let handle = transaction.submit()?;
+/// // Others can be submitted meanwhile; one sync makes all of them durable.
+/// let seq = handle.seq();
+/// assert_eq!(handle.wait()?, seq);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct CommitHandle {
     seq: u64,

@@ -10,6 +10,28 @@ use crate::error::Result;
 ///
 /// It belongs to no runtime: whoever writes the log wakes it. The transaction was submitted before, so dropping this does not
 /// take it back: it is committed all the same, or refused, and nobody hears of it.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, CommitFuture, Database, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// async fn acknowledge(commit: CommitFuture) -> Result<String, moonshine_engine::Error> {
+///     Ok(format!("committed as {}", commit.await?))
+/// }
+/// let mut transaction = database.begin();
+/// transaction.upsert(&users, vec![Value::Int64(2), Value::Null])?;
+/// let acknowledged = acknowledge(transaction.commit_async()?);
+/// # drop(acknowledged);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "only what it becomes tells whether the transaction was committed"]
 pub struct CommitFuture {

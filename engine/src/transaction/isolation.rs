@@ -22,6 +22,30 @@ use crate::value::{Row, Value};
 const ATTEMPTS_MAX: u32 = 1000;
 
 /// What an optimistic transaction is protected from.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, Isolation, Options, TableSchema, Value};
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users")
+/// #     .column("id", ColumnType::Int64, false)
+/// #     .column("name", ColumnType::Utf8, true)
+/// #     .primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
+/// # transaction.commit()?;
+/// # let key = [Value::Int64(1)];
+/// let mut audit = database.begin_optimistic(Isolation::Serializable);
+/// assert!(audit.get(&users, &key)?.is_some());
+/// audit.upsert(&users, vec![Value::Int64(2), Value::Utf8("seen ada".into())])?;
+/// let mut other = database.begin();
+/// other.delete(&users, &key)?;
+/// other.commit()?;
+/// // What it read was written meanwhile; under snapshot isolation that would not matter.
+/// assert!(audit.commit().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
     /// It reads one snapshot, and is committed only if nobody wrote what it writes since then: no update is lost. Two

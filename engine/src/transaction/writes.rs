@@ -187,20 +187,18 @@ impl TableWrites {
     /// # Errors
     /// [`Error::Exists`] if one is to be inserted that the transaction itself wrote before.
     pub(super) fn sorted(&self, shard_bits: u32) -> Result<(PendingTable<'_>, Vec<NewRow>)> {
-        let mut ranked: Vec<Ranked> = (0..)
-            .zip(&self.rows)
-            .filter(|(number, row)| !self.is_gone(*number as usize, self.key(row)))
-            .map(|(number, row)| Ranked::new(row, self.key(row), number, shard_bits))
-            .collect();
-        ranked.sort_unstable();
-        let row = |ranked: &Ranked| self.rows.get(ranked.number());
-        let key = |ranked: &Ranked| row(ranked).map(|row| self.key(row));
+        let number_bits = usize::BITS - self.rows.len().leading_zeros();
+        let row = |rank: &u64| self.rows.get((rank & !(u64::MAX << number_bits)) as usize);
+        let key = |rank: &u64| row(rank).map(|row| self.key(row));
+        let place =
+            |rank: &u64| row(rank).map(|row| (shard_of(row.hash, shard_bits), self.key(row)));
         let mut newest: Vec<PendingRow> = Vec::with_capacity(self.rows.len());
         let mut new = Vec::new();
-        for alike in ranked.chunk_by_mut(|a, b| a.shard_and_prefix() == b.shard_and_prefix()) {
+        let mut ranks = self.ranks(shard_bits, number_bits);
+        for alike in ranks.chunk_by_mut(|a, b| a >> number_bits == b >> number_bits) {
             if alike.len() > 1 {
                 // The sort is stable, so that rows of one key stay in the order they were written.
-                alike.sort_by(|a, b| key(a).cmp(&key(b)));
+                alike.sort_by(|a, b| place(a).cmp(&place(b)));
             }
             for of_key in alike.chunk_by(|a, b| key(a) == key(b)) {
                 if self.has_inserts && self.must_be_new(of_key.iter().filter_map(row))? {
@@ -220,6 +218,35 @@ impl TableWrites {
             rows: newest,
         };
         Ok((table, new))
+    }
+
+    /// A rank for each row that is left, ascending: of its shard and the first eight bytes of its key as many bits as there
+    /// is room for, without those that all rows have in common, and then its number. It mostly decides without a look at
+    /// the key.
+    fn ranks(&self, shard_bits: u32, number_bits: u32) -> Vec<u64> {
+        let is_left = |number: u32, row| !self.is_gone(number as usize, self.key(row));
+        let left = (0..).zip(&self.rows);
+        let left = left.filter(|(number, row)| self.deletes.is_empty() || is_left(*number, row));
+        let places = left.map(|(number, row)| {
+            let shard = u128::from(shard_of(row.hash, shard_bits));
+            (shard << 64 | u128::from(prefix_of(self.key(row))), number)
+        });
+        let places: Vec<(u128, u32)> = places.collect();
+        let bounds = places
+            .iter()
+            .fold((u128::MAX, 0), |(least, most), &(place, _)| {
+                (place.min(least), place.max(most))
+            });
+        let (least, most) = bounds;
+        let spread_bits = u128::BITS - most.saturating_sub(least).leading_zeros();
+        let cut_bits = spread_bits.saturating_sub(u64::BITS - number_bits);
+        let ranks = places.iter().map(|&(place, number)| {
+            let place = ((place - least) >> cut_bits) as u64;
+            place << number_bits | u64::from(number)
+        });
+        let mut ranks: Vec<u64> = ranks.collect();
+        ranks.sort_unstable();
+        ranks
     }
 
     /// Whether a key must not exist before the transaction, from its rows in the order they were written.
@@ -242,25 +269,5 @@ impl TableWrites {
             exists = Some(!row.tombstone);
         }
         Ok(must_be_new)
-    }
-}
-
-/// A row's shard, the first eight bytes of its key and its number, in one integer that compares as they do. Mostly it
-/// decides without a look at the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Ranked(u128);
-
-impl Ranked {
-    fn new(row: &PendingRow, key: &[u8], number: u32, shard_bits: u32) -> Self {
-        let shard = u128::from(shard_of(row.hash, shard_bits));
-        Ranked(shard << 96 | u128::from(prefix_of(key)) << 32 | u128::from(number))
-    }
-
-    fn shard_and_prefix(self) -> u128 {
-        self.0 >> 32
-    }
-
-    fn number(self) -> usize {
-        (self.0 as u32) as usize
     }
 }

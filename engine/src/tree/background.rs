@@ -82,8 +82,8 @@ fn flush_all(shared: &Shared) {
 fn compact_all(shared: &Shared) {
     let _working = Working(shared);
     let mut pause = RetryPause::default();
-    while let Some(job) = shared.scheduler.next(shared) {
-        match run(shared, &job) {
+    while let Some(mut job) = shared.scheduler.next(shared) {
+        match run(shared, &mut job) {
             Ok(Compacted::Done) => {
                 pause.reset();
                 shared.scheduler.finish(job);

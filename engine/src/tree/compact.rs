@@ -11,7 +11,7 @@ use super::flush::{INDEXED_ROW_SIZE_BYTES, OutputFile, retire_unnamed, shared_wr
 use super::fragment::{Division, FragmentId};
 use super::growth::division_bits;
 use super::leaf_policy::{may_merge, size_bytes};
-use super::plan::{Job, JobKind, boundaries_of, forgettable};
+use super::plan::{Job, JobKind, boundaries_of, forgettable, refine};
 use super::resolve::resolve;
 use super::splits::splits_of;
 use super::state::Described;
@@ -57,7 +57,9 @@ impl Failed {
 }
 
 /// Does a compaction.
-pub(crate) fn run(shared: &Shared, job: &Job) -> Result<Compacted, Failed> {
+pub(crate) fn run(shared: &Shared, job: &mut Job) -> Result<Compacted, Failed> {
+    refine(shared, job).map_err(Failed::Rows)?;
+    let job = &*job;
     let read_bytes = size_bytes(&job.inputs);
     check_room(shared, read_bytes).map_err(Failed::Rows)?;
     let rows: u64 = job.inputs.iter().map(|held| held.meta().row_count).sum();

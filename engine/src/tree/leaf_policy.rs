@@ -11,8 +11,10 @@ use super::state::Described;
 
 /// A leaf with more RowSets than this merges some.
 pub(crate) const LEAF_ROW_SETS_MAX: usize = 14;
-/// A group of RowSets of which so large a part of the largest is dead is written anew.
+/// A group of RowSets is written anew where so large a part of what is alive is dead.
 const DEAD_SHARE: u64 = 2;
+/// The same while a generation is flushed.
+const DEAD_SHARE_FLUSHING: u64 = 1;
 /// The same while nobody writes, of all.
 const DEAD_SHARE_IDLE: u64 = 16;
 
@@ -28,6 +30,8 @@ pub(super) struct Leaf<'a> {
     pub(super) can_divide: bool,
     /// Whether patches say what is replaced. If not, each row is taken to replace one.
     pub(super) has_patches: bool,
+    /// Whether a generation is flushed, so that more is about to die.
+    pub(super) is_flushing: bool,
 }
 
 /// What a leaf is due for, with which of its RowSets.
@@ -57,7 +61,7 @@ impl Leaf<'_> {
             return due(JobKind::Merge, row_sets);
         }
         let is_idle = depth == Depth::Idle;
-        if self.has_patches && resolve::is_due(self.row_sets, is_idle) {
+        if self.has_patches && resolve::is_due(self.row_sets, is_idle, self.is_flushing) {
             return due(JobKind::Resolve, all);
         }
         if is_idle
@@ -83,8 +87,41 @@ impl Leaf<'_> {
     /// Whether a leaf that is too large is so only for what is dead in it.
     fn would_fit(&self) -> bool {
         let all = 0..self.row_sets.len();
-        let left_bytes = size_bytes(self.row_sets).saturating_sub(self.dead_bytes(&all));
-        self.groups.len() == 1 && self.is_reducible(&all) && left_bytes < self.size_bytes_max / 2
+        self.is_reducible(&all) && self.fits_after(self.dead_bytes(&all))
+    }
+
+    /// Whether a merge of all makes a leaf of which so much is dead small enough.
+    fn fits_after(&self, dead_bytes: u64) -> bool {
+        let left_bytes = size_bytes(self.row_sets).saturating_sub(dead_bytes);
+        self.groups.len() == 1 && left_bytes < self.size_bytes_max / 2
+    }
+
+    /// What a job of the whole leaf is done as, if so many more bytes are dead than patches tell: where most is replaced,
+    /// merging at once saves finding out what.
+    pub(super) fn refined(
+        &self,
+        kind: JobKind,
+        depth: Depth,
+        more_dead_bytes: u64,
+        spend: impl FnOnce(u64) -> bool,
+    ) -> JobKind {
+        let all = 0..self.row_sets.len();
+        let dead_bytes = self.dead_bytes(&all).saturating_add(more_dead_bytes);
+        let all_bytes = size_bytes(self.row_sets);
+        let left_bytes = all_bytes.saturating_sub(dead_bytes);
+        let pays = match kind {
+            JobKind::Divide => self.fits_after(dead_bytes),
+            JobKind::Resolve => {
+                let is_wasteful = depth == Depth::Idle && dead_bytes >= all_bytes / DEAD_SHARE_IDLE;
+                dead_bytes >= left_bytes / DEAD_SHARE || (is_wasteful && spend(left_bytes))
+            }
+            _ => false,
+        };
+        if pays && self.groups.len() == 1 {
+            JobKind::Merge
+        } else {
+            kind
+        }
     }
 
     /// Whether writing a group anew may leave fewer rows. Tombstones go where nothing older is.
@@ -121,10 +158,15 @@ impl Leaf<'_> {
 
     /// A group of which much is dead.
     fn dead_group(&self) -> Option<Range<usize>> {
+        let dead_share = if self.is_flushing {
+            DEAD_SHARE_FLUSHING
+        } else {
+            DEAD_SHARE
+        };
         let is_due = |range: &&Range<usize>| {
-            let sizes = self.of(range).iter().map(|held| held.meta().size_bytes);
             let dead_bytes = self.dead_bytes(range);
-            dead_bytes > 0 && dead_bytes >= sizes.max().unwrap_or(0) / DEAD_SHARE
+            let left_bytes = size_bytes(self.of(range)).saturating_sub(dead_bytes);
+            dead_bytes > 0 && dead_bytes >= left_bytes / dead_share
         };
         self.groups.iter().find(is_due).cloned()
     }
@@ -162,7 +204,7 @@ pub(super) fn size_bytes(row_sets: &[Arc<HeldRowSet>]) -> u64 {
 }
 
 /// `bytes` × `part` / `whole`.
-fn share(bytes: u64, part: u64, whole: u64) -> u64 {
+pub(super) fn share(bytes: u64, part: u64, whole: u64) -> u64 {
     let product = u128::from(bytes) * u128::from(part);
     u64::try_from(product / u128::from(whole.max(1))).unwrap_or(u64::MAX)
 }
@@ -251,6 +293,7 @@ mod tests {
             size_bytes_max: 64 * MIB,
             can_divide: true,
             has_patches: false,
+            is_flushing: false,
         };
         leaf.due(depth, |_| true)
     }
@@ -308,6 +351,48 @@ mod tests {
     }
 
     #[test]
+    fn what_is_mostly_replaced_is_merged_without_finding_out_what() {
+        let row_sets = row_sets(&[(10, 0), (30, 0)]);
+        let refined = |kind, depth, dead_mib: u64, boundaries: &[u64], may_spend| {
+            let leaf = Leaf {
+                row_sets: &row_sets,
+                groups: groups(&row_sets, &[], boundaries),
+                size_bytes_max: 64 * MIB,
+                can_divide: true,
+                has_patches: true,
+                is_flushing: false,
+            };
+            leaf.refined(kind, depth, dead_mib * MIB, |_| may_spend)
+        };
+        use JobKind::{Divide, Merge, Resolve};
+        assert_eq!(refined(Resolve, Depth::Regular, 14, &[], false), Merge);
+        assert_eq!(refined(Resolve, Depth::Regular, 13, &[], true), Resolve);
+        assert_eq!(refined(Resolve, Depth::Regular, 14, &[99], true), Resolve);
+        assert_eq!(refined(Resolve, Depth::Idle, 3, &[], true), Merge);
+        assert_eq!(refined(Resolve, Depth::Idle, 3, &[], false), Resolve);
+        assert_eq!(refined(Divide, Depth::Regular, 9, &[], false), Merge);
+        assert_eq!(refined(Divide, Depth::Regular, 8, &[], true), Divide);
+    }
+
+    #[test]
+    fn while_a_generation_is_flushed_more_may_be_dead() {
+        let row_sets = row_sets(&[(9, 0), (10, 0)]);
+        let dead_group = |is_flushing| {
+            let leaf = Leaf {
+                row_sets: &row_sets,
+                groups: groups(&row_sets, &[], &[]),
+                size_bytes_max: 64 * MIB,
+                can_divide: true,
+                has_patches: false,
+                is_flushing,
+            };
+            leaf.dead_group()
+        };
+        assert_eq!(dead_group(false), Some(0..2));
+        assert_eq!(dead_group(true), None);
+    }
+
+    #[test]
     fn the_cheapest_are_merged_and_the_large_left_alone() {
         let row_sets = row_sets(&[[(1, 0); 14].as_slice(), &[(20, 0)]].concat());
         let leaf = Leaf {
@@ -316,6 +401,7 @@ mod tests {
             size_bytes_max: 64 * MIB,
             can_divide: true,
             has_patches: true,
+            is_flushing: false,
         };
         assert_eq!(leaf.cheapest(), Some(0..14));
         let few = Leaf {

@@ -1,15 +1,18 @@
 //! Which compaction is due in a table: looks through its fragments.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::deletes;
 use super::files::HeldRowSet;
 use super::fragment::FragmentId;
 use super::leaf_policy::{LEAF_ROW_SETS_MAX, Leaf, groups, size_bytes};
+use super::resolve::sampled_dead_bytes;
 use super::scheduler::Depth;
 use super::splits::can_split;
 use super::state::{Described, TableTree};
 use crate::cache::table::TableState;
+use crate::error::Result;
 use crate::generation::LOCATIONS_BIT;
 use crate::shard_key::Sharding;
 use crate::shared::{Shared, TreeSizes};
@@ -106,10 +109,13 @@ fn plan_tree(
     // After the tree was taken: see `boundaries`.
     let boundaries = boundaries_of(shared, table_id);
     let fragments = tree.fragments.fragments();
-    let mut filled = fragments
+    let mut filled: Vec<_> = fragments
         .into_iter()
-        .filter(|fragment| !fragment.row_sets.is_empty() && !is_claimed(table_id, fragment.id));
-    filled.find_map(|fragment| {
+        .filter(|fragment| !fragment.row_sets.is_empty() && !is_claimed(table_id, fragment.id))
+        .collect();
+    // Where there is more to do than can be done, none is left behind for those before it.
+    filled.sort_by_key(|fragment| Reverse(fragment.row_sets.len()));
+    filled.into_iter().find_map(|fragment| {
         let (dead, live): (Vec<_>, Vec<_>) = fragment
             .row_sets
             .iter()
@@ -122,11 +128,7 @@ fn plan_tree(
             depth,
             tree: tree.clone(),
             inputs,
-            dead: if kind == JobKind::Resolve {
-                Vec::new()
-            } else {
-                dead.clone()
-            },
+            dead: dead.clone(),
             is_bottom,
         };
         if fragment.children.is_some() && is_push_down_due(&shared.tree_sizes, &live, depth) {
@@ -161,7 +163,24 @@ fn leaf<'a>(
             _ => can_divide(id, shared.tree_sizes.child_bits),
         },
         has_patches: table_id & LOCATIONS_BIT == 0,
+        is_flushing: shared.generations.is_flushing(),
     }
+}
+
+/// A job as it is best done, after a look at a few rows of what is not resolved.
+pub(super) fn refine(shared: &Shared, job: &mut Job) -> Result<()> {
+    if !matches!(job.kind, JobKind::Divide | JobKind::Resolve) || job.table_id & LOCATIONS_BIT != 0
+    {
+        return Ok(());
+    }
+    let boundaries = boundaries_of(shared, job.table_id);
+    let (id, inputs) = (job.fragment_id, &job.inputs);
+    let leaf = leaf(shared, &job.tree, job.table_id, id, inputs, &boundaries);
+    let more_dead_bytes = sampled_dead_bytes(inputs)?;
+    job.kind = leaf.refined(job.kind, job.depth, more_dead_bytes, |left_bytes| {
+        shared.scheduler.spend(left_bytes)
+    });
+    Ok(())
 }
 
 fn is_push_down_due(sizes: &TreeSizes, live: &[Arc<HeldRowSet>], depth: Depth) -> bool {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use super::edit::Change;
 use super::files::{HeldFile, HeldRowSet};
 use super::flush::OutputFile;
+use super::leaf_policy::share;
 use super::plan::Job;
 use super::state::Described;
 use crate::cache::table::hash_key;
 use crate::error::Result;
-use crate::row_set::join::find_replaced;
+use crate::row_set::join::{find_replaced, sample_replaced};
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::shared::Shared;
@@ -21,6 +22,8 @@ use crate::shared::Shared;
 /// RowSets are resolved when they are this part of the largest one: reading them and the pages that they meet then costs
 /// about so many times the bytes that were written.
 const UNRESOLVED_SHARE: u64 = 8;
+/// The same while a generation is flushed: more is soon there, and what is found out at once costs less.
+const UNRESOLVED_SHARE_FLUSHING: u64 = 1;
 
 /// Whether a RowSet's patch says which rows of all older ones, given newest first, it replaces.
 fn is_resolved(newer: &RowSetMeta, older: &[Arc<HeldRowSet>]) -> bool {
@@ -39,11 +42,34 @@ fn unresolved(
 
 /// Whether so much of a leaf is unresolved that it is to be resolved; anything is enough while nobody writes. The RowSets
 /// are given newest first.
-pub(super) fn is_due(row_sets: &[Arc<HeldRowSet>], is_idle: bool) -> bool {
+pub(super) fn is_due(row_sets: &[Arc<HeldRowSet>], is_idle: bool, is_flushing: bool) -> bool {
     let size_bytes = |held: &Arc<HeldRowSet>| held.meta().size_bytes;
-    let largest = row_sets.iter().map(size_bytes).max().unwrap_or(0);
+    let all: u64 = row_sets.iter().map(size_bytes).sum();
     let open: u64 = unresolved(row_sets).map(|(held, _)| size_bytes(held)).sum();
-    open > 0 && (is_idle || open >= largest / UNRESOLVED_SHARE)
+    let share = if is_flushing {
+        UNRESOLVED_SHARE_FLUSHING
+    } else {
+        UNRESOLVED_SHARE
+    };
+    open > 0 && (is_idle || open >= (all - open) / share)
+}
+
+/// About how many bytes of older rows the unresolved RowSets of a leaf, given newest first, replace beyond what patches tell.
+pub(super) fn sampled_dead_bytes(row_sets: &[Arc<HeldRowSet>]) -> Result<u64> {
+    let mut dead_bytes = 0;
+    for (newer, older) in unresolved(row_sets) {
+        let unknown = older.iter();
+        let unknown: Vec<_> = unknown
+            .filter(|held| newer.meta().target(held.meta()).is_none())
+            .map(|held| &held.row_set)
+            .collect();
+        let (seen, found) = sample_replaced(&newer.row_set, &unknown, hash_key)?;
+        let older_bytes: u64 = older.iter().map(|held| held.meta().size_bytes).sum();
+        let older_rows: u64 = older.iter().map(|held| held.meta().row_count).sum();
+        let replaced = share(newer.meta().row_count, found, seen);
+        dead_bytes += share(older_bytes, replaced, older_rows);
+    }
+    Ok(dead_bytes)
 }
 
 /// Bytes of the rows of a leaf that newer ones replace and that a merge of all RowSets, given newest first, would free, as
@@ -61,9 +87,8 @@ pub(super) fn dead_bytes(
     let of_pair = |(newer, older): (&Arc<HeldRowSet>, &Arc<HeldRowSet>)| {
         let meta = older.meta();
         let target = newer.meta().target(meta)?;
-        let bytes = u128::from(meta.size_bytes) * u128::from(target.ordinal_count);
-        let share = u64::try_from(bytes / u128::from(meta.row_count.max(1))).ok()?;
-        may_merge(older, newer).then_some(share)
+        let bytes = share(meta.size_bytes, target.ordinal_count.into(), meta.row_count);
+        may_merge(older, newer).then_some(bytes)
     };
     pairs.filter_map(of_pair).sum()
 }

@@ -5,7 +5,8 @@
 //! of another job can invalidate: jobs on other fragments, and flushes, only add RowSets that are newer than all that the
 //! job reads. Nothing of this is kept on disk; after a start everything is due once, and planned anew.
 //!
-//! What is worth doing only while nobody writes waits until no commit came for a moment ([`Depth::Idle`]), and may write
+//! What is worth doing only while nobody writes waits until no commit came for a moment ([`Depth::Idle`]), or until somebody
+//! has everything flushed, and may write
 //! no more than was flushed: each flushed byte earns it one ([`Scheduler::earn`]).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use super::fragment::FragmentId;
 use super::pace::Pace;
 use super::plan::{Job, plan_table};
 use crate::error::{Error, Result};
+use crate::generation::LOCATIONS_BIT;
 use crate::shared::Shared;
 use crate::space::{RetryPause, SpaceFailures};
 
@@ -60,7 +62,8 @@ struct State {
     due: BTreeMap<u32, Depth>,
     /// The tables that changed since they were looked at while nobody wrote.
     stirred: BTreeSet<u32>,
-    claimed: BTreeSet<(u32, FragmentId)>,
+    /// Each with how thoroughly its table was looked at meanwhile.
+    claimed: BTreeMap<(u32, FragmentId), Depth>,
     /// Where a job failed since all was looked at.
     given_up: BTreeSet<(u32, FragmentId)>,
     /// Whether somebody waits for nobody to write.
@@ -76,10 +79,20 @@ impl State {
         self.due.is_empty() && self.claimed.is_empty()
     }
 
-    /// Lets others have the fragment of a job, which was not looked at meanwhile.
+    /// Lets others have the fragment of a job, which was left out when its table was looked at meanwhile.
     fn release(&mut self, job: &Job) {
-        self.claimed.remove(&(job.table_id, job.fragment_id));
-        self.add(table_of(job), job.depth);
+        let missed = self.claimed.remove(&(job.table_id, job.fragment_id));
+        self.add(table_of(job), missed.unwrap_or_default().max(job.depth));
+    }
+
+    /// Notes that all of a table was looked at but for the fragments that are claimed.
+    fn look_done(&mut self, table_id: u32, depth: Depth) {
+        self.due.remove(&table_id);
+        for ((claimed_id, _), missed) in &mut self.claimed {
+            if claimed_id & !LOCATIONS_BIT == table_id {
+                *missed = depth.max(*missed);
+            }
+        }
     }
 
     fn add(&mut self, table_id: u32, depth: Depth) {
@@ -98,7 +111,8 @@ impl Scheduler {
                 return None;
             }
             if let Some(job) = find(shared, &mut state) {
-                state.claimed.insert((job.table_id, job.fragment_id));
+                let place = (job.table_id, job.fragment_id);
+                state.claimed.insert(place, Depth::Regular);
                 return Some(job);
             }
             if !state.is_settled() || state.stirred.is_empty() || state.is_watched {
@@ -165,6 +179,12 @@ impl Scheduler {
         self.due.notify_all();
     }
 
+    /// Has all tables looked at as while nobody writes, unless somebody has written since a commit.
+    pub(crate) fn rest(&self, table_ids: impl Iterator<Item = u32>, seq: u64) {
+        self.state.lock().idle_seq = Some(seq);
+        self.look_at(table_ids, Depth::Idle);
+    }
+
     /// Counts bytes that were flushed.
     pub(crate) fn earn(&self, size_bytes: u64) {
         self.earned_bytes.fetch_add(size_bytes, Ordering::Relaxed);
@@ -207,7 +227,7 @@ impl Scheduler {
 }
 
 fn table_of(job: &Job) -> u32 {
-    job.table_id & !crate::generation::LOCATIONS_BIT
+    job.table_id & !LOCATIONS_BIT
 }
 
 /// A job in a table that is due. Tables without one are done with until they change.
@@ -222,13 +242,13 @@ fn find(shared: &Shared, state: &mut State) -> Option<Job> {
         }
         let claimed = |id, fragment| {
             let place = (id, fragment);
-            state.claimed.contains(&place) || state.given_up.contains(&place)
+            state.claimed.contains_key(&place) || state.given_up.contains(&place)
         };
         let job = table.and_then(|table| plan_table(shared, &table, depth, claimed));
         if job.is_some() {
             return job;
         }
-        state.due.remove(&table_id);
+        state.look_done(table_id, depth);
     }
     None
 }

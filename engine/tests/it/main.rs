@@ -11,6 +11,7 @@
 
 mod backpressure;
 mod backup;
+mod bad_input;
 mod batches;
 mod bulk_load;
 mod check;
@@ -18,12 +19,15 @@ mod commits;
 mod compaction;
 mod disk_full;
 mod evolution;
+mod examples;
 mod faults;
+mod flush;
 mod futures;
 mod keyspace;
 mod keyspace_transactions;
 mod layout;
 mod levels;
+mod log_reserve;
 mod log_versions;
 mod model;
 mod old_formats;

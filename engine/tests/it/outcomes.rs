@@ -112,6 +112,12 @@ fn a_row_that_holds_a_copy_of_the_log_does_not_hide_damage() {
         let file = io.open(path, OpenMode::Read).unwrap();
         let mut bytes = vec![0; usize::try_from(file.len_bytes().unwrap()).unwrap()];
         file.read_exact_at(&mut bytes, 0).unwrap();
+        // What it holds so far is followed by zeros.
+        let len = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        bytes.truncate(len);
         bytes
     };
     let mut damaged_at = 0;

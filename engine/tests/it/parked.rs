@@ -7,9 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use moonshine_engine::io::SimulatedIo;
-use moonshine_engine::{Database, Keyspace, KeyspaceSnapshot, Options, Pairs};
+use moonshine_engine::{
+    Batches, ColumnType, Database, Keyspace, KeyspaceSnapshot, Options, Pairs, Row, Scan,
+    ScanOrder, TableSchema, Value,
+};
 
 use crate::backpressure::wait_until_nothing_is_kept;
+use crate::reading::rows_of;
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -50,19 +54,21 @@ impl Parked {
     }
 }
 
+/// SplitMix64, as in the simulated disk.
+fn random(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (z ^ (z >> 27)) % below
+}
+
 #[test]
 fn a_parked_scan_goes_on_where_it_was() {
     let io = SimulatedIo::new(1);
     let (database, keyspace) = open(&io);
     let mut rows = Rows::new();
     let mut parked: Vec<Parked> = Vec::new();
-    // SplitMix64, as in the simulated disk.
     let mut state = 7_u64;
-    let mut random = |below: u64| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (z ^ (z >> 27)) % below
-    };
+    let mut random = |below: u64| random(&mut state, below);
     for round in 0..400_u32 {
         let mut batch = keyspace.batch();
         for _ in 0..20 {
@@ -110,4 +116,81 @@ fn a_parked_scan_goes_on_where_it_was() {
         one.step(false);
         one.step(true);
     }
+}
+
+#[test]
+fn a_parked_scan_to_arrow_goes_on_where_it_was() {
+    let io = SimulatedIo::new(1);
+    let (database, _) = open(&io);
+    let schema = TableSchema::builder("rows")
+        .column("id", ColumnType::Int64, false)
+        .column("text", ColumnType::Binary, false)
+        .primary_key(["id"]);
+    let table = database.create_table(schema.build().unwrap()).unwrap();
+    let mut rows: BTreeMap<i64, Row> = BTreeMap::new();
+    // Scans, and what they still have to give.
+    let mut parked: Vec<(Batches, Vec<Row>)> = Vec::new();
+    let mut state = 9_u64;
+    let mut random = |below: u64| random(&mut state, below);
+    for round in 0..300_u32 {
+        let mut transaction = database.begin();
+        for _ in 0..20 {
+            let id = random(300) as i64;
+            if random(4) == 0 {
+                transaction.delete(&table, &[Value::Int64(id)]).unwrap();
+                rows.remove(&id);
+            } else {
+                let text = Value::Binary(vec![round as u8; random(60) as usize]);
+                let row = vec![Value::Int64(id), text];
+                transaction.upsert(&table, row.clone()).unwrap();
+                rows.insert(id, row);
+            }
+        }
+        transaction.commit().unwrap();
+        match random(10) {
+            0 => database.flush().unwrap(),
+            1 => database.compact().unwrap(),
+            kind @ (2 | 3) => {
+                let (order, left) = if kind == 2 {
+                    (ScanOrder::Ascending, rows.values().rev().cloned().collect())
+                } else {
+                    (ScanOrder::Descending, rows.values().cloned().collect())
+                };
+                let scan = Scan {
+                    order,
+                    batch_rows: 7,
+                    ..Scan::default()
+                };
+                parked.push((database.snapshot().scan(&table, scan).unwrap(), left));
+            }
+            _ => {}
+        }
+        for (scan, left) in &mut parked {
+            if random(3) == 0 {
+                step(scan, left, &table);
+            }
+        }
+        parked.retain(|(_, left)| !left.is_empty());
+    }
+    assert!(database.statistics().flushes.count > 20);
+    assert!(parked.len() > 5, "{}", parked.len());
+    database.flush().unwrap();
+    wait_until_nothing_is_kept(&database);
+    for (mut scan, mut left) in parked {
+        while !left.is_empty() {
+            step(&mut scan, &mut left, &table);
+        }
+        assert!(scan.next().is_none());
+    }
+}
+
+/// Takes a batch of what a scan has to give, the next row last.
+fn step(scan: &mut Batches, left: &mut Vec<Row>, table: &moonshine_engine::Table) {
+    let batch = scan.next().unwrap().unwrap();
+    let expected = left.split_off(left.len().saturating_sub(7));
+    let given = rows_of(&batch, table);
+    assert!(
+        given.iter().eq(expected.iter().rev()),
+        "{given:?} {expected:?}"
+    );
 }

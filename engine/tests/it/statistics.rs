@@ -55,7 +55,8 @@ fn what_is_written_is_counted_once_in_each_place() {
     // Two writes of one key in a commit count both.
     assert_eq!(writes.user_bytes, 5_000 * ROW_SIZE_BYTES);
     assert!(writes.log_bytes > writes.user_bytes, "{writes:?}");
-    assert!(writes.log_bytes < 2 * writes.user_bytes, "{writes:?}");
+    // With the zeros ahead of small commits that are synced.
+    assert!(writes.log_bytes < 3 * writes.user_bytes, "{writes:?}");
     assert_eq!(writes.synced_commit_ns.count, 200);
     assert!(statistics.log.syncs.count >= 200);
     // The table's creation is a record too.

@@ -1,0 +1,276 @@
+//! Columns of many rows at once: each row is a slice, and a column is cut off the front of all of them before the next one.
+//!
+//! So the type of a column is looked at once for many rows, and its values go into the batch in a loop of a few
+//! instructions. A column that is not asked for is stepped over.
+
+use super::column_builder::{ColumnBuilder, ColumnValues, FixedColumn};
+use super::key::{decode_f32, decode_f64, fixed_key_size_bytes, unescape};
+use super::{Malformed, Reader};
+use crate::schema::ColumnType;
+
+const ENDS_EARLY: Malformed = Malformed("ends early");
+
+/// What is left of each row.
+#[derive(Debug)]
+pub(super) struct RowRests<'p>(Vec<&'p [u8]>);
+
+/// Which rows are null in a column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nulls<'n, 'p> {
+    bitmaps: &'n [&'p [u8]],
+    byte: usize,
+    bit: u32,
+}
+
+impl Nulls<'_, '_> {
+    #[inline]
+    fn is_null(&self, row: usize) -> bool {
+        let bitmap = self.bitmaps.get(row).copied().unwrap_or_default();
+        bitmap
+            .get(self.byte)
+            .is_some_and(|byte| byte >> self.bit & 1 == 1)
+    }
+}
+
+/// The bitmaps of nulls that rows begin with.
+#[derive(Debug)]
+pub(super) struct NullBitmaps<'p> {
+    bitmaps: Vec<&'p [u8]>,
+    /// Whether any row is null in a column.
+    any: Vec<u8>,
+}
+
+impl<'p> NullBitmaps<'p> {
+    /// Takes bitmaps of so many bytes off the front of rows.
+    pub(super) fn take(rows: &mut RowRests<'p>, size_bytes: usize) -> Result<Self, Malformed> {
+        let mut bitmaps = Vec::with_capacity(rows.0.len());
+        let mut any = vec![0; size_bytes];
+        for row in &mut rows.0 {
+            let (bitmap, rest) = row.split_at_checked(size_bytes).ok_or(ENDS_EARLY)?;
+            any.iter_mut()
+                .zip(bitmap)
+                .for_each(|(any, byte)| *any |= byte);
+            bitmaps.push(bitmap);
+            *row = rest;
+        }
+        Ok(NullBitmaps { bitmaps, any })
+    }
+
+    /// The nulls of a column, if there are any.
+    pub(super) fn of_column(&self, number: usize) -> Option<Nulls<'_, 'p>> {
+        let (byte, bit) = (number / 8, (number % 8) as u32);
+        let has_any = self.any.get(byte).is_some_and(|any| any >> bit & 1 == 1);
+        has_any.then_some(Nulls {
+            bitmaps: &self.bitmaps,
+            byte,
+            bit,
+        })
+    }
+}
+
+impl<'p> RowRests<'p> {
+    pub(super) fn new(rows: Vec<&'p [u8]>) -> Self {
+        RowRests(rows)
+    }
+
+    /// Checks that nothing is left.
+    pub(super) fn finish(&self) -> Result<(), Malformed> {
+        match self.0.iter().all(|row| row.is_empty()) {
+            true => Ok(()),
+            false => Err(Malformed("bytes left over")),
+        }
+    }
+
+    /// Takes the next column outside the key, and appends it to the builder, if there is one.
+    pub(super) fn take_values(
+        &mut self,
+        column_type: ColumnType,
+        nulls: Option<Nulls<'_, '_>>,
+        builder: Option<&mut ColumnBuilder>,
+    ) -> Result<(), Malformed> {
+        let Some(builder) = builder else {
+            return match fixed_key_size_bytes(column_type) {
+                Some(size_bytes) => self.step_over(size_bytes, nulls),
+                None => self.take_texts(nulls, |_| {}, || {}),
+            };
+        };
+        let is_text = builder.is_text();
+        match &mut builder.values {
+            ColumnValues::Boolean(column) => {
+                self.take_fixed(nulls, column, |[byte]: [u8; 1]| byte != 0)
+            }
+            ColumnValues::Int32(column) => self.take_fixed(nulls, column, i32::from_le_bytes),
+            ColumnValues::Int64(column) => self.take_fixed(nulls, column, i64::from_le_bytes),
+            ColumnValues::Float32(column) => self.take_fixed(nulls, column, f32::from_le_bytes),
+            ColumnValues::Float64(column) => self.take_fixed(nulls, column, f64::from_le_bytes),
+            ColumnValues::Decimal(column) => self.take_fixed(nulls, column, i128::from_le_bytes),
+            ColumnValues::Uuid(column) => self.take_fixed(nulls, column, |bytes: [u8; 16]| bytes),
+            ColumnValues::Bytes(column) => {
+                let from = column.len();
+                // Both append to the column, one at a time.
+                let column = std::cell::RefCell::new(column);
+                self.take_texts(
+                    nulls,
+                    |bytes| column.borrow_mut().push(bytes),
+                    || column.borrow_mut().push_null(),
+                )?;
+                match is_text {
+                    true => column.borrow().check_text(from),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Takes the next column of a key, `is_last` if none follows, and appends it to the builder, if there is one.
+    pub(super) fn take_keys(
+        &mut self,
+        column_type: ColumnType,
+        is_last: bool,
+        builder: Option<&mut ColumnBuilder>,
+    ) -> Result<(), Malformed> {
+        let Some(builder) = builder else {
+            return match fixed_key_size_bytes(column_type) {
+                Some(size_bytes) => self.step_over(size_bytes, None),
+                None => {
+                    let mut scratch = Vec::new();
+                    self.take_key_texts(is_last, |_| {}, &mut scratch)
+                }
+            };
+        };
+        let is_text = builder.is_text();
+        match &mut builder.values {
+            ColumnValues::Boolean(column) => {
+                self.take_fixed(None, column, |[byte]: [u8; 1]| byte != 0)
+            }
+            ColumnValues::Int32(column) => {
+                self.take_fixed(None, column, |bytes| i32::from_be_bytes(bytes) ^ i32::MIN)
+            }
+            ColumnValues::Int64(column) => {
+                self.take_fixed(None, column, |bytes| i64::from_be_bytes(bytes) ^ i64::MIN)
+            }
+            ColumnValues::Float32(column) => self.take_fixed(None, column, decode_f32),
+            ColumnValues::Float64(column) => self.take_fixed(None, column, decode_f64),
+            ColumnValues::Decimal(column) => {
+                self.take_fixed(None, column, |bytes| i128::from_be_bytes(bytes) ^ i128::MIN)
+            }
+            ColumnValues::Uuid(column) => self.take_fixed(None, column, |bytes: [u8; 16]| bytes),
+            ColumnValues::Bytes(column) => {
+                let from = column.len();
+                let mut scratch = Vec::new();
+                self.take_key_texts(is_last, |bytes| column.push(bytes), &mut scratch)?;
+                match is_text {
+                    true => column.check_text(from),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn step_over(
+        &mut self,
+        size_bytes: usize,
+        nulls: Option<Nulls<'_, '_>>,
+    ) -> Result<(), Malformed> {
+        for (i, row) in self.0.iter_mut().enumerate() {
+            if nulls.is_none_or(|nulls| !nulls.is_null(i)) {
+                *row = row.get(size_bytes..).ok_or(ENDS_EARLY)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Values of one size.
+    fn take_fixed<const N: usize, T: Copy + Default>(
+        &mut self,
+        nulls: Option<Nulls<'_, '_>>,
+        column: &mut FixedColumn<T>,
+        decode: impl Fn([u8; N]) -> T,
+    ) -> Result<(), Malformed> {
+        if let Some(nulls) = nulls {
+            for (i, row) in self.0.iter_mut().enumerate() {
+                if nulls.is_null(i) {
+                    column.push_null();
+                    continue;
+                }
+                let (bytes, rest) = row.split_first_chunk::<N>().ok_or(ENDS_EARLY)?;
+                column.push(decode(*bytes));
+                *row = rest;
+            }
+            return Ok(());
+        }
+        let mut ends_early = false;
+        column.push_all(self.0.iter_mut().map(|row| {
+            let Some((bytes, rest)) = row.split_first_chunk::<N>() else {
+                ends_early = true;
+                return T::default();
+            };
+            *row = rest;
+            decode(*bytes)
+        }));
+        if ends_early { Err(ENDS_EARLY) } else { Ok(()) }
+    }
+
+    /// Values behind their length.
+    #[inline]
+    fn take_texts(
+        &mut self,
+        nulls: Option<Nulls<'_, '_>>,
+        mut each: impl FnMut(&[u8]),
+        mut each_null: impl FnMut(),
+    ) -> Result<(), Malformed> {
+        for (i, row) in self.0.iter_mut().enumerate() {
+            if nulls.is_some_and(|nulls| nulls.is_null(i)) {
+                each_null();
+                continue;
+            }
+            let (bytes, rest) = match row.split_first() {
+                // Mostly the length is one byte.
+                Some((&len, rest)) if len < 0x80 => {
+                    rest.split_at_checked(len.into()).ok_or(ENDS_EARLY)?
+                }
+                _ => {
+                    let mut reader = Reader::new(row);
+                    let len = usize::try_from(reader.varint()?);
+                    let bytes = reader.bytes(len.map_err(|_| Malformed("value too long"))?)?;
+                    (bytes, reader.remaining())
+                }
+            };
+            each(bytes);
+            *row = rest;
+        }
+        Ok(())
+    }
+
+    /// Values as they stand in keys.
+    fn take_key_texts(
+        &mut self,
+        is_last: bool,
+        mut each: impl FnMut(&[u8]),
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
+        for row in &mut self.0 {
+            if is_last {
+                each(row);
+                *row = &[];
+                continue;
+            }
+            // Mostly there is no zero in it.
+            let end = row.iter().position(|byte| *byte == 0).ok_or(ENDS_EARLY)?;
+            match row.get(end + 1) {
+                Some(0) => {
+                    each(row.get(..end).unwrap_or_default());
+                    *row = row.get(end + 2..).unwrap_or_default();
+                }
+                _ => {
+                    scratch.clear();
+                    let mut reader = Reader::new(row);
+                    unescape(&mut reader, scratch)?;
+                    each(scratch);
+                    *row = reader.remaining();
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Input that does not fit is refused where it is given, by an error that says what to mend, and costs nothing else.
+//!
+//! Defends *atomic*: a transaction that was given something wrong still commits all that was right, and none of the wrong.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use moonshine_engine::io::SimulatedIo;
+use moonshine_engine::{
+    ColumnType, Database, Error, Options, Row, SchemaChange, Table, TableSchema, Value,
+};
+
+/// Longer than a key may be, and than a row may be.
+const KEY_TOO_LONG: usize = (64 << 10) + 1;
+const ROW_TOO_LONG: usize = (256 << 20) + 1;
+
+fn options(io: &SimulatedIo) -> Options {
+    Options {
+        io: Arc::new(io.clone()),
+        ..Options::unmeasured()
+    }
+}
+
+fn open(io: &SimulatedIo) -> (Database, Table) {
+    let database = Database::open(Path::new("/db"), options(io)).unwrap();
+    let decimal = ColumnType::Decimal {
+        precision: 4,
+        scale: 2,
+    };
+    let schema = TableSchema::builder("shop.goods")
+        .column("name", ColumnType::Utf8, false)
+        .column("price", decimal, true)
+        .column("stock", ColumnType::Int64, false)
+        .primary_key(["name"])
+        .build()
+        .unwrap();
+    let table = database.create_table(schema).unwrap();
+    (database, table)
+}
+
+fn row(name: &str, price: i128, stock: i64) -> Row {
+    let name = Value::Utf8(name.into());
+    vec![name, Value::Decimal(price), Value::Int64(stock)]
+}
+
+fn key(name: &str) -> Vec<Value> {
+    vec![Value::Utf8(name.into())]
+}
+
+fn batch(names: &[&str], column: &str, values: &[Option<i64>]) -> RecordBatch {
+    let names: ArrayRef = Arc::new(StringArray::from(names.to_vec()));
+    let values: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+    let columns = [("name", names, true), (column, values, true)];
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+/// It is the input that is to be mended, and the text says in which table.
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>) {
+    match result {
+        Err(Error::Row(text)) => assert!(text.contains("'shop.goods'"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_transaction_outlives_what_it_refuses() {
+    let io = SimulatedIo::new(1);
+    let (database, table) = open(&io);
+    let long = "n".repeat(KEY_TOO_LONG);
+    let mut transaction = database.begin();
+    transaction.upsert(&table, row("apple", 100, 1)).unwrap();
+    assert_refused(transaction.upsert(&table, row(&long, 1, 1)));
+    assert_refused(transaction.upsert(&table, row("pear", 10_000, 1)));
+    assert_refused(transaction.upsert(&table, key("pear")));
+    let wrong_type = vec![Value::Int64(1), Value::Null, Value::Int64(1)];
+    assert_refused(transaction.upsert(&table, wrong_type));
+    let null = vec![Value::Utf8("pear".into()), Value::Null, Value::Null];
+    assert_refused(transaction.insert(&table, null));
+    assert_refused(transaction.delete(&table, &key(&long)));
+    assert_refused(transaction.delete(&table, &[]));
+    assert_refused(transaction.get(&table, &[Value::Int64(1)]));
+    let range = (Bound::Included(vec![Value::Null]), Bound::Unbounded);
+    assert_refused(transaction.delete_range(&table, &range));
+    // Of a batch that is refused at its last row nothing is written.
+    let last_is_long = batch(&["pear", &long], "stock", &[Some(1), Some(2)]);
+    assert_refused(transaction.upsert_batch(&table, &last_is_long));
+    assert_refused(transaction.delete_batch(&table, &last_is_long));
+    let has_null = batch(&["pear", "fig"], "stock", &[Some(1), None]);
+    assert_refused(transaction.insert_batch(&table, &has_null));
+    let lacks_stock = batch(&["pear"], "price", &[Some(1)]);
+    assert_refused(transaction.upsert_batch(&table, &lacks_stock));
+    let unknown = batch(&["pear"], "colour", &[Some(1)]);
+    assert_refused(transaction.upsert_batch(&table, &unknown));
+    transaction.upsert(&table, row("cherry", 2, 2)).unwrap();
+    assert_eq!(
+        (transaction.row_count(), transaction.is_empty()),
+        (2, false)
+    );
+    transaction.commit().unwrap();
+    drop((database, table));
+
+    let (database, table) = open(&io);
+    let snapshot = database.snapshot();
+    assert_eq!(snapshot.row_count(&table).unwrap(), 2);
+    let found = snapshot.multi_get(&table, &[key("apple"), key("cherry"), key("pear")]);
+    let expected = [Some(row("apple", 100, 1)), Some(row("cherry", 2, 2)), None];
+    assert_eq!(found.unwrap(), expected);
+}
+
+#[test]
+fn a_row_beyond_the_limit_is_refused() {
+    let database = Database::open(Path::new("/db"), options(&SimulatedIo::new(1))).unwrap();
+    let keyspace = database.keyspace("pairs").unwrap();
+    let mut batch = keyspace.batch();
+    batch.insert("before", "1").unwrap();
+    match batch.insert("long", vec![0; ROW_TOO_LONG]) {
+        Err(Error::Row(text)) => assert!(text.contains("'pairs'"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    batch.insert("behind", "2").unwrap();
+    batch.commit().unwrap();
+    let keys: Vec<_> = keyspace
+        .iter()
+        .map(|pair| pair.unwrap().0.to_vec())
+        .collect();
+    assert_eq!(keys, [b"before", b"behind"]);
+}
+
+/// Whatever writes is refused by who was opened to read, and reading goes on.
+#[test]
+fn a_reader_refuses_every_write() {
+    let io = SimulatedIo::new(1);
+    let (database, table) = open(&io);
+    let mut transaction = database.begin();
+    transaction.upsert(&table, row("apple", 100, 1)).unwrap();
+    transaction.commit().unwrap();
+    let reader = Database::open_read_only(Path::new("/db"), options(&io)).unwrap();
+    let table = reader.table("shop.goods").unwrap();
+    let mut transaction = reader.begin();
+    transaction.upsert(&table, row("pear", 1, 1)).unwrap();
+    let rename = SchemaChange::RenameColumn {
+        name: "stock".into(),
+        new_name: "count".into(),
+    };
+    let refused: [(&str, Result<(), Error>); 8] = [
+        ("commit", transaction.commit().map(|_| ())),
+        ("keyspace", reader.keyspace("pairs").map(|_| ())),
+        ("alter", reader.alter_table(&table, &[rename]).map(|_| ())),
+        ("flush", reader.flush()),
+        ("compact", reader.compact()),
+        ("sync", reader.sync()),
+        ("load", reader.bulk_load(&table).map(|_| ())),
+        (
+            "export",
+            reader.begin_export(&table, &reader.snapshot()).map(|_| ()),
+        ),
+    ];
+    for (what, result) in refused {
+        assert!(matches!(result, Err(Error::Usage(_))), "{what}: {result:?}");
+    }
+    assert_eq!(
+        reader.snapshot().get(&table, &key("apple")).unwrap(),
+        Some(row("apple", 100, 1))
+    );
+    assert_eq!(reader.snapshot().row_count(&table).unwrap(), 1);
+}

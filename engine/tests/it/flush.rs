@@ -1,0 +1,85 @@
+//! Flushes that several threads write.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
+use moonshine_engine::{Database, Durability, Keyspace, Options};
+
+const ROW_COUNT: u64 = 12_000;
+
+fn open(io: &SimulatedIo) -> (Database, Keyspace) {
+    let options = Options {
+        io: Arc::new(io.clone()),
+        profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
+        memory_budget_bytes: 256 << 20,
+        segment_size_bytes_max: None,
+        generation_size_bytes_max: Some(64 << 20),
+        fragment_size_bytes_max: Some(8 << 20),
+        compaction_threads: Some(4),
+    };
+    let database = Database::open(Path::new("/db"), options).unwrap();
+    let rows = database.keyspace("rows").unwrap();
+    (database, rows.with_durability(Durability::Buffered))
+}
+
+fn value(id: u64, round: u64) -> Vec<u8> {
+    (id * 10 + round).to_string().repeat(200).into_bytes()
+}
+
+/// Every third row deleted, every other one written twice.
+fn write(rows: &Keyspace) {
+    for round in 0..2 {
+        let mut batch = rows.batch();
+        for id in 0..ROW_COUNT {
+            let key = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+            if round == 1 && id % 3 == 0 {
+                batch.remove(key).unwrap();
+            } else if round == 0 || id % 2 == 0 {
+                batch.insert(key, value(id, round)).unwrap();
+            }
+        }
+        batch.commit().unwrap();
+    }
+}
+
+fn check(rows: &Keyspace) {
+    let left = (0..ROW_COUNT).filter(|id| id % 3 != 0).count();
+    assert_eq!(rows.iter().count(), left);
+    let pairs: Vec<_> = rows.iter().map(|pair| pair.unwrap().0.to_vec()).collect();
+    assert!(pairs.is_sorted());
+    for id in 0..ROW_COUNT {
+        let key = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+        let expected = (id % 3 != 0).then(|| value(id, u64::from(id % 2 == 0)));
+        assert_eq!(
+            rows.get(key).unwrap().as_deref(),
+            expected.as_deref(),
+            "{id}"
+        );
+    }
+}
+
+fn delta_file_count(io: &SimulatedIo) -> usize {
+    let files = io.list(Path::new("/db/tree")).unwrap();
+    let is_delta = |path: &&std::path::PathBuf| path.extension().is_some_and(|one| one == "mdelta");
+    files.iter().filter(is_delta).count()
+}
+
+/// *Ordered*, *Atomic*: the files of a flush hold each row once, the newest, and count together, also after a crash.
+#[test]
+fn the_files_of_a_flush_count_together() {
+    let io = SimulatedIo::new(11);
+    let (database, rows) = open(&io);
+    write(&rows);
+    database.sync().unwrap();
+    check(&rows);
+    assert_eq!(delta_file_count(&io), 0);
+    let before = io.crash(CrashStyle::LoseUnsynced);
+    database.flush().unwrap();
+    assert!(delta_file_count(&io) > 1, "the threads write a file each");
+    check(&rows);
+    for crashed in [before, io.crash(CrashStyle::LoseUnsynced)] {
+        let (_database, rows) = open(&crashed);
+        check(&rows);
+    }
+}

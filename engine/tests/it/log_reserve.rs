@@ -1,0 +1,153 @@
+//! Zeros that are written ahead of the log's end, for synced commits to replace.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use moonshine_engine::io::{CrashStyle, Io, OpenMode, SimulatedIo};
+use moonshine_engine::{Database, Durability, Error, Keyspace, Options};
+
+fn options(io: &SimulatedIo) -> Options {
+    Options {
+        io: Arc::new(io.clone()),
+        ..Options::unmeasured()
+    }
+}
+
+fn open(io: &SimulatedIo) -> Result<Keyspace, Error> {
+    Database::open("/db", options(io))?.keyspace("pairs")
+}
+
+/// Commit n sets the one key to n, in a block of its own.
+fn write(pairs: &Keyspace, n: u8) {
+    pairs.insert("key", [n; 300]).unwrap();
+}
+
+fn read(pairs: &Keyspace) -> u8 {
+    pairs.get("key").unwrap().map_or(0, |value| value[0])
+}
+
+fn segments(io: &SimulatedIo) -> Vec<(PathBuf, usize)> {
+    let is_segment = |path: &Path| path.extension().is_some_and(|ending| ending == "mlog");
+    let files = io.files().into_iter();
+    files.filter(|(path, _)| is_segment(path)).collect()
+}
+
+fn bytes_of(io: &SimulatedIo, (path, len): &(PathBuf, usize)) -> Vec<u8> {
+    let mut bytes = vec![0; *len];
+    let file = io.open(path, OpenMode::Read).unwrap();
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// A sync that has to bring a new length of the file to the disk costs about twice one that has not.
+#[test]
+fn synced_commits_don_t_make_the_log_longer() {
+    let io = SimulatedIo::new(1);
+    let pairs = open(&io).unwrap();
+    write(&pairs, 1);
+    let with_reserve = segments(&io);
+    for n in 2..100 {
+        write(&pairs, n);
+    }
+    assert_eq!(segments(&io), with_reserve);
+    drop(pairs);
+    let [closed] = segments(&io).try_into().unwrap();
+    let bytes = bytes_of(&io, &closed);
+    let block_count = bytes.windows(4).filter(|bytes| bytes == b"MBLK").count();
+    // The keyspace, 99 commits, and the seal.
+    assert_eq!(block_count, 101);
+    assert!(
+        closed.1 < 101 * 600,
+        "{} bytes without the reserve",
+        closed.1
+    );
+    assert_eq!(read(&open(&io).unwrap()), 99);
+}
+
+/// Durable, atomic: a write that a crash keeps from replacing its zeros ends the log, and what came behind it is gone for
+/// good, however the lengths fit.
+#[test]
+fn a_crash_among_zeros_leaves_all_commits_up_to_one() {
+    let mut seen = [0; 5];
+    for seed in 0..200 {
+        let io = SimulatedIo::new(seed);
+        let pairs = open(&io).unwrap();
+        write(&pairs, 1);
+        let buffered = pairs.clone().with_durability(Durability::Buffered);
+        (2..=4).for_each(|n| write(&buffered, n));
+
+        let after = io.crash(CrashStyle::TearUnsynced(seed));
+        let check = Database::check("/db", &options(&after)).unwrap();
+        assert_eq!(check.problems, [], "seed {seed}");
+        let pairs = open(&after).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let found = read(&pairs);
+        assert!((1..=4).contains(&found), "seed {seed}: {found}");
+        seen[usize::from(found)] += 1;
+
+        let buffered = pairs.clone().with_durability(Durability::Buffered);
+        write(&buffered, 50);
+        let once_more = after.crash(CrashStyle::KeepUnsynced);
+        assert_eq!(read(&open(&once_more).unwrap()), 50, "seed {seed}");
+    }
+    assert!(
+        seen[1] > 0 && seen[2] + seen[3] > 0 && seen[4] > 0,
+        "{seen:?}"
+    );
+}
+
+/// Honest: zeros where a synced block was are damage, since the blocks behind them say that it was there.
+#[test]
+fn zeros_in_place_of_a_block_are_named() {
+    let io = SimulatedIo::new(1);
+    let pairs = open(&io).unwrap();
+    (1..=4).for_each(|n| write(&pairs, n));
+    let damaged = io.crash(CrashStyle::KeepUnsynced);
+    let [segment] = segments(&damaged).try_into().unwrap();
+    let bytes = bytes_of(&damaged, &segment);
+    let starts: Vec<_> = (0..bytes.len())
+        .filter(|at| bytes[*at..].starts_with(b"MBLK"))
+        .collect();
+    let file = damaged.open(&segment.0, OpenMode::Write).unwrap();
+    let zeros = vec![0; starts[3] - starts[2]];
+    file.write_all_at(&zeros, starts[2] as u64).unwrap();
+    match open(&damaged) {
+        Err(Error::Corrupt { path, offset, .. }) => {
+            assert_eq!((path, offset), (segment.0, starts[2] as u64));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Honest: only the newest segment may end in zeros; those before it were cut.
+#[test]
+fn zeros_behind_an_older_segment_are_named() {
+    let io = SimulatedIo::new(1);
+    let options = || Options {
+        segment_size_bytes_max: Some(1024),
+        ..options(&io)
+    };
+    let pairs = Database::open("/db", options())
+        .unwrap()
+        .keyspace("pairs")
+        .unwrap();
+    (1..=20).for_each(|n| write(&pairs, n));
+    let segments = segments(&io);
+    assert!(segments.len() > 2);
+    let (newest, older) = segments.split_last().unwrap();
+    assert_eq!(newest.1, 1024);
+    for segment in older {
+        assert_ne!(bytes_of(&io, segment).last(), Some(&0), "{segment:?}");
+    }
+    drop(pairs);
+    let (path, len) = &older[0];
+    let file = io.open(path, OpenMode::Write).unwrap();
+    file.set_len(*len as u64 + 100).unwrap();
+    match Database::open("/db", options()).map(drop) {
+        Err(Error::Corrupt {
+            path: named,
+            offset,
+            ..
+        }) => assert_eq!((&named, offset), (path, *len as u64)),
+        other => panic!("{other:?}"),
+    }
+}
