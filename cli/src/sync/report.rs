@@ -38,7 +38,13 @@ impl Report {
             .filter(|summary| names.contains(&summary.table))
             .collect();
         print_tables(&summaries);
-        println!("\nwarehouse: {}", self.iceberg.warehouse_path);
+        match (
+            &self.iceberg.catalog_uri,
+            self.iceberg.warehouse_path.as_str(),
+        ) {
+            (Some(uri), "") => println!("\ncatalog: {uri}"),
+            (_, warehouse) => println!("\nwarehouse: {warehouse}"),
+        }
         if let Some(largest) = summaries.iter().max_by_key(|summary| summary.row_count) {
             println!("\nTry next:\n  {}", self.next_query(&largest.table));
         }

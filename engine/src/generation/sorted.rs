@@ -22,7 +22,9 @@ pub(super) struct Ranked {
     pub(super) number: u32,
 }
 
-pub(super) type Run = Arc<[Ranked]>;
+type Run = Arc<[Ranked]>;
+/// Held as a whole: threads that count references to each run would wait for each other.
+pub(super) type Runs = Arc<[Run]>;
 
 /// Versions in key order; of one key the newest first.
 #[derive(Debug, Default)]
@@ -33,14 +35,14 @@ pub(super) struct SortedRuns {
 #[derive(Debug, Default)]
 struct Sorted {
     /// Each much longer than the next.
-    runs: Vec<Run>,
+    runs: Runs,
     /// The versions below this number are in the runs.
     covered: u32,
 }
 
 impl SortedRuns {
     /// All versions that are there now, in a few runs.
-    pub(super) fn runs(&self, versions: &Versions, bodies: &Bodies) -> Vec<Run> {
+    pub(super) fn runs(&self, versions: &Versions, bodies: &Bodies) -> Runs {
         let mut sorted = self.state.lock();
         let len = versions.len();
         if sorted.covered < len {
@@ -51,12 +53,14 @@ impl SortedRuns {
             });
             let mut run: Vec<Ranked> = ranked.collect();
             sort(&mut run, versions, bodies);
-            while let Some(last) = sorted.runs.pop_if(|last| last.len() <= run.len() * 2) {
+            let mut runs = sorted.runs.to_vec();
+            while let Some(last) = runs.pop_if(|last| last.len() <= run.len() * 2) {
                 // The standard library's sort finds the two runs and merges them.
                 run.extend_from_slice(&last);
                 run.sort_by(|a, b| compare(versions, bodies, a, b));
             }
-            sorted.runs.push(run.into());
+            runs.push(run.into());
+            sorted.runs = runs.into();
             sorted.covered = len;
         }
         sorted.runs.clone()
@@ -68,7 +72,9 @@ impl SortedRuns {
 pub(crate) struct GenerationCursor {
     generation: Arc<Generation>,
     table: Arc<TableGeneration>,
-    runs: Vec<RunPosition>,
+    runs: Runs,
+    /// Of each run.
+    positions: Vec<RunPosition>,
     descending: bool,
     seq: u64,
     after_seq: u64,
@@ -80,7 +86,6 @@ pub(crate) struct GenerationCursor {
 /// How far a run was read: what is left of it.
 #[derive(Debug)]
 struct RunPosition {
-    run: Run,
     start: usize,
     end: usize,
 }
@@ -96,14 +101,14 @@ impl GenerationCursor {
         descending: bool,
     ) -> Option<Self> {
         let table = generation.table(table_id)?.clone();
-        let runs = table.runs(generation.bodies()).into_iter();
-        let runs = runs.map(|run| RunPosition {
+        let runs = table.runs(generation.bodies());
+        let positions = runs.iter().map(|run| RunPosition {
             start: 0,
             end: run.len(),
-            run,
         });
         Some(GenerationCursor {
-            runs: runs.collect(),
+            positions: positions.collect(),
+            runs,
             truncate_seq: table.truncate_seq(seq),
             deletes: table.deletes(),
             table,
@@ -119,7 +124,7 @@ impl GenerationCursor {
     pub(crate) fn skip_below(&mut self, key: &[u8], inclusive: bool) {
         for i in 0..self.runs.len() {
             let at = self.partition(i, key, inclusive);
-            if let Some(position) = self.runs.get_mut(i) {
+            if let Some(position) = self.positions.get_mut(i) {
                 position.start = position.start.max(at);
             }
         }
@@ -129,7 +134,7 @@ impl GenerationCursor {
     pub(crate) fn skip_above(&mut self, key: &[u8], inclusive: bool) {
         for i in 0..self.runs.len() {
             let at = self.partition(i, key, !inclusive);
-            if let Some(position) = self.runs.get_mut(i) {
+            if let Some(position) = self.positions.get_mut(i) {
                 position.end = position.end.min(at);
             }
         }
@@ -139,8 +144,8 @@ impl GenerationCursor {
     fn partition(&self, run: usize, key: &[u8], inclusive: bool) -> usize {
         let (versions, bodies) = (self.table.versions(), self.generation.bodies());
         let prefix = prefix_of(key);
-        self.runs.get(run).map_or(0, |position| {
-            position.run.partition_point(|ranked| {
+        self.runs.get(run).map_or(0, |run| {
+            run.partition_point(|ranked| {
                 let order = ranked
                     .prefix
                     .cmp(&prefix)
@@ -194,8 +199,8 @@ impl GenerationCursor {
     fn next_key(&self) -> Option<(u64, u32)> {
         let (versions, bodies) = (self.table.versions(), self.generation.bodies());
         let mut next: Option<Ranked> = None;
-        for position in &self.runs {
-            let Some(head) = position.head(self.descending) else {
+        for (run, position) in self.runs.iter().zip(&self.positions) {
+            let Some(head) = position.head(run, self.descending) else {
                 continue;
             };
             let wins = next.is_none_or(|next| {
@@ -228,8 +233,8 @@ impl GenerationCursor {
             version.is_some_and(|version| version.seq > self.seq)
         };
         let mut newest: Option<u32> = None;
-        for position in &mut self.runs {
-            let alike = position.take_while(self.descending, is_alike);
+        for (run, position) in self.runs.iter().zip(&mut self.positions) {
+            let alike = position.take_while(run, self.descending, is_alike);
             let seen = alike.get(alike.partition_point(is_too_new));
             newest = newest.max(seen.map(|ranked| ranked.number));
         }
@@ -238,19 +243,24 @@ impl GenerationCursor {
 }
 
 impl RunPosition {
-    fn head(&self, descending: bool) -> Option<Ranked> {
+    fn head(&self, run: &Run, descending: bool) -> Option<Ranked> {
         if self.start >= self.end {
             return None;
         }
         let at = if descending { self.end - 1 } else { self.start };
-        self.run.get(at).copied()
+        run.get(at).copied()
     }
 
     /// Goes past the versions that come next and for which a condition holds; they are the first, or against the order
     /// the last. A key that is written all the time has very many, so their end is searched for in growing steps (Bentley
     /// and Yao, An almost optimal algorithm for unbounded searching, 1976).
-    fn take_while(&mut self, descending: bool, holds: impl Fn(&Ranked) -> bool) -> &[Ranked] {
-        let left = self.run.get(self.start..self.end).unwrap_or_default();
+    fn take_while<'r>(
+        &mut self,
+        run: &'r Run,
+        descending: bool,
+        holds: impl Fn(&Ranked) -> bool,
+    ) -> &'r [Ranked] {
+        let left = run.get(self.start..self.end).unwrap_or_default();
         let nth = |i: usize| if descending { left.len() - 1 - i } else { i };
         let holds_at = |i: usize| left.get(nth(i)).is_some_and(&holds);
         let mut beyond = 0;

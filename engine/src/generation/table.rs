@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
 use super::Bodies;
-use super::sorted::{Run, SortedRuns};
+use super::sorted::{Runs, SortedRuns};
 use super::versions::{NONE, Version, Versions};
 use crate::codec::{Malformed, len_u32};
 use crate::deletes::{RangeDelete, RangeDeletes};
@@ -258,7 +258,7 @@ impl TableGeneration {
     }
 
     /// All versions that are there now, in a few sorted runs.
-    pub(super) fn runs(&self, bodies: &Bodies) -> Vec<Run> {
+    pub(super) fn runs(&self, bodies: &Bodies) -> Runs {
         self.sorted.runs(&self.versions, bodies)
     }
 

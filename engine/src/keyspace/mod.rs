@@ -237,7 +237,16 @@ fn prefix_range(prefix: &[u8]) -> KeyRange {
 }
 
 /// Where the value starts in the bytes of a row, which it ends.
+#[inline]
 fn value_start(row: &[u8]) -> std::result::Result<usize, Malformed> {
+    match row {
+        // The length of a short value is one byte.
+        [NO_NULLS, len @ 0..0x80, value @ ..] if usize::from(*len) == value.len() => Ok(2),
+        _ => value_start_of_any(row),
+    }
+}
+
+fn value_start_of_any(row: &[u8]) -> std::result::Result<usize, Malformed> {
     let mut reader = Reader::new(row);
     if reader.u8()? != NO_NULLS {
         return Err(Malformed("a keyspace's value is null"));

@@ -1,9 +1,9 @@
 //! Reading a keyspace: now, or as of a snapshot.
 
 use std::ops::{Bound, RangeBounds};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use super::{Keyspace, PairCursor, Pairs, Slice, prefix_range, value_start};
 use crate::cache::readers::Reader;
@@ -45,12 +45,40 @@ pub struct KeyspaceSnapshot {
 struct HeldView {
     snapshot: Snapshot,
     table: Table,
-    view: ArcSwap<View>,
+    /// From the first get on. A range takes one of its own, as to let go of one that changes costs as much as many rows.
+    view: OnceLock<ArcSwap<View>>,
+}
+
+impl HeldView {
+    /// The keyspace as it lies now.
+    fn newest_view(&self) -> View {
+        self.snapshot.view(&self.table)
+    }
+
+    #[inline]
+    fn view(self: &Arc<Self>) -> Guard<Arc<View>> {
+        match self.view.get() {
+            Some(view) => view.load(),
+            None => self.first_view(),
+        }
+    }
+
+    #[cold]
+    fn first_view(self: &Arc<Self>) -> Guard<Arc<View>> {
+        let view = self.view.get_or_init(|| {
+            let reader: Weak<HeldView> = Arc::downgrade(self);
+            self.snapshot.shared().readers.add(reader);
+            ArcSwap::from_pointee(self.newest_view())
+        });
+        view.load()
+    }
 }
 
 impl Reader for HeldView {
     fn let_go(&self) {
-        self.view.store(Arc::new(self.snapshot.view(&self.table)));
+        if let Some(view) = self.view.get() {
+            view.store(Arc::new(self.newest_view()));
+        }
     }
 }
 
@@ -71,12 +99,10 @@ impl Keyspace {
 
     fn view_of(&self, snapshot: Snapshot) -> KeyspaceSnapshot {
         let held = Arc::new(HeldView {
-            view: ArcSwap::from_pointee(snapshot.view(&self.table)),
+            view: OnceLock::new(),
             table: self.table.clone(),
             snapshot,
         });
-        let reader: Weak<HeldView> = Arc::downgrade(&held);
-        self.database.shared().readers.add(reader);
         KeyspaceSnapshot { held }
     }
 
@@ -189,7 +215,7 @@ impl KeyspaceSnapshot {
     /// [`Error::Corrupt`](crate::Error::Corrupt) or [`Error::Io`](crate::Error::Io) if it can't be read.
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        slice_of(self.held.view.load().lookup(), key.as_ref())
+        slice_of(self.held.view().lookup(), key.as_ref())
     }
 
     /// What `read` makes of the value of a key, which it is shown where it lies: nothing is copied.
@@ -202,7 +228,7 @@ impl KeyspaceSnapshot {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>> {
-        read_value(self.held.view.load().lookup(), key.as_ref(), read)
+        read_value(self.held.view().lookup(), key.as_ref(), read)
     }
 
     /// Looks up many keys, and calls `found` with the place in `keys` and the value of each that there is, in no order.
@@ -215,7 +241,7 @@ impl KeyspaceSnapshot {
         keys: &[K],
         found: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
-        multi_get(self.held.view.load().lookup(), keys, found)
+        multi_get(self.held.view().lookup(), keys, found)
     }
 
     /// Whether there is such a key.
@@ -246,14 +272,13 @@ impl KeyspaceSnapshot {
         self.pair_cursor(range_of(range), true)
     }
 
-    /// The keyspace as it lies now.
-    pub(super) fn view(&self) -> Arc<View> {
-        self.held.view.load_full()
+    /// The keyspace as it lies now, for a scan.
+    pub(super) fn view(&self) -> View {
+        self.held.newest_view()
     }
 
     fn pair_cursor(&self, range: KeyRange, descending: bool) -> PairCursor {
-        let HeldView { snapshot, view, .. } = &*self.held;
-        PairCursor::new(snapshot, &view.load(), range, descending)
+        PairCursor::new(self.snapshot(), &self.view(), range, descending)
     }
 
     /// The pairs whose key starts with some bytes, in key order.

@@ -20,6 +20,8 @@ pub(crate) struct KeyFilter {
     intervals: Arc<[KeyInterval]>,
     /// What these don't tell.
     columns: Arc<[ColumnFilter]>,
+    /// The range that all of it is, if it is one: most scans ask for no more, and each page of them asks here.
+    only: Option<Arc<KeyRange>>,
 }
 
 /// What a column of a key must be.
@@ -78,9 +80,14 @@ fn meeting<'i>(
 impl KeyFilter {
     /// The keys of intervals that ascend and don't touch, whose columns are what they must be.
     pub(crate) fn new(intervals: Vec<KeyInterval>, columns: Vec<ColumnFilter>) -> Self {
+        let only = match intervals.as_slice() {
+            [only] if columns.is_empty() => Some(Arc::new(KeyRange::from(only))),
+            _ => None,
+        };
         KeyFilter {
             intervals: intervals.into(),
             columns: columns.into(),
+            only,
         }
     }
 
@@ -152,6 +159,10 @@ impl KeyFilter {
 
     /// The slots of a page that may be wanted, from one to before another, and whether all of them are.
     pub(super) fn slots_of(&self, rows: &RowsView<'_>) -> (usize, usize, bool) {
+        if let Some(range) = &self.only {
+            let (start, end) = range.slots_of(rows);
+            return (start, end, true);
+        }
         let Some(last) = rows.row_count().checked_sub(1) else {
             return (0, 0, true);
         };

@@ -18,6 +18,11 @@ const SEEK_GROUP_SIZE: usize = 8;
 const MISSED_PAGES_MAX: u32 = 4;
 const READ_AHEAD_SIZE_BYTES: usize = 64 << 10;
 
+/// Values that are loaded ahead where a range begins: with others it goes on in, mostly a few rows.
+const FIRST_VALUES_SIZE_BYTES: usize = 1 << 10;
+/// The same where it goes on from page to page.
+const NEXT_VALUES_SIZE_BYTES: usize = 4 << 10;
+
 /// How a cursor comes by pages.
 #[derive(Debug)]
 pub(crate) enum Fetch {
@@ -161,13 +166,17 @@ impl Cursor {
                     page.touch_count() ^ cursor.row_set.parts().rows_of(page).touch_keys()
                 });
             black_box(touched.fold(0, |sum, byte| sum ^ byte));
-            for (page, cursor) in pages.into_iter().zip(group) {
+            for (page, cursor) in pages.into_iter().zip(&mut *group) {
                 if let Some((number, page)) = page {
                     page.mark_used();
                     cursor.take_page(number, page.into_pinned());
                     cursor.find_slot(key)?;
                 }
             }
+            let touched = group
+                .iter()
+                .map(|cursor| cursor.touch_values(FIRST_VALUES_SIZE_BYTES));
+            black_box(touched.fold(0, |sum, byte| sum ^ byte));
         }
         Ok(())
     }
@@ -252,7 +261,22 @@ impl Cursor {
         }
         self.enter(number)?;
         self.slot = 0;
+        black_box(self.touch_keys() ^ self.touch_values(NEXT_VALUES_SIZE_BYTES));
         Ok(())
+    }
+
+    #[inline]
+    fn touch_keys(&self) -> u8 {
+        self.page
+            .as_ref()
+            .map_or(0, |page| page.rows().touch_keys())
+    }
+
+    /// Has values loaded from the row on that it is at.
+    #[inline]
+    fn touch_values(&self, size_bytes: usize) -> u8 {
+        let page = self.page.as_ref();
+        page.map_or(0, |page| page.rows().touch_values(self.slot, size_bytes))
     }
 
     fn leave(&mut self) {

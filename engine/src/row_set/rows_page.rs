@@ -239,6 +239,16 @@ impl<'a> RowsView<'a> {
         lines.fold(0, |sum, byte| sum ^ byte)
     }
 
+    /// Uses a byte of each line of the values from a slot on, so many bytes of them, to have them loaded at once.
+    #[inline]
+    pub(crate) fn touch_values(&self, slot: usize, size_bytes: usize) -> u8 {
+        let (start, _) = self.value_span(slot);
+        let values = self.value_bytes().get(start..).unwrap_or_default();
+        let values = values.get(..size_bytes).unwrap_or(values);
+        let lines = values.iter().step_by(LINE_SIZE_BYTES);
+        lines.fold(0, |sum, byte| sum ^ byte)
+    }
+
     /// The row in a slot; `None` beyond the last.
     #[inline]
     pub fn get(&self, slot: usize) -> Option<RowRef<'a>> {

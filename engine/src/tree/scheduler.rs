@@ -252,3 +252,41 @@ fn find(shared: &Shared, state: &mut State) -> Option<Job> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::tree::plan::JobKind;
+
+    /// *Bounded*: a full compaction that finds a fragment held by a job comes back to it.
+    #[test]
+    fn what_was_asked_for_while_a_job_held_a_fragment_is_done_after_it() {
+        let job = Job {
+            table_id: 3 | LOCATIONS_BIT,
+            fragment_id: FragmentId::ROOT,
+            kind: JobKind::Merge,
+            depth: Depth::Regular,
+            tree: Arc::default(),
+            inputs: Vec::new(),
+            dead: Vec::new(),
+            is_bottom: true,
+        };
+        let mut state = State::default();
+        for place in [(3 | LOCATIONS_BIT, job.fragment_id), (4, job.fragment_id)] {
+            state.claimed.insert(place, Depth::Regular);
+        }
+        state.add(3, Depth::Full);
+        state.look_done(3, Depth::Full);
+        state.look_done(3, Depth::Regular);
+        assert!(state.due.is_empty() && !state.is_settled());
+        state.release(&job);
+        assert_eq!(state.due.get(&3), Some(&Depth::Full));
+        assert_eq!(
+            state.claimed.into_iter().collect::<Vec<_>>(),
+            [((4, job.fragment_id), Depth::Regular)],
+            "other tables' jobs were not asked for more"
+        );
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    ColumnType, Database, Durability, Options, Table, TableSchema, Transaction, Value,
+    ColumnType, Database, Durability, Error, Options, Table, TableSchema, Transaction, Value,
 };
 
 const THREADS: i64 = 8;
@@ -129,4 +129,31 @@ fn a_failed_sync_stops_every_way_to_commit() {
     assert!(insert(&database, &table, 3).commit().is_err());
     assert!(insert(&database, &table, 4).submit().is_err());
     assert_eq!(database.snapshot().row_count(&table).unwrap(), 2);
+}
+
+/// A thread that wrote its own commit goes on for others; what becomes of theirs is not said of its own.
+#[test]
+fn who_leads_hears_of_its_own_commit_alone() {
+    let io = SimulatedIo::new(6);
+    let (database, table) = open(&io);
+    let blocks = || database.statistics().log.block_records.count;
+    let blocks_before = blocks();
+    io.hold_writes(Some(".mlog"));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            let mut transaction = insert(&database, &table, 1);
+            transaction.set_durability(Durability::Buffered);
+            transaction.commit()
+        });
+        while blocks() == blocks_before {
+            std::thread::yield_now();
+        }
+        // It waits for the block that is being written.
+        let second = insert(&database, &table, 2).submit().unwrap();
+        io.fail_writes_after(1);
+        io.hold_writes(None);
+        assert!(matches!(second.wait(), Err(Error::Poisoned(_))));
+        first.join().unwrap().unwrap();
+    });
+    assert_eq!(database.snapshot().row_count(&table).unwrap(), 1);
 }

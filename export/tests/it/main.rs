@@ -15,6 +15,7 @@ mod evolution;
 mod history;
 mod ownership;
 mod rest;
+mod rest_answers;
 mod servers;
 mod simulation;
 mod support;

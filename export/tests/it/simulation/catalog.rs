@@ -1,6 +1,6 @@
 //! A catalog in memory whose faults are chosen by a seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -85,6 +85,10 @@ struct State {
     on_the_way: Vec<(CatalogTable, Change, Uuid)>,
     /// How often each fault happened.
     seen: BTreeMap<String, u32>,
+    /// The faults of the next commits, before chance decides.
+    next_faults: VecDeque<Fault>,
+    /// Whether the next looks at a table fail, before chance decides.
+    next_looks_fail: VecDeque<bool>,
 }
 
 fn failed(text: &str) -> ExportError {
@@ -118,7 +122,7 @@ impl State {
 
     fn arrive(&mut self, guard: Guard) {
         for (base, change, id) in std::mem::take(&mut self.on_the_way) {
-            if self.random.below(2) == 0 {
+            if self.random.below(4) == 0 {
                 self.apply(guard, &base, &change, id);
             } else {
                 self.on_the_way.push((base, change, id));
@@ -137,6 +141,8 @@ impl SimulatedCatalog {
                 tables: BTreeMap::new(),
                 on_the_way: Vec::new(),
                 seen: BTreeMap::new(),
+                next_faults: VecDeque::new(),
+                next_looks_fail: VecDeque::new(),
             }),
             is_calm: AtomicBool::new(false),
             is_reachable: AtomicBool::new(false),
@@ -158,7 +164,17 @@ impl SimulatedCatalog {
         self.state.lock().seen.clone()
     }
 
+    /// Says what becomes of the next commits, and whether the next looks at a table fail.
+    pub(super) fn plan(&self, faults: &[Fault], looks_fail: &[bool]) {
+        let mut state = self.state.lock();
+        state.next_faults.extend(faults);
+        state.next_looks_fail.extend(looks_fail);
+    }
+
     fn fault(&self, state: &mut State) -> Fault {
+        if let Some(fault) = state.next_faults.pop_front() {
+            return fault;
+        }
         if self.is_calm.load(Ordering::SeqCst) || state.random.below(3) == 0 {
             return Fault::None;
         }
@@ -189,9 +205,17 @@ impl TableCatalog for SimulatedCatalog {
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>, ExportError> {
         let mut state = self.state.lock();
+        if let Some(fails) = state.next_looks_fail.pop_front() {
+            let table = state.tables.get(&ident.to_string()).cloned();
+            return if fails {
+                Err(failed("not reached"))
+            } else {
+                Ok(table)
+            };
+        }
         state.arrive(self.guard);
         let may_fail = !self.is_reachable.load(Ordering::SeqCst);
-        if may_fail && state.random.below(12) == 0 {
+        if may_fail && state.random.below(8) == 0 {
             return Err(failed("not reached"));
         }
         Ok(state.tables.get(&ident.to_string()).cloned())
@@ -227,7 +251,9 @@ impl TableCatalog for SimulatedCatalog {
 
     async fn commit(&self, base: &CatalogTable, change: &Change, id: Uuid) -> CommitOutcome {
         let mut state = self.state.lock();
-        state.arrive(self.guard);
+        if state.next_faults.is_empty() {
+            state.arrive(self.guard);
+        }
         let fault = self.fault(&mut state);
         match fault {
             Fault::Busy => {

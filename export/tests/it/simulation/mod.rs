@@ -18,7 +18,7 @@ use moonshine_export::catalog::{Guard, TableCatalog};
 use moonshine_export::environment::{Environment, RandomIdentities};
 use moonshine_export::{ExportError, Exporter, FormatVersion};
 
-use self::catalog::{FAULTS, InstantClock, SimulatedCatalog};
+use self::catalog::{FAULTS, Fault, InstantClock, SimulatedCatalog};
 use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, write_notes};
 
 const GUARDS: [Guard; 2] = [Guard::Metadata, Guard::Requirements];
@@ -203,6 +203,48 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
         }
     }
     assert!(seeds.len() == 1 || seen.len() == FAULTS.len(), "{seen:?}");
+}
+
+/// A commit that is still on its way, or that a conflict may hide, is not given up because of what happens after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_happened_stays_pending() {
+    let courses = [
+        (&[Fault::Late, Fault::Busy][..], &[false, true][..]),
+        (&[Fault::SentTwice], &[true]),
+        (&[Fault::LostAnswer], &[true]),
+    ];
+    for guard in GUARDS {
+        for (faults, looks_fail) in courses {
+            let world = World::new(FormatVersion::V3);
+            let database = world.database();
+            let table = notes(&database);
+            let catalog = SimulatedCatalog::new(guard, 7);
+            catalog.calm();
+            let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
+            write_notes(&database, &table, [(1, "old".to_owned())], &[]);
+            exporter.tick(&database.snapshot()).await.unwrap();
+            write_notes(&database, &table, [(1, "new".to_owned())], &[]);
+            catalog.plan(faults, looks_fail);
+            let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+            assert_passing(&error);
+            assert_eq!(database.pending_exports().len(), 1, "{guard:?} {faults:?}");
+            catalog.calm();
+            assert!(
+                exporter
+                    .tick(&database.snapshot())
+                    .await
+                    .unwrap()
+                    .is_empty()
+            );
+            world.check_same_in(&database, catalog.clone()).await;
+            let found = catalog
+                .load(&ident("shop", "notes"))
+                .await
+                .unwrap()
+                .unwrap();
+            check_history(&found.metadata);
+        }
+    }
 }
 
 /// The process dies between any two steps of a tick: a database of what its folder held then goes on.

@@ -1,0 +1,199 @@
+//! What a catalog server's answers mean for a commit, and how tokens are exchanged: beside a server whose answers the test
+//! writes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use iceberg::io::FileIO;
+use iceberg::spec::{
+    FormatVersion, NestedField, PrimitiveType, Schema, SortOrder, TableMetadataBuilder, Type,
+    UnboundPartitionSpec,
+};
+use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, RestCatalog, TableCatalog};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+
+use crate::support::ident;
+
+/// A server that answers requests in this order, and keeps what it was asked. An empty answer closes the connection.
+struct ScriptedServer {
+    uri: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl ScriptedServer {
+    async fn start(answers: &[&str]) -> ScriptedServer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let kept = asked.clone();
+        let mut answers: VecDeque<String> = answers.iter().map(ToString::to_string).collect();
+        tokio::spawn(async move {
+            while let Some(answer) = answers.pop_front() {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let request = read_request(&mut stream).await;
+                kept.lock().push(request);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        ScriptedServer { uri, asked }
+    }
+
+    async fn catalog(&self, rest: serde_json::Value) -> RestCatalog {
+        let config = serde_json::json!({
+            "catalog_type": "rest", "catalog_uri": self.uri, "rest": rest,
+        });
+        RestCatalog::open(&serde_json::from_value(config).unwrap())
+            .await
+            .unwrap()
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let length = stream.read(&mut piece).await.unwrap();
+        request.extend_from_slice(&piece[..length]);
+        let text = String::from_utf8_lossy(&request).to_string();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let wanted = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let is_length = name.eq_ignore_ascii_case("content-length");
+            is_length.then(|| value.trim().parse::<usize>().unwrap())
+        });
+        if length == 0 || body.len() >= wanted.unwrap_or(0) {
+            return text;
+        }
+    }
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
+        body.len()
+    )
+}
+
+fn table() -> CatalogTable {
+    let field = NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long));
+    let schema = Schema::builder().with_fields([Arc::new(field)]).build();
+    let builder = TableMetadataBuilder::new(
+        schema.unwrap(),
+        UnboundPartitionSpec::builder().build(),
+        SortOrder::unsorted_order(),
+        "file:///t".to_owned(),
+        FormatVersion::V3,
+        Default::default(),
+    );
+    CatalogTable {
+        ident: ident("shop", "notes"),
+        metadata: Arc::new(builder.unwrap().build().unwrap().metadata),
+        metadata_location: "file:///t/metadata/0.json".to_owned(),
+        file_io: FileIO::new_with_fs(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_what_became_of_a_commit() {
+    let config = answer(
+        "200 OK",
+        "",
+        r#"{"defaults": {}, "overrides": {"prefix": "lake/one"}}"#,
+    );
+    let error = r#"{"error": {"message": "so it is", "type": "Because", "code": 0}}"#;
+    let conflict = answer("409 Conflict", "", error);
+    let busy = answer("429 Too Many Requests", "Retry-After: 7\r\n", error);
+    let broken = answer("500 Internal Server Error", "", error);
+    let wrong = answer("400 Bad Request", "", error);
+    let expired = answer("401 Unauthorized", "", error);
+    let empty = answer("200 OK", "", "{}");
+    let server = ScriptedServer::start(&[
+        &config, &conflict, &busy, &broken, &wrong, &expired, "", &empty,
+    ])
+    .await;
+    let catalog = server
+        .catalog(serde_json::json!({ "token": "secret" }))
+        .await;
+    let table = table();
+    let change = Change::of(&table.metadata, Vec::new());
+    let mut outcomes = Vec::new();
+    for _ in 0..8 {
+        outcomes.push(catalog.commit(&table, &change, Uuid::nil()).await);
+    }
+    let names: Vec<String> = outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            CommitOutcome::Committed(_) => "committed".to_owned(),
+            CommitOutcome::Conflict => "conflict".to_owned(),
+            CommitOutcome::Busy { retry_after_ms, .. } => format!("busy {retry_after_ms:?}"),
+            CommitOutcome::Refused(_) => "refused".to_owned(),
+            CommitOutcome::Unknown(_) => "unknown".to_owned(),
+        })
+        .collect();
+    let expected = [
+        "conflict",
+        "busy Some(7000)",
+        "unknown",
+        "refused",
+        "refused",
+        "unknown",
+        "unknown",
+        // Nobody listens any more: the request was never sent.
+        "busy None",
+    ];
+    assert_eq!(names, expected, "{outcomes:?}");
+    let asked = server.asked.lock();
+    let commit = &asked[1];
+    assert!(
+        commit.starts_with("POST /v1/lake/one/namespaces/shop/tables/notes HTTP"),
+        "{commit}"
+    );
+    assert!(
+        commit.contains("assert-ref-snapshot-id") && commit.contains("Bearer secret"),
+        "{commit}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ended_is_exchanged_for_another() {
+    let token = |name: &str| {
+        let body =
+            format!(r#"{{"access_token": "{name}", "token_type": "bearer", "expires_in": 3600}}"#);
+        answer("200 OK", "", &body)
+    };
+    let config = answer("200 OK", "", "{}");
+    let ended = answer("419 Authentication Timeout", "", "");
+    let namespaces = answer("200 OK", "", r#"{"namespaces": []}"#);
+    let (first, second) = (token("first"), token("second"));
+    let answers = [&first, &config, &ended, &second, &namespaces].map(String::as_str);
+    let server = ScriptedServer::start(&answers).await;
+    let rest = serde_json::json!({ "credential": "me:pass", "scope": "all" });
+    let catalog = server.catalog(rest).await;
+    assert!(catalog.list().await.unwrap().is_empty());
+    let asked = server.asked.lock();
+    assert!(
+        asked[0].starts_with("POST /v1/oauth/tokens HTTP"),
+        "{}",
+        asked[0]
+    );
+    for part in [
+        "grant_type=client_credentials",
+        "client_id=me",
+        "client_secret=pass",
+        "scope=all",
+    ] {
+        assert!(asked[0].contains(part), "{}", asked[0]);
+    }
+    for (number, token) in [(1, "first"), (2, "first"), (4, "second")] {
+        assert!(
+            asked[number].contains(&format!("Bearer {token}")),
+            "{}",
+            asked[number]
+        );
+    }
+}
