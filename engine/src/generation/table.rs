@@ -100,17 +100,21 @@ impl TableGeneration {
         }
         let mut taken = self.delete_ranges(seq, &part.deletes);
         let mut slots = self.slots.load_full();
+        // Rows come by the first bits of their hashes. Without room for all from the start, the first ones would crowd into
+        // a part of the array, and each look for a place among all of them.
+        let key_count_max = key_count.saturating_add(len_u32(part.row_count()));
+        if slots.is_full(key_count_max) {
+            let larger = Arc::new(slots.grown(key_count_max));
+            taken += (larger.slots.len() - slots.slots.len()) * size_of::<AtomicU64>();
+            self.slots.store(larger.clone());
+            slots = larger;
+        }
         let mut rows = part.rows().peekable();
         let mut batch = Vec::with_capacity(ROWS_AT_ONCE);
         while rows.peek().is_some() {
             batch.clear();
             for row in rows.by_ref().take(ROWS_AT_ONCE) {
                 batch.push(row?);
-            }
-            while slots.is_full(*key_count + len_u32(batch.len())) {
-                slots = Arc::new(slots.doubled());
-                self.slots.store(slots.clone());
-                taken += slots.slots.len() * size_of::<AtomicU64>() / 2;
             }
             self.warm(&slots, bodies, &batch);
             for row in &batch {
@@ -262,6 +266,11 @@ impl TableGeneration {
         self.sorted.runs(&self.versions, bodies)
     }
 
+    #[cfg(test)]
+    pub(super) fn displacement_max(&self) -> usize {
+        self.slots.load().displacement_max()
+    }
+
     pub(super) fn versions(&self) -> &Versions {
         &self.versions
     }
@@ -328,18 +337,19 @@ impl Slots {
         key_count as usize >= self.slots.len() / 2
     }
 
-    /// Twice as many slots with the same content. Words go in the order of their hashes, so the new array is filled from
+    /// Slots for so many keys with the same content. Words go in the order of their hashes, so the new array is filled from
     /// its start to its end.
-    fn doubled(&self) -> Slots {
-        let doubled = Slots::new(64 - self.shift + 1);
-        let mask = doubled.slots.len() - 1;
+    fn grown(&self, key_count: u32) -> Slots {
+        let slot_count = (2 * u64::from(key_count) + 1).next_power_of_two();
+        let grown = Slots::new(slot_count.ilog2());
+        let mask = grown.slots.len() - 1;
         for word in &self.slots {
             let word = word.load(Ordering::Relaxed);
             if word == 0 {
                 continue;
             }
-            let mut slot = doubled.home(word);
-            while let Some(place) = doubled.slots.get(slot) {
+            let mut slot = grown.home(word);
+            while let Some(place) = grown.slots.get(slot) {
                 if place.load(Ordering::Relaxed) == 0 {
                     place.store(word, Ordering::Relaxed);
                     break;
@@ -347,7 +357,17 @@ impl Slots {
                 slot = (slot + 1) & mask;
             }
         }
-        doubled
+        grown
+    }
+
+    /// The most places that a word is behind its own.
+    #[cfg(test)]
+    fn displacement_max(&self) -> usize {
+        let mask = self.slots.len() - 1;
+        let words = self.slots.iter().map(|word| word.load(Ordering::Relaxed));
+        let taken = words.enumerate().filter(|(_, word)| *word != 0);
+        let displacements = taken.map(|(slot, word)| slot.wrapping_sub(self.home(word)) & mask);
+        displacements.max().unwrap_or(0)
     }
 }
 

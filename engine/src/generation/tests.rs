@@ -204,3 +204,17 @@ fn readers_see_what_is_published() {
         }
     });
 }
+
+/// A transaction's rows come by the first bits of their hashes: its first rows must not crowd into a part of the index.
+#[test]
+fn rows_of_a_large_transaction_are_near_their_places() {
+    let generation = Generation::new(1);
+    let rows = (0..20_000_u32).map(|n| (n.to_be_bytes().to_vec(), Some(vec![1])));
+    let writes = Writes {
+        truncate: false,
+        rows: rows.collect(),
+    };
+    write(&generation, 1, &writes);
+    let displacement_max = generation.table(1).unwrap().displacement_max();
+    assert!(displacement_max < 100, "{displacement_max}");
+}

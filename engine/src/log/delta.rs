@@ -382,10 +382,14 @@ impl<'a> Ends<'a> {
 }
 
 impl<'a> TablePart<'a> {
+    /// How many rows there are.
+    pub(crate) fn row_count(&self) -> usize {
+        self.row_sets.last().map_or(0, |last| last.row_end)
+    }
+
     /// All rows, in the order of their RowSets.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Result<DeltaRow<'a>, Malformed>> + '_ {
-        let count = self.row_sets.last().map_or(0, |last| last.row_end);
-        (0..count).map(|i| self.row(i))
+        (0..self.row_count()).map(|i| self.row(i))
     }
 
     /// The row at a place.
