@@ -20,10 +20,9 @@ pub enum ExportError {
         /// What it answered.
         reason: String,
     },
-    /// Other writers kept changing the table's metadata between our attempts; nothing was committed, try again.
-    #[error(
-        "table '{table}': the catalog refused {attempts} commits in a row, since other writers changed the table"
-    )]
+    /// Each of our attempts met another change of the table or its lock; try again, which also finds out whether one of
+    /// them took place all the same.
+    #[error("table '{table}': {attempts} commits in a row conflicted with others")]
     Conflict {
         /// The Iceberg table.
         table: String,

@@ -46,8 +46,8 @@ pub struct CatalogTable {
 pub enum CommitOutcome {
     /// The table now is this.
     Committed(CatalogTable),
-    /// The table is no longer what the change demands. This request changed nothing; a copy of it that the network made
-    /// may have.
+    /// The table is no longer what the change demands, or is locked. This request changed nothing; a copy of it that the
+    /// network made may have, or may still do so.
     Conflict,
     /// The catalog took no request just now; nothing was changed. It may say when to ask again.
     Busy {

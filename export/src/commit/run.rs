@@ -8,10 +8,13 @@
 //!     └──── load the table again ◄────┴── conflict, busy, unknown
 //! ```
 //!
-//! A change demands the newest snapshot that it was made on. So two attempts at the same change can't both take place, and
+//! A change demands the newest snapshot that it was made on. So two attempts on the same snapshot can't both take place, and
 //! one without an answer may be tried again: the second attempt either finds that the first one did, or keeps it
 //! from doing so. What a proposal looks at each time it is asked is the commit's own id in the table's history, the
 //! writer's epoch, and whether the rows are as they were.
+//!
+//! A conflict is an answer to one copy of a request. Networks make more of them, and another copy may be what this one
+//! conflicts with, still at work. So an attempt is over only when the table has moved past what it demands.
 
 use async_trait::async_trait;
 
@@ -21,7 +24,7 @@ use crate::error::ExportError;
 
 /// How often a change is sent.
 const ATTEMPTS_MAX: u32 = 8;
-/// The first pause after an attempt that the catalog was too busy for or did not answer, in milliseconds.
+/// The first pause after an attempt that did not succeed, in milliseconds.
 const PAUSE_MIN_MS: u64 = 50;
 /// The longest pause, in milliseconds, whatever the catalog asks for.
 const PAUSE_MAX_MS: u64 = 5_000;
@@ -54,13 +57,20 @@ impl Failure {
     }
 }
 
-/// An attempt without an answer.
+/// An attempt that may have taken place, or may still do so.
 struct Unanswered {
     base_location: String,
     change: Change,
 }
 
 impl Unanswered {
+    fn new(base: &CatalogTable, change: Change) -> Self {
+        Unanswered {
+            base_location: base.metadata_location.clone(),
+            change,
+        }
+    }
+
     /// Whether it can still take place, the table being this.
     fn may_land(&self, guard: Guard, table: &CatalogTable) -> bool {
         match guard {
@@ -92,12 +102,10 @@ pub(crate) async fn run(
             .commit(&table, &change, environment.identities.uuid())
             .await;
         let mut pause_ms = (PAUSE_MIN_MS << attempt).min(PAUSE_MAX_MS);
-        // Where a request was sent twice on its way, the second one meets what the first one did.
-        let mut is_open = !unanswered.is_empty() || matches!(outcome, CommitOutcome::Conflict);
         match outcome {
             CommitOutcome::Committed(table) => return Ok(table),
-            CommitOutcome::Conflict => pause_ms = 0,
-            CommitOutcome::Refused(error) => return Err(failure(is_open, error)),
+            CommitOutcome::Conflict => unanswered.push(Unanswered::new(&table, change)),
+            CommitOutcome::Refused(error) => return Err(failure(!unanswered.is_empty(), error)),
             CommitOutcome::Busy {
                 retry_after_ms,
                 error,
@@ -107,17 +115,12 @@ pub(crate) async fn run(
             }
             CommitOutcome::Unknown(error) => {
                 tracing::warn!(table = %table.ident, %error, "a commit got no answer; the table is looked at");
-                unanswered.push(Unanswered {
-                    base_location: table.metadata_location.clone(),
-                    change,
-                });
+                unanswered.push(Unanswered::new(&table, change));
                 last = Some(error);
-                is_open = true;
             }
         }
-        if pause_ms > 0 {
-            environment.clock.pause(pause_ms).await;
-        }
+        environment.clock.pause(pause_ms).await;
+        let is_open = !unanswered.is_empty();
         table = match catalog.load(&table.ident).await {
             Ok(Some(found)) => found,
             Ok(None) => {

@@ -41,6 +41,10 @@ pub(super) enum Fault {
     Busy,
     /// 409, though nothing changed.
     SpuriousConflict,
+    /// A proxy sends it twice: the first copy holds the table's lock for long, the second one is answered 409.
+    LateConflict,
+    /// 403, and it did not take place.
+    Refused,
     /// 500, and it did not take place.
     FailedUnseen,
     /// It takes place, and the answer is lost.
@@ -55,10 +59,12 @@ pub(super) enum Fault {
     Disturbed,
 }
 
-pub(super) const FAULTS: [Fault; 9] = [
+pub(super) const FAULTS: [Fault; 11] = [
     Fault::None,
     Fault::Busy,
     Fault::SpuriousConflict,
+    Fault::LateConflict,
+    Fault::Refused,
     Fault::FailedUnseen,
     Fault::LostAnswer,
     Fault::SentTwice,
@@ -263,6 +269,11 @@ impl TableCatalog for SimulatedCatalog {
                 };
             }
             Fault::SpuriousConflict => return CommitOutcome::Conflict,
+            Fault::LateConflict => {
+                state.on_the_way.push((base.clone(), change.clone(), id));
+                return CommitOutcome::Conflict;
+            }
+            Fault::Refused => return CommitOutcome::Refused(failed("status 403")),
             Fault::FailedUnseen => return CommitOutcome::Unknown(failed("status 500")),
             Fault::Late => {
                 state.on_the_way.push((base.clone(), change.clone(), id));

@@ -212,6 +212,8 @@ async fn what_may_have_happened_stays_pending() {
         (&[Fault::Late, Fault::Busy][..], &[false, true][..]),
         (&[Fault::SentTwice], &[true]),
         (&[Fault::LostAnswer], &[true]),
+        (&[Fault::LateConflict, Fault::Refused], &[false]),
+        (&[Fault::LateConflict; 8], &[false; 8]),
     ];
     for guard in GUARDS {
         for (faults, looks_fail) in courses {
