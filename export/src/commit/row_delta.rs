@@ -34,10 +34,11 @@ pub(crate) struct ExportCommit<'a> {
 
 #[async_trait]
 impl Proposal for ExportCommit<'_> {
-    async fn change(&mut self, table: &CatalogTable) -> Result<Option<Change>> {
-        if find_commit(&table.metadata, self.stamp.commit_id).is_some() {
-            return Ok(None);
-        }
+    fn is_in(&self, table: &CatalogTable) -> bool {
+        find_commit(&table.metadata, self.stamp.commit_id).is_some()
+    }
+
+    async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         self.owner
             .check_unmoved(&self.base, table, self.stamp.writer_epoch)?;
         let parent = table.metadata.current_snapshot().map(AsRef::as_ref);
@@ -58,7 +59,7 @@ impl Proposal for ExportCommit<'_> {
         let updates = attempt
             .build(&manifests, &self.delta.added_data, deletes, self.stamp)
             .await?;
-        Ok(Some(Change::of(&table.metadata, updates)))
+        Ok(Change::of(&table.metadata, updates))
     }
 }
 

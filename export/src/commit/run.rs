@@ -1,11 +1,11 @@
 //! The state machine of a commit.
 //!
 //! ```text
-//!            ┌── None: the table holds it already ─────────────────► committed
-//!  propose ──┤
-//!     ▲      └── change ──► catalog ──┬── committed ───────────────► committed
-//!     │                               ├── refused ─────────────────► not committed
-//!     └──── load the table again ◄────┴── conflict, busy, unknown
+//!          ┌── the table holds it already ─────────────────────────► committed
+//!  look ───┤
+//!   ▲      └── change ──► catalog ──┬── committed, and shows it ───► committed
+//!   │                               ├── refused ───────────────────► not committed
+//!   └──── load the table again ◄────┴── conflict, busy, unknown
 //! ```
 //!
 //! A change demands the newest snapshot that it was made on. So two attempts on the same snapshot can't both take place, and
@@ -14,7 +14,8 @@
 //! writer's epoch, and whether the rows are as they were.
 //!
 //! A conflict is an answer to one copy of a request. Networks make more of them, and another copy may be what this one
-//! conflicts with, still at work. So an attempt is over only when the table has moved past what it demands.
+//! conflicts with, still at work. So an attempt is over only when the table has moved past what it demands. And what a
+//! catalog says it committed has to be in the table that it shows: files are removed because of that.
 
 use async_trait::async_trait;
 
@@ -32,11 +33,14 @@ const PAUSE_MAX_MS: u64 = 5_000;
 /// What is to be committed.
 #[async_trait]
 pub(crate) trait Proposal: Send {
-    /// What is to be changed of the table as it is; `None` if the table holds it.
+    /// Whether the table holds it.
+    fn is_in(&self, table: &CatalogTable) -> bool;
+
+    /// What is to be changed of the table as it is.
     ///
     /// # Errors
     /// Why it must not be made of this table.
-    async fn change(&mut self, table: &CatalogTable) -> Result<Option<Change>, ExportError>;
+    async fn change(&mut self, table: &CatalogTable) -> Result<Change, ExportError>;
 }
 
 /// How a commit failed.
@@ -89,20 +93,19 @@ pub(crate) async fn run(
 ) -> Result<CatalogTable, Failure> {
     let mut unanswered: Vec<Unanswered> = Vec::new();
     let mut last = None;
-    for attempt in 0..=ATTEMPTS_MAX {
+    for attempt in 0..ATTEMPTS_MAX {
+        if proposal.is_in(&table) {
+            return Ok(table);
+        }
         let change = match proposal.change(&table).await {
-            Ok(None) => return Ok(table),
-            Ok(Some(change)) => change,
+            Ok(change) => change,
             Err(error) => return Err(failure(!unanswered.is_empty(), error)),
         };
-        if attempt == ATTEMPTS_MAX {
-            break;
-        }
         let outcome = catalog
             .commit(&table, &change, environment.identities.uuid())
             .await;
         let mut pause_ms = (PAUSE_MIN_MS << attempt).min(PAUSE_MAX_MS);
-        match outcome {
+        match shown(proposal, outcome) {
             CommitOutcome::Committed(table) => return Ok(table),
             CommitOutcome::Conflict => unanswered.push(Unanswered::new(&table, change)),
             CommitOutcome::Refused(error) => return Err(failure(!unanswered.is_empty(), error)),
@@ -131,11 +134,26 @@ pub(crate) async fn run(
         };
         unanswered.retain(|attempt| attempt.may_land(catalog.guard(), &table));
     }
+    if proposal.is_in(&table) {
+        return Ok(table);
+    }
     let conflict = ExportError::Conflict {
         table: table.ident.to_string(),
         attempts: ATTEMPTS_MAX,
     };
     Err(failure(!unanswered.is_empty(), last.unwrap_or(conflict)))
+}
+
+/// The outcome; unknown if the table that is said to hold the commit does not.
+fn shown(proposal: &dyn Proposal, outcome: CommitOutcome) -> CommitOutcome {
+    match outcome {
+        CommitOutcome::Committed(table) if !proposal.is_in(&table) => {
+            let place = format!("table '{}'", table.ident);
+            let reason = "the catalog's answer to a commit does not show it";
+            CommitOutcome::Unknown(ExportError::unavailable(place, reason))
+        }
+        outcome => outcome,
+    }
 }
 
 /// `is_open`: whether a commit may have taken place, or may still do so.

@@ -56,13 +56,10 @@ fn is_same_or_wider(found: &PrimitiveType, wanted: &PrimitiveType) -> bool {
     }
 }
 
-/// The change that gives an Iceberg table the columns of this schema; `None` if it has them.
-fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Option<Change>> {
+/// The change that gives an Iceberg table the columns of this schema.
+fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Change> {
     let wanted = iceberg_schema(schema)?;
     let found = table.metadata.current_schema();
-    if found.as_struct() == wanted.as_struct() {
-        return Ok(None);
-    }
     check_columns(table, schema)?;
     let mut columns = schema.columns().iter();
     let is_missing = |field_id| found.field_by_id(field_id).is_none();
@@ -84,9 +81,7 @@ fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Option<Change>>
     let same_columns = TableRequirement::CurrentSchemaIdMatch {
         current_schema_id: table.metadata.current_schema_id(),
     };
-    Ok(Some(
-        Change::of(&table.metadata, updates).demanding(same_columns),
-    ))
+    Ok(Change::of(&table.metadata, updates).demanding(same_columns))
 }
 
 /// The columns of an engine's table on their way into the Iceberg table.
@@ -98,12 +93,15 @@ struct ColumnsChange<'a> {
 
 #[async_trait]
 impl Proposal for ColumnsChange<'_> {
-    async fn change(&mut self, table: &CatalogTable) -> Result<Option<Change>> {
+    fn is_in(&self, table: &CatalogTable) -> bool {
+        let found = table.metadata.current_schema();
+        iceberg_schema(self.schema).is_ok_and(|wanted| wanted.as_struct() == found.as_struct())
+    }
+
+    async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let change = evolved(table, self.schema)?;
-        if change.is_some() {
-            let Exporter { owner, epoch, .. } = self.exporter;
-            owner.check_position_unmoved(&self.base, table, *epoch)?;
-        }
+        let Exporter { owner, epoch, .. } = self.exporter;
+        owner.check_position_unmoved(&self.base, table, *epoch)?;
         Ok(change)
     }
 }

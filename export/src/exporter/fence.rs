@@ -30,12 +30,18 @@ struct Fence<'a> {
 
 #[async_trait]
 impl Proposal for Fence<'_> {
-    async fn change(&mut self, table: &CatalogTable) -> Result<Option<Change>> {
-        let exporter = self.exporter;
-        let stands = table.metadata.properties().get(FENCE_ID);
-        if stands.is_some_and(|id| *id == self.id.to_string()) {
-            return Ok(None);
+    fn is_in(&self, table: &CatalogTable) -> bool {
+        match self.exporter.catalog.guard() {
+            Guard::Metadata => {
+                let stands = table.metadata.properties().get(FENCE_ID);
+                stands.is_some_and(|id| *id == self.id.to_string())
+            }
+            Guard::Requirements => find_commit(&table.metadata, self.id).is_some(),
         }
+    }
+
+    async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
+        let exporter = self.exporter;
         exporter.check_ours(self.table, self.pending, table)?;
         check_epoch(table, exporter.epoch)?;
         let mut updates = vec![TableUpdate::SetProperties {
@@ -47,7 +53,7 @@ impl Proposal for Fence<'_> {
         if exporter.catalog.guard() == Guard::Requirements {
             updates.extend(self.snapshot(table).await?);
         }
-        Ok(Some(Change::of(&table.metadata, updates)))
+        Ok(Change::of(&table.metadata, updates))
     }
 }
 
@@ -109,6 +115,7 @@ impl Exporter {
             Ok(current) => {
                 let landed = find_commit(&current.metadata, fence.id);
                 remove_attempts(&current.file_io, &fence.attempts, landed).await;
+                check_epoch(&current, self.epoch)?;
                 Ok(Some(current))
             }
             Err(Failure::NotCommitted(error)) => {

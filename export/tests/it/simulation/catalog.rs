@@ -47,6 +47,10 @@ pub(super) enum Fault {
     Refused,
     /// 500, and it did not take place.
     FailedUnseen,
+    /// 200 with the table as it was, as from a cache, and it did not take place.
+    Ignored,
+    /// It takes place, and the answer shows the table as it was.
+    OldAnswer,
     /// It takes place, and the answer is lost.
     LostAnswer,
     /// A proxy sends it twice and passes on the second answer.
@@ -59,13 +63,15 @@ pub(super) enum Fault {
     Disturbed,
 }
 
-pub(super) const FAULTS: [Fault; 11] = [
+pub(super) const FAULTS: [Fault; 13] = [
     Fault::None,
     Fault::Busy,
     Fault::SpuriousConflict,
     Fault::LateConflict,
     Fault::Refused,
     Fault::FailedUnseen,
+    Fault::Ignored,
+    Fault::OldAnswer,
     Fault::LostAnswer,
     Fault::SentTwice,
     Fault::Late,
@@ -274,6 +280,7 @@ impl TableCatalog for SimulatedCatalog {
                 return CommitOutcome::Conflict;
             }
             Fault::Refused => return CommitOutcome::Refused(failed("status 403")),
+            Fault::Ignored => return CommitOutcome::Committed(base.clone()),
             Fault::FailedUnseen => return CommitOutcome::Unknown(failed("status 500")),
             Fault::Late => {
                 state.on_the_way.push((base.clone(), change.clone(), id));
@@ -291,6 +298,7 @@ impl TableCatalog for SimulatedCatalog {
         let outcome = state.apply(self.guard, base, change, id);
         match fault {
             Fault::LostAnswer => CommitOutcome::Unknown(failed("connection reset")),
+            Fault::OldAnswer => CommitOutcome::Committed(base.clone()),
             Fault::SentTwice => state.apply(self.guard, base, change, id),
             Fault::Echo => {
                 state.on_the_way.push((base.clone(), change.clone(), id));

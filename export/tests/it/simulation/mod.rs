@@ -249,6 +249,35 @@ async fn what_may_have_happened_stays_pending() {
     }
 }
 
+/// A catalog that answers a fence with the table as it was has fenced nothing: the commit on its way may still arrive, and
+/// its files must be there then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_that_the_table_does_not_show_does_not_count() {
+    for guard in GUARDS {
+        let world = World::new(FormatVersion::V3);
+        let database = world.database();
+        let table = notes(&database);
+        let catalog = SimulatedCatalog::new(guard, 7);
+        catalog.calm();
+        let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
+        write_notes(&database, &table, [(1, "old".to_owned())], &[]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        write_notes(&database, &table, [(1, "new".to_owned())], &[]);
+        catalog.plan(&[Fault::Late, Fault::Busy], &[false, true]);
+        let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+        assert_passing(&error);
+        // The first look of a tick that settles, and one after each attempt.
+        catalog.plan(&[Fault::Ignored; 8], &[false; 9]);
+        let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+        assert_passing(&error);
+        assert_eq!(database.pending_exports().len(), 1, "{guard:?}");
+        catalog.calm();
+        let exports = exporter.tick(&database.snapshot()).await.unwrap();
+        assert!(exports.is_empty(), "it took place: {exports:?}");
+        world.check_same_in(&database, catalog.clone()).await;
+    }
+}
+
 /// The process dies between any two steps of a tick: a database of what its folder held then goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_any_two_steps() {
