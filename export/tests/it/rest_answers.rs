@@ -159,6 +159,30 @@ async fn an_answer_says_what_became_of_a_commit() {
     );
 }
 
+/// A redirected POST would become a GET whose answer, the table as it is, looks like that of a commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_not_followed() {
+    let config = answer("200 OK", "", "{}");
+    let here = answer("301 Moved Permanently", "Location: /v1/elsewhere\r\n", "");
+    let there = answer(
+        "307 Temporary Redirect",
+        "Location: https://other.example/v1/x\r\n",
+        "",
+    );
+    let server = ScriptedServer::start(&[&config, &here, &there]).await;
+    let catalog = server.catalog(serde_json::json!({})).await;
+    let table = table();
+    let change = Change::of(&table.metadata, Vec::new());
+    for target in [server.uri.as_str(), "https://other.example"] {
+        let outcome = catalog.commit(&table, &change, Uuid::nil()).await;
+        let CommitOutcome::Refused(error) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(error.to_string().ends_with(target), "{error}");
+    }
+    assert_eq!(server.asked.lock().len(), 3, "each was asked once");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_ended_is_exchanged_for_another() {
     let token = |name: &str| {

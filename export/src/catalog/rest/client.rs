@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,8 @@ use crate::error::{ExportError, Result};
 
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection may take: a request that was not sent can't have changed anything.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a request that changes nothing is sent.
 const ATTEMPTS_MAX: u32 = 4;
 /// The first pause between two of them, in milliseconds.
@@ -61,6 +64,8 @@ pub(super) struct Request<'a> {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) retry_after_ms: Option<u64>,
+    /// The server that a redirect points to.
+    redirected_to: Option<String>,
     body: Bytes,
     place: String,
 }
@@ -108,9 +113,12 @@ impl Answer {
                 String::from_utf8_lossy(self.body.get(..200).unwrap_or(&self.body)).into_owned()
             }
         };
-        let hint = match UNAUTHORIZED.contains(&self.status) {
-            true => "; look at the token or credential of the catalog",
-            false => "",
+        let hint = match &self.redirected_to {
+            _ if UNAUTHORIZED.contains(&self.status) => {
+                "; look at the token or credential of the catalog".to_owned()
+            }
+            Some(server) => format!("; redirects are not followed, this one points to {server}"),
+            None => String::new(),
         };
         ExportError::unavailable(&self.place, format!("status {}: {said}{hint}", self.status))
     }
@@ -125,6 +133,9 @@ impl RestClient {
             .map_err(|error| wrong("catalog_uri", uri, &error))?;
         let http = Client::builder()
             .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            // A redirected POST may become a GET whose answer looks like success, and secrets would go elsewhere.
+            .redirect(Policy::none())
             .user_agent(concat!("moonshine/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| wrong("catalog_uri", uri, &error))?;
@@ -285,10 +296,12 @@ async fn receive(builder: RequestBuilder, place: String) -> Result<Answer, NoAns
     let response = builder.send().await.map_err(failed)?;
     let status = response.status().as_u16();
     let retry_after_ms = retry_after_ms(&response);
+    let redirected_to = redirected_to(&response);
     let body = response.bytes().await.map_err(failed)?;
     Ok(Answer {
         status,
         retry_after_ms,
+        redirected_to,
         body,
         place,
     })
@@ -298,6 +311,16 @@ async fn receive(builder: RequestBuilder, place: String) -> Result<Answer, NoAns
 fn retry_after_ms(response: &Response) -> Option<u64> {
     let text = response.headers().get("Retry-After")?.to_str().ok()?;
     text.trim().parse::<u64>().ok()?.checked_mul(1000)
+}
+
+/// The scheme, host and port that a redirect points to: what the address in the configuration may have to be.
+fn redirected_to(response: &Response) -> Option<String> {
+    let location = response.headers().get("Location")?.to_str().ok()?;
+    let target = response.url().join(location).ok()?;
+    response
+        .status()
+        .is_redirection()
+        .then(|| target.origin().ascii_serialization())
 }
 
 /// An error with what caused it.
