@@ -9,6 +9,7 @@ use iceberg::spec::{
     FormatVersion, NestedField, PrimitiveType, Schema, SortOrder, TableMetadataBuilder, Type,
     UnboundPartitionSpec,
 };
+use moonshine_export::ExportError;
 use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, RestCatalog, TableCatalog};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -181,6 +182,44 @@ async fn a_redirect_is_not_followed() {
         assert!(error.to_string().ends_with(target), "{error}");
     }
     assert_eq!(server.asked.lock().len(), 3, "each was asked once");
+}
+
+/// Only the catalog can say that a table is gone; a gateway's 404 says that the catalog is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_missing_if_the_catalog_says_so() {
+    let error = |name: &str| {
+        let body = format!(r#"{{"error": {{"message": "no", "type": "{name}", "code": 404}}}}"#);
+        answer("404 Not Found", "", &body)
+    };
+    let config = answer("200 OK", "", "{}");
+    let gateway = answer("404 Not Found", "", "<html>no such page</html>");
+    let answers = [
+        config,
+        error("NoSuchTableException"),
+        error("NoSuchNamespaceException"),
+        gateway.clone(),
+        error("NoSuchWarehouseException"),
+        gateway.clone(),
+        gateway,
+    ];
+    let server = ScriptedServer::start(&answers.each_ref().map(String::as_str)).await;
+    let catalog = server.catalog(serde_json::json!({})).await;
+    let table = ident("shop", "notes");
+    for _ in 0..2 {
+        assert!(catalog.load(&table).await.unwrap().is_none());
+    }
+    let is_404 = |error: ExportError| {
+        let is_unavailable = matches!(error, ExportError::Unavailable { .. });
+        assert!(
+            is_unavailable && error.to_string().contains("404"),
+            "{error}"
+        );
+    };
+    for _ in 0..2 {
+        is_404(catalog.load(&table).await.unwrap_err());
+    }
+    is_404(catalog.list().await.unwrap_err());
+    is_404(catalog.drop_table(&table).await.unwrap_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,6 +92,16 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
+    /// Whether the catalog says that the table or its namespace does not exist. A 404 alone says less: a gateway
+    /// answers so while the catalog is away.
+    pub(super) fn is_missing(&self) -> bool {
+        let is_named = |answer: ErrorAnswer| {
+            let mut names = ["NoSuchTab", "NoSuchNamespace"].iter();
+            names.any(|name| answer.error.r#type.starts_with(name))
+        };
+        self.status == 404 && serde_json::from_slice(&self.body).is_ok_and(is_named)
+    }
+
     /// The body, if the request succeeded.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T> {
         if !self.is_success() {

@@ -144,7 +144,7 @@ impl RestCatalog {
                 .collect();
             let path = ["namespaces", namespace.as_str(), "tables"];
             let answer = self.client.ask(&get(&path, &query)).await?;
-            if answer.status == 404 {
+            if answer.is_missing() {
                 return Ok(tables);
             }
             let answer: Tables = answer.json()?;
@@ -234,7 +234,7 @@ impl TableCatalog for RestCatalog {
         let namespace = url_part(ident.namespace());
         let path = ["namespaces", namespace.as_str(), "tables", ident.name()];
         let answer = self.client.ask(&get(&path, &[])).await?;
-        if answer.status == 404 {
+        if answer.is_missing() {
             return Ok(None);
         }
         self.table(ident, answer.json()?).map(Some)
@@ -314,10 +314,10 @@ impl TableCatalog for RestCatalog {
             ..get(&path, &[("purgeRequested", "false")])
         };
         let answer = self.client.send(&request).await?;
-        match answer.status {
-            404 => Ok(false),
-            _ if answer.is_success() => Ok(true),
-            _ => Err(answer.error()),
+        match answer.is_success() {
+            true => Ok(true),
+            false if answer.is_missing() => Ok(false),
+            false => Err(answer.error()),
         }
     }
 }
