@@ -52,6 +52,7 @@ impl Owner {
             );
             return Err(ExportError::foreign(ident, reason));
         }
+        check_partitions(table)?;
         check_columns(table, schema)?;
         let version = table_version(table)?;
         if version != self.version {
@@ -129,8 +130,8 @@ impl Owner {
         Ok(exported.map(position))
     }
 
-    /// Checks that of a table as it was and as it is now only what is not its rows became different, and that no newer
-    /// exporter took over: what was to be committed on the one may be committed on the other.
+    /// Checks that of a table as it was and as it is now only what does not bear on its rows became different, and that no
+    /// newer exporter took over: what was to be committed on the one may be committed on the other.
     pub(crate) fn check_unmoved(
         &self,
         base: &CatalogTable,
@@ -138,6 +139,13 @@ impl Owner {
         own_epoch: u64,
     ) -> Result<()> {
         self.check_position_unmoved(base, found, own_epoch)?;
+        check_partitions(found)?;
+        if base.metadata.format_version() != found.metadata.format_version() {
+            return Err(ExportError::foreign(
+                &base.ident,
+                "its format version was changed by another writer",
+            ));
+        }
         let columns = |table: &CatalogTable| table.metadata.current_schema().as_struct().clone();
         if columns(base) != columns(found) {
             return Err(ExportError::foreign(
@@ -190,6 +198,17 @@ impl Owner {
             properties,
             location,
         })
+    }
+}
+
+/// Checks that our files, which have no partition, fit into the table. A void field is one more value of each file, too.
+fn check_partitions(table: &CatalogTable) -> Result<()> {
+    match table.metadata.default_partition_spec().fields() {
+        [] => Ok(()),
+        _ => Err(ExportError::foreign(
+            &table.ident,
+            "it was partitioned by another writer",
+        )),
     }
 }
 

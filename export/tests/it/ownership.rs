@@ -5,6 +5,7 @@ use std::sync::Arc;
 use iceberg::TableUpdate;
 use iceberg::spec::{
     MAIN_BRANCH, Operation, Snapshot, SnapshotReference, SnapshotRetention, Summary, TableMetadata,
+    Transform, UnboundPartitionSpec,
 };
 use moonshine_engine::{ColumnType, Database, TableSchema};
 use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, TableCatalog};
@@ -192,6 +193,38 @@ async fn another_schema_version_or_a_dropped_table_is_refused() {
         error.to_string().contains("gone from the catalog"),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_partitioned_is_refused() {
+    let (world, database) = exported().await;
+    let table = notes(&database);
+    let catalog = world.catalog().await;
+    let mut exporter = world.exporter(&database).await.unwrap();
+    let base = current(catalog.as_ref()).await;
+    let spec = UnboundPartitionSpec::builder()
+        .add_partition_field(1, "id_bucket", Transform::Bucket(4))
+        .unwrap()
+        .build();
+    let updates = vec![
+        TableUpdate::AddSpec { spec },
+        TableUpdate::SetDefaultSpec { spec_id: -1 },
+    ];
+    let change = Change::of(&base.metadata, updates);
+    let outcome = catalog.commit(&base, &change, Uuid::from_u128(1)).await;
+    assert!(matches!(outcome, CommitOutcome::Committed(_)));
+    write_notes(&database, &table, [(1, "b".to_owned())], &[]);
+    let errors = [
+        exporter.tick(&database.snapshot()).await.unwrap_err(),
+        world.exporter(&database).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert!(
+            matches!(&error, ExportError::Foreign { reason, .. } if reason.contains("partitioned")),
+            "{error}"
+        );
+    }
+    assert!(database.pending_exports().is_empty());
 }
 
 /// Two names of the engine that mean one Iceberg table.
