@@ -138,7 +138,10 @@ impl Exporter {
                 (None, None) => TableState::new(self.create(&table).await?),
             };
             let exported = self.export_table(&table, snapshot, &mut state).await;
-            self.tables.insert(table.id(), state);
+            // After a failure the table is looked at anew: what we know of it may be the cause.
+            if matches!(exported, Ok(_) | Err(ExportError::Config(_))) {
+                self.tables.insert(table.id(), state);
+            }
             match exported {
                 Err(error @ ExportError::Config(_)) => refused = Some(error),
                 exported => exports.extend(exported?),

@@ -278,6 +278,30 @@ async fn a_fence_that_the_table_does_not_show_does_not_count() {
     }
 }
 
+/// What a refusal is about may be that the table became another since the last look.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_refusal_the_table_is_looked_at_anew() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = notes(&database);
+    let catalog = SimulatedCatalog::new(Guard::Requirements, 7);
+    catalog.calm();
+    let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
+    write_notes(&database, &table, [(1, "old".to_owned())], &[]);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    write_notes(&database, &table, [(1, "new".to_owned())], &[]);
+    catalog.plan(&[Fault::Refused], &[]);
+    let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+    assert_passing(&error);
+    assert!(database.pending_exports().is_empty(), "it did not happen");
+    catalog.drop_table(&ident("shop", "notes")).await.unwrap();
+    let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+    assert!(
+        matches!(&error, ExportError::Foreign { reason, .. } if reason.contains("gone")),
+        "{error}"
+    );
+}
+
 /// The process dies between any two steps of a tick: a database of what its folder held then goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_any_two_steps() {
