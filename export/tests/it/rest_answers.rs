@@ -104,7 +104,7 @@ async fn an_answer_says_what_became_of_a_commit() {
     let config = answer(
         "200 OK",
         "",
-        r#"{"defaults": {}, "overrides": {"prefix": "lake/one"}}"#,
+        r#"{"defaults": {}, "overrides": {"prefix": "lake/a%3Ab%2Fone"}}"#,
     );
     let error = r#"{"error": {"message": "so it is", "type": "Because", "code": 0}}"#;
     let conflict = answer("409 Conflict", "", error);
@@ -118,7 +118,7 @@ async fn an_answer_says_what_became_of_a_commit() {
     ])
     .await;
     let catalog = server
-        .catalog(serde_json::json!({ "token": "secret" }))
+        .catalog(serde_json::json!({ "token": "secret", "prefix": "mine" }))
         .await;
     let table = table();
     let change = Change::of(&table.metadata, Vec::new());
@@ -151,7 +151,7 @@ async fn an_answer_says_what_became_of_a_commit() {
     let asked = server.asked.lock();
     let commit = &asked[1];
     assert!(
-        commit.starts_with("POST /v1/lake/one/namespaces/shop/tables/notes HTTP"),
+        commit.starts_with("POST /v1/lake/a%3Ab%2Fone/namespaces/shop/tables/notes HTTP"),
         "{commit}"
     );
     assert!(

@@ -36,7 +36,8 @@ pub(super) struct RestClient {
     http: Client,
     environment: Environment,
     base: Url,
-    prefix: Option<String>,
+    /// `v1`, and what the server or the configuration puts behind it.
+    prefix: String,
     headers: BTreeMap<String, Secret>,
     tokens: Tokens,
 }
@@ -153,13 +154,13 @@ impl RestClient {
             Some(text) => {
                 Url::parse(text).map_err(|error| wrong("rest.oauth2_server_uri", text, &error))?
             }
-            None => below(&base, ["v1", "oauth", "tokens"].into_iter()),
+            None => below(&base, "v1", &["oauth", "tokens"]),
         };
         Ok(RestClient {
             http,
             environment,
             base,
-            prefix: config.prefix.clone(),
+            prefix: "v1".to_owned(),
             headers: config.headers.clone(),
             tokens: Tokens {
                 fixed: config.token.clone(),
@@ -171,9 +172,12 @@ impl RestClient {
         })
     }
 
-    /// Puts another part before the paths of requests to come.
-    pub(super) fn set_prefix(&mut self, prefix: String) {
-        self.prefix = Some(prefix);
+    /// What stands before the paths of requests to come, as it is in an address.
+    pub(super) fn set_prefix(&mut self, prefix: &str) {
+        self.prefix = match prefix.trim_matches('/') {
+            "" => "v1".to_owned(),
+            prefix => format!("v1/{prefix}"),
+        };
     }
 
     /// The same request, again while the server is busy or can't be reached: for what changes nothing.
@@ -217,17 +221,7 @@ impl RestClient {
         request: &Request<'_>,
         token: Option<&Secret>,
     ) -> Result<Answer, NoAnswer> {
-        let prefix = self.prefix.as_deref().filter(|prefix| !prefix.is_empty());
-        let is_config = request.path == ["config"];
-        let prefix = prefix
-            .filter(|_| !is_config)
-            .into_iter()
-            .flat_map(|prefix| prefix.split('/'));
-        let parts = ["v1"]
-            .into_iter()
-            .chain(prefix)
-            .chain(request.path.iter().copied());
-        let url = below(&self.base, parts);
+        let url = below(&self.base, &self.prefix, request.path);
         let place = format!("catalog {url}");
         let mut builder = self
             .http
@@ -345,10 +339,12 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn below<'a>(base: &Url, parts: impl Iterator<Item = &'a str>) -> Url {
+/// The address below `base` with this prefix, in which nothing is encoded, and these parts, in which everything is.
+fn below(base: &Url, prefix: &str, parts: &[&str]) -> Url {
     let mut url = base.clone();
+    url.set_path(&format!("{}/{prefix}", base.path().trim_end_matches('/')));
     if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(parts);
+        segments.extend(parts);
     }
     url
 }

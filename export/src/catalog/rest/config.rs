@@ -35,7 +35,7 @@ impl fmt::Debug for Secret {
 pub struct RestConfig {
     /// The server's name of the warehouse, if it has several.
     pub warehouse: Option<String>,
-    /// What stands before the paths of a warehouse. Default: what the server says.
+    /// What stands before the paths of a warehouse, unless the server insists on another. Default: what the server says.
     pub prefix: Option<String>,
     /// A bearer token that is sent with each request.
     pub token: Option<Secret>,

@@ -69,11 +69,12 @@ impl RestCatalog {
             defaults,
             overrides,
         } = answer.json()?;
+        let prefix = overrides.get("prefix").or(rest.prefix.as_ref());
+        if let Some(prefix) = prefix.or(defaults.get("prefix")) {
+            client.set_prefix(prefix);
+        }
         let mut properties = defaults;
         properties.extend(overrides);
-        if let (None, Some(prefix)) = (&rest.prefix, properties.get("prefix")) {
-            client.set_prefix(prefix.clone());
-        }
         Ok(RestCatalog {
             client,
             warehouse,
