@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
+use reqwest::Url;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use crate::catalog::RestConfig;
+use crate::catalog::{RestConfig, address};
 use crate::error::{ExportError, Result};
 
 /// Where and how tables are exported.
@@ -142,18 +143,18 @@ impl IcebergConfig {
     }
 
     /// Where the catalog server is, and where tables go if it does not choose.
-    pub(crate) fn rest_places(&self) -> Result<(&str, Option<String>)> {
+    pub(crate) fn rest_places(&self) -> Result<(Url, Option<String>)> {
         let uri = self.catalog_uri.as_deref().unwrap_or_default();
-        if !uri.starts_with("http://") && !uri.starts_with("https://") {
-            return Err(ExportError::Config(format!(
-                "catalog_uri: '{uri}' is not the address of a catalog server, which begins with http:// or https://"
-            )));
+        let base = address("catalog_uri", uri)?;
+        let rest = self.rest.as_ref();
+        if let Some(uri) = rest.and_then(|rest| rest.oauth2_server_uri.as_deref()) {
+            address("rest.oauth2_server_uri", uri)?;
         }
         let warehouse = match self.warehouse_path.as_str() {
             "" => None,
             _ => Some(self.warehouse()?.1),
         };
-        Ok((uri, warehouse))
+        Ok((base, warehouse))
     }
 
     /// The warehouse's folder, and its location without a slash at the end.
@@ -287,6 +288,15 @@ mod tests {
                 "http://",
             ),
             (
+                r#"{"catalog_type": "rest", "catalog_uri": "https://me:secret@h"}"#,
+                "no password",
+            ),
+            (
+                r#"{"catalog_type": "rest", "catalog_uri": "https://h",
+                    "rest": {"oauth2_server_uri": "https://secret@h"}}"#,
+                "rest.oauth2_server_uri",
+            ),
+            (
                 r#"{"warehouse_path": "w", "catalog_uri": "postgresql://h/db"}"#,
                 "sqlite:",
             ),
@@ -301,6 +311,7 @@ mod tests {
                 matches!(error, ExportError::Config(_)) && error.to_string().contains(word),
                 "{json}: {error}"
             );
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
         let error = serde_json::from_str::<IcebergConfig>(
             r#"{"warehouse_path": "w", "format_version": 1}"#,

@@ -11,6 +11,7 @@ mod new_table;
 mod rest;
 mod sql;
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 pub use change::Change;
 pub use new_table::NewTable;
+pub(crate) use rest::address;
 pub use rest::{RestCatalog, RestConfig, Secret};
 pub(crate) use sql::METADATA_DELETE_AFTER_COMMIT;
 pub use sql::SqlCatalog;
@@ -29,7 +31,7 @@ use crate::config::{CatalogType, IcebergConfig};
 use crate::error::{ExportError, Result};
 
 /// An Iceberg table as the catalog had it at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CatalogTable {
     /// Its name.
     pub ident: TableIdent,
@@ -39,6 +41,16 @@ pub struct CatalogTable {
     pub metadata_location: String,
     /// Reads and writes its files, with the credentials that the catalog gave for it when it was loaded.
     pub file_io: FileIO,
+}
+
+/// Without the store, whose properties may hold keys.
+impl fmt::Debug for CatalogTable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("CatalogTable");
+        shown.field("ident", &self.ident);
+        shown.field("metadata_location", &self.metadata_location);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// What became of a commit.
@@ -73,7 +85,7 @@ pub enum Guard {
 
 /// What the exporter needs of a catalog.
 #[async_trait]
-pub trait TableCatalog: Send + Sync + std::fmt::Debug {
+pub trait TableCatalog: Send + Sync + fmt::Debug {
     /// Where new tables go, without a slash at its end; `None` where the catalog finds a place itself.
     fn warehouse(&self) -> Option<&str>;
 

@@ -104,7 +104,7 @@ async fn an_answer_says_what_became_of_a_commit() {
     let config = answer(
         "200 OK",
         "",
-        r#"{"defaults": {}, "overrides": {"prefix": "lake/a%3Ab%2Fone"}}"#,
+        r#"{"defaults": {"s3.secret-access-key": "hidden"}, "overrides": {"prefix": "lake/a%3Ab%2Fone"}}"#,
     );
     let error = r#"{"error": {"message": "so it is", "type": "Because", "code": 0}}"#;
     let conflict = answer("409 Conflict", "", error);
@@ -148,6 +148,7 @@ async fn an_answer_says_what_became_of_a_commit() {
         "busy None",
     ];
     assert_eq!(names, expected, "{outcomes:?}");
+    assert!(!format!("{catalog:?}").contains("hidden"), "{catalog:?}");
     let asked = server.asked.lock();
     let commit = &asked[1];
     assert!(

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use super::config::{RestConfig, Secret};
+use super::config::{RestConfig, Secret, address};
 use super::messages::{ErrorAnswer, Token};
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
@@ -136,12 +136,7 @@ impl Answer {
 }
 
 impl RestClient {
-    pub(super) fn new(uri: &str, config: &RestConfig, environment: Environment) -> Result<Self> {
-        let wrong = |key: &str, text: &str, error: &dyn std::fmt::Display| {
-            ExportError::Config(format!("{key}: '{text}': {error}"))
-        };
-        let base = Url::parse(uri.trim_end_matches('/'))
-            .map_err(|error| wrong("catalog_uri", uri, &error))?;
+    pub(super) fn new(base: Url, config: &RestConfig, environment: Environment) -> Result<Self> {
         let http = Client::builder()
             .timeout(REQUEST_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -149,11 +144,9 @@ impl RestClient {
             .redirect(Policy::none())
             .user_agent(concat!("moonshine/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| wrong("catalog_uri", uri, &error))?;
+            .map_err(|error| ExportError::unavailable("catalog", causes(&error)))?;
         let endpoint = match &config.oauth2_server_uri {
-            Some(text) => {
-                Url::parse(text).map_err(|error| wrong("rest.oauth2_server_uri", text, &error))?
-            }
+            Some(text) => address("rest.oauth2_server_uri", text)?,
             None => below(&base, "v1", &["oauth", "tokens"]),
         };
         Ok(RestClient {
@@ -274,9 +267,8 @@ impl RestClient {
         let expires_ms = now_ms
             .saturating_add(lifetime_ms)
             .saturating_sub(TOKEN_MARGIN_MS);
-        let secret = Secret::from(token.access_token);
-        *current = Some((secret.clone(), expires_ms));
-        Ok(Some(secret))
+        *current = Some((token.access_token.clone(), expires_ms));
+        Ok(Some(token.access_token))
     }
 }
 

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::error::{ExportError, Result};
 
 /// A text that is not shown.
 #[derive(Clone, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -47,4 +50,21 @@ pub struct RestConfig {
     pub scope: Option<String>,
     /// More headers of each request.
     pub headers: BTreeMap<String, Secret>,
+}
+
+/// A server's address. It has no user and no password, as addresses are shown: in errors, logs and reports.
+pub(crate) fn address(key: &str, text: &str) -> Result<Url> {
+    let wrong = |reason: &str| ExportError::Config(format!("{key}: {reason}"));
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .ok_or_else(|| {
+            wrong("not the address of a server, which begins with http:// or https://")
+        })?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong(
+            "an address holds no user and no password, give rest.token, rest.credential or rest.headers",
+        ));
+    }
+    Ok(url)
 }

@@ -8,7 +8,10 @@ use iceberg::spec::{Schema, SortOrder, TableMetadata, UnboundPartitionSpec};
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Default, Deserialize)]
+use super::config::Secret;
+
+/// May hold keys, as the answers about tables: none of them can be shown.
+#[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct CatalogConfig {
     pub(super) defaults: HashMap<String, String>,
@@ -28,7 +31,7 @@ pub(super) struct ErrorModel {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Token {
-    pub(super) access_token: String,
+    pub(super) access_token: Secret,
     pub(super) expires_in: Option<u64>,
 }
 
@@ -73,7 +76,7 @@ pub(super) struct CommitTable<'a> {
 }
 
 /// What loading, making and changing a table answers.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct TableAnswer {
     /// None for a table that is staged.
@@ -85,7 +88,7 @@ pub(super) struct TableAnswer {
     pub(super) storage_credentials: Vec<StorageCredential>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct StorageCredential {
     pub(super) prefix: String,
     pub(super) config: HashMap<String, String>,

@@ -11,6 +11,7 @@ mod config;
 mod messages;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use reqwest::Method;
 use uuid::Uuid;
 
 use self::client::{NoAnswer, Request, RestClient, json};
+pub(crate) use self::config::address;
 pub use self::config::{RestConfig, Secret};
 use self::messages::{
     CatalogConfig, CommitTable, CreateNamespace, CreateTable, Namespaces, TableAnswer, Tables,
@@ -33,12 +35,21 @@ use crate::store;
 const NAMESPACE_SEPARATOR: &str = "\u{1F}";
 
 /// A catalog server of the Iceberg REST protocol.
-#[derive(Debug)]
 pub struct RestCatalog {
     client: RestClient,
     warehouse: Option<String>,
     /// What the server says of the stores of its tables.
     properties: HashMap<String, String>,
+}
+
+/// Without the properties, which may hold keys.
+impl fmt::Debug for RestCatalog {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("RestCatalog");
+        shown.field("client", &self.client);
+        shown.field("warehouse", &self.warehouse);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl RestCatalog {
@@ -55,9 +66,9 @@ impl RestCatalog {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(config: &IcebergConfig, environment: Environment) -> Result<Self> {
-        let (uri, warehouse) = config.rest_places()?;
+        let (base, warehouse) = config.rest_places()?;
         let rest = config.rest.clone().unwrap_or_default();
-        let mut client = RestClient::new(uri, &rest, environment)?;
+        let mut client = RestClient::new(base, &rest, environment)?;
         let query: Vec<(&str, &str)> = rest
             .warehouse
             .as_deref()
