@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use futures::stream::BoxStream;
 use iceberg::io::FileIO;
-use iceberg::spec::DataFile;
+use iceberg::spec::{DataFile, SnapshotRef};
 use moonshine_engine::{Table, TableSchema};
 use tokio::sync::Mutex;
 
@@ -17,7 +17,7 @@ use crate::error::{ExportError, Result};
 use crate::manifest::{Entry, ManifestCache};
 use crate::scan::{FileScan, scan_file};
 use crate::schema::table_ident;
-use crate::summary::live_counts;
+use crate::summary::{Stamp, live_counts};
 
 /// Reads exported tables; needs no [`Exporter`](crate::Exporter).
 #[derive(Debug)]
@@ -183,15 +183,22 @@ impl IcebergReader {
         token: &str,
         cache: &mut ManifestCache,
     ) -> Result<IcebergSnapshot> {
+        let metadata = &found.metadata;
+        // A fence has the rows of the export before it, whose snapshot may have expired.
+        let carries_it = |head: &&SnapshotRef| {
+            let export_snapshot_id = Stamp::of(head).and_then(|stamp| stamp.export_snapshot_id);
+            export_snapshot_id.is_some_and(|id| id.to_string() == token)
+        };
         let snapshot = token
             .parse()
             .ok()
-            .and_then(|id| found.metadata.snapshot_by_id(id));
+            .and_then(|id| metadata.snapshot_by_id(id));
+        let snapshot = snapshot.or_else(|| metadata.current_snapshot().filter(carries_it));
         let snapshot = snapshot.ok_or_else(|| {
             ExportError::foreign(&found.ident, format!("it has no snapshot {token}"))
         })?;
         let file_io = &found.file_io;
-        let manifests = cache.load(file_io, &found.metadata, Some(snapshot)).await?;
+        let manifests = cache.load(file_io, metadata, Some(snapshot)).await?;
         let deletes = manifests.delete_by_data_file()?;
         let data_file = |entry: &Entry| {
             let deletes = deletes.get(entry.file.file_path()).into_iter().flatten();

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use iceberg::TableUpdate;
 use iceberg::spec::TableMetadata;
 use moonshine_engine::{Database, Table};
-use moonshine_export::catalog::{Guard, TableCatalog};
+use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
 use moonshine_export::environment::{Environment, RandomIdentities};
 use moonshine_export::{ExportError, Exporter, FormatVersion};
+use uuid::Uuid;
 
 use self::catalog::{FAULTS, Fault, InstantClock, SimulatedCatalog};
 use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, write_notes};
@@ -300,6 +302,29 @@ async fn after_a_refusal_the_table_is_looked_at_anew() {
         matches!(&error, ExportError::Foreign { reason, .. } if reason.contains("gone")),
         "{error}"
     );
+}
+
+/// Behind a fence, others may expire the snapshot of the last export: the fence has its rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_read_though_its_snapshot_expired() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = notes(&database);
+    let catalog = SimulatedCatalog::new(Guard::Requirements, 7);
+    catalog.calm();
+    let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
+    write_notes(&database, &table, [(1, "one".to_owned())], &[]);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    open(&database, FormatVersion::V3, &catalog).await.unwrap();
+    let exported = database.exported(&table).unwrap().token;
+    let name = ident("shop", "notes");
+    let fenced = catalog.load(&name).await.unwrap().unwrap();
+    let snapshot_ids = vec![exported.parse().unwrap()];
+    let updates = vec![TableUpdate::RemoveSnapshots { snapshot_ids }];
+    let change = Change::of(&fenced.metadata, updates);
+    let outcome = catalog.commit(&fenced, &change, Uuid::from_u128(1)).await;
+    assert!(matches!(outcome, CommitOutcome::Committed(_)));
+    world.check_same_in(&database, catalog.clone()).await;
 }
 
 /// The process dies between any two steps of a tick: a database of what its folder held then goes on.
