@@ -244,9 +244,12 @@ impl SegmentWriter {
             return Ok(());
         };
         if current.file_len_bytes > current.len_bytes {
-            let cut = current.file.set_len(current.len_bytes);
-            cut.and_then(|()| current.file.sync_data())
-                .map_err(|source| Error::io("cut", &current.path, source))?;
+            let (file, path) = (&current.file, &current.path);
+            file.set_len(current.len_bytes)
+                .map_err(|source| Error::io("cut", path, source))?;
+            // An operation of its own: a sync that fails is never taken for a full disk.
+            file.sync_data()
+                .map_err(|source| Error::io("sync", path, source))?;
             current.file_len_bytes = current.len_bytes;
             self.durable_block_number = self.next_block_number - 1;
         }
