@@ -271,7 +271,11 @@ impl SegmentWriter {
         };
         file.write_all_at(&header.encode(), 0).map_err(|source| {
             let error = Error::io("write", &path, source);
-            error.undone(|| self.io.remove(&path))
+            // Durably: the segment before goes on, and zeros are at the end of the last one only.
+            error.undone(|| {
+                self.io.remove(&path)?;
+                self.io.sync_folder(&self.folder)
+            })
         })?;
         file.sync_data()
             .map_err(|source| Error::io("sync", &path, source))?;
