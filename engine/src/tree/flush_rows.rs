@@ -180,22 +180,26 @@ fn write_file(
     write_size_bytes: usize,
 ) -> Result<Option<Vec<Arc<HeldRowSet>>>> {
     let mut file = OutputFile::new(shared, write_size_bytes);
+    let mut piece_bytes = 0;
     for part in parts {
-        let written = write_part(shared, generation, part, &mut file);
+        let written = write_part(shared, generation, part, &mut file, &mut piece_bytes);
         if !matches!(written, Ok(true)) {
             file.discard();
             return written.map(|_| None);
         }
     }
+    shared.scheduler.pace.flushed(piece_bytes as u64);
     file.finish().map(Some)
 }
 
-/// Whether the RowSet was written to its end.
+/// Whether the RowSet was written to its end. `piece_bytes` are those that the pace was not told of yet, of all parts of the
+/// file: each may be less than a piece.
 fn write_part(
     shared: &Shared,
     generation: &Generation,
     part: &Part,
     file: &mut OutputFile<'_>,
+    piece_bytes: &mut usize,
 ) -> Result<bool> {
     let head = part.head;
     let Some(table) = generation.table(head.table_id) else {
@@ -203,14 +207,13 @@ fn write_part(
     };
     let rows = std::mem::take(&mut *part.rows.lock());
     let (_, seq) = written_between(head.table_id, head.seq_from, head.seq_to);
-    let mut piece_bytes = 0;
     file.begin(head)?;
     let is_whole = table.each_sorted(generation.bodies(), rows, seq, |row, hash| {
         file.push(row, hash)?;
-        piece_bytes += row.key.len() + row.value.map_or(0, <[u8]>::len);
-        if piece_bytes >= shared.write_size_bytes() {
-            shared.scheduler.pace.flushed(piece_bytes as u64);
-            piece_bytes = 0;
+        *piece_bytes += row.key.len() + row.value.map_or(0, <[u8]>::len);
+        if *piece_bytes >= shared.write_size_bytes() {
+            shared.scheduler.pace.flushed(*piece_bytes as u64);
+            *piece_bytes = 0;
         }
         Ok(!shared.generations.is_stopping())
     })?;
