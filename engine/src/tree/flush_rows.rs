@@ -9,7 +9,7 @@ use super::flush::{OutputFile, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId, FragmentTree};
 use crate::cache::generations::Frozen;
 use crate::cache::table::TableState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generation::{GatheredRows, Generation, LOCATIONS_BIT};
 use crate::parallel;
 use crate::row_set::meta::RowSetHead;
@@ -64,7 +64,11 @@ pub(super) fn write_rows(shared: &Shared, frozen: &Frozen) -> Result<Option<Rows
     for row_sets in written {
         match row_sets {
             Ok(Some(row_sets)) => news.row_sets.extend(row_sets),
-            other => failed = Some(other.map(|_| ())),
+            // Neither a cancel nor a lack of space hides what ends writing.
+            other if !failed.as_ref().is_some_and(ends_writing) => {
+                failed = Some(other.map(|_| ()));
+            }
+            _ => {}
         }
     }
     match failed {
@@ -74,6 +78,11 @@ pub(super) fn write_rows(shared: &Shared, frozen: &Frozen) -> Result<Option<Rows
             failed.map(|()| None)
         }
     }
+}
+
+/// Whether what became of a file is a failure that a flush is not tried again after.
+fn ends_writing(failed: &Result<()>) -> bool {
+    matches!(failed, Err(error) if !matches!(error, Error::NoSpace { .. }))
 }
 
 /// Tells a table's rows apart by fragment.
