@@ -85,7 +85,8 @@ fn ends_writing(failed: &Result<()>) -> bool {
     matches!(failed, Err(error) if !matches!(error, Error::NoSpace { .. }))
 }
 
-/// Tells a table's rows apart by fragment.
+/// Tells a table's rows apart by fragment. Ends early if the database is being closed: each snapshot within the generation
+/// costs a look at all of them.
 fn gather(
     shared: &Shared,
     frozen: &Frozen,
@@ -127,6 +128,9 @@ fn gather(
     cuts.push(frozen.seq_to);
     let mut seq_from = generation.seq_from();
     for seq_to in cuts {
+        if shared.generations.is_stopping() {
+            return;
+        }
         let (after_seq, seq) = written_between(table_id, seq_from, seq_to);
         let fragment_of = |hash, key: &[u8]| to.fragment(hash, key);
         let gathered = rows.gather(generation.bodies(), after_seq, seq, fragment_of);
