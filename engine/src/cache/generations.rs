@@ -257,6 +257,12 @@ impl Generations {
         !self.state.lock().frozen.is_empty()
     }
 
+    /// Whether something is flushed: it waits, and not for space.
+    pub(crate) fn has_flush_under_way(&self) -> bool {
+        let state = self.state.lock();
+        !state.frozen.is_empty() && state.flush_no_space.current().is_none()
+    }
+
     /// Ends the work in the background, as soon as it can.
     pub(crate) fn stop(&self) {
         let _state = self.state.lock();

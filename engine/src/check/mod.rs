@@ -2,8 +2,8 @@
 //!
 //! The manifest says which database it is; the edits say which RowSets there are ([`tree`] reads those, several at a time);
 //! the log has the rest ([`log`]). Each part notes its [`Problem`]s and goes on, so one run names all that is damaged. Beside
-//! a process that writes, files may go while they are looked for: what is wrong counts only if the edits are still the
-//! same, else that part begins anew.
+//! a process that writes, files may go while they are looked for, and the log be half written: what is wrong counts only if
+//! it is seen twice running and the edits are still the same, else all is read anew.
 
 mod log;
 mod tree;
@@ -224,15 +224,23 @@ struct Checking<'a> {
 
 impl Checking<'_> {
     fn run(self) -> Result<Check> {
+        let mut seen: Vec<Problem> = Vec::new();
         for _ in 0..ATTEMPTS {
             let before = self.found.lock().clone();
             let edits = self.edits();
             let state = self.check_tree(&edits)?;
             self.check_log(&state)?;
             let is_same = self.version() == edits.as_ref().ok().and_then(Self::version_of);
-            if is_same || self.found.lock().problems.len() == before.problems.len() {
+            let problems = self.found.lock().problems.clone();
+            // The log changes without an edit: what was seen of it but once may have been half written. Their order is
+            // that of threads.
+            let is_seen = |problem| seen.contains(problem);
+            let is_settled =
+                is_same && seen.len() == problems.len() && problems.iter().all(is_seen);
+            if is_settled || problems.len() == before.problems.len() {
                 break;
             }
+            seen = problems;
             tracing::debug!("checking anew, since the database was written to");
             *self.found.lock() = before;
         }

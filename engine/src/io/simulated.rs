@@ -78,7 +78,8 @@ struct Disk {
     now: Duration,
     writes_until_failure: Option<u64>,
     writes_until_full: Option<u64>,
-    syncs_fail: bool,
+    /// What every sync fails with.
+    sync_failure: Option<ErrorKind>,
     /// Writes to files with this ending don't come to an end.
     held_ending: Option<String>,
     /// How long a write of one byte takes.
@@ -169,7 +170,12 @@ impl SimulatedIo {
 
     /// Makes every sync fail, or work again.
     pub fn fail_syncs(&self, fail: bool) {
-        self.disk.lock().syncs_fail = fail;
+        self.fail_syncs_with(fail.then_some(ErrorKind::Other));
+    }
+
+    /// Makes every sync fail with that kind of error, as a disk that finds only then that it is full, or work again.
+    pub fn fail_syncs_with(&self, kind: Option<ErrorKind>) {
+        self.disk.lock().sync_failure = kind;
     }
 
     /// Makes writes to files with that ending wait, as a device that hangs, until it is called with another one or `None`.
@@ -482,8 +488,8 @@ impl IoFile for SimulatedFile {
     }
 
     fn sync_data(&self) -> Result<()> {
-        if self.simulated.disk.lock().syncs_fail {
-            return Err(Error::other("simulated sync failure"));
+        if let Some(kind) = self.simulated.disk.lock().sync_failure {
+            return Err(Error::new(kind, "simulated sync failure"));
         }
         let mut content = self.content.lock();
         let Content {

@@ -18,8 +18,8 @@ use crate::space::RetryPause;
 use crate::transaction::validate;
 use crate::tree::load::LoadedRows;
 
-/// So many blocks more than it has to a thread writes that leads, as long as none is synced: handing over costs as much as a
-/// block, and what is written to is in the caches of who wrote before.
+/// So many blocks more than it has to a thread writes that leads, as long as they are small and none is synced: handing over
+/// costs as much as a block, and what is written to is in the caches of who wrote before.
 const BLOCKS_FOR_OTHERS_MAX: u32 = 8;
 
 /// Writes for one database. Its lock is held by who leads.
@@ -170,7 +170,7 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
         records.iter().for_each(Queued::release);
         let woken = shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
-            if is_synced(&records) || blocks_left == 0 {
+            if is_synced(&records) || blocks_left == 0 || !shared.queue.is_quick() {
                 return Ok(woken);
             }
             blocks_left -= 1;

@@ -89,6 +89,9 @@ const LOOKS_MAX: u32 = 4000;
 const QUEUE_SHARE: u64 = 16;
 const QUEUE_SIZE_BYTES_MIN: usize = 64 << 10;
 
+/// Buffered records of so many bytes are written before a thread could be handed the lead.
+const QUICK_SIZE_BYTES_MAX: usize = 256 << 10;
+
 #[derive(Debug)]
 pub(crate) struct CommitQueue {
     database_id: Uuid,
@@ -446,6 +449,14 @@ impl CommitQueue {
     pub(crate) fn queued(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.waiting.len(), state.waiting_bytes)
+    }
+
+    /// Whether what waits is little and needs no sync, so that who leads may well write it for others.
+    pub(crate) fn is_quick(&self) -> bool {
+        let state = self.state.lock();
+        let mut waiting = state.waiting.iter();
+        state.waiting_bytes <= QUICK_SIZE_BYTES_MAX
+            && waiting.all(|record| record.durability == Durability::Buffered)
     }
 
     /// The commit sequence that was given out last.

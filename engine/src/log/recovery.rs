@@ -1,10 +1,11 @@
 //! Reading the log after a start, and telling what a crash tore from what is damaged.
 //!
 //! Every block says up to which block the log was durable when it was written. So bytes that don't verify are damage,
-//! and an error, if they lie in a segment that another follows, or if a later block says that this one was durable.
-//! Otherwise they are the end of a write that a crash cut short and nobody was told of: they are dropped. So are zeros at
-//! the very end, which the next blocks would have replaced.
+//! and an error, if they lie in a segment that another with a header follows, or if a later block says that this one was
+//! durable. Otherwise they are the end of a write that a crash cut short and nobody was told of: they are dropped. So are
+//! zeros at the very end, which the next blocks would have replaced.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -79,11 +80,11 @@ pub(crate) fn replay_log(
         tail: None,
         tail_version: SEGMENT_VERSION,
     };
-    let count = segments.len();
+    let begun_count = begun_count(io, &segments)?;
     for (i, (number, path)) in segments.into_iter().enumerate() {
         let mut segment = SegmentBytes::read(io, &path, number, repair, layout)?;
         segment.open.first_block_number = end.last_block_number + 1;
-        let last = i + 1 == count;
+        let last = i + 1 >= begun_count;
         if number != end.last_segment_number + 1 {
             let missing = end.last_segment_number + 1;
             return Err(segment.corrupt(0, &format!("segment {missing} before it is missing")));
@@ -92,9 +93,8 @@ pub(crate) fn replay_log(
             if repair {
                 io.remove(&path)
                     .map_err(|source| Error::io("remove", &path, source))?;
-                harden(io, folder, &end)?;
             }
-            return Ok(end);
+            break;
         };
         replay.segment(&segment.open);
         end.last_segment_number = number;
@@ -162,6 +162,30 @@ fn needed_segments(log: &LogFolder<'_>, repair: bool) -> Result<Vec<(u64, PathBu
         });
     }
     Ok(segments)
+}
+
+/// How many of the segments there would be, had a crash not left the newest without even a header. The one before it may
+/// have gone on: there was no space for the header, and its removal was not durable yet.
+fn begun_count(io: &dyn Io, segments: &[(u64, PathBuf)]) -> Result<usize> {
+    let Some((_, path)) = segments.last() else {
+        return Ok(0);
+    };
+    let unreadable = |source| Error::io("read", path, source);
+    let file = io
+        .open(path, OpenMode::Read)
+        .map_err(|source| Error::io("open", path, source))?;
+    let mut header = [0; SEGMENT_HEADER_SIZE_BYTES];
+    let len_bytes = file.len_bytes().map_err(unreadable)?;
+    let is_begun = match len_bytes.cmp(&(header.len() as u64)) {
+        Ordering::Less => false,
+        Ordering::Equal => {
+            file.read_exact_at(&mut header, 0).map_err(unreadable)?;
+            SegmentHeader::decode(&header).is_ok()
+        }
+        // Blocks were written behind the header.
+        Ordering::Greater => true,
+    };
+    Ok(segments.len() - usize::from(!is_begun))
 }
 
 /// Makes durable what was read. A process that died between a write and its sync leaves blocks, or a whole segment, that

@@ -163,20 +163,19 @@ impl SegmentWriter {
         let records = headers
             .zip(records)
             .flat_map(|(header, (_, body))| [header, body]);
-        let mut parts: Vec<&[u8]> = std::iter::once(block_header).chain(records).collect();
+        let parts: Vec<&[u8]> = std::iter::once(block_header).chain(records).collect();
         let Some(current) = &mut self.current else {
             return Err(Error::Usage("the log has no segment to write to".into()));
         };
         let end = current.len_bytes + size_bytes;
         let grows = end > current.file_len_bytes;
-        if is_synced && grows && size_bytes <= RESERVED_BLOCK_SIZE_BYTES_MAX {
-            let zeros = end.clamp(RESERVE_SIZE_BYTES_MIN, RESERVE_SIZE_BYTES_MAX);
-            let room = self.segment_size_bytes_max.saturating_sub(end);
-            parts.extend(zero_parts(zeros.min(room)));
-        }
         current.write(&parts)?;
         current.len_bytes = end;
         self.next_block_number += 1;
+        if is_synced && grows && size_bytes <= RESERVED_BLOCK_SIZE_BYTES_MAX {
+            let room = self.segment_size_bytes_max.saturating_sub(end);
+            current.reserve(room)?;
+        }
         Ok(header.block_number)
     }
 
@@ -244,9 +243,12 @@ impl SegmentWriter {
             return Ok(());
         };
         if current.file_len_bytes > current.len_bytes {
-            let cut = current.file.set_len(current.len_bytes);
-            cut.and_then(|()| current.file.sync_data())
-                .map_err(|source| Error::io("cut", &current.path, source))?;
+            let (file, path) = (&current.file, &current.path);
+            file.set_len(current.len_bytes)
+                .map_err(|source| Error::io("cut", path, source))?;
+            // An operation of its own: a sync that fails is never taken for a full disk.
+            file.sync_data()
+                .map_err(|source| Error::io("sync", path, source))?;
             current.file_len_bytes = current.len_bytes;
             self.durable_block_number = self.next_block_number - 1;
         }
@@ -269,7 +271,11 @@ impl SegmentWriter {
         };
         file.write_all_at(&header.encode(), 0).map_err(|source| {
             let error = Error::io("write", &path, source);
-            error.undone(|| self.io.remove(&path))
+            // Durably: the segment before goes on, and zeros are at the end of the last one only.
+            error.undone(|| {
+                self.io.remove(&path)?;
+                self.io.sync_folder(&self.folder)
+            })
         })?;
         file.sync_data()
             .map_err(|source| Error::io("sync", &path, source))?;
@@ -294,6 +300,23 @@ impl SegmentWriter {
 }
 
 impl CurrentSegment {
+    /// Writes zeros behind the last whole block, at most so many. In a write of their own: a block that failed for want of
+    /// space for its zeros would be whole on the disk, and might come back.
+    fn reserve(&mut self, room_bytes: u64) -> Result<()> {
+        let zeros = self
+            .len_bytes
+            .clamp(RESERVE_SIZE_BYTES_MIN, RESERVE_SIZE_BYTES_MAX);
+        let parts: Vec<_> = zero_parts(zeros.min(room_bytes)).collect();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        match self.write(&parts) {
+            // The block has its space.
+            Err(Error::NoSpace { .. }) => Ok(()),
+            written => written,
+        }
+    }
+
     /// Writes behind the last whole block.
     fn write(&mut self, parts: &[&[u8]]) -> Result<()> {
         let offset = self.len_bytes;

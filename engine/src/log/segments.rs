@@ -24,7 +24,7 @@ use crate::tree::state::LogStart;
 pub struct LogSegment {
     /// Its file.
     pub path: PathBuf,
-    /// Its length.
+    /// Its length in bytes. The newest one may end in up to 1 MiB of zeros.
     pub size_bytes: u64,
 }
 

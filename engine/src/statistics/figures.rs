@@ -70,7 +70,7 @@ pub struct WriteStatistics {
     pub rows: u64,
     /// Bytes of the encoded keys and values of those rows.
     pub user_bytes: u64,
-    /// Bytes written to the log.
+    /// Bytes written to the log, the zeros ahead of small synced commits included: up to a byte for each of the log.
     pub log_bytes: u64,
     /// Bytes written to delta files, by flushes and compactions, those that failed included.
     pub delta_file_bytes: u64,
@@ -96,7 +96,7 @@ pub struct WriteStatistics {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LogStatistics {
-    /// Bytes of the segments that a start would read, as they were last written.
+    /// Bytes of the segments that a start would read, as they were last written, with up to 1 MiB of zeros.
     pub size_bytes: u64,
     /// How many records a block held, each a group commit: one entry a block.
     pub block_records: Distribution,

@@ -9,7 +9,7 @@ use super::flush::{OutputFile, shared_write_size_bytes};
 use super::fragment::{Division, FragmentId, FragmentTree};
 use crate::cache::generations::Frozen;
 use crate::cache::table::TableState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generation::{GatheredRows, Generation, LOCATIONS_BIT};
 use crate::parallel;
 use crate::row_set::meta::RowSetHead;
@@ -64,7 +64,11 @@ pub(super) fn write_rows(shared: &Shared, frozen: &Frozen) -> Result<Option<Rows
     for row_sets in written {
         match row_sets {
             Ok(Some(row_sets)) => news.row_sets.extend(row_sets),
-            other => failed = Some(other.map(|_| ())),
+            // Neither a cancel nor a lack of space hides what ends writing.
+            other if !failed.as_ref().is_some_and(ends_writing) => {
+                failed = Some(other.map(|_| ()));
+            }
+            _ => {}
         }
     }
     match failed {
@@ -76,7 +80,13 @@ pub(super) fn write_rows(shared: &Shared, frozen: &Frozen) -> Result<Option<Rows
     }
 }
 
-/// Tells a table's rows apart by fragment.
+/// Whether what became of a file is a failure that a flush is not tried again after.
+fn ends_writing(failed: &Result<()>) -> bool {
+    matches!(failed, Err(error) if !matches!(error, Error::NoSpace { .. }))
+}
+
+/// Tells a table's rows apart by fragment. Ends early if the database is being closed: each snapshot within the generation
+/// costs a look at all of them.
 fn gather(
     shared: &Shared,
     frozen: &Frozen,
@@ -118,6 +128,9 @@ fn gather(
     cuts.push(frozen.seq_to);
     let mut seq_from = generation.seq_from();
     for seq_to in cuts {
+        if shared.generations.is_stopping() {
+            return;
+        }
         let (after_seq, seq) = written_between(table_id, seq_from, seq_to);
         let fragment_of = |hash, key: &[u8]| to.fragment(hash, key);
         let gathered = rows.gather(generation.bodies(), after_seq, seq, fragment_of);
@@ -180,22 +193,26 @@ fn write_file(
     write_size_bytes: usize,
 ) -> Result<Option<Vec<Arc<HeldRowSet>>>> {
     let mut file = OutputFile::new(shared, write_size_bytes);
+    let mut piece_bytes = 0;
     for part in parts {
-        let written = write_part(shared, generation, part, &mut file);
+        let written = write_part(shared, generation, part, &mut file, &mut piece_bytes);
         if !matches!(written, Ok(true)) {
             file.discard();
             return written.map(|_| None);
         }
     }
+    shared.scheduler.pace.flushed(piece_bytes as u64);
     file.finish().map(Some)
 }
 
-/// Whether the RowSet was written to its end.
+/// Whether the RowSet was written to its end. `piece_bytes` are those that the pace was not told of yet, of all parts of the
+/// file: each may be less than a piece.
 fn write_part(
     shared: &Shared,
     generation: &Generation,
     part: &Part,
     file: &mut OutputFile<'_>,
+    piece_bytes: &mut usize,
 ) -> Result<bool> {
     let head = part.head;
     let Some(table) = generation.table(head.table_id) else {
@@ -203,14 +220,13 @@ fn write_part(
     };
     let rows = std::mem::take(&mut *part.rows.lock());
     let (_, seq) = written_between(head.table_id, head.seq_from, head.seq_to);
-    let mut piece_bytes = 0;
     file.begin(head)?;
     let is_whole = table.each_sorted(generation.bodies(), rows, seq, |row, hash| {
         file.push(row, hash)?;
-        piece_bytes += row.key.len() + row.value.map_or(0, <[u8]>::len);
-        if piece_bytes >= shared.write_size_bytes() {
-            shared.scheduler.pace.flushed(piece_bytes as u64);
-            piece_bytes = 0;
+        *piece_bytes += row.key.len() + row.value.map_or(0, <[u8]>::len);
+        if *piece_bytes >= shared.write_size_bytes() {
+            shared.scheduler.pace.flushed(*piece_bytes as u64);
+            *piece_bytes = 0;
         }
         Ok(!shared.generations.is_stopping())
     })?;

@@ -103,9 +103,12 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use super::*;
+    use crate::io::SimulatedIo;
+    use crate::{Database, Options};
 
     /// Asks on another thread; meanwhile `still` must see it wait, and `then` let it go on.
     fn asks(pace: &Pace, size_bytes: u64, still: impl FnOnce(&AtomicBool), then: impl FnOnce()) {
@@ -143,6 +146,24 @@ mod tests {
             pace.flushed(100 * FLUSHED_BYTES_PER_BYTE)
         });
         asks(&pace, 100, waits, || drop(flush));
+    }
+
+    /// Else compactions stand still beside flushes of many small RowSets.
+    #[test]
+    fn all_that_a_flush_writes_counts() {
+        let options = Options {
+            io: Arc::new(SimulatedIo::new(1)),
+            ..Options::unmeasured()
+        };
+        let database = Database::open("/db", options).unwrap();
+        for keyspace in ["some", "more"] {
+            let keyspace = database.keyspace(keyspace).unwrap();
+            keyspace.insert("key", [1; 1000]).unwrap();
+        }
+        database.flush().unwrap();
+        let pace = &database.shared().scheduler.pace;
+        let allowed_bytes = pace.state.lock().allowed_bytes;
+        assert!(allowed_bytes >= 2 * 1000 / FLUSHED_BYTES_PER_BYTE);
     }
 
     #[test]

@@ -163,7 +163,8 @@ fn leaf<'a>(
             _ => can_divide(id, shared.tree_sizes.child_bits),
         },
         has_patches: table_id & LOCATIONS_BIT == 0,
-        is_flushing: shared.generations.is_flushing(),
+        // On a full disk the flush waits for just the space that compactions may free.
+        is_flushing: shared.generations.has_flush_under_way(),
     }
 }
 

@@ -19,8 +19,8 @@ use crate::row_set::meta::RowSetMeta;
 use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::shared::Shared;
 
-/// RowSets are resolved when they are this part of the largest one: reading them and the pages that they meet then costs
-/// about so many times the bytes that were written.
+/// RowSets are resolved when they are this part of all others of their leaf: reading them and the pages that they meet
+/// then costs about so many times the bytes that were written.
 const UNRESOLVED_SHARE: u64 = 8;
 /// The same while a generation is flushed: more is soon there, and what is found out at once costs less.
 const UNRESOLVED_SHARE_FLUSHING: u64 = 1;

@@ -6,8 +6,7 @@
 //! job reads. Nothing of this is kept on disk; after a start everything is due once, and planned anew.
 //!
 //! What is worth doing only while nobody writes waits until no commit came for a moment ([`Depth::Idle`]), or until somebody
-//! has everything flushed, and may write
-//! no more than was flushed: each flushed byte earns it one ([`Scheduler::earn`]).
+//! has everything flushed, and may write no more than was flushed: each flushed byte earns it one ([`Scheduler::earn`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};

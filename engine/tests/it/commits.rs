@@ -149,11 +149,50 @@ fn who_leads_hears_of_its_own_commit_alone() {
             std::thread::yield_now();
         }
         // It waits for the block that is being written.
-        let second = insert(&database, &table, 2).submit().unwrap();
+        let mut second = insert(&database, &table, 2);
+        second.set_durability(Durability::Buffered);
+        let second = second.submit().unwrap();
         io.fail_writes_after(1);
         io.hold_writes(None);
         assert!(matches!(second.wait(), Err(Error::Poisoned(_))));
         first.join().unwrap().unwrap();
     });
     assert_eq!(database.snapshot().row_count(&table).unwrap(), 1);
+}
+
+/// Nor does it write what others have synced: it returns while their block, in the next segment, does not come to an end.
+#[test]
+fn who_leads_does_not_sync_for_others() {
+    let io = SimulatedIo::new(7);
+    drop(open(&io));
+    let options = Options {
+        io: Arc::new(io.clone()),
+        segment_size_bytes_max: Some(1024),
+        ..Options::unmeasured()
+    };
+    let database = Database::open(Path::new("/db"), options).unwrap();
+    let table = database.table("rows").unwrap();
+    let blocks = || database.statistics().log.block_records.count;
+    let blocks_before = blocks();
+    io.hold_writes(Some(".mlog"));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            let mut transaction = insert(&database, &table, -1);
+            transaction.set_durability(Durability::Buffered);
+            transaction.commit()
+        });
+        while blocks() == blocks_before {
+            std::thread::yield_now();
+        }
+        let mut second = database.begin();
+        for id in 0..100 {
+            second.upsert(&table, vec![Value::Int64(id)]).unwrap();
+        }
+        let second = second.submit().unwrap();
+        io.hold_writes(Some("log-00000002.mlog"));
+        first.join().unwrap().unwrap();
+        io.hold_writes(None);
+        second.wait().unwrap();
+    });
+    assert_eq!(database.snapshot().row_count(&table).unwrap(), 101);
 }

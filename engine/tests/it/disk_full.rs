@@ -4,13 +4,15 @@
 //! neither now nor after a crash) at every write that may be the one that finds no space.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use moonshine_engine::io::{CrashStyle, Io, OpenMode, SimulatedIo, SyscallIo};
 use moonshine_engine::{
-    ColumnType, CommitHandle, Database, Error, ExportFile, Options, Scan, Table, TableSchema, Value,
+    ColumnType, CommitHandle, Database, Durability, Error, ExportFile, Options, Scan, Table,
+    TableSchema, Value,
 };
 use uuid::Uuid;
 
@@ -273,25 +275,36 @@ fn rows_of(database: &Database) -> Table {
     database.table("rows").unwrap()
 }
 
+/// Commits a row of its own.
+fn write(
+    database: &Database,
+    table: &Table,
+    id: i64,
+    size_bytes: usize,
+    durability: Durability,
+) -> Result<u64, Error> {
+    let mut transaction = database.begin();
+    transaction.set_durability(durability);
+    let row = vec![Value::Int64(id), Value::Utf8("x".repeat(size_bytes))];
+    transaction.upsert(table, row).unwrap();
+    transaction.commit()
+}
+
 /// What is left of a large block must not stand behind the smaller one that comes next.
 #[test]
 fn nothing_of_a_failed_block_stays_in_the_log() {
     let io = SimulatedIo::new(1);
     let database = open(&io);
     let rows = table(&database);
-    let write = |id: i64, size_bytes: usize| {
-        let mut transaction = database.begin();
-        let row = vec![Value::Int64(id), Value::Utf8("x".repeat(size_bytes))];
-        transaction.upsert(&rows, row).unwrap();
-        transaction.commit()
-    };
-    write(0, 10).unwrap();
+    let write = |id, size_bytes, durability| write(&database, &rows, id, size_bytes, durability);
+    write(0, 10, Durability::Synced).unwrap();
     io.fill_after(Some(0));
-    assert!(is_no_space(&write(1, 1400)));
+    assert!(is_no_space(&write(1, 1400, Durability::Synced)));
     io.fill_after(None);
-    write(2, 10).unwrap();
+    // Without zeros, which would cover what is left.
+    write(2, 10, Durability::Buffered).unwrap();
     // It begins the next segment.
-    write(3, 1900).unwrap();
+    write(3, 1900, Durability::Synced).unwrap();
     let options = Options {
         io: Arc::new(io.crash(CrashStyle::KeepUnsynced)),
         ..Options::unmeasured()
@@ -307,7 +320,7 @@ fn a_failed_sync_poisons_also_beside_a_full_disk() {
     let io = SimulatedIo::new(1);
     let database = open(&io);
     let rows = table(&database);
-    io.fail_syncs(true);
+    io.fail_syncs_with(Some(ErrorKind::StorageFull));
     let failed = submit(&database, &rows, 1).unwrap().wait();
     assert!(matches!(failed, Err(Error::Poisoned(_))));
     io.fail_syncs(false);
@@ -316,6 +329,23 @@ fn a_failed_sync_poisons_also_beside_a_full_disk() {
         Err(Error::Poisoned(_))
     ));
     assert_eq!(found(&database), BTreeSet::new());
+}
+
+/// *Durable*: the sync that a full segment ends with covers buffered commits too, so it counts as any other.
+#[test]
+fn a_failed_sync_at_the_end_of_a_segment_poisons() {
+    let io = SimulatedIo::new(1);
+    let database = open(&io);
+    let rows = table(&database);
+    // It leaves zeros, which are cut when the segment is full.
+    write(&database, &rows, 0, 10, Durability::Synced).unwrap();
+    let seq = write(&database, &rows, 1, 10, Durability::Buffered).unwrap();
+    io.fail_syncs_with(Some(ErrorKind::StorageFull));
+    let failed = write(&database, &rows, 2, 1900, Durability::Buffered);
+    assert!(matches!(failed, Err(Error::Poisoned(_))), "{failed:?}");
+    io.fail_syncs(false);
+    assert!(database.sync().is_err());
+    assert!(database.durable_seq() < seq);
 }
 
 /// The same on a real file system: one in memory, in a mount namespace of its own, that is as small as the test needs.

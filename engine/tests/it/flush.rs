@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
-use moonshine_engine::{Database, Durability, Keyspace, Options};
+use moonshine_engine::{Database, Durability, Error, Keyspace, Options};
+
+use crate::disk_full::with_space;
 
 const ROW_COUNT: u64 = 12_000;
 
@@ -81,5 +83,30 @@ fn the_files_of_a_flush_count_together() {
     for crashed in [before, io.crash(CrashStyle::LoseUnsynced)] {
         let (_database, rows) = open(&crashed);
         check(&rows);
+    }
+}
+
+/// *Atomic*, *Durable*: where a file of several finds no space the others go too, and the flush is made once there is space.
+#[test]
+fn a_flush_counts_whole_or_not_at_all_on_a_full_disk() {
+    for writes in [1, 2, 4] {
+        let io = SimulatedIo::new(writes);
+        let (database, rows) = open(&io);
+        write(&rows);
+        database.sync().unwrap();
+        io.fill_after(Some(writes));
+        let full = database.flush();
+        assert!(
+            matches!(full, Err(Error::NoSpace { .. })),
+            "{writes}: {full:?}"
+        );
+        assert_eq!(delta_file_count(&io), 0, "{writes}");
+        let crashed = io.crash(CrashStyle::LoseUnsynced);
+        check(&open(&crashed).1);
+        check(&rows);
+        io.fill_after(None);
+        with_space(|| database.flush());
+        assert!(delta_file_count(&io) > 1);
+        check(&open(&io.crash(CrashStyle::LoseUnsynced)).1);
     }
 }

@@ -95,6 +95,29 @@ fn a_crash_among_zeros_leaves_all_commits_up_to_one() {
     );
 }
 
+/// A full disk refuses a commit where there is no space for the commit itself, not for its zeros.
+#[test]
+fn zeros_that_find_no_space_are_left_out() {
+    let io = SimulatedIo::new(1);
+    let pairs = open(&io).unwrap();
+    let buffered = pairs.clone().with_durability(Durability::Buffered);
+    // Beyond the zeros that there are.
+    buffered.insert("large", vec![1_u8; 100 << 10]).unwrap();
+    let [before] = segments(&io).try_into().unwrap();
+    io.fill_after(Some(1));
+    write(&pairs, 1);
+    let [full] = segments(&io).try_into().unwrap();
+    assert!(full.1 < before.1 + 600, "{before:?} {full:?}");
+    let refused = pairs.insert("key", [2; 300]);
+    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+    let after = io.crash(CrashStyle::LoseUnsynced);
+    assert_eq!(read(&open(&after).unwrap()), 1);
+    io.fill_after(None);
+    write(&pairs, 3);
+    let after = io.crash(CrashStyle::LoseUnsynced);
+    assert_eq!(read(&open(&after).unwrap()), 3);
+}
+
 /// Honest: zeros where a synced block was are damage, since the blocks behind them say that it was there.
 #[test]
 fn zeros_in_place_of_a_block_are_named() {
@@ -149,5 +172,27 @@ fn zeros_behind_an_older_segment_are_named() {
             ..
         }) => assert_eq!((&named, offset), (path, *len as u64)),
         other => panic!("{other:?}"),
+    }
+}
+
+/// A segment for whose header there was no space, and whose removal a power loss took back, follows the one that went on.
+#[test]
+fn a_segment_without_a_header_may_follow_zeros() {
+    for header in [&b""[..], b"MOONLOG", &[0; 48]] {
+        let io = SimulatedIo::new(1);
+        let pairs = open(&io).unwrap();
+        write(&pairs, 1);
+        let after = io.crash(CrashStyle::LoseUnsynced);
+        let [(path, _)] = segments(&after).try_into().unwrap();
+        let next = path.with_file_name("log-00000002.mlog");
+        let file = after.open(&next, OpenMode::CreateNew).unwrap();
+        file.write_all_at(header, 0).unwrap();
+        let check = Database::check("/db", &options(&after)).unwrap();
+        assert_eq!(check.problems, []);
+        let pairs = open(&after).unwrap();
+        assert_eq!(read(&pairs), 1);
+        write(&pairs, 2);
+        drop(pairs);
+        assert_eq!(read(&open(&after).unwrap()), 2);
     }
 }
