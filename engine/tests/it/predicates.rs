@@ -480,7 +480,24 @@ fn what_is_ruled_out_is_not_read() {
         (vec![ids], 10 * i64::from(DAYS), 0.5),
         (vec![one_day, some_ids], 2, 0.1),
     ];
-    for shard_key in [ShardKey::Prefix(1), ShardKey::Range] {
+    // Each in one leaf of many.
+    let keys = vec![
+        KeyPredicate::In {
+            column: 0,
+            values: (0..4).map(|n| Value::Date(n * 11)).collect(),
+        },
+        KeyPredicate::In {
+            column: 1,
+            values: (0..3).map(|n| Value::Int64(n * 399)).collect(),
+        },
+    ];
+    let keys = [(keys, 12, 0.15)];
+    let by_shard_key = [
+        (ShardKey::Prefix(1), &cases[..]),
+        (ShardKey::Range, &cases[..]),
+        (ShardKey::PrimaryKey, &keys[..]),
+    ];
+    for (shard_key, cases) in by_shard_key {
         let io = SimulatedIo::new(1);
         let read_bytes = |predicates: Vec<KeyPredicate>, order, rows: i64| {
             let (database, table) = days(shard_key, &io);
@@ -501,7 +518,7 @@ fn what_is_ruled_out_is_not_read() {
             ScanOrder::Descending,
         ] {
             let all = read_bytes(Vec::new(), order, IDS * i64::from(DAYS));
-            for (predicates, rows, part) in &cases {
+            for (predicates, rows, part) in cases {
                 let read = read_bytes(predicates.clone(), order, *rows);
                 assert!(
                     read < all * part,
