@@ -130,6 +130,25 @@ impl UnionTable {
 
     fn predicate(&self, filter: &Expr) -> Option<KeyPredicate> {
         match filter {
+            // A list of few values comes as a chain of these.
+            Expr::BinaryExpr(either) if either.op == Operator::Or => {
+                match (
+                    self.predicate(&either.left)?,
+                    self.predicate(&either.right)?,
+                ) {
+                    (
+                        KeyPredicate::In { column, mut values },
+                        KeyPredicate::In {
+                            column: same,
+                            values: more,
+                        },
+                    ) if column == same => {
+                        values.extend(more);
+                        Some(KeyPredicate::In { column, values })
+                    }
+                    _ => None,
+                }
+            }
             Expr::BinaryExpr(_) => {
                 let (name, op, literal) = comparison(filter)?;
                 let (column, value) = self.key_value(name, literal)?;
