@@ -16,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt};
-use moonshine_engine::{Changes, KeyPredicate, Scan, Snapshot, Table, Value};
+use moonshine_engine::{Changes, Error, KeyPredicate, Scan, Snapshot, Table, Value};
 use moonshine_export::IcebergSnapshot;
 
 use crate::scalar::{scalar_of, value_of};
@@ -219,7 +219,11 @@ impl UnionTable {
         projection: Option<&[usize]>,
         schema: &SchemaRef,
     ) -> Result<Part, DataFusionError> {
-        let row = self.snapshot.get(&self.table, key).map_err(external)?;
+        let row = match self.snapshot.get(&self.table, key) {
+            // The values are of the columns' types, so it is longer than a key may be: no row has it.
+            Err(Error::Row(_)) => None,
+            found => found.map_err(external)?,
+        };
         let columns = self.table.schema().columns();
         let all: Vec<usize> = (0..columns.len()).collect();
         let batch = row.map(|mut row| {

@@ -257,6 +257,17 @@ async fn the_engine_is_told_of_filters_on_the_key() {
     }
 }
 
+/// No row has a key that is longer than keys may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_found_by_a_key_that_is_too_long() {
+    let shop = Shop::new(3);
+    write_round(&shop, 0);
+    let session = QuerySession::open(&shop.database, None).await.unwrap();
+    let long = "ab".repeat(70_000);
+    let sql = format!("select count(*) as n from pairs where key = X'{long}'");
+    assert_eq!(csv(&session, &sql).await, "n\n0\n");
+}
+
 /// Keys of other types are told as well, and find what scans see.
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_on_keys_of_other_types_let_through_what_scans_see() {
