@@ -70,7 +70,8 @@ pub enum KeyPredicate {
         /// The values.
         values: Vec<Value>,
     },
-    /// A column of the key lies between bounds.
+    /// A column of the key lies between bounds. Of floats, no upper bound takes in the NaNs above infinity too, no lower one
+    /// those below it.
     Between {
         /// The column's position in the table.
         column: usize,

@@ -16,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt};
-use moonshine_engine::{Changes, KeyPredicate, Scan, Snapshot, Table, Value};
+use moonshine_engine::{Changes, Error, KeyPredicate, Scan, Snapshot, Table, Value};
 use moonshine_export::IcebergSnapshot;
 
 use crate::scalar::{scalar_of, value_of};
@@ -130,6 +130,25 @@ impl UnionTable {
 
     fn predicate(&self, filter: &Expr) -> Option<KeyPredicate> {
         match filter {
+            // A list of few values comes as a chain of these.
+            Expr::BinaryExpr(either) if either.op == Operator::Or => {
+                match (
+                    self.predicate(&either.left)?,
+                    self.predicate(&either.right)?,
+                ) {
+                    (
+                        KeyPredicate::In { column, mut values },
+                        KeyPredicate::In {
+                            column: same,
+                            values: more,
+                        },
+                    ) if column == same => {
+                        values.extend(more);
+                        Some(KeyPredicate::In { column, values })
+                    }
+                    _ => None,
+                }
+            }
             Expr::BinaryExpr(_) => {
                 let (name, op, literal) = comparison(filter)?;
                 let (column, value) = self.key_value(name, literal)?;
@@ -200,7 +219,11 @@ impl UnionTable {
         projection: Option<&[usize]>,
         schema: &SchemaRef,
     ) -> Result<Part, DataFusionError> {
-        let row = self.snapshot.get(&self.table, key).map_err(external)?;
+        let row = match self.snapshot.get(&self.table, key) {
+            // The values are of the columns' types, so it is longer than a key may be: no row has it.
+            Err(Error::Row(_)) => None,
+            found => found.map_err(external)?,
+        };
         let columns = self.table.schema().columns();
         let all: Vec<usize> = (0..columns.len()).collect();
         let batch = row.map(|mut row| {

@@ -80,13 +80,22 @@ fn meeting<'i>(
 impl KeyFilter {
     /// The keys of intervals that ascend and don't touch, whose columns are what they must be.
     pub(crate) fn new(intervals: Vec<KeyInterval>, columns: Vec<ColumnFilter>) -> Self {
+        KeyFilter::of(intervals, columns.into())
+    }
+
+    /// What is wanted of some of its intervals.
+    pub(super) fn within(&self, intervals: Vec<KeyInterval>) -> Self {
+        KeyFilter::of(intervals, self.columns.clone())
+    }
+
+    fn of(intervals: Vec<KeyInterval>, columns: Arc<[ColumnFilter]>) -> Self {
         let only = match intervals.as_slice() {
             [only] if columns.is_empty() => Some(Arc::new(KeyRange::from(only))),
             _ => None,
         };
         KeyFilter {
             intervals: intervals.into(),
-            columns: columns.into(),
+            columns,
             only,
         }
     }

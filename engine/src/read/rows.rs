@@ -40,6 +40,8 @@ pub(crate) struct Rows {
 #[derive(Debug, Default)]
 struct ScanWork {
     pieces: Mutex<VecDeque<PieceOfRowSet>>,
+    /// What comes before the pieces: who comes first takes it, so that no reader has to be read.
+    before: Mutex<Option<OrderedRows>>,
     filter: RowFilter,
 }
 
@@ -58,10 +60,10 @@ impl Rows {
     ) -> Vec<Self> {
         let work = Arc::new(ScanWork {
             pieces: Mutex::new(pieces.into()),
+            before: Mutex::new(Some(before)),
             filter,
         });
-        let mut before = Some(before);
-        let readers = (0..reader_count.max(1)).map(|_| Rows::of(work.clone(), before.take()));
+        let readers = (0..reader_count.max(1)).map(|_| Rows::of(work.clone(), None));
         readers.collect()
     }
 
@@ -76,6 +78,9 @@ impl Rows {
 
     /// Hands on up to so many of the next rows, those of one page at most; how many, 0 only at the end.
     pub(crate) fn give(&mut self, most: usize, to: &mut impl TakeRows) -> Result<usize> {
+        if self.ordered.is_none() && self.piece.is_none() {
+            self.ordered = self.work.before.lock().take();
+        }
         let given = self.give_ordered(most, to)?;
         if given > 0 {
             return Ok(given);
@@ -107,6 +112,9 @@ impl Rows {
 
     /// Goes on in a view of the same table at the same sequence, where the rows are in order.
     pub(crate) fn go_over_to(&mut self, view: View) {
+        if let Some(rows) = &mut *self.work.before.lock() {
+            rows.go_over_to(view.clone());
+        }
         if let Some(rows) = &mut self.ordered {
             rows.go_over_to(view);
         }

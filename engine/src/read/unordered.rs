@@ -1,13 +1,13 @@
 //! Scans without order: a table as pieces of RowSets that are read by themselves, and what the generations hold.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::key_filter::KeyFilter;
 use super::merge::Merge;
 use super::ordered::OrderedRows;
 use super::piece::{AskedGeneration, PieceOfRowSet, RowFilter, Slots};
-use super::range::KeyRange;
+use super::range::{KeyInterval, KeyRange};
 use super::rows::{Rows, TakeRows};
 use super::view::View;
 use crate::cache::table::hash_key;
@@ -88,21 +88,27 @@ impl View {
     /// The pages of RowSets that may hold rows that are wanted, each with the newer RowSets that may replace some.
     fn pieces(&self, keys: &KeyFilter) -> Result<Vec<PieceOfRowSet>> {
         let mut pieces = Vec::new();
-        let wanted = self.wanted_fragments(keys);
+        let of_fragments = self.keys_of_fragments(keys);
         let root = self.tree.fragments.root();
-        self.gather(root, &[], (keys, wanted.as_ref()), &mut pieces)?;
+        self.gather(root, &[], (keys, of_fragments.as_ref()), &mut pieces)?;
         Ok(pieces)
     }
 
-    /// The fragments that keys of the intervals can lie in, where their hashes tell.
-    fn wanted_fragments(&self, keys: &KeyFilter) -> Option<HashSet<FragmentId>> {
+    /// What each fragment can hold of the keys, where the hashes of their intervals tell; of others nothing. Else every leaf
+    /// would read a page for each key that lies in another one.
+    fn keys_of_fragments(&self, keys: &KeyFilter) -> Option<HashMap<FragmentId, KeyFilter>> {
         let tree = &self.tree.fragments;
-        let mut wanted = HashSet::new();
+        let mut wanted: HashMap<FragmentId, Vec<KeyInterval>> = HashMap::new();
         for interval in keys.intervals() {
             let shard_hash = tree.sharding().hash_of_range(&KeyRange::from(interval))?;
-            wanted.extend(tree.hash_path(shard_hash).iter().map(|one| one.id));
+            for fragment in tree.hash_path(shard_hash) {
+                let intervals = wanted.entry(fragment.id).or_default();
+                intervals.push(interval.clone());
+            }
         }
-        Some(wanted)
+        let wanted = wanted.into_iter();
+        let of_fragments = wanted.map(|(id, intervals)| (id, keys.within(intervals)));
+        Some(of_fragments.collect())
     }
 
     /// Those of a fragment and what is below it; `above` holds what is above it, all of it newer.
@@ -110,12 +116,14 @@ impl View {
         &self,
         fragment: &Fragment<Arc<HeldRowSet>>,
         above: &[Arc<HeldRowSet>],
-        (keys, fragments): (&KeyFilter, Option<&HashSet<FragmentId>>),
+        (keys, of_fragments): (&KeyFilter, Option<&HashMap<FragmentId, KeyFilter>>),
         pieces: &mut Vec<PieceOfRowSet>,
     ) -> Result<()> {
         let mut newer = above.to_vec();
+        let here = of_fragments.and_then(|all| all.get(&fragment.id));
+        let here = here.unwrap_or(keys);
         let may_want =
-            |meta: &RowSetMeta| keys.may_want(&meta.key_min, &[&*meta.key_max, &[0]].concat());
+            |meta: &RowSetMeta| here.may_want(&meta.key_min, &[&*meta.key_max, &[0]].concat());
         for held in self.wanted(fragment, may_want, self.truncate_seq()) {
             let meta = held.row_set.meta();
             let meets = |other: &&Arc<HeldRowSet>| {
@@ -128,7 +136,7 @@ impl View {
                 pages: 0..0,
                 held: held.clone(),
             };
-            let pages = keys.pages_of(&held.row_set)?.into_iter();
+            let pages = here.pages_of(&held.row_set)?.into_iter();
             pieces.extend(pages.map(|pages| PieceOfRowSet {
                 pages,
                 ..piece.clone()
@@ -137,8 +145,9 @@ impl View {
         }
         let children = fragment.children.iter();
         let children = children.flat_map(|children| children.fragments.iter());
-        for child in children.filter(|child| fragments.is_none_or(|ids| ids.contains(&child.id))) {
-            self.gather(child, &newer, (keys, fragments), pieces)?;
+        let may_hold = |id: &FragmentId| of_fragments.is_none_or(|all| all.contains_key(id));
+        for child in children.filter(|child| may_hold(&child.id)) {
+            self.gather(child, &newer, (keys, of_fragments), pieces)?;
         }
         Ok(())
     }

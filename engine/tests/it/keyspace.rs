@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use moonshine_engine::io::SimulatedIo;
 use moonshine_engine::{
-    ColumnType, Database, Durability, Error, Keyspace, Options, Pairs, TableSchema, Value,
+    ColumnType, Database, Durability, Error, Keyspace, Options, Pairs, Scan, TableSchema, Value,
 };
 use proptest::prelude::*;
 
@@ -28,6 +28,38 @@ fn list(pairs: impl Iterator<Item = <Pairs as Iterator>::Item>) -> Vec<(Vec<u8>,
                 .unwrap()
         })
         .collect()
+}
+
+/// *Ordered*: a part of a scan that is not read leaves the others nothing out, of what is in memory as of what is on disk.
+#[test]
+fn any_part_of_a_scan_gives_all() {
+    let database = database(1);
+    let pairs = database.keyspace("pairs").unwrap();
+    for in_memory in [false, true] {
+        for number in 0..10_u8 {
+            pairs.insert([number, in_memory.into()], "v").unwrap();
+        }
+        if !in_memory {
+            database.flush().unwrap();
+        }
+    }
+    for unread in 0..3 {
+        let mut parts = pairs.snapshot().scan_parts(3).unwrap();
+        parts.remove(unread);
+        let mut count = 0;
+        for part in parts {
+            part.for_each(|_, _| count += 1).unwrap();
+        }
+        assert_eq!(count, 20);
+        let snapshot = database.snapshot();
+        let mut parts = snapshot
+            .scan_parts(pairs.table(), &Scan::default(), 3)
+            .unwrap();
+        parts.remove(unread);
+        let batches = parts.into_iter().flatten();
+        let count: usize = batches.map(|batch| batch.unwrap().num_rows()).sum();
+        assert_eq!(count, 20);
+    }
 }
 
 /// Short keys of few bytes, so that many are equal, empty, or the beginning of others.

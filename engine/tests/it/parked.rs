@@ -3,13 +3,14 @@
 //! Defends *ordered* and *bounded*: each goes on where it was, in what it saw at first, though it let go of its memory.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use moonshine_engine::io::SimulatedIo;
 use moonshine_engine::{
-    Batches, ColumnType, Database, Keyspace, KeyspaceSnapshot, Options, Pairs, Row, Scan,
-    ScanOrder, TableSchema, Value,
+    Batches, ColumnType, Database, Isolation, KeyPredicate, Keyspace, KeyspaceSnapshot, Options,
+    Pairs, Row, Scan, ScanOrder, ShardKey, TableSchema, Value,
 };
 
 use crate::backpressure::wait_until_nothing_is_kept;
@@ -118,14 +119,71 @@ fn a_parked_scan_goes_on_where_it_was() {
     }
 }
 
+/// Its first column tells nothing that the second doesn't.
+fn key(id: i64) -> [Value; 2] {
+    [Value::Int64(id / 10), Value::Int64(id)]
+}
+
+fn row(id: i64, text: Vec<u8>) -> Row {
+    let mut row = key(id).to_vec();
+    row.push(Value::Binary(text));
+    row
+}
+
+/// Conditions on the key, and which ids they want.
+fn conditions(kind: u64) -> (Vec<KeyPredicate>, fn(i64) -> bool) {
+    let tens = |tens| vec![Value::Int64(tens)];
+    match kind {
+        0 => (Vec::new(), |_| true),
+        // One interval.
+        1 => {
+            let range = (
+                Bound::Included(Value::Int64(2)),
+                Bound::Excluded(Value::Int64(25)),
+            );
+            let between = KeyPredicate::Between { column: 0, range };
+            (vec![between], |id| (20..250).contains(&id))
+        }
+        // Some intervals.
+        2 => {
+            let ranges = KeyPredicate::Ranges(vec![
+                (Bound::Unbounded, Bound::Included(tens(9))),
+                (Bound::Included(tens(12)), Bound::Included(tens(12))),
+                (
+                    Bound::Excluded(key(150).to_vec()),
+                    Bound::Included(key(280).to_vec()),
+                ),
+            ]);
+            (vec![ranges], |id| {
+                id < 100 || (120..130).contains(&id) || (151..=280).contains(&id)
+            })
+        }
+        // What only the keys tell.
+        _ => {
+            let values = (0..=300).filter(|id| id % 3 > 0).map(Value::Int64);
+            let values = values.collect();
+            let listed = KeyPredicate::In { column: 1, values };
+            (vec![listed], |id| id % 3 > 0)
+        }
+    }
+}
+
 #[test]
 fn a_parked_scan_to_arrow_goes_on_where_it_was() {
+    for shard_key in [ShardKey::PrimaryKey, ShardKey::Range] {
+        park_scans_to_arrow(shard_key);
+    }
+}
+
+fn park_scans_to_arrow(shard_key: ShardKey) {
     let io = SimulatedIo::new(1);
     let (database, _) = open(&io);
     let schema = TableSchema::builder("rows")
+        .column("tens", ColumnType::Int64, false)
         .column("id", ColumnType::Int64, false)
         .column("text", ColumnType::Binary, false)
-        .primary_key(["id"]);
+        .primary_key(["tens", "id"])
+        .shard_key(shard_key);
     let table = database.create_table(schema.build().unwrap()).unwrap();
     let mut rows: BTreeMap<i64, Row> = BTreeMap::new();
     // Scans, and what they still have to give.
@@ -137,11 +195,10 @@ fn a_parked_scan_to_arrow_goes_on_where_it_was() {
         for _ in 0..20 {
             let id = random(300) as i64;
             if random(4) == 0 {
-                transaction.delete(&table, &[Value::Int64(id)]).unwrap();
+                transaction.delete(&table, &key(id)).unwrap();
                 rows.remove(&id);
             } else {
-                let text = Value::Binary(vec![round as u8; random(60) as usize]);
-                let row = vec![Value::Int64(id), text];
+                let row = row(id, vec![round as u8; random(60) as usize]);
                 transaction.upsert(&table, row.clone()).unwrap();
                 rows.insert(id, row);
             }
@@ -151,17 +208,34 @@ fn a_parked_scan_to_arrow_goes_on_where_it_was() {
             0 => database.flush().unwrap(),
             1 => database.compact().unwrap(),
             kind @ (2 | 3) => {
-                let (order, left) = if kind == 2 {
-                    (ScanOrder::Ascending, rows.values().rev().cloned().collect())
+                let (predicates, is_wanted) = conditions(random(4));
+                // Some of the rows are of the transaction that reads.
+                let mut seen = rows.clone();
+                let mut reader = database.begin_optimistic(Isolation::Snapshot);
+                if random(2) == 0 {
+                    for id in [random(300) as i64, random(300) as i64] {
+                        reader.delete(&table, &key(id)).unwrap();
+                        seen.remove(&id);
+                        let own = row(id + 1, b"own".to_vec());
+                        reader.upsert(&table, own.clone()).unwrap();
+                        seen.insert(id + 1, own);
+                    }
+                }
+                seen.retain(|id, _| is_wanted(*id));
+                let mut left: Vec<Row> = seen.into_values().collect();
+                let order = if kind == 2 {
+                    left.reverse();
+                    ScanOrder::Ascending
                 } else {
-                    (ScanOrder::Descending, rows.values().cloned().collect())
+                    ScanOrder::Descending
                 };
                 let scan = Scan {
                     order,
+                    predicates,
                     batch_rows: 7,
                     ..Scan::default()
                 };
-                parked.push((database.snapshot().scan(&table, scan).unwrap(), left));
+                parked.push((reader.scan(&table, scan).unwrap(), left));
             }
             _ => {}
         }
