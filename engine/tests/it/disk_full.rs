@@ -335,7 +335,13 @@ fn a_failed_sync_poisons_also_beside_a_full_disk() {
 #[test]
 fn a_failed_sync_at_the_end_of_a_segment_poisons() {
     let io = SimulatedIo::new(1);
-    let database = open(&io);
+    let options = Options {
+        io: Arc::new(io.clone()),
+        segment_size_bytes_max: Some(2048),
+        ..Options::unmeasured()
+    };
+    // Nothing is flushed meanwhile, which would sync too.
+    let database = Database::open("/db", options).unwrap();
     let rows = table(&database);
     // It leaves zeros, which are cut when the segment is full.
     write(&database, &rows, 0, 10, Durability::Synced).unwrap();
