@@ -491,7 +491,7 @@ fn what_is_ruled_out_is_not_read() {
             values: (0..3).map(|n| Value::Int64(n * 399)).collect(),
         },
     ];
-    let keys = [(keys, 12, 0.15)];
+    let keys = [(keys, 12, 0.08)];
     let by_shard_key = [
         (ShardKey::Prefix(1), &cases[..]),
         (ShardKey::Range, &cases[..]),
