@@ -5,20 +5,9 @@ use serde_json::{Value, json};
 use crate::moonshine::Workplace;
 use crate::orders;
 
-/// A workplace with a database of some orders.
-fn synced() -> Workplace {
-    let workplace = Workplace::new();
-    workplace.write("orders.jsonl", orders::events(1..=20));
-    workplace.write("sync.yaml", orders::config(""));
-    workplace
-        .run(&["sync", "sync.yaml", "--once"])
-        .assert_success();
-    workplace
-}
-
 #[test]
 fn every_number_says_where_it_came_from() {
-    let workplace = synced();
+    let workplace = orders::synced();
     let outcome = workplace.run(&["inspect", "data", "--json"]);
     let found: Value = serde_json::from_slice(&outcome.assert_success().stdout).unwrap();
     assert_eq!(found["profile"]["from"], "safe default");
@@ -50,7 +39,7 @@ fn every_number_says_where_it_came_from() {
 
 #[test]
 fn tables_log_sources_and_exports_are_told_beside_a_running_sync() {
-    let workplace = synced();
+    let workplace = orders::synced();
     let running = workplace.start(&["sync", "sync.yaml"], "log");
     let outcome = workplace.run(&["inspect", "data", "--json"]);
     drop(running);

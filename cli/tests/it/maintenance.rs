@@ -7,17 +7,6 @@ use serde_json::Value;
 use crate::moonshine::Workplace;
 use crate::orders;
 
-/// A workplace with a database of some orders.
-fn synced() -> Workplace {
-    let workplace = Workplace::new();
-    workplace.write("orders.jsonl", orders::events(1..=20));
-    workplace.write("sync.yaml", orders::config(""));
-    workplace
-        .run(&["sync", "sync.yaml", "--once"])
-        .assert_success();
-    workplace
-}
-
 fn json(workplace: &Workplace, arguments: &[&str]) -> Value {
     let outcome = workplace.run(arguments);
     serde_json::from_slice(&outcome.assert_success().stdout).unwrap()
@@ -33,7 +22,7 @@ fn largest_segment(folder: &Path) -> PathBuf {
 
 #[test]
 fn a_backup_beside_a_sync_is_restored_and_goes_on() {
-    let workplace = synced();
+    let workplace = orders::synced();
     let running = workplace.start(&["sync", "sync.yaml"], "log");
     let made = json(&workplace, &["backup", "data", "saved", "--json"]);
     let sound = json(&workplace, &["check", "data", "--json"]);
@@ -58,7 +47,7 @@ fn a_backup_beside_a_sync_is_restored_and_goes_on() {
 /// *Once*: of a database and its copy, the one that exports second is refused.
 #[test]
 fn a_database_and_its_copy_do_not_both_export() {
-    let workplace = synced();
+    let workplace = orders::synced();
     json(&workplace, &["backup", "data", "copy", "--json"]);
     workplace.write("orders.jsonl", orders::events(1..=25));
     workplace
@@ -77,7 +66,7 @@ fn a_database_and_its_copy_do_not_both_export() {
 
 #[test]
 fn a_check_names_what_is_damaged_and_fails() {
-    let workplace = synced();
+    let workplace = orders::synced();
     let text = workplace
         .run(&["check", "data"])
         .assert_success()
@@ -107,7 +96,7 @@ fn a_check_names_what_is_damaged_and_fails() {
 
 #[test]
 fn a_compaction_says_what_it_saved_and_keeps_the_rows() {
-    let workplace = synced();
+    let workplace = orders::synced();
     let done = json(&workplace, &["compact", "data", "--json"]);
     assert!(done["size_bytes_before"].as_u64().unwrap() > 0, "{done}");
     assert!(done["size_bytes_after"].as_u64().unwrap() > 0, "{done}");

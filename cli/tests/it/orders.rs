@@ -82,6 +82,17 @@ pub(crate) fn columns_flag() -> String {
         .join(",")
 }
 
+/// A workplace with a database of some orders.
+pub(crate) fn synced() -> Workplace {
+    let workplace = Workplace::new();
+    workplace.write("orders.jsonl", events(1..=20));
+    workplace.write("sync.yaml", config(""));
+    workplace
+        .run(&["sync", "sync.yaml", "--once"])
+        .assert_success();
+    workplace
+}
+
 /// The number of orders that `moonshine query` counts; `None` while it can't answer.
 pub(crate) fn query_row_count(workplace: &Workplace) -> Option<u64> {
     let sql = "SELECT count(*) AS n FROM shop.orders";

@@ -207,6 +207,35 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
     assert!(seeds.len() == 1 || seen.len() == FAULTS.len(), "{seen:?}");
 }
 
+/// A table whose one row was exported to a catalog that does as it is told.
+struct Exported {
+    world: World,
+    database: Database,
+    table: Table,
+    catalog: Arc<SimulatedCatalog>,
+    exporter: Exporter,
+}
+
+impl Exported {
+    async fn new(guard: Guard) -> Self {
+        let world = World::new(FormatVersion::V3);
+        let database = world.database();
+        let table = notes(&database);
+        let catalog = SimulatedCatalog::new(guard, 7);
+        catalog.calm();
+        let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
+        write_notes(&database, &table, [(1, "old".to_owned())], &[]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        Exported {
+            world,
+            database,
+            table,
+            catalog,
+            exporter,
+        }
+    }
+}
+
 /// A commit that is still on its way, or that a conflict may hide, is not given up because of what happens after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_have_happened_stays_pending() {
@@ -219,14 +248,13 @@ async fn what_may_have_happened_stays_pending() {
     ];
     for guard in GUARDS {
         for (faults, looks_fail) in courses {
-            let world = World::new(FormatVersion::V3);
-            let database = world.database();
-            let table = notes(&database);
-            let catalog = SimulatedCatalog::new(guard, 7);
-            catalog.calm();
-            let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
-            write_notes(&database, &table, [(1, "old".to_owned())], &[]);
-            exporter.tick(&database.snapshot()).await.unwrap();
+            let Exported {
+                world,
+                database,
+                table,
+                catalog,
+                mut exporter,
+            } = Exported::new(guard).await;
             write_notes(&database, &table, [(1, "new".to_owned())], &[]);
             catalog.plan(faults, looks_fail);
             let error = exporter.tick(&database.snapshot()).await.unwrap_err();
@@ -256,14 +284,13 @@ async fn what_may_have_happened_stays_pending() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fence_that_the_table_does_not_show_does_not_count() {
     for guard in GUARDS {
-        let world = World::new(FormatVersion::V3);
-        let database = world.database();
-        let table = notes(&database);
-        let catalog = SimulatedCatalog::new(guard, 7);
-        catalog.calm();
-        let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
-        write_notes(&database, &table, [(1, "old".to_owned())], &[]);
-        exporter.tick(&database.snapshot()).await.unwrap();
+        let Exported {
+            world,
+            database,
+            table,
+            catalog,
+            mut exporter,
+        } = Exported::new(guard).await;
         write_notes(&database, &table, [(1, "new".to_owned())], &[]);
         catalog.plan(&[Fault::Late, Fault::Busy], &[false, true]);
         let error = exporter.tick(&database.snapshot()).await.unwrap_err();
@@ -283,14 +310,13 @@ async fn a_fence_that_the_table_does_not_show_does_not_count() {
 /// What a refusal is about may be that the table became another since the last look.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_refusal_the_table_is_looked_at_anew() {
-    let world = World::new(FormatVersion::V3);
-    let database = world.database();
-    let table = notes(&database);
-    let catalog = SimulatedCatalog::new(Guard::Requirements, 7);
-    catalog.calm();
-    let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
-    write_notes(&database, &table, [(1, "old".to_owned())], &[]);
-    exporter.tick(&database.snapshot()).await.unwrap();
+    let Exported {
+        world: _world,
+        database,
+        table,
+        catalog,
+        mut exporter,
+    } = Exported::new(Guard::Requirements).await;
     write_notes(&database, &table, [(1, "new".to_owned())], &[]);
     catalog.plan(&[Fault::Refused], &[]);
     let error = exporter.tick(&database.snapshot()).await.unwrap_err();
@@ -307,14 +333,13 @@ async fn after_a_refusal_the_table_is_looked_at_anew() {
 /// Behind a fence, others may expire the snapshot of the last export: the fence has its rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_is_read_though_its_snapshot_expired() {
-    let world = World::new(FormatVersion::V3);
-    let database = world.database();
-    let table = notes(&database);
-    let catalog = SimulatedCatalog::new(Guard::Requirements, 7);
-    catalog.calm();
-    let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
-    write_notes(&database, &table, [(1, "one".to_owned())], &[]);
-    exporter.tick(&database.snapshot()).await.unwrap();
+    let Exported {
+        world,
+        database,
+        table,
+        catalog,
+        exporter: _older,
+    } = Exported::new(Guard::Requirements).await;
     open(&database, FormatVersion::V3, &catalog).await.unwrap();
     let exported = database.exported(&table).unwrap().token;
     let name = ident("shop", "notes");
