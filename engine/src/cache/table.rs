@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::export::Exported;
 use crate::log::fact::encode_table;
 use crate::schema::TableSchema;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::{Exports, TableTree};
 
