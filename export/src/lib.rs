@@ -54,7 +54,9 @@ mod schema;
 mod store;
 mod summary;
 
-pub use config::{CatalogType, FormatVersion, IcebergConfig};
+pub use config::{
+    CatalogType, FormatVersion, IcebergConfig, SettingsByTable, TableConfig, TableSettings,
+};
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, TableExport};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

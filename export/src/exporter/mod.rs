@@ -12,10 +12,10 @@ mod tables;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use moonshine_engine::{Database, Snapshot};
+use moonshine_engine::{Database, Snapshot, Table};
 
 use crate::catalog::{self, CatalogTable, TableCatalog};
-use crate::config::{FormatVersion, IcebergConfig};
+use crate::config::{IcebergConfig, SettingsByTable, TableSettings};
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
 use crate::manifest::ManifestCache;
@@ -28,7 +28,6 @@ pub struct Exporter {
     catalog: Arc<dyn TableCatalog>,
     environment: Environment,
     owner: Owner,
-    target_file_size_bytes: u64,
     epoch: u64,
     /// The Iceberg tables as of our last look, by the engine's id of the table.
     tables: HashMap<u32, TableState>,
@@ -78,16 +77,8 @@ impl Exporter {
     pub async fn open(database: Database, config: &IcebergConfig) -> Result<Exporter> {
         config.check()?;
         let catalog = catalog::open(config, true).await?;
-        let target_file_size_bytes = config.target_file_size_mb.saturating_mul(1 << 20);
         let environment = Environment::default();
-        Self::open_with(
-            database,
-            catalog,
-            config.format_version,
-            target_file_size_bytes,
-            environment,
-        )
-        .await
+        Self::open_with(database, catalog, config.settings_by_table()?, environment).await
     }
 
     /// As [`Exporter::open`], with parts of the caller's.
@@ -97,25 +88,28 @@ impl Exporter {
     pub async fn open_with(
         database: Database,
         catalog: Arc<dyn TableCatalog>,
-        format_version: FormatVersion,
-        target_file_size_bytes: u64,
+        settings: SettingsByTable,
         environment: Environment,
     ) -> Result<Exporter> {
         let owner = Owner {
             database_id: database.id(),
-            version: format_version,
+            settings,
         };
         let mut exporter = Exporter {
             database,
             catalog,
             environment,
             owner,
-            target_file_size_bytes,
             epoch: 0,
             tables: HashMap::new(),
         };
         exporter.take_over().await?;
         Ok(exporter)
+    }
+
+    /// What a table is exported with.
+    fn settings(&self, table: &Table) -> &TableSettings {
+        self.owner.settings.of(table.name())
     }
 
     /// Exports every table that changed up to `snapshot`, one Iceberg commit each, and makes the Iceberg tables that

@@ -81,7 +81,7 @@ impl Exporter {
                 export.to_seq(),
             );
             let path = move |number| data_file_path(&location, to_seq, commit_id, number);
-            let size = self.target_file_size_bytes;
+            let size = self.settings(table).target_file_size_bytes;
             let file_io = &state.current.file_io;
             delta.added_data =
                 write_data_files(file_io, table.schema(), batches, path, size, paths).await?;
