@@ -505,7 +505,9 @@ impl Harness {
         let removed = export.removed().to_vec();
         self.export_count += 1;
         // Every second export's files have the rows the other way round.
-        let order = (self.export_count % 2 == 0)
+        let order = self
+            .export_count
+            .is_multiple_of(2)
             .then(|| (0..rows.len() as u32).rev().collect::<Vec<u32>>());
         if order.is_some() {
             rows.reverse();
