@@ -70,8 +70,7 @@ impl World {
         Exporter::open_with(
             database.clone(),
             catalog,
-            self.version,
-            1 << 20,
+            &self.config(),
             Environment::default(),
         )
         .await

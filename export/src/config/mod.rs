@@ -1,6 +1,10 @@
 //! The `iceberg:` part of the configuration, and what it resolves to.
 
+mod maintenance;
+mod table;
+
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use reqwest::Url;
@@ -9,6 +13,10 @@ use serde::Deserialize;
 
 use crate::catalog::{RestConfig, address};
 use crate::error::{ExportError, Result};
+
+pub use maintenance::MaintenanceConfig;
+pub(crate) use maintenance::MaintenanceSettings;
+pub use table::TableConfig;
 
 /// Where and how tables are exported.
 ///
@@ -39,6 +47,12 @@ pub struct IcebergConfig {
     /// A data file is closed once it holds about this many megabytes (2^20 bytes).
     #[serde(default = "target_file_size_mb_default")]
     pub target_file_size_mb: u64,
+    /// What holds for every table that does not say otherwise.
+    #[serde(default)]
+    pub table_defaults: TableConfig,
+    /// What is different for single tables, by the table's name.
+    #[serde(default)]
+    pub tables: BTreeMap<String, TableConfig>,
 }
 
 fn target_file_size_mb_default() -> u64 {
@@ -136,9 +150,21 @@ impl IcebergConfig {
                 "target_file_size_mb: 0 does not do, give 1 or more".into(),
             ));
         }
+        self.table_defaults.check("table_defaults")?;
+        for (name, table) in &self.tables {
+            table.check(&format!("tables.{name}"))?;
+        }
         match self.catalog_type {
             CatalogType::Rest => self.rest_places().map(drop),
             _ => self.places().map(drop),
+        }
+    }
+
+    /// What holds for the table of that name.
+    pub(crate) fn table(&self, name: &str) -> TableConfig {
+        match self.tables.get(name) {
+            Some(own) => own.or(&self.table_defaults),
+            None => self.table_defaults.clone(),
         }
     }
 
