@@ -56,7 +56,10 @@ mod schema;
 mod store;
 mod summary;
 
-pub use config::{CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, TableConfig};
+pub use config::{
+    CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
+    SettingsByTable, TableConfig, TableSettings,
+};
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, TableExport};
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};

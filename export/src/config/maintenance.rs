@@ -37,57 +37,93 @@ pub struct MaintenanceConfig {
     pub manifests_max: Option<u64>,
 }
 
-/// What a [`MaintenanceConfig`] comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MaintenanceSettings {
-    pub(crate) is_automatic: bool,
-    pub(crate) snapshots_min: usize,
-    pub(crate) snapshots_max: usize,
-    pub(crate) snapshot_age_ms: i64,
-    pub(crate) file_grace_ms: i64,
-    pub(crate) manifests_max: usize,
+/// How one table is looked after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaintenanceSettings {
+    /// Whether the exporter looks after the table by itself.
+    pub is_automatic: bool,
+    /// So many of the newest snapshots are kept.
+    pub snapshots_min: usize,
+    /// So many of the newest snapshots are kept if they are young enough.
+    pub snapshots_max: usize,
+    /// A snapshot older than this goes, in milliseconds.
+    pub snapshot_age_ms: i64,
+    /// A file that is not needed any more goes so much later, in milliseconds.
+    pub file_grace_ms: i64,
+    /// Manifests of one kind are merged once so many of them are small.
+    pub manifests_max: usize,
 }
 
-impl MaintenanceConfig {
-    pub(super) fn or(&self, defaults: &MaintenanceConfig) -> MaintenanceConfig {
-        MaintenanceConfig {
-            automatic: self.automatic.or(defaults.automatic),
-            snapshots_min: self.snapshots_min.or(defaults.snapshots_min),
-            snapshots_max: self.snapshots_max.or(defaults.snapshots_max),
-            snapshot_age_hours: self.snapshot_age_hours.or(defaults.snapshot_age_hours),
-            file_grace_minutes: self.file_grace_minutes.or(defaults.file_grace_minutes),
-            manifests_max: self.manifests_max.or(defaults.manifests_max),
-        }
-    }
-
-    pub(crate) fn settings(&self) -> MaintenanceSettings {
-        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let milliseconds = |number: u64, unit_ms: i64| {
-            i64::try_from(number).map_or(i64::MAX, |number| number.saturating_mul(unit_ms))
-        };
-        let snapshots_min = count(self.snapshots_min.unwrap_or(20));
+impl Default for MaintenanceSettings {
+    fn default() -> Self {
         MaintenanceSettings {
-            is_automatic: self.automatic.unwrap_or(true),
-            snapshots_min,
-            snapshots_max: count(self.snapshots_max.unwrap_or(500)).max(snapshots_min),
-            snapshot_age_ms: milliseconds(self.snapshot_age_hours.unwrap_or(120), 3_600_000),
-            file_grace_ms: milliseconds(self.file_grace_minutes.unwrap_or(60), 60_000),
-            manifests_max: count(self.manifests_max.unwrap_or(20)),
+            is_automatic: true,
+            snapshots_min: 20,
+            snapshots_max: 500,
+            snapshot_age_ms: 120 * HOUR_MS,
+            file_grace_ms: HOUR_MS,
+            manifests_max: 20,
+        }
+    }
+}
+
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+
+impl MaintenanceConfig {
+    /// These settings, and those of `others` for what is left out.
+    pub(super) fn over(&self, others: &MaintenanceConfig) -> MaintenanceConfig {
+        MaintenanceConfig {
+            automatic: self.automatic.or(others.automatic),
+            snapshots_min: self.snapshots_min.or(others.snapshots_min),
+            snapshots_max: self.snapshots_max.or(others.snapshots_max),
+            snapshot_age_hours: self.snapshot_age_hours.or(others.snapshot_age_hours),
+            file_grace_minutes: self.file_grace_minutes.or(others.file_grace_minutes),
+            manifests_max: self.manifests_max.or(others.manifests_max),
         }
     }
 
-    pub(super) fn check(&self, place: &str) -> Result<()> {
-        for (key, number, least) in [
-            ("snapshots_min", self.snapshots_min, 1),
-            ("snapshots_max", self.snapshots_max, 1),
-            ("manifests_max", self.manifests_max, 2),
-        ] {
-            if number.is_some_and(|number| number < least) {
-                return Err(ExportError::Config(format!(
-                    "{place}.{key}: give {least} or more"
-                )));
-            }
-        }
-        Ok(())
+    pub(super) fn settings(&self, place: &str) -> Result<MaintenanceSettings> {
+        let default = MaintenanceSettings::default();
+        let count = |key: &str, number: Option<u64>, least: u64, default: usize| match number {
+            None => Ok(default),
+            Some(number) if number < least => Err(ExportError::Config(format!(
+                "{place}maintenance.{key}: {number} does not do, give {least} or more"
+            ))),
+            Some(number) => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
+        };
+        let milliseconds = |number: Option<u64>, unit_ms: i64, default: i64| {
+            let number = number.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+            number.map_or(default, |number| number.saturating_mul(unit_ms))
+        };
+        let snapshots_min = count(
+            "snapshots_min",
+            self.snapshots_min,
+            1,
+            default.snapshots_min,
+        )?;
+        let snapshots_max = count(
+            "snapshots_max",
+            self.snapshots_max,
+            1,
+            default.snapshots_max,
+        )?;
+        Ok(MaintenanceSettings {
+            is_automatic: self.automatic.unwrap_or(default.is_automatic),
+            snapshots_min,
+            snapshots_max: snapshots_max.max(snapshots_min),
+            snapshot_age_ms: milliseconds(
+                self.snapshot_age_hours,
+                HOUR_MS,
+                default.snapshot_age_ms,
+            ),
+            file_grace_ms: milliseconds(self.file_grace_minutes, MINUTE_MS, default.file_grace_ms),
+            manifests_max: count(
+                "manifests_max",
+                self.manifests_max,
+                2,
+                default.manifests_max,
+            )?,
+        })
     }
 }

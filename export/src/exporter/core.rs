@@ -8,7 +8,7 @@ use moonshine_engine::{Database, Table};
 use parking_lot::Mutex;
 
 use crate::catalog::{CatalogTable, TableCatalog};
-use crate::config::IcebergConfig;
+use crate::config::{SettingsByTable, TableSettings};
 use crate::environment::Environment;
 use crate::manifest::ManifestCache;
 use crate::ownership::Owner;
@@ -19,7 +19,6 @@ pub(crate) struct Core {
     pub(crate) catalog: Arc<dyn TableCatalog>,
     pub(crate) environment: Environment,
     pub(crate) owner: Owner,
-    pub(crate) config: IcebergConfig,
     pub(super) epoch: AtomicU64,
     /// What is known of each table, by the engine's id of it.
     tables: Mutex<HashMap<u32, Arc<TableSlot>>>,
@@ -51,21 +50,25 @@ impl Core {
     pub(super) fn new(
         database: Database,
         catalog: Arc<dyn TableCatalog>,
-        config: &IcebergConfig,
+        settings: SettingsByTable,
         environment: Environment,
     ) -> Core {
         Core {
             owner: Owner {
                 database_id: database.id(),
-                version: config.format_version,
+                settings,
             },
             database,
             catalog,
             environment,
-            config: config.clone(),
             epoch: AtomicU64::new(0),
             tables: Mutex::default(),
         }
+    }
+
+    /// What a table is exported with.
+    pub(crate) fn settings(&self, table: &Table) -> &TableSettings {
+        self.owner.settings.of(table.name())
     }
 
     pub(crate) fn epoch(&self) -> u64 {

@@ -17,7 +17,7 @@ use moonshine_engine::{Database, Snapshot, Table};
 use self::core::TableState;
 pub(crate) use self::core::{Core, TableSlot};
 use crate::catalog::{self, TableCatalog};
-use crate::config::IcebergConfig;
+use crate::config::{IcebergConfig, SettingsByTable};
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
 use crate::maintenance::Maintainer;
@@ -57,7 +57,8 @@ impl Exporter {
     pub async fn open(database: Database, config: &IcebergConfig) -> Result<Exporter> {
         config.check()?;
         let catalog = catalog::open(config, true).await?;
-        Self::open_with(database, catalog, config, Environment::default()).await
+        let environment = Environment::default();
+        Self::open_with(database, catalog, config.settings_by_table()?, environment).await
     }
 
     /// As [`Exporter::open`], with parts of the caller's.
@@ -67,10 +68,10 @@ impl Exporter {
     pub async fn open_with(
         database: Database,
         catalog: Arc<dyn TableCatalog>,
-        config: &IcebergConfig,
+        settings: SettingsByTable,
         environment: Environment,
     ) -> Result<Exporter> {
-        let core = Arc::new(Core::new(database, catalog, config, environment));
+        let core = Arc::new(Core::new(database, catalog, settings, environment));
         core.take_over().await?;
         Ok(Exporter { core })
     }

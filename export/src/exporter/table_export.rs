@@ -82,7 +82,7 @@ impl Core {
                 export.to_seq(),
             );
             let path = move |number| data_file_path(&location, to_seq, commit_id, number);
-            let size = self.config.target_file_size_mb.saturating_mul(1 << 20);
+            let size = self.settings(table).target_file_size_bytes;
             let file_io = &state.current.file_io;
             delta.added_data =
                 write_data_files(file_io, table.schema(), batches, path, size, paths).await?;

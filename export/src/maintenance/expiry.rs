@@ -90,7 +90,7 @@ impl<'a> Expiry<'a> {
 
     /// The snapshots that are to go.
     fn expired(&self, metadata: &TableMetadata) -> Result<HashSet<i64>> {
-        let mut kept = kept_snapshots(metadata, &self.work.settings, self.now_ms)?;
+        let mut kept = kept_snapshots(metadata, self.work.settings, self.now_ms)?;
         let exported = self.work.core.database.exported(self.work.table);
         kept.extend(exported.and_then(|exported| exported.token.parse::<i64>().ok()));
         let all = metadata.snapshots().map(|snapshot| snapshot.snapshot_id());

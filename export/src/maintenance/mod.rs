@@ -79,7 +79,7 @@ pub(crate) enum Mode {
 pub(crate) struct Work<'a> {
     pub(crate) core: &'a Core,
     pub(crate) table: &'a Table,
-    pub(crate) settings: MaintenanceSettings,
+    pub(crate) settings: &'a MaintenanceSettings,
     pub(crate) mode: Mode,
     slot: Arc<TableSlot>,
 }
@@ -204,7 +204,7 @@ impl Maintainer {
         Work {
             core: &self.core,
             table,
-            settings: self.core.config.table(table.name()).maintenance.settings(),
+            settings: &self.core.settings(table).maintenance,
             mode,
             slot: self.core.slot(table),
         }

@@ -17,21 +17,13 @@ use iceberg::spec::TableMetadata;
 use moonshine_engine::{Database, Table};
 use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
 use moonshine_export::environment::{Environment, RandomIdentities};
-use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig};
+use moonshine_export::{ExportError, Exporter, FormatVersion};
 use uuid::Uuid;
 
 use self::catalog::{FAULTS, Fault, InstantClock, SimulatedCatalog};
-use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, write_notes};
+use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, settings, write_notes};
 
 const GUARDS: [Guard; 2] = [Guard::Metadata, Guard::Requirements];
-
-fn config(version: FormatVersion) -> IcebergConfig {
-    let json = format!(
-        r#"{{"warehouse_path": "w", "format_version": {}, "target_file_size_mb": 1}}"#,
-        version.number()
-    );
-    serde_json::from_str(&json).unwrap()
-}
 
 async fn open(
     database: &Database,
@@ -45,7 +37,7 @@ async fn open(
     Exporter::open_with(
         database.clone(),
         catalog.clone(),
-        &config(version),
+        settings(version),
         environment,
     )
     .await
