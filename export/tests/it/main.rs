@@ -13,6 +13,7 @@
 mod crash;
 mod evolution;
 mod history;
+mod maintenance;
 mod ownership;
 mod rest;
 mod rest_answers;
