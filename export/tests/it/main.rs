@@ -14,6 +14,7 @@ mod crash;
 mod evolution;
 mod history;
 mod ownership;
+mod readers;
 mod rest;
 mod rest_answers;
 mod servers;
