@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Checking;
-use crate::cache::table::hash_key;
 use crate::codec::Reader;
+use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::generation::LOCATIONS_BIT;
 use crate::parallel;
