@@ -87,15 +87,15 @@ pub(crate) fn missing_column(
         Value::Int64(value) => Arc::new(Int64Array::from_value(*value, row_count)),
         Value::Float32(value) => Arc::new(Float32Array::from_value(*value, row_count)),
         Value::Float64(value) => Arc::new(Float64Array::from_value(*value, row_count)),
-        Value::Decimal(unscaled) => Arc::new(
-            Decimal128Array::from_value(*unscaled, row_count).with_data_type(data_type),
-        ),
+        Value::Decimal(unscaled) => {
+            Arc::new(Decimal128Array::from_value(*unscaled, row_count).with_data_type(data_type))
+        }
         Value::Utf8(text) => Arc::new(StringArray::from_iter_values(repeat_n(text, row_count))),
         Value::Binary(bytes) => Arc::new(BinaryArray::from_iter_values(repeat_n(bytes, row_count))),
-        Value::Uuid(bytes) => Arc::new(FixedSizeBinaryArray::try_from_iter(repeat_n(
-            bytes,
-            row_count.max(1),
-        ))?.slice(0, row_count)),
+        Value::Uuid(bytes) => Arc::new(
+            FixedSizeBinaryArray::try_from_iter(repeat_n(bytes, row_count.max(1)))?
+                .slice(0, row_count),
+        ),
         Value::Date(days) => Arc::new(Date32Array::from_value(*days, row_count)),
         Value::Time(at) => Arc::new(Time64MicrosecondArray::from_value(*at, row_count)),
         Value::Timestamp(at) | Value::TimestampTz(at) => Arc::new(

@@ -51,6 +51,13 @@ async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut 
     history.upsert(0..40);
     let outcome = outcome.max(history.export_and_read(reader).await);
     matrix.note("readers", &cell("columns"), outcome);
+    if version == FormatVersion::V3 {
+        history.add_defaults();
+        let outcome = history.export_and_read(reader).await;
+        history.upsert(0..40);
+        let outcome = outcome.max(history.export_and_read(reader).await);
+        matrix.note("readers", "v3 defaults", outcome);
+    }
 }
 
 async fn at_random(version: FormatVersion, seed: u64, reader: &mut Reader, matrix: &mut Matrix) {
@@ -213,6 +220,33 @@ impl History {
         self.table = self.database.alter_table(&self.table, &changes).unwrap();
     }
 
+    /// Adds columns that are not null in rows from before.
+    fn add_defaults(&mut self) {
+        let price = ColumnType::Decimal {
+            precision: 12,
+            scale: 2,
+        };
+        let defaults = [
+            (ColumnType::Int64, Value::Int64(-5)),
+            (price, Value::Decimal(1230)),
+            (ColumnType::Float64, Value::Float64(0.1)),
+            (ColumnType::Boolean, Value::Boolean(true)),
+            (ColumnType::Utf8, Value::Utf8("by default".into())),
+            (ColumnType::Date, Value::Date(11_016)),
+            (
+                ColumnType::TimestampTz,
+                Value::TimestampTz(951_827_696_789_012),
+            ),
+        ];
+        let changes = defaults.map(|(column_type, default)| SchemaChange::AddColumn {
+            name: format!("defaulted {column_type}"),
+            column_type,
+            nullable: true,
+            default: Some(default),
+        });
+        self.table = self.database.alter_table(&self.table, &changes).unwrap();
+    }
+
     async fn metadata_location(&self) -> String {
         let catalog = self.world.catalog().await;
         let found = catalog.load(&ident("shop", "orders")).await.unwrap();
@@ -267,6 +301,7 @@ fn value(column_type: ColumnType, random: &mut Random) -> Value {
         ColumnType::Float64 => Value::Float64(f64::from(number) / 7.0),
         ColumnType::Boolean => Value::Boolean(number % 2 == 0),
         ColumnType::TimestampTz => Value::TimestampTz(i64::from(number) * 123_456_789_012),
+        ColumnType::Date => Value::Date(number),
         _ => Value::Utf8(format!("text {number}")),
     }
 }

@@ -73,6 +73,7 @@ const TABLES: [(&str, &[&str]); 2] = [
             "v3 rows",
             "v3 deletes",
             "v3 columns",
+            "v3 defaults",
             "v3 histories",
             "v3 lineage",
         ],
