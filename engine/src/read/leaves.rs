@@ -3,8 +3,8 @@
 use std::ops::Bound;
 
 use super::merge::Source;
-use super::range::KeyRange;
 use super::view::View;
+use crate::key_range::KeyRange;
 use crate::tree::leaves::LeafAt;
 
 /// The leaves that hold rows of a range, in key order or against it.
