@@ -9,11 +9,12 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::export::Exported;
+use crate::export::files::Exports;
 use crate::log::fact::encode_table;
 use crate::schema::TableSchema;
 use crate::shard_key::Sharding;
 use crate::tree::files::HeldRowSet;
-use crate::tree::state::{Exports, TableTree};
+use crate::tree::state::TableTree;
 
 /// The hash of a key, which the row keeps for the rest of its life.
 pub(crate) fn hash_key(key: &[u8]) -> u64 {
