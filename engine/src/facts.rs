@@ -9,8 +9,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::cache::table::{TableState, hash_key};
+use crate::cache::table::TableState;
 use crate::codec::Malformed;
+use crate::codec::key::hash_key;
 use crate::export::files::Exports;
 use crate::export::location::{RowLocation, RowMark};
 use crate::export::{ExportFile, Exported};

@@ -47,6 +47,7 @@ mod export;
 mod facts;
 mod generation;
 pub mod io;
+mod key_range;
 mod keyspace;
 mod layout;
 mod log;

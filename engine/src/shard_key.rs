@@ -3,11 +3,11 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::cache::table::hash_key;
 use crate::codec::key::fixed_key_size_bytes;
+use crate::codec::key::hash_key;
 use crate::codec::{Malformed, Reader, put_u32};
 use crate::error::{Error, Result};
-use crate::read::range::{KeyRange, after_prefix};
+use crate::key_range::{KeyRange, after_prefix};
 use crate::schema::TableSchema;
 
 /// How a table is divided into fragments. Chosen when it is created; point reads and writes are the same with each.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT, NewTable};
 use crate::commit::table_version;
-use crate::config::FormatVersion;
+use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
 use crate::exporter::columns::check_columns;
 use crate::schema::iceberg_schema;
@@ -21,7 +21,7 @@ use crate::summary::{DATABASE_ID, Stamp, TABLE, WRITER_EPOCH};
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
     pub(crate) database_id: Uuid,
-    pub(crate) version: FormatVersion,
+    pub(crate) settings: SettingsByTable,
 }
 
 impl Owner {
@@ -55,11 +55,12 @@ impl Owner {
         check_partitions(table)?;
         check_columns(table, schema)?;
         let version = table_version(table)?;
-        if version != self.version {
+        let wanted = self.settings.of(schema.name()).format_version;
+        if version != wanted {
             return Err(ExportError::Config(format!(
                 "format_version: table '{ident}' is of version {}, the configuration says {}",
                 version.number(),
-                self.version.number()
+                wanted.number()
             )));
         }
         Ok(())
@@ -194,7 +195,7 @@ impl Owner {
             schema: iceberg_schema(schema)?,
             partition_spec: UnboundPartitionSpec::builder().build(),
             sort_order: SortOrder::unsorted_order(),
-            format_version: self.version.iceberg(),
+            format_version: self.settings.of(schema.name()).format_version.iceberg(),
             properties,
             location,
         })

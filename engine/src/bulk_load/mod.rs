@@ -16,11 +16,11 @@ use crate::codec::key::{check_key_size, encode_key};
 use crate::codec::row::encode_row;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::key_range::KeyRange;
 use crate::keyspace::{Keyspace, encode_value};
 use crate::log::committer;
 use crate::open::OpenDatabase;
 use crate::read::merge::{Merge, Source};
-use crate::read::range::KeyRange;
 use crate::row_set::budget::Charge;
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
@@ -314,7 +314,7 @@ fn write_run(table_id: u32, buffer: &RowBuffer, file: &mut OutputFile<'_>) -> Re
         seq_from: 0,
         seq_to: 0,
     })?;
-    let hash = crate::cache::table::hash_key;
+    let hash = crate::codec::key::hash_key;
     buffer
         .rows()
         .try_for_each(|row| file.push(row, hash(row.key)))

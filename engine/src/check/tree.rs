@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Checking;
-use crate::cache::table::hash_key;
+use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::export::location::RowLocation;
 use crate::generation::LOCATIONS_BIT;

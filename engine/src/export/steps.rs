@@ -13,6 +13,7 @@ use crate::facts::PendingRecord;
 use crate::log::committer;
 use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
 use crate::log::format::RecordKind;
+use crate::read::merge::Merge;
 use crate::shared::{Shared, Table};
 use crate::snapshot::Snapshot;
 
@@ -128,6 +129,56 @@ impl Export {
     /// [`Error::Usage`] if the files' row counts don't add up to the rows, or it was tried before; or what writing
     /// to the log answers: then begin another export, with another commit id.
     pub fn prepare(&mut self, commit_id: Uuid, files: &[ExportFile]) -> Result<()> {
+        self.prepare_rows(commit_id, files, None)
+    }
+
+    /// As [`prepare`](Self::prepare), of files that hold the rows in an order of their own: their n-th row, counted from the
+    /// first file's, is the `order[n]`-th row of [`Changes::batches`].
+    ///
+    /// ```
+    /// use moonshine_engine::{ColumnType, Database, ExportFile, Options, TableSchema, Value};
+    /// # let folder = tempfile::tempdir()?;
+    /// let database = Database::open(folder.path(), Options::unmeasured())?;
+    /// # let schema = TableSchema::builder("users")
+    /// #     .column("id", ColumnType::Int64, false)
+    /// #     .column("name", ColumnType::Utf8, true)
+    /// #     .primary_key(["id"]);
+    /// # let users = database.create_table(schema.build()?)?;
+    /// # let mut transaction = database.begin();
+    /// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("eve".into())])?;
+    /// # transaction.upsert(&users, vec![Value::Int64(2), Value::Utf8("ada".into())])?;
+    /// # transaction.commit()?;
+    /// let mut export = database.begin_export(&users, &database.snapshot())?;
+    /// // The file is sorted by name, the rows come by id.
+    /// let files = [ExportFile { path: "data/1.parquet".into(), row_count: 2 }];
+    /// export.prepare_in_order(uuid::Uuid::from_u128(1), &files, &[1, 0])?;
+    /// export.commit("snapshot 1".into())?;
+    /// # let mut transaction = database.begin();
+    /// # transaction.delete(&users, &[Value::Int64(1)])?;
+    /// # transaction.commit()?;
+    /// // User 1 is deleted, which is the second row of the file.
+    /// let changes = database.changes(&users, &database.snapshot())?;
+    /// assert_eq!(changes.removed().iter().map(|placement| placement.position).collect::<Vec<_>>(), [1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare), and [`Error::Usage`] if `order` does not hold the number of each row once.
+    pub fn prepare_in_order(
+        &mut self,
+        commit_id: Uuid,
+        files: &[ExportFile],
+        order: &[u32],
+    ) -> Result<()> {
+        self.prepare_rows(commit_id, files, Some(order))
+    }
+
+    fn prepare_rows(
+        &mut self,
+        commit_id: Uuid,
+        files: &[ExportFile],
+        order: Option<&[u32]>,
+    ) -> Result<()> {
         let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
         if file_rows != self.changes.row_count()
             || files
@@ -148,16 +199,16 @@ impl Export {
         }
         let mut keys = KeyRecords::placed(&self.shared, commit_id);
         let mut rows = self.changes.rows();
-        let mut row_ids = self.row_ids.iter().peekable();
-        let mut number = 0;
-        while rows.advance()? {
-            if let Some(row) = rows.row() {
-                let row_id = row_ids
-                    .next_if(|(row, _)| *row == number)
-                    .map(|(_, id)| *id);
-                keys.push(row.key, RowMark::of_row_id(row_id))?;
-                number += 1;
+        match order {
+            None => {
+                let mut marks = RowMarks::new(&self.row_ids);
+                while rows.advance()? {
+                    if let Some(row) = rows.row() {
+                        keys.push(row.key, marks.next())?;
+                    }
+                }
             }
+            Some(order) => self.push_in_order(&mut keys, rows, order)?,
         }
         keys.submit()?;
         let mut cleared = KeyRecords::cleared(&self.shared, commit_id);
@@ -184,6 +235,31 @@ impl Export {
         Ok(())
     }
 
+    fn push_in_order(&self, keys: &mut KeyRecords, mut rows: Merge, order: &[u32]) -> Result<()> {
+        let mut sorted = Vec::with_capacity(order.len());
+        let mut marks = RowMarks::new(&self.row_ids);
+        while rows.advance()? {
+            if let Some(row) = rows.row() {
+                sorted.push(Some((Box::<[u8]>::from(row.key), marks.next())));
+            }
+        }
+        let usage = |reason: &str| {
+            let table = self.changes.table.name();
+            Error::Usage(format!("table '{table}': an order of rows that {reason}"))
+        };
+        if order.len() != sorted.len() {
+            return Err(usage("has another number of them"));
+        }
+        for row in order {
+            let slot = sorted.get_mut(*row as usize);
+            let found = slot.and_then(Option::take);
+            let (key, mark) =
+                found.ok_or_else(|| usage("names one twice, or one that is not there"))?;
+            keys.push(&key, mark)?;
+        }
+        Ok(())
+    }
+
     /// Notes durably that the catalog holds the export, under that token; the rows have their placements from now on.
     ///
     /// # Errors
@@ -207,6 +283,28 @@ impl Export {
             None => Ok(()),
             Some(commit_id) => resolve(&self.shared, commit_id, None),
         }
+    }
+}
+
+/// The marks of rows, one after the other, from the ids of those that have one.
+struct RowMarks<'i> {
+    row_ids: std::iter::Peekable<std::slice::Iter<'i, (u64, u64)>>,
+    number: u64,
+}
+
+impl<'i> RowMarks<'i> {
+    fn new(row_ids: &'i [(u64, u64)]) -> Self {
+        RowMarks {
+            row_ids: row_ids.iter().peekable(),
+            number: 0,
+        }
+    }
+
+    fn next(&mut self) -> RowMark {
+        let number = self.number;
+        self.number += 1;
+        let row_id = self.row_ids.next_if(|(row, _)| *row == number);
+        RowMark::of_row_id(row_id.map(|(_, id)| *id))
     }
 }
 

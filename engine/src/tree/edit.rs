@@ -393,8 +393,8 @@ mod tests {
     use super::super::state::TreeState;
     use super::*;
     use crate::deletes::RangeDelete;
+    use crate::key_range::KeyInterval;
     use crate::log::fact::encode_table;
-    use crate::read::range::KeyInterval;
     use crate::row_set::meta::RowSetHead;
     use crate::row_set::patch::{PatchTarget, RowSetPlace};
     use crate::schema::{ColumnType, TableSchema};
@@ -448,6 +448,29 @@ mod tests {
         encode_table(0, &schema).into()
     }
 
+    fn exported(token: &str, files: FileChanges) -> Change<Arc<RowSetMeta>> {
+        Change::Exported {
+            table_id: 0,
+            base: Exported {
+                seq: 7,
+                token: token.into(),
+            },
+            files,
+        }
+    }
+
+    fn numbered() -> FileChanges {
+        FileChanges::Numbered {
+            next_number: 4,
+            gone: vec![0],
+            changed: vec![NumberedFile {
+                number: 3,
+                path: "c".into(),
+                live_count: Some(9),
+            }],
+        }
+    }
+
     fn changes() -> Vec<Change<Arc<RowSetMeta>>> {
         vec![
             Change::NextFile(9),
@@ -495,30 +518,8 @@ mod tests {
                     at: Duration::from_millis(1234),
                 },
             },
-            Change::Exported {
-                table_id: 0,
-                base: Exported {
-                    seq: 7,
-                    token: "t".into(),
-                },
-                files: FileChanges::Appended(vec!["a".into(), "b".into()]),
-            },
-            Change::Exported {
-                table_id: 0,
-                base: Exported {
-                    seq: 7,
-                    token: "later".into(),
-                },
-                files: FileChanges::Numbered {
-                    next_number: 4,
-                    gone: vec![0],
-                    changed: vec![NumberedFile {
-                        number: 3,
-                        path: "c".into(),
-                        live_count: Some(9),
-                    }],
-                },
-            },
+            exported("t", FileChanges::Appended(vec!["a".into(), "b".into()])),
+            exported("later", numbered()),
             Change::Flushed {
                 seq: 15,
                 facts_through_block: 20,

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::fragment::{Division, Fragment, FragmentTree};
-use crate::read::range::KeyRange;
+use crate::key_range::KeyRange;
 
 /// Where a leaf is looked for.
 #[derive(Clone, Copy, Debug)]

@@ -505,7 +505,7 @@ impl Harness {
                 .begin_export(&self.tables[t], &snapshot)
                 .is_err()
         );
-        let rows: Vec<Row> = export
+        let mut rows: Vec<Row> = export
             .batches(None, 3)
             .unwrap()
             .flat_map(|batch| rows_of(&batch.unwrap(), &self.tables[t]))
@@ -515,6 +515,19 @@ impl Harness {
         let kept_ids = self.check_replaced(t, &export, &rows);
         export.set_row_ids(kept_ids.iter().map(|(row, id)| (*row, *id)).collect());
         self.export_count += 1;
+        // Every second export's files have the rows the other way round.
+        let order = self
+            .export_count
+            .is_multiple_of(2)
+            .then(|| (0..rows.len() as u32).rev().collect::<Vec<u32>>());
+        let mut kept_in_files = kept_ids;
+        if order.is_some() {
+            rows.reverse();
+            let kept = kept_in_files.into_iter();
+            kept_in_files = kept
+                .map(|(row, id)| (rows.len() as u64 - 1 - row, id))
+                .collect();
+        }
         let commit_id = Uuid::from_u128(self.export_count);
         let files: Vec<(ExportFile, Vec<Row>)> = rows
             .chunks(4)
@@ -532,7 +545,10 @@ impl Harness {
             .collect();
         if !matches!(outcome, Outcome::DropUnprepared) {
             let files: Vec<_> = files.iter().map(|(file, _)| file.clone()).collect();
-            export.prepare(commit_id, &files).unwrap();
+            match &order {
+                Some(order) => export.prepare_in_order(commit_id, &files, order).unwrap(),
+                None => export.prepare(commit_id, &files).unwrap(),
+            }
         }
         let committed = match outcome {
             Outcome::Commit => {
@@ -568,7 +584,13 @@ impl Harness {
             let mut number = 0;
             for (file, rows) in files {
                 let path: Arc<str> = file.path.into();
-                self.external[t].place_ids(&path, rows.len(), self.export_count, number, &kept_ids);
+                self.external[t].place_ids(
+                    &path,
+                    rows.len(),
+                    self.export_count,
+                    number,
+                    &kept_in_files,
+                );
                 number += rows.len() as u64;
                 self.external[t].files.insert(path, rows);
             }

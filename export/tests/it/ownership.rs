@@ -178,7 +178,7 @@ async fn an_older_copy_of_the_database_is_refused() {
 async fn another_schema_version_or_a_dropped_table_is_refused() {
     let (world, database) = exported().await;
     let mut v2 = world.config();
-    v2.format_version = FormatVersion::V2;
+    v2.format_version = Some(FormatVersion::V2);
     let error = moonshine_export::Exporter::open(database.clone(), &v2)
         .await
         .unwrap_err();

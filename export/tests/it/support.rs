@@ -15,7 +15,10 @@ use iceberg::spec::{
 use moonshine_engine::{ColumnType, Database, Options, Scan, Table, TableSchema, Value};
 use moonshine_export::catalog::{SqlCatalog, TableCatalog};
 use moonshine_export::environment::Environment;
-use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader};
+use moonshine_export::{
+    ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader, SettingsByTable,
+    TableSettings,
+};
 
 /// Both ways to delete rows.
 pub(crate) const VERSIONS: [FormatVersion; 2] = [FormatVersion::V2, FormatVersion::V3];
@@ -24,6 +27,16 @@ pub(crate) const VERSIONS: [FormatVersion; 2] = [FormatVersion::V2, FormatVersio
 pub(crate) struct World {
     folder: tempfile::TempDir,
     pub(crate) version: FormatVersion,
+}
+
+/// Settings with small files.
+pub(crate) fn settings(format_version: FormatVersion) -> SettingsByTable {
+    let settings = TableSettings {
+        format_version,
+        target_file_size_bytes: 1 << 20,
+        ..TableSettings::default()
+    };
+    settings.into()
 }
 
 /// The rows of a table as text, by key. Text tells -0.0 from 0.0 and null from empty.
@@ -70,8 +83,7 @@ impl World {
         Exporter::open_with(
             database.clone(),
             catalog,
-            self.version,
-            1 << 20,
+            settings(self.version),
             Environment::default(),
         )
         .await

@@ -21,7 +21,7 @@ use moonshine_export::{ExportError, Exporter, FormatVersion};
 use uuid::Uuid;
 
 use self::catalog::{FAULTS, Fault, InstantClock, SimulatedCatalog};
-use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, write_notes};
+use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, settings, write_notes};
 
 const GUARDS: [Guard; 2] = [Guard::Metadata, Guard::Requirements];
 
@@ -37,8 +37,7 @@ async fn open(
     Exporter::open_with(
         database.clone(),
         catalog.clone(),
-        version,
-        1 << 20,
+        settings(version),
         environment,
     )
     .await
