@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::key_range::{KeyInterval, KeyRange, after_prefix, intersected, united};
 use crate::read::key_filter::{ColumnFilter, KeyFilter};
 use crate::schema::Column;
-use crate::shard_key::KeyPart;
+use crate::sharding::KeyPart;
 use crate::shared::Table;
 use crate::snapshot::{KeyBounds, Scan};
 use crate::value::Value;

@@ -24,12 +24,13 @@ use crate::read::merge::{Merge, Source};
 use crate::row_set::budget::Charge;
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
+use crate::schema::check_row;
 use crate::shared::{Shared, Table};
 use crate::tree::files::HeldRowSet;
 use crate::tree::flush::OutputFile;
 use crate::tree::fragment::FragmentId;
 use crate::tree::load::Placing;
-use crate::value::{Row, Value, check_row};
+use crate::value::{Row, Value};
 use buffer::RowBuffer;
 
 /// The part of the memory budget that one bulk load takes.

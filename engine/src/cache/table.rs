@@ -11,7 +11,7 @@ use crate::export::Exported;
 use crate::export::files::Exports;
 use crate::log::fact::encode_table;
 use crate::schema::TableSchema;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::TableTree;
 

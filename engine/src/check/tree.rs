@@ -300,7 +300,7 @@ fn check_locations(task: &Task<'_>, file: &Arc<DeltaFile>) -> Result<()> {
 mod tests {
     use super::*;
     use crate::row_set::meta::RowSetHead;
-    use crate::shard_key::Sharding;
+    use crate::sharding::Sharding;
     use crate::tree::fragment::{Division, FragmentTree};
 
     /// The reasons found in a tree of a root, and below it two fragments of which the second one is divided once more; the

@@ -24,8 +24,8 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::key_range::{KeyRange, after_prefix};
 use crate::log::queue::Durability;
+use crate::schema::ShardKey;
 use crate::schema::{ColumnType, TableSchema};
-use crate::shard_key::ShardKey;
 use crate::shared::Table;
 use crate::transaction::Transaction;
 

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::key_range::{KeyInterval, KeyRange, after_prefix, is_in};
 use crate::row_set::reader::RowSet;
 use crate::row_set::rows_page::RowsView;
-use crate::shard_key::KeyPart;
+use crate::sharding::KeyPart;
 
 /// Keys that are wanted.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::export::files::Exports;
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::key_range::{KeyInterval, KeyRange};
 use crate::row_set::meta::RowSetMeta;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Fragment, FragmentTree};

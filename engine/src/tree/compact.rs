@@ -22,7 +22,7 @@ use crate::key_range::KeyRange;
 use crate::read::merge::{Merge, Source};
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::shared::Shared;
 use crate::space::check_room;
 

@@ -121,7 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::shard_key::Sharding;
+    use crate::sharding::Sharding;
     use crate::tree::fragment::FragmentId;
 
     fn tree(splits: Vec<Vec<u8>>, splits_of_one: Vec<Vec<u8>>, which: usize) -> FragmentTree<u32> {

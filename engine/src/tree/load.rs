@@ -16,7 +16,7 @@ use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::shared::{Shared, TreeSizes};
 
 /// Most fragments that are written side by side, each to a file of its own. A larger load leaves fragments that divide

@@ -13,7 +13,9 @@
 mod crash;
 mod evolution;
 mod history;
+mod maintenance;
 mod ownership;
+mod readers;
 mod rest;
 mod rest_answers;
 mod servers;
