@@ -44,19 +44,23 @@ mod delete;
 pub mod environment;
 mod error;
 mod exporter;
+mod maintenance;
 mod manifest;
 mod metrics;
 mod ownership;
 mod pending;
 mod reader;
+mod references;
 mod scan;
 mod schema;
 mod store;
 mod summary;
 
 pub use config::{
-    CatalogType, FormatVersion, IcebergConfig, SettingsByTable, TableConfig, TableSettings,
+    CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
+    SettingsByTable, TableConfig, TableSettings,
 };
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, TableExport};
+pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

@@ -4,6 +4,7 @@
 //! setting of that kind is a field of [`TableConfig`], another of [`TableSettings`], and a line in `over` and `settings`.
 
 mod catalog;
+mod maintenance;
 mod table;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use catalog::CatalogType;
+pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
 pub use table::{FormatVersion, SettingsByTable, TableConfig, TableSettings};
 
 use crate::catalog::RestConfig;

@@ -8,7 +8,8 @@ use iceberg::spec::{PrimitiveType, Schema, TableMetadataBuilder, Type};
 use iceberg::{TableRequirement, TableUpdate};
 use moonshine_engine::{Table, TableSchema};
 
-use super::{Exporter, TableState};
+use super::Core;
+use super::core::TableState;
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal, run};
 use crate::error::{ExportError, Result};
@@ -86,7 +87,7 @@ fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Change> {
 
 /// The columns of an engine's table on their way into the Iceberg table.
 struct ColumnsChange<'a> {
-    exporter: &'a Exporter,
+    exporter: &'a Core,
     base: CatalogTable,
     schema: &'a TableSchema,
 }
@@ -100,13 +101,15 @@ impl Proposal for ColumnsChange<'_> {
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let change = evolved(table, self.schema)?;
-        let Exporter { owner, epoch, .. } = self.exporter;
-        owner.check_position_unmoved(&self.base, table, *epoch)?;
+        let epoch = self.exporter.epoch();
+        self.exporter
+            .owner
+            .check_position_unmoved(&self.base, table, epoch)?;
         Ok(change)
     }
 }
 
-impl Exporter {
+impl Core {
     /// Gives the Iceberg table the columns that the engine's has.
     pub(super) async fn evolve(&self, table: &Table, state: &mut TableState) -> Result<()> {
         let mut change = ColumnsChange {
