@@ -13,6 +13,8 @@
 mod crash;
 mod evolution;
 mod history;
+mod layout;
+mod layout_readers;
 mod ownership;
 mod rest;
 mod rest_answers;
