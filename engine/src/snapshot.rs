@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 
 use crate::Origin;
 use crate::cache::readers::Reader;
-use crate::cache::table::hash_key;
-use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
+use crate::codec::key::hash_key;
 use crate::codec::row::join_row;
 use crate::error::Result;
 use crate::predicate::KeyPredicate;
+use crate::read::batch::BatchBuilder;
 use crate::read::key_filter::KeyFilter;
 use crate::read::lookup::Lookup;
 use crate::read::ordered::OrderedRows;

@@ -16,8 +16,8 @@ use super::sorted::{Runs, SortedRuns};
 use super::versions::{NONE, Version, Versions};
 use crate::codec::{Malformed, len_u32};
 use crate::deletes::{RangeDelete, RangeDeletes};
+use crate::key_range::KeyInterval;
 use crate::log::delta::{DeltaRow, TablePart};
-use crate::read::range::KeyInterval;
 
 /// Slots of a table's first array.
 const SLOTS_MIN_LOG2: u32 = 6;

@@ -1,6 +1,6 @@
 //! What the exporter and the maintenance beside it share: the database, the catalog, and what is known of each table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,6 +29,8 @@ pub(crate) struct Core {
 pub(crate) struct TableSlot {
     /// The Iceberg table as of our last look; `None` where it is to be looked at anew.
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
+    /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
+    pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
 }
 
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 //! those that are due, beside an exporter, or all by hand.
 
 mod expiry;
+mod unneeded;
 
 use std::fmt;
 use std::sync::Arc;
@@ -73,6 +74,16 @@ pub(crate) enum Mode {
     ByHand,
     /// To say what would be done by hand; nothing is changed.
     DryRun,
+}
+
+impl Mode {
+    /// How much there must be to do: by itself, a task waits for `automatic` of what it counts.
+    fn batch(self, automatic: usize) -> usize {
+        match self {
+            Mode::Automatic => automatic,
+            Mode::ByHand | Mode::DryRun => 1,
+        }
+    }
 }
 
 /// A task's way to one table.

@@ -15,6 +15,7 @@ mod evolution;
 mod history;
 mod layout;
 mod layout_readers;
+mod maintenance;
 mod ownership;
 mod rest;
 mod rest_answers;
