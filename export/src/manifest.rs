@@ -131,6 +131,13 @@ pub(crate) async fn read_entries(file_io: &FileIO, manifest: &ManifestFile) -> R
 /// The same file, with the row id of its first row said outright.
 fn with_first_row_id(file: &DataFile, row_id: u64) -> Result<DataFile, String> {
     let row_id = i64::try_from(row_id).map_err(|error| format!("row id {row_id}: {error}"))?;
+    let mut builder = copy_of(file);
+    let built = builder.first_row_id(Some(row_id)).build();
+    built.map_err(|error| error.to_string())
+}
+
+/// What makes the same entry again. The id of its partition spec is the manifest's, which the caller knows.
+pub(crate) fn copy_of(file: &DataFile) -> DataFileBuilder {
     let mut builder = DataFileBuilder::default();
     builder
         .content(file.content_type())
@@ -147,11 +154,15 @@ fn with_first_row_id(file: &DataFile, row_id: u64) -> Result<DataFile, String> {
         .upper_bounds(file.upper_bounds().clone())
         .key_metadata(file.key_metadata().map(<[u8]>::to_vec))
         .split_offsets(file.split_offsets().map(<[i64]>::to_vec))
-        .first_row_id(Some(row_id));
+        .equality_ids(file.equality_ids())
+        .first_row_id(file.first_row_id())
+        .referenced_data_file(file.referenced_data_file())
+        .content_offset(file.content_offset())
+        .content_size_in_bytes(file.content_size_in_bytes());
     if let Some(sort_order_id) = file.sort_order_id() {
         builder.sort_order_id(sort_order_id);
     }
-    builder.build().map_err(|error| error.to_string())
+    builder
 }
 
 impl Manifests {

@@ -13,6 +13,8 @@
 mod crash;
 mod evolution;
 mod history;
+mod layout;
+mod layout_readers;
 mod maintenance;
 mod ownership;
 mod readers;
