@@ -10,6 +10,7 @@ mod fence;
 mod layout;
 mod table_export;
 mod tables;
+mod upgrade;
 
 use std::sync::Arc;
 

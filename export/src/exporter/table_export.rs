@@ -8,10 +8,14 @@ use uuid::Uuid;
 
 use super::core::TableState;
 use super::{Core, TableExport};
-use crate::commit::{ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run};
+use crate::commit::{
+    ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run, table_version,
+};
+use crate::config::FormatVersion;
 use crate::delete::Positions;
 use crate::error::{At, ExportError, Result};
 use crate::layout::{Layout, Written, write_data_files};
+use crate::lineage::{RowIds, WithRowIds, kept_ids};
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::summary::{Stamp, origins_by_source};
 
@@ -25,6 +29,7 @@ impl Core {
         snapshot: &Snapshot,
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
+        self.upgrade(table, state).await?;
         self.evolve(table, state).await?;
         self.lay_out(table, state).await?;
         let (database, engine_table, snapshot) =
@@ -69,7 +74,7 @@ impl Core {
         table: &Table,
         mut export: Export,
         commit_id: Uuid,
-        state: &TableState,
+        state: &mut TableState,
         paths: &mut Vec<String>,
     ) -> Result<(Export, RowDelta)> {
         let removed = removed_positions(&export);
@@ -78,11 +83,15 @@ impl Core {
         let spec_id = state.current.metadata.default_partition_spec_id();
         let mut written = Written::default();
         if export.row_count() > 0 {
+            let row_ids = kept_row_ids(&export, state).await?;
+            export.set_row_ids(row_ids.clone());
+            let row_ids = Arc::new(row_ids);
             let shared = Arc::new(export);
             let source = shared.clone();
             let batches = move || {
                 let batches = source.batches(None, BATCH_ROWS)?;
-                Ok(batches.map(|batch| batch.map_err(ExportError::from)))
+                let batches = batches.map(|batch| batch.map_err(ExportError::from));
+                Ok(WithRowIds::new(batches, row_ids.clone()))
             };
             let (location, to_seq) = (
                 state.current.metadata.location().to_owned(),
@@ -198,6 +207,19 @@ async fn record(export: Export, snapshot_id: i64) -> Result<()> {
     Ok(tokio::task::spawn_blocking(commit)
         .await
         .at("the engine")??)
+}
+
+/// The ids that an export's rows take over from those that they replace, in a table that has ids.
+async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds> {
+    let TableState { current, manifests } = state;
+    if table_version(current)? < FormatVersion::V3 || export.replaced().is_empty() {
+        return Ok(RowIds::new());
+    }
+    let snapshot = current.metadata.current_snapshot().map(AsRef::as_ref);
+    let manifests = manifests
+        .load(&current.file_io, &current.metadata, snapshot)
+        .await?;
+    Ok(kept_ids(export.replaced(), &manifests))
 }
 
 fn removed_positions(export: &Export) -> Positions {

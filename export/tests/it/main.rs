@@ -15,6 +15,7 @@ mod evolution;
 mod history;
 mod layout;
 mod layout_readers;
+mod lineage;
 mod maintenance;
 mod ownership;
 mod readers;
