@@ -39,11 +39,12 @@
 pub mod catalog;
 mod commit;
 mod config;
-mod data_file;
 mod delete;
 pub mod environment;
 mod error;
 mod exporter;
+mod layout;
+mod lineage;
 mod maintenance;
 mod manifest;
 mod metrics;
@@ -62,5 +63,6 @@ pub use config::{
 };
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, TableExport};
+pub use layout::wanted::LayoutSettings;
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

@@ -8,6 +8,6 @@ mod attempt;
 mod row_delta;
 mod run;
 
-pub(crate) use attempt::{Attempt, Deletes, RowDelta, table_version};
+pub(crate) use attempt::{Attempt, Deletes, NewFiles, RowDelta, table_version};
 pub(crate) use row_delta::{ExportCommit, remove_attempts};
 pub(crate) use run::{Failure, Proposal, run};

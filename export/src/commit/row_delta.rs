@@ -82,7 +82,7 @@ impl ExportCommit<'_> {
                 extension,
             )
         };
-        deletes.added = write_positions(
+        let files = write_positions(
             &table.file_io,
             table_version(table)?,
             &deletes.positions,
@@ -90,15 +90,15 @@ impl ExportCommit<'_> {
             &mut self.delete_paths,
         )
         .await?;
+        deletes.take_files(files)?;
         self.deletes = Some((parent, deletes));
         Ok(())
     }
 
     /// The delete files of the last attempt.
-    pub(crate) fn delete_files(&self) -> &[DataFile] {
-        self.deletes
-            .as_ref()
-            .map_or(&[], |(_, deletes)| &deletes.added)
+    pub(crate) fn delete_files(&self) -> impl Iterator<Item = &DataFile> {
+        let deletes = self.deletes.iter();
+        deletes.flat_map(|(_, deletes)| deletes.added.values().flatten())
     }
 }
 

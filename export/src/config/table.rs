@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{IcebergConfig, MaintenanceConfig, MaintenanceSettings};
 use crate::error::{ExportError, Result};
+use crate::layout::wanted::LayoutSettings;
 
 /// What a table is exported with, where it differs from others. A setting that is left out is as under `*`, and one that is
 /// left out there too as at the top.
@@ -20,6 +21,12 @@ pub struct TableConfig {
     pub target_file_size_mb: Option<u64>,
     /// How the table is looked after beside its exports.
     pub maintenance: MaintenanceConfig,
+    /// How rows are divided into partitions: columns, or `bucket(N, column)`, `truncate(W, column)`, `year(column)`, `month(column)`,
+    /// `day(column)`, `hour(column)`, `void(column)` of them. Left out, a table stays as it is; a new one is not partitioned.
+    pub partition_by: Option<Vec<String>>,
+    /// What rows are sorted by within a file: `column [asc|desc] [nulls first|last]`. Empty is the primary key. Left out, a table
+    /// stays as it is; a new one is sorted by its primary key.
+    pub sort_by: Option<Vec<String>>,
 }
 
 /// What one table is exported with.
@@ -36,6 +43,8 @@ pub struct TableSettings {
     pub target_file_size_bytes: u64,
     /// How it is looked after beside its exports.
     pub maintenance: MaintenanceSettings,
+    /// How rows are divided and sorted.
+    pub layout: LayoutSettings,
 }
 
 /// What each table is exported with.
@@ -64,6 +73,8 @@ impl TableConfig {
             format_version: self.format_version.or(others.format_version),
             target_file_size_mb: self.target_file_size_mb.or(others.target_file_size_mb),
             maintenance: self.maintenance.over(&others.maintenance),
+            partition_by: self.partition_by.clone().or(others.partition_by.clone()),
+            sort_by: self.sort_by.clone().or(others.sort_by.clone()),
         }
     }
 
@@ -77,11 +88,17 @@ impl TableConfig {
         let target_file_size_bytes = self
             .target_file_size_mb
             .map(|mb| mb.saturating_mul(1 << 20));
+        let layout = LayoutSettings {
+            partition_by: self.partition_by.clone(),
+            sort_by: self.sort_by.clone(),
+        };
+        layout.check(place)?;
         Ok(TableSettings {
             format_version: self.format_version.unwrap_or(default.format_version),
             target_file_size_bytes: target_file_size_bytes
                 .unwrap_or(default.target_file_size_bytes),
             maintenance: self.maintenance.settings(place)?,
+            layout,
         })
     }
 }
@@ -92,6 +109,7 @@ impl Default for TableSettings {
             format_version: FormatVersion::default(),
             target_file_size_bytes: 128 << 20,
             maintenance: MaintenanceSettings::default(),
+            layout: LayoutSettings::default(),
         }
     }
 }
@@ -140,7 +158,7 @@ impl IcebergConfig {
 }
 
 /// The format version of an Iceberg table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "u8")]
 pub enum FormatVersion {
     /// Version 2: position delete files.

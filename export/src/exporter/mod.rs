@@ -1,14 +1,16 @@
 //! The exporter: one tick makes each changed table's net change one Iceberg commit.
 //!
 //! `tables` finds and makes the Iceberg tables and settles exports of unknown end; `fence` keeps older exporters from
-//! committing; `columns` makes an Iceberg table's columns those of the engine's; `table_export` exports one table: files, the
+//! committing; `columns` makes an Iceberg table's columns those of the engine's, `layout` its partitions and order those of the configuration; `table_export` exports one table: files, the
 //! engine's note of them, the commit to the catalog, the engine's note of that.
 
 pub(crate) mod columns;
 mod core;
 mod fence;
+mod layout;
 mod table_export;
 mod tables;
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -13,6 +13,9 @@
 mod crash;
 mod evolution;
 mod history;
+mod layout;
+mod layout_readers;
+mod lineage;
 mod maintenance;
 mod ownership;
 mod readers;
