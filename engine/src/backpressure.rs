@@ -14,24 +14,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::error::Result;
-use crate::shared::Shared;
 use crate::statistics::figures::StallReason;
 
 /// Generations that wait, the active one by its share, from where on writers are slowed down. Less is normal: one is
 /// flushed while the next one fills.
-const GENERATIONS_EASY: f64 = 1.5;
+pub(crate) const GENERATIONS_EASY: f64 = 1.5;
 /// The share of the memory budget that nothing can be taken from, from where on writers are slowed down.
-const MEMORY_EASY: f64 = 0.75;
+pub(crate) const MEMORY_EASY: f64 = 0.75;
 /// RowSets of a leaf, while compactions are at work, from where on writers are slowed down, and by the most.
-const ROW_SETS_EASY: f64 = 24.0;
-const ROW_SETS_MOST: f64 = 96.0;
+pub(crate) const ROW_SETS_EASY: f64 = 24.0;
+pub(crate) const ROW_SETS_MOST: f64 = 96.0;
 /// The most pressure that compactions exert.
-const COMPACTION_PRESSURE_MAX: f64 = 0.9;
-/// What a row takes in a generation besides its bytes.
-const ROW_OVERHEAD_BYTES: u64 = 64;
-/// A delay looks this often whether it has lost its reason.
-const SLICE: Duration = Duration::from_millis(5);
+pub(crate) const COMPACTION_PRESSURE_MAX: f64 = 0.9;
 /// No commit is delayed for longer by the rate: past it the limits themselves are what holds.
 const DELAY_MAX: Duration = Duration::from_secs(1);
 
@@ -44,14 +38,14 @@ pub(crate) struct Backpressure {
 
 /// How near a limit is, 0 to 1, and which.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Pressure {
-    x: f64,
-    reason: StallReason,
+pub(crate) struct Pressure {
+    pub(crate) x: f64,
+    pub(crate) reason: StallReason,
 }
 
 impl Backpressure {
     /// When a commit of that size is let in.
-    fn admission(&self, now: Duration, size_bytes: u64, rate: f64) -> Duration {
+    pub(crate) fn admission(&self, now: Duration, size_bytes: u64, rate: f64) -> Duration {
         let cost = Duration::try_from_secs_f64(size_bytes as f64 / rate).unwrap_or(DELAY_MAX);
         let mut paid_at = self.paid_at.lock();
         *paid_at = (*paid_at).max(now) + cost.min(DELAY_MAX);
@@ -62,78 +56,13 @@ impl Backpressure {
 
 /// Bytes that writers may write in a second, all together; `None` for as many as they like. The flush's rate is 0 before
 /// the first one.
-fn rate(flush_rate: u64, pressure: f64) -> Option<f64> {
+pub(crate) fn rate(flush_rate: u64, pressure: f64) -> Option<f64> {
     (pressure > 0.0 && flush_rate > 0).then(|| flush_rate as f64 * (1.0 - pressure) / pressure)
 }
 
 /// From 0 at `easy` to 1 at `limit`.
-fn between(value: f64, easy: f64, limit: f64) -> f64 {
+pub(crate) fn between(value: f64, easy: f64, limit: f64) -> f64 {
     ((value - easy) / (limit - easy)).clamp(0.0, 1.0)
-}
-
-impl Shared {
-    /// Counts a commit, and has it wait: the longer, the nearer a limit is.
-    ///
-    /// # Errors
-    /// [`Error::NoSpace`](crate::Error::NoSpace) at the limit of what waits to be flushed, if no flush finds space.
-    pub(crate) fn admit(&self, rows: u64, size_bytes: u64) -> Result<()> {
-        self.counters.count_commit(rows, size_bytes);
-        let size_bytes = size_bytes + rows * ROW_OVERHEAD_BYTES;
-        let pressure = self.pressure();
-        // At the limit of generations there is a better end to wait for than that of a delay.
-        if !self.generations.is_crowded()
-            && let Some(rate) = rate(self.counters.flushes.rate(), pressure.x)
-        {
-            self.delay(size_bytes, pressure, rate);
-        }
-        if self.generations.is_crowded() {
-            let wait = || self.generations.wait_for_room();
-            self.counters.time_stall(StallReason::Flush, wait)?;
-        }
-        Ok(())
-    }
-
-    fn delay(&self, size_bytes: u64, pressure: Pressure, rate: f64) {
-        let start = self.io.now();
-        let until = self.backpressure.admission(start, size_bytes, rate);
-        let mut now = start;
-        // Less pressure lets more in, so a delay ends early where it has lost half of its reason.
-        let goes_on = || self.pressure().x > pressure.x / 2.0 && !self.generations.is_ending();
-        while now < until && goes_on() {
-            self.io.sleep(SLICE.min(until - now));
-            now = self.io.now();
-        }
-        let took = now.saturating_sub(start);
-        self.counters.count_stall(pressure.reason, took);
-    }
-
-    /// The limit that is nearest.
-    fn pressure(&self) -> Pressure {
-        let mut nearest = Pressure {
-            x: between(
-                self.generations.fill(),
-                GENERATIONS_EASY,
-                self.generations.fill_max(),
-            ),
-            reason: StallReason::Flush,
-        };
-        let mut consider = |x: f64, reason| {
-            if x > nearest.x {
-                nearest = Pressure { x, reason };
-            }
-        };
-        if self.counters.is_compacting() {
-            let debt = between(
-                self.store.row_sets_max() as f64,
-                ROW_SETS_EASY,
-                ROW_SETS_MOST,
-            );
-            consider(debt.min(COMPACTION_PRESSURE_MAX), StallReason::Compaction);
-        }
-        let memory = between(self.memory_held_share(), MEMORY_EASY, 1.0);
-        consider(memory, StallReason::Memory);
-        nearest
-    }
 }
 
 #[cfg(test)]

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::codec::key::hash_key;
-use crate::export::files::Exports;
-use crate::export::location::{RowLocation, RowMark};
-use crate::export::{ExportFile, Exported};
+use crate::exported::files::Exports;
+use crate::exported::location::{RowLocation, RowMark};
+use crate::exported::{ExportFile, Exported};
 use crate::generation::{Generation, LOCATIONS_BIT};
 use crate::log::delta::{PendingRow, PendingTable, decode_delta, encode_delta};
 use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved, OlderFiles};
+use crate::tree::table::TableState;
 
 /// Most bytes of keys in one body of locations.
 const LOCATIONS_SIZE_BYTES_MAX: usize = 1 << 20;

@@ -7,6 +7,19 @@ use crate::error::{Error, Result};
 use crate::schema::TableSchema;
 use crate::value::Value;
 
+/// Bounds of the primary key, by its columns or its first ones: an included bound of first columns takes in all keys that
+/// start with them, an excluded one none.
+///
+/// ```
+/// use std::ops::Bound;
+///
+/// use moonshine_engine::{KeyBounds, Value};
+/// let year = |year| vec![Value::Int64(year)];
+/// let nineties: KeyBounds = (Bound::Included(year(1990)), Bound::Excluded(year(2000)));
+/// # let _ = nineties;
+/// ```
+pub type KeyBounds = (Bound<Vec<Value>>, Bound<Vec<Value>>);
+
 /// Encoded bounds of a scan.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyRange {

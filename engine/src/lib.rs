@@ -1,11 +1,12 @@
 //! The Moonshine engine: an embedded store for tables with a primary key.
 //!
-//! A [`Transaction`] gathers writes to any number of tables and becomes one delta. The `log` makes it durable, together
-//! with the deltas of concurrent commits; the `cache` holds the newest deltas in memory, in `generation`s; the `tree` takes
-//! them below level 0, as `row_set`s of a table's fragments, and compacts those in the background. `read` makes one table
-//! of all that again, at any commit sequence that a [`Snapshot`] holds; `codec` is the bytes of keys, rows and Arrow
-//! batches. [`Changes`] and [`Export`] tell an exporter what changed since it last came, and remember where it put each
-//! row. What a new database is laid out from, and how, is the [`Layout`]. All access to files goes through [`io`].
+//! A [`Transaction`] gathers writes to any number of tables and becomes one delta. `commit` has the `log` make it durable,
+//! together with the deltas of concurrent commits; the `cache` holds the newest deltas in memory, in `generation`s; the work
+//! in the `background` takes them into the fragment `tree`, as `row_set`s of a table's fragments, and compacts those. `read`
+//! makes one table of all that again, at any commit sequence that a [`Snapshot`] holds; `codec` is the bytes of keys and
+//! rows. [`Changes`] and [`Export`] tell an exporter what changed since it last came, and remember where it put each
+//! row. What a new database is laid out from, and how, is the [`Layout`]. All access to files goes through [`io`]. The
+//! modules stand on each other in one order: docs/ARCHITECTURE.md.
 //!
 //! ```
 //! use moonshine_engine::{ColumnType, Database, Options, Scan, TableSchema, Value};
@@ -32,17 +33,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod background;
 mod backpressure;
 mod backup;
 mod bulk_load;
 mod cache;
 mod check;
 mod codec;
+mod commit;
 mod counting;
 mod database;
 mod deletes;
 mod error;
 mod export;
+mod exported;
 mod facts;
 mod generation;
 pub mod io;
@@ -53,16 +57,19 @@ mod log;
 mod manifest;
 mod multi_get;
 mod open;
+mod options;
 mod origins;
 mod parallel;
 mod predicate;
 mod profile;
+mod queue;
 mod read;
 mod recovery;
 mod replay;
 #[doc(hidden)]
 pub mod row_set;
 mod scan_parts;
+mod schedule;
 mod schema;
 #[cfg(feature = "serde")]
 mod serde_rows;
@@ -71,6 +78,7 @@ mod shared;
 mod snapshot;
 mod space;
 mod statistics;
+mod table;
 mod transaction;
 mod tree;
 mod value;
@@ -78,34 +86,35 @@ mod value;
 pub use backup::Backup;
 pub use bulk_load::{BulkLoad, KeyspaceLoad};
 pub use check::{Check, Problem};
+pub use database::Database;
 pub use database::evolution::SchemaChange;
-pub use database::{Database, Options};
 pub use error::{Error, Result};
-pub use export::{
-    Changes, Export, ExportFile, Exported, PendingExport, Placement, Relocation, Replaced,
-};
+pub use export::{Changes, Export, PendingExport, Relocation, Replaced};
+pub use exported::{ExportFile, Exported, Placement};
+pub use key_range::KeyBounds;
 pub use keyspace::{
     Batch, CompareAndSwapError, Keyspace, KeyspaceOptions, KeyspaceSnapshot, KeyspaceTransaction,
     PairCursor, PairScan, Pairs, Slice,
 };
 pub use layout::{Layout, LayoutNumber, ProfileChoice, Unit};
-pub use log::queue::Durability;
 pub use log::segments::LogSegment;
 pub use multi_get::FoundRows;
+pub use options::Options;
 pub use origins::Origin;
 pub use predicate::KeyPredicate;
 pub use profile::{Provenance, StoredProfile};
+pub use queue::commit_queue::Durability;
 pub use row_set::page::PageKind;
 pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{
     COLUMN_COUNT_MAX, Column, ColumnType, ShardKey, TableSchema, TableSchemaBuilder, check_row,
 };
-pub use shared::Table;
-pub use snapshot::{Batches, KeyBounds, Scan, ScanOrder, Snapshot};
+pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
 pub use statistics::figures::{
     Distribution, FragmentStatistics, LevelStatistics, LogStatistics, MemoryStatistics,
     ReadStatistics, StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures,
     WorkStatistics, WriteStatistics,
 };
+pub use table::Table;
 pub use transaction::{CommitFuture, CommitHandle, Isolation, Transaction};
 pub use value::{Row, Value};

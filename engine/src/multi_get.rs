@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::read::batch::BatchBuilder;
 use crate::read::lookup::Lookup;
 use crate::row_set::multi_get::HashedKey;
-use crate::shared::Table;
 use crate::snapshot::Snapshot;
+use crate::table::Table;
 use crate::transaction::{OwnValue, Transaction};
 use crate::value::{Row, Value};
 

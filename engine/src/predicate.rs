@@ -8,12 +8,11 @@ use std::ops::Bound;
 
 use crate::codec::key::{encode_key_value, fixed_key_size_bytes};
 use crate::error::{Error, Result};
-use crate::key_range::{KeyInterval, KeyRange, after_prefix, intersected, united};
+use crate::key_range::{KeyBounds, KeyInterval, KeyRange, after_prefix, intersected, united};
 use crate::read::key_filter::{ColumnFilter, KeyFilter};
 use crate::schema::Column;
 use crate::sharding::KeyPart;
-use crate::shared::Table;
-use crate::snapshot::{KeyBounds, Scan};
+use crate::table::Table;
 use crate::value::Value;
 
 /// A scan is divided into at most so many intervals of keys; conditions that would make more are checked key by key.
@@ -184,13 +183,17 @@ fn behind_prefixes(prefixes: &[Vec<u8>], intervals: &[KeyInterval]) -> Vec<KeyIn
 }
 
 impl KeyFilter {
-    /// The keys that a scan wants.
-    pub(crate) fn of_scan(table: &Table, scan: &Scan) -> Result<Self> {
-        let range = KeyInterval::from(&KeyRange::new(table.schema(), &scan.range)?);
+    /// The keys of a range that fulfil all predicates.
+    pub(crate) fn of_keys(
+        table: &Table,
+        range: &KeyBounds,
+        predicates: &[KeyPredicate],
+    ) -> Result<Self> {
+        let range = KeyInterval::from(&KeyRange::new(table.schema(), range)?);
         let mut intervals = united(vec![range]);
         let count = table.schema().primary_key().len();
         let mut asked: Vec<Asked> = (0..count).map(|_| Asked::default()).collect();
-        for predicate in &scan.predicates {
+        for predicate in predicates {
             match predicate {
                 KeyPredicate::Ranges(ranges) => {
                     let ranges = ranges.iter().map(|range| {

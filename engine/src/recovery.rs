@@ -4,28 +4,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cache::generations::Generations;
-use crate::cache::table::{TableState, Trees};
 use crate::codec::Malformed;
-use crate::database::Options;
 use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::io::metered::{IoCounters, MeteredIo};
 use crate::layout::{Given, Layout, profile_for};
 use crate::log::fact::decode_table;
-use crate::log::queue::CommitQueue;
 use crate::log::recovery::{LogEnd, LogFolder, replay_log};
 use crate::log::segment::{SegmentWriter, segment_number, segment_path};
 use crate::manifest::{FORMAT_VERSION, Manifest};
+use crate::options::Options;
+use crate::queue::commit_queue::CommitQueue;
 use crate::replay::Replay;
 use crate::row_set::budget::MemoryBudget;
 use crate::row_set::open_files::OpenFiles;
 use crate::row_set::page_cache::PageCache;
-use crate::shared::{Shared, TreeSizes};
+use crate::shared::Shared;
 use crate::statistics::counters::Counters;
 use crate::tree::edit::encode_edit;
 use crate::tree::edit_log::{EditLog, Replayed, replay_edits};
 use crate::tree::files::delta_files;
+use crate::tree::growth::TreeSizes;
 use crate::tree::store::{HeldFiles, HeldState, TreeStore};
+use crate::tree::table::{TableState, Trees};
 
 /// The log may grow to so many times the size of a generation before one is flushed.
 const LOG_PER_GENERATION: u64 = 4;

@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::read::key_filter::KeyFilter;
-use crate::shared::Table;
 use crate::snapshot::{Batches, Scan, Snapshot};
+use crate::table::Table;
 
 impl Snapshot {
     /// The rows of a table as Arrow batches, in parts for so many threads. Each row comes in one part: whoever is ready
@@ -43,7 +43,7 @@ impl Snapshot {
         part_count: usize,
     ) -> Result<Vec<Batches>> {
         self.check_table(table)?;
-        let keys = KeyFilter::of_scan(table, scan)?;
+        let keys = KeyFilter::of_keys(table, &scan.range, &scan.predicates)?;
         let parts = self.view(table).scan_unordered(&keys, part_count)?;
         let projection = scan.projection.as_deref();
         let batches = parts

@@ -12,8 +12,8 @@ use crate::codec::row::encode_row;
 use crate::error::{Error, Result};
 use crate::multi_get::FoundRows;
 use crate::read::batch::BatchBuilder;
-use crate::shared::Table;
 use crate::snapshot::Snapshot;
+use crate::table::Table;
 use crate::transaction::Transaction;
 use crate::value::Value;
 

@@ -9,30 +9,31 @@ use crate::backpressure::Backpressure;
 use crate::cache::generations::{Frozen, Generations};
 use crate::cache::pins::Pins;
 use crate::cache::readers::Readers;
-use crate::cache::table::TableState;
 use crate::codec::{Malformed, len_u32};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::generation::LOCATIONS_BIT;
 use crate::io::Io;
 use crate::layout::Layout;
-use crate::log::committer::{self, Committer};
 use crate::log::delta::decode_delta;
 use crate::log::fact::decode_table;
 use crate::log::format::{RecordHeader, RecordKind};
-use crate::log::queue::{CommitQueue, Durability, Ticket};
+use crate::log::segment::SegmentWriter;
 use crate::log::segments::LogSegments;
 use crate::manifest::Manifest;
 use crate::origins::Origins;
 use crate::profile::StoredProfile;
+use crate::queue::commit_queue::CommitQueue;
 use crate::row_set::budget::{Charge, MemoryBudget};
-use crate::schema::TableSchema;
+use crate::schedule::{Depth, Scheduler};
 use crate::statistics::counters::Counters;
+use crate::table::Table;
 use crate::tree::files::HeldRowSet;
-use crate::tree::load::LoadedRows;
-use crate::tree::scheduler::{Depth, Scheduler};
+use crate::tree::growth::TreeSizes;
+use crate::tree::loaded::LoadedRows;
 use crate::tree::state::TableTree;
 use crate::tree::store::TreeStore;
+use crate::tree::table::TableState;
 
 /// What readers, writers and the committer share.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub(crate) struct Shared {
     pub(crate) queue: CommitQueue,
     pub(crate) memory_parts: MemoryParts,
     /// `None` in a database that is read-only or closed.
-    pub(crate) committer: Mutex<Option<Committer>>,
+    pub(crate) log_writer: Mutex<Option<SegmentWriter>>,
 }
 
 /// Consumers of memory that are counted by themselves.
@@ -67,19 +68,6 @@ pub(crate) struct MemoryParts {
     pub(crate) transactions: Arc<MemoryBudget>,
     /// Flushes and compactions.
     pub(crate) background: Arc<MemoryBudget>,
-}
-
-/// What the fragment tree grows by.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TreeSizes {
-    /// P-Size: a larger leaf divides.
-    pub(crate) fragment_size_bytes_max: u64,
-    /// A flush goes no further down than to fragments that get so much.
-    pub(crate) flush_size_bytes_min: u64,
-    /// Bits of the number of a child: S-Paral children.
-    pub(crate) child_bits: u32,
-    /// Compactions side by side.
-    pub(crate) compaction_threads: usize,
 }
 
 impl Shared {
@@ -120,7 +108,7 @@ impl Shared {
             origins: Origins::default(),
             queue,
             memory_parts,
-            committer: Mutex::default(),
+            log_writer: Mutex::default(),
         }
     }
 
@@ -150,44 +138,6 @@ impl Shared {
             return Err(table.changed());
         }
         Ok(())
-    }
-
-    /// Queues a record that nobody waits for.
-    pub(crate) fn submit(
-        &self,
-        kind: RecordKind,
-        body: impl Into<Arc<[u8]>>,
-        durability: Durability,
-    ) -> Result<Ticket> {
-        let ticket = self
-            .queue
-            .submit(kind, body, durability, None, &self.counters)?;
-        self.queue.leave();
-        Ok(ticket)
-    }
-
-    /// Writes a record as durably as asked for.
-    pub(crate) fn write(
-        &self,
-        kind: RecordKind,
-        body: impl Into<Arc<[u8]>>,
-        durability: Durability,
-    ) -> Result<Ticket> {
-        let ticket = self
-            .queue
-            .submit(kind, body, durability, None, &self.counters)?;
-        self.wait(ticket)?;
-        Ok(ticket)
-    }
-
-    /// Writes a record durably.
-    pub(crate) fn log(&self, kind: RecordKind, body: impl Into<Arc<[u8]>>) -> Result<()> {
-        self.write(kind, body, Durability::Synced).map(|_| ())
-    }
-
-    /// Waits until a submitted record is written.
-    pub(crate) fn wait(&self, ticket: Ticket) -> Result<()> {
-        committer::wait(self, ticket)
     }
 
     /// Takes a record that is logged, in the order of the log. A delta's rows are not yet visible.
@@ -374,47 +324,5 @@ impl Shared {
     pub(crate) fn has_pending(&self, table: &Table) -> bool {
         let pending = self.facts.pending();
         pending.iter().any(|record| record.table.id == table.id())
-    }
-}
-
-/// A table of a database.
-///
-/// ```
-/// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
-/// # let folder = tempfile::tempdir()?;
-/// let database = Database::open(folder.path(), Options::unmeasured())?;
-/// # let schema = TableSchema::builder("users")
-/// #     .column("id", ColumnType::Int64, false)
-/// #     .column("name", ColumnType::Utf8, true)
-/// #     .primary_key(["id"]);
-/// # let users = database.create_table(schema.build()?)?;
-/// # let mut transaction = database.begin();
-/// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("ada".into())])?;
-/// # transaction.commit()?;
-/// let users = database.table("users").ok_or("no such table")?;
-/// assert_eq!((users.name(), users.schema().columns().len()), ("users", 2));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct Table {
-    pub(crate) state: Arc<TableState>,
-    /// As it was when the table was taken.
-    pub(crate) schema: Arc<TableSchema>,
-}
-
-impl Table {
-    /// Its number in the database, from 0, in order of creation.
-    pub fn id(&self) -> u32 {
-        self.state.id
-    }
-
-    /// Its name, by convention `namespace.table`.
-    pub fn name(&self) -> &str {
-        self.schema.name()
-    }
-
-    /// Its columns and primary key.
-    pub fn schema(&self) -> &Arc<TableSchema> {
-        &self.schema
     }
 }

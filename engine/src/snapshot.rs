@@ -7,21 +7,24 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use parking_lot::Mutex;
 
-use crate::Origin;
 use crate::cache::readers::Reader;
 use crate::codec::key::encode_key;
 use crate::codec::key::hash_key;
 use crate::codec::row::join_row;
 use crate::error::Result;
+use crate::key_range::KeyBounds;
+use crate::origins::Origin;
 use crate::predicate::KeyPredicate;
+use crate::queue::conditions::Hold;
+use crate::queue::reads::ReadRange;
 use crate::read::batch::BatchBuilder;
 use crate::read::key_filter::KeyFilter;
 use crate::read::lookup::Lookup;
 use crate::read::ordered::OrderedRows;
 use crate::read::rows::Rows;
 use crate::read::view::View;
-use crate::shared::{Shared, Table};
-use crate::transaction::ReadRange;
+use crate::shared::Shared;
+use crate::table::Table;
 use crate::value::{Row, Value};
 
 /// The database as it was at one commit sequence, for as long as this is held.
@@ -67,6 +70,12 @@ impl Drop for Pin {
     }
 }
 
+impl Hold for Snapshot {
+    fn seq(&self) -> u64 {
+        Snapshot::seq(self)
+    }
+}
+
 /// In which order a scan returns rows.
 ///
 /// ```
@@ -100,19 +109,6 @@ pub enum ScanOrder {
     /// By primary key, greatest first.
     Descending,
 }
-
-/// Bounds of the primary key, by its columns or its first ones: an included bound of first columns takes in all keys that
-/// start with them, an excluded one none.
-///
-/// ```
-/// use std::ops::Bound;
-///
-/// use moonshine_engine::{KeyBounds, Value};
-/// let year = |year| vec![Value::Int64(year)];
-/// let nineties: KeyBounds = (Bound::Included(year(1990)), Bound::Excluded(year(2000)));
-/// # let _ = nineties;
-/// ```
-pub type KeyBounds = (Bound<Vec<Value>>, Bound<Vec<Value>>);
 
 /// What a scan returns.
 ///
@@ -225,7 +221,7 @@ impl Snapshot {
     /// have, or a table of another database, [`Error::Row`](crate::Error::Row) for a bound or a value that does not fit the key.
     pub fn scan(&self, table: &Table, scan: Scan) -> Result<Batches> {
         self.check_table(table)?;
-        let keys = KeyFilter::of_scan(table, &scan)?;
+        let keys = KeyFilter::of_keys(table, &scan.range, &scan.predicates)?;
         let rows = rows_of(self.view(table), keys, scan.order)?;
         let projection = scan.projection.as_deref();
         Batches::new(table, self, rows, projection, scan.batch_rows)

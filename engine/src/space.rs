@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, MutexGuard};
 
-use crate::error::{Error, Result};
-use crate::shared::Shared;
+use crate::error::Error;
 
 /// The first pause before another try, and the longest: short enough that writing goes on soon after space was made.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -84,22 +83,5 @@ impl RetryPause {
     /// Begins anew with short pauses.
     pub(crate) fn reset(&mut self) {
         *self = RetryPause::default();
-    }
-}
-
-/// Says beforehand if the disk has no room for so many bytes below level 0, where that can be known.
-///
-/// # Errors
-/// [`Error::NoSpace`].
-pub(crate) fn check_room(shared: &Shared, size_bytes: u64) -> Result<()> {
-    let folder = &shared.store.folder;
-    match shared.io.free_bytes(folder) {
-        Ok(Some(free_bytes)) if free_bytes < size_bytes => Err(Error::NoSpace {
-            operation: "write to",
-            path: folder.clone(),
-            reason: format!("{size_bytes} bytes are needed and {free_bytes} are free"),
-        }),
-        // What can't be known is tried.
-        _ => Ok(()),
     }
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::copy::LogContent;
-use crate::database::Options;
+use crate::commit::committer;
 use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::layout::{Given, Layout};
-use crate::log::committer;
 use crate::log::recovery::{LogFolder, replay_log};
 use crate::log::segments::{OpenSegment, SegmentsHold};
 use crate::manifest::Manifest;
+use crate::options::Options;
 use crate::recovery::{log_folder, tree_folder};
 use crate::row_set::budget::MemoryBudget;
 use crate::row_set::open_files::OpenFiles;

@@ -19,9 +19,9 @@ use capture::Capture;
 use copy::How;
 use target::Target;
 
-use crate::Database;
-use crate::database::Options;
+use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::tree::store::HeldFiles;
 
 /// How often a database that another process writes to is begun anew because files went while they were copied.

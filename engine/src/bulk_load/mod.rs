@@ -1,7 +1,7 @@
 //! Bulk load: many rows of one table that go below level 0 past the log, and take effect together.
 //!
 //! Rows gather in a [`buffer`]; when it is full they are sorted and written as a *run*, a RowSet that no tree names. At
-//! the end the runs are merged into the fragments that the rows belong to ([`crate::tree::load`]). A delta without rows
+//! the end the runs are merged into the fragments that the rows belong to ([`crate::background::load`]). A delta without rows
 //! then takes a place in the order of commits, and one edit of the tree puts the rows there. So they are there after a
 //! crash or they are not, and a crash leaves at most files that the next start removes.
 
@@ -11,25 +11,26 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
+use crate::background::flush::OutputFile;
+use crate::background::load::Placing;
 use crate::codec::columns::BatchColumns;
 use crate::codec::key::{check_key_size, encode_key};
 use crate::codec::row::encode_row;
+use crate::commit::committer;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::key_range::KeyRange;
 use crate::keyspace::{Keyspace, encode_value};
-use crate::log::committer;
 use crate::open::OpenDatabase;
 use crate::read::merge::{Merge, Source};
 use crate::row_set::budget::Charge;
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
 use crate::schema::check_row;
-use crate::shared::{Shared, Table};
+use crate::shared::Shared;
+use crate::table::Table;
 use crate::tree::files::HeldRowSet;
-use crate::tree::flush::OutputFile;
 use crate::tree::fragment::FragmentId;
-use crate::tree::load::Placing;
 use crate::value::{Row, Value};
 use buffer::RowBuffer;
 
@@ -314,7 +315,7 @@ fn write_run(table_id: u32, buffer: &RowBuffer, file: &mut OutputFile<'_>) -> Re
         fragment_id: FragmentId::ROOT.0,
         seq_from: 0,
         seq_to: 0,
-    })?;
+    });
     let hash = crate::codec::key::hash_key;
     buffer
         .rows()

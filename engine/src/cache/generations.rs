@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex};
 
-use crate::Origin;
 use crate::error::{Error, Result};
-use crate::export::files::Exports;
+use crate::exported::files::Exports;
 use crate::generation::Generation;
+use crate::log::segments::LogStart;
+use crate::origins::Origin;
 use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
-use crate::tree::load::LoadedRows;
-use crate::tree::state::LogStart;
+use crate::tree::loaded::LoadedRows;
 
 /// A generation that is not written any more, and what was known when its last block was applied.
 #[derive(Debug)]

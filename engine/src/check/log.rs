@@ -15,9 +15,9 @@ use crate::log::format::{
 };
 use crate::log::recovery::{LogFolder, LogReplay, replay_log};
 use crate::log::segment::segment_number;
+use crate::log::segments::LogStart;
 use crate::log::segments::OpenSegment;
 use crate::recovery::log_folder;
-use crate::tree::state::LogStart;
 
 impl Checking<'_> {
     /// Checks the segments from the log start on.

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::Database;
-use crate::database::Options;
+use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::io::{Io, OpenMode};
 use crate::layout::{Given, Layout};
 use crate::log::format::{SEGMENT_HEADER_SIZE_BYTES, SegmentHeader};
 use crate::manifest::Manifest;
+use crate::options::Options;
 use crate::profile::StoredProfile;
 use crate::recovery::log_folder;
 

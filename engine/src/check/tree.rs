@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Checking;
 use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
-use crate::export::location::RowLocation;
+use crate::exported::location::RowLocation;
 use crate::generation::LOCATIONS_BIT;
 use crate::parallel;
 use crate::recovery::tree_folder;

@@ -5,7 +5,6 @@
 //! ([`crate::codec::versions`]). Flushes and compactions move rows as they are.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -13,7 +12,7 @@ use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
 use crate::schema::past::PastVersion;
 use crate::schema::{Column, ColumnType, TableSchema};
-use crate::shared::Table;
+use crate::table::Table;
 use crate::value::Value;
 
 /// A change of a table's columns, see [`Database::alter_table`].
@@ -265,39 +264,4 @@ fn widened(column: &Column, to: ColumnType, is_key: bool) -> Result<Column, Stri
         default,
         ..column.clone()
     })
-}
-
-impl Table {
-    /// The table as it is now.
-    pub(crate) fn new(state: Arc<crate::cache::table::TableState>) -> Self {
-        Table {
-            schema: state.schema(),
-            state,
-        }
-    }
-
-    /// Whether it was changed since it was taken.
-    pub(crate) fn is_outdated(&self) -> bool {
-        self.schema().has_row_versions() && self.state.schema().version() != self.schema().version()
-    }
-
-    /// Checks that what is committed up to a sequence can be read with its schema.
-    pub(crate) fn check_reads(&self, seq: u64) -> Result<()> {
-        if !self.schema().has_row_versions() {
-            return Ok(());
-        }
-        let newest = self.state.schema();
-        let version = self.schema().version() as usize;
-        match newest.past_versions().get(version) {
-            Some(past) if past.until_seq < seq => Err(self.changed()),
-            _ => Ok(()),
-        }
-    }
-
-    /// The error for who goes on with a schema that was changed.
-    pub(crate) fn changed(&self) -> Error {
-        Error::SchemaChanged {
-            table: self.name().to_owned(),
-        }
-    }
 }

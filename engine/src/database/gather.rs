@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::cache::table::TableState;
 use crate::database::Database;
 use crate::generation::Generation;
 use crate::row_set::meta::RowSetMeta;
@@ -18,6 +17,7 @@ use crate::statistics::figures::{
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Fragment, FragmentTree};
 use crate::tree::state::Described;
+use crate::tree::table::TableState;
 
 impl Database {
     /// What the database did since it was opened, and what it holds.

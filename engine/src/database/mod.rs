@@ -12,83 +12,27 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::background::threads;
 use crate::codec::len_u32;
+use crate::commit::committer;
 use crate::error::{Error, Result};
-use crate::export::{Changes, Export, Exported, PendingExport, Relocation};
-use crate::io::{Io, SyscallIo};
-use crate::layout::{Layout, MEMORY_BUDGET_BYTES, ProfileChoice};
-use crate::log::committer::{self, Committer};
+use crate::export::{Changes, Export, PendingExport, Relocation};
+use crate::exported::Exported;
+use crate::layout::Layout;
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
 use crate::log::segments::LogSegment;
 use crate::manifest::{FORMAT_VERSION, Manifest};
 use crate::open::{OpenDatabase, lock_folder};
+use crate::options::Options;
 use crate::origins::Origin;
 use crate::profile::StoredProfile;
 use crate::recovery::{create, recover, recover_read_only, sync_folders, upgrade};
+use crate::schedule::Depth;
 use crate::schema::TableSchema;
-use crate::shared::{Shared, Table};
+use crate::shared::Shared;
 use crate::snapshot::Snapshot;
-use crate::transaction::Transaction;
-use crate::tree::background;
-use crate::tree::scheduler::Depth;
-
-/// How to open a database.
-///
-/// ```
-/// use moonshine_engine::{Database, Options};
-/// # let folder = tempfile::tempdir()?;
-/// let options = Options { memory_budget_bytes: 64 << 20, ..Options::unmeasured() };
-/// let database = Database::open(folder.path(), options)?;
-/// assert!(database.statistics().memory.budget_bytes <= 64 << 20);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What a new database is laid out from. One that exists keeps the profile that it was created with, and is never
-    /// measured again.
-    pub profile: ProfileChoice,
-    /// Bytes of memory for everything: the newest deltas, transactions that are being built, pages of what lies below,
-    /// flushes, compactions and scans. Pages take what the others leave. Past it writers are slowed down.
-    pub memory_budget_bytes: u64,
-    /// A segment of the log ends before it would grow beyond this, unless one block alone is larger. `None` for the size
-    /// that follows from the profile, see [`Layout`].
-    pub segment_size_bytes_max: Option<u64>,
-    /// So many bytes of deltas in memory are written below level 0 at once. `None` for a sixth of the memory budget.
-    pub generation_size_bytes_max: Option<u64>,
-    /// P-Size: a fragment of a table that is larger is divided. `None` for the size that
-    /// follows from the profile, see [`Layout`].
-    pub fragment_size_bytes_max: Option<u64>,
-    /// Compactions side by side. `None` for S-Paral, at most one fewer than there are cores, and at least one.
-    pub compaction_threads: Option<usize>,
-    /// Files and randomness.
-    pub io: Arc<dyn Io>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            profile: ProfileChoice::Measure,
-            memory_budget_bytes: MEMORY_BUDGET_BYTES,
-            segment_size_bytes_max: None,
-            generation_size_bytes_max: None,
-            fragment_size_bytes_max: None,
-            compaction_threads: None,
-            io: Arc::new(SyscallIo),
-        }
-    }
-}
-
-impl Options {
-    /// The default options, but a new database takes safe defaults instead of measuring its device: for tests, and for
-    /// databases that don't live long enough for ten seconds to pay off.
-    pub fn unmeasured() -> Self {
-        Options {
-            profile: ProfileChoice::SafeDefaults,
-            ..Options::default()
-        }
-    }
-}
+use crate::table::Table;
 
 /// A database: tables with a primary key, in a folder.
 ///
@@ -106,7 +50,7 @@ impl Options {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Database {
-    open: Arc<OpenDatabase>,
+    pub(crate) open: Arc<OpenDatabase>,
 }
 
 impl Database {
@@ -130,7 +74,7 @@ impl Database {
         // Also where a manifest was found: the process that made it may have died before it synced the folders.
         sync_folders(&*io, folder)?;
         let (shared, writer) = recover(&options, manifest, folder)?;
-        *shared.committer.lock() = Some(Committer::new(writer));
+        *shared.log_writer.lock() = Some(writer);
         let attended = shared.clone();
         let mut open = OpenDatabase {
             shared,
@@ -140,7 +84,7 @@ impl Database {
             _lock: Some(lock),
         };
         let no_thread = |source| Error::io("start a thread for", folder, source);
-        open.background = background::start(&open.shared).map_err(no_thread)?;
+        open.background = threads::start(&open.shared).map_err(no_thread)?;
         let committer = std::thread::Builder::new()
             .name("moonshine-commit".into())
             .spawn(move || committer::attend(&attended))
@@ -262,11 +206,6 @@ impl Database {
             .iter()
             .map(|state| Table::new(state.clone()))
             .collect()
-    }
-
-    /// Starts a transaction.
-    pub fn begin(&self) -> Transaction {
-        Transaction::new(self.open.clone())
     }
 
     /// The newest visible state.

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::files::Exports;
-use super::location::RowLocation;
-use super::{Exported, Placement, Replaced};
-use crate::Origin;
+use super::Replaced;
 use crate::codec::Malformed;
 use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
+use crate::exported::files::Exports;
+use crate::exported::location::RowLocation;
+use crate::exported::{Exported, Placement};
 use crate::key_range::{KeyInterval, KeyRange, above_all};
+use crate::origins::Origin;
 use crate::read::merge::{Merge, not_stored};
 use crate::read::rows::Rows;
 use crate::read::view::View;
-use crate::shared::Table;
 use crate::snapshot::{Batches, Snapshot};
+use crate::table::Table;
 
 /// The net change of one table from its last committed export to a snapshot.
 ///

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::location::RowMark;
 use crate::error::Result;
+use crate::exported::location::RowMark;
 use crate::log::fact::ExportKeys;
 use crate::log::format::RecordKind;
-use crate::log::queue::{Durability, Ticket};
+use crate::queue::commit_queue::{Durability, Ticket};
 use crate::shared::Shared;
 
 /// Most bytes of keys in one record of the log.

@@ -11,19 +11,20 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use uuid::Uuid;
 
-use super::files::Exports;
 use super::keys::KeyRecords;
-use super::location::{RowLocation, RowMark};
 use super::steps::{Turn, resolve};
-use super::{ExportFile, Exported, Placement};
 use crate::codec::columns::BatchColumns;
 use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
+use crate::exported::files::Exports;
+use crate::exported::location::{RowLocation, RowMark};
+use crate::exported::{ExportFile, Exported, Placement};
 use crate::log::fact::{ExportPrepared, OlderFiles};
 use crate::log::format::RecordKind;
 use crate::read::merge::not_stored;
 use crate::read::view::View;
-use crate::shared::{Shared, Table};
+use crate::shared::Shared;
+use crate::table::Table;
 
 /// A relocation of one table's exported rows that is under way. Meanwhile no export of the table begins.
 ///

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::Changes;
 use super::keys::KeyRecords;
-use super::location::RowMark;
-use super::{Changes, ExportFile};
+use crate::commit::committer;
 use crate::error::{Error, Result};
+use crate::exported::ExportFile;
+use crate::exported::location::RowMark;
 use crate::facts::PendingRecord;
-use crate::log::committer;
 use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
 use crate::log::format::RecordKind;
 use crate::read::merge::Merge;
-use crate::shared::{Shared, Table};
+use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::table::Table;
 
 /// An export of one table that is under way: its [`Changes`], to be written, prepared and committed.
 ///

@@ -1,7 +1,7 @@
 //! A generation of the DeltaCache: the deltas of a range of commit sequences, in memory.
 //!
 //! [`Generation`] holds the bodies of the deltas' records as they were logged, and for each table a [`table`] index over
-//! their rows: [`versions`] in commit order, found by hash. One thread, the committer, writes; readers take no lock:
+//! their rows: [`versions`] in commit order, found by hash. One thread, the committer, writes; readers by key take no lock:
 //! everything is [`append`]ed and published by its number, and what a reader may see is decided by the commit sequence
 //! that it asks for. [`sorted`] brings versions into key order when somebody asks for them in order, and not before; a
 //! [`cursor`] goes through them. [`flushing`] hands them out to who writes RowSets of them.

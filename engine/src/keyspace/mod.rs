@@ -23,10 +23,10 @@ use crate::codec::{Malformed, Reader, put_varint};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::key_range::{KeyRange, after_prefix};
-use crate::log::queue::Durability;
+use crate::queue::commit_queue::Durability;
 use crate::schema::ShardKey;
 use crate::schema::{ColumnType, TableSchema};
-use crate::shared::Table;
+use crate::table::Table;
 use crate::transaction::Transaction;
 
 /// The bitmap of nulls in front of the value, which is the only column outside the key and never null.

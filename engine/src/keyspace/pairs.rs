@@ -10,11 +10,11 @@ use crate::cache::readers::Reader;
 use crate::error::Result;
 use crate::generation::Generation;
 use crate::key_range::KeyRange;
+use crate::queue::reads::ReadRange;
 use crate::read::merge::Merge;
 use crate::read::view::View;
-use crate::shared::Table;
 use crate::snapshot::Snapshot;
-use crate::transaction::ReadRange;
+use crate::table::Table;
 
 /// Pairs of a keyspace in key order, from either end.
 ///

@@ -13,8 +13,8 @@ use crate::key_range::KeyRange;
 use crate::read::lookup::{FoundValue, Lookup};
 use crate::read::view::View;
 use crate::row_set::multi_get::HashedKey;
-use crate::shared::Table;
 use crate::snapshot::Snapshot;
+use crate::table::Table;
 
 /// A keyspace as of a snapshot: the fastest way to read many keys.
 ///

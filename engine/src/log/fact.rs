@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use crate::codec::row::{decode_value, encode_value};
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64, put_varint};
-use crate::export::ExportFile;
-use crate::export::location::RowMark;
+use crate::exported::ExportFile;
+use crate::exported::location::RowMark;
 use crate::schema::ShardKey;
 use crate::schema::past::PastVersion;
 use crate::schema::{ColumnType, TableSchema};

@@ -21,7 +21,7 @@ use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::io::{Io, OpenMode};
 use crate::layout::Layout;
-use crate::tree::state::LogStart;
+use crate::log::segments::LogStart;
 
 /// What the log was found to end with.
 #[derive(Debug)]

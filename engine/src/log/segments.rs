@@ -7,7 +7,13 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile};
-use crate::tree::state::LogStart;
+
+/// From where on the log is needed: a segment, and its first block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogStart {
+    pub(crate) segment_number: u64,
+    pub(crate) block_number: u64,
+}
 
 /// A segment of the log, as it lies on disk.
 ///

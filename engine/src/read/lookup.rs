@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::merge::not_stored;
-use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::generation::{Found, Generation, LOCATIONS_BIT};
@@ -15,6 +14,7 @@ use crate::row_set::reader::FoundRow;
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::TableTree;
+use crate::tree::table::TableState;
 
 /// A table at a commit sequence, borrowed for as long as it is asked for keys.
 #[derive(Clone, Copy, Debug)]

@@ -281,10 +281,16 @@ impl Merge {
     }
 
     fn start(&mut self) -> Result<()> {
-        start_all(&mut self.sources, &self.range, self.descending)?;
-        if !self.next_leaf()? {
-            self.order = Some(LoserTree::new(&self.sources, self.descending));
+        let whole = self.range.clone();
+        // The first leaf's with those above, since they wait for files and memory at once.
+        if let Some((leaves, _)) = &mut self.leaves
+            && let Some((mut sources, range)) = leaves.next_leaf()
+        {
+            self.sources.append(&mut sources);
+            self.range = range;
         }
+        start_all(&mut self.sources, &whole, self.descending)?;
+        self.order = Some(LoserTree::new(&self.sources, self.descending));
         Ok(())
     }
 

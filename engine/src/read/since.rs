@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::cache::table::TableState;
 use crate::error::Result;
 use crate::generation::{Found, Generation};
 use crate::key_range::{KeyInterval, is_in};
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::TableTree;
+use crate::tree::table::TableState;
 
 /// What became of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::leaves::Leaves;
 use super::lookup::{FoundValue, Lookup};
 use super::merge::{Merge, Source};
-use crate::cache::table::TableState;
 use crate::deletes::Hidden;
 use crate::error::Result;
-use crate::export::files::Exports;
+use crate::exported::files::Exports;
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::key_range::{KeyInterval, KeyRange};
 use crate::row_set::meta::RowSetMeta;
@@ -17,6 +16,7 @@ use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Fragment, FragmentTree};
 use crate::tree::state::TableTree;
+use crate::tree::table::TableState;
 
 /// A table, or the locations of its exported rows, at a commit sequence.
 #[derive(Clone, Debug)]

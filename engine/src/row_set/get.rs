@@ -208,7 +208,12 @@ impl Inner {
                 slot: 0,
                 ordinal,
             })),
-            None => self.get_among_all(hash, key),
+            // It is kept, for it was read before.
+            None => {
+                let found = self.get_among_all(hash, key)?;
+                found.iter().for_each(|found| found.page.mark_used());
+                Ok(found)
+            }
         }
     }
 

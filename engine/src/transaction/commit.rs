@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::conditions::{Conditions, Wanted};
+use super::Transaction;
 use super::writes::TableWrites;
-use super::{Transaction, validate};
+use crate::commit::validate;
 use crate::error::{Error, Result};
 use crate::log::delta::encode_delta;
 use crate::log::format::RecordKind;
-use crate::log::queue::{CommitQueue, Durability, Ticket};
 use crate::open::OpenDatabase;
+use crate::queue::commit_queue::{CommitQueue, Durability, Ticket};
+use crate::queue::conditions::{Conditions, Wanted};
 
 /// The body of a record and what must hold for it.
 type Prepared = (Arc<[u8]>, Option<Arc<Conditions>>);

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use super::Transaction;
-use super::reads::{ReadRange, TableReads};
-use crate::cache::table::TableState;
 use crate::codec::key::encode_key;
 use crate::codec::key::hash_key;
 use crate::codec::row::join_row;
@@ -12,11 +10,13 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::key_range::KeyRange;
+use crate::queue::reads::{ReadRange, TableReads};
 use crate::read::key_filter::KeyFilter;
 use crate::read::lookup::Lookup;
 use crate::read::view::View;
-use crate::shared::Table;
 use crate::snapshot::{Batches, Scan, ScanOrder, Snapshot, get_row, rows_of};
+use crate::table::Table;
+use crate::tree::table::TableState;
 use crate::value::{Row, Value};
 
 /// How often [`Database::transact`] begins before it gives up.
@@ -213,7 +213,7 @@ impl Transaction {
     /// # Errors
     /// As [`Snapshot::scan`], and [`Error::Exists`] if the transaction inserts a row that it wrote before.
     pub fn scan(&mut self, table: &Table, scan: Scan) -> Result<Batches> {
-        let keys = KeyFilter::of_scan(table, &scan)?;
+        let keys = KeyFilter::of_keys(table, &scan.range, &scan.predicates)?;
         let snapshot = self.read_snapshot();
         let view = self.view(table, &snapshot)?;
         let range = keys.hull();

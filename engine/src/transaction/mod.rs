@@ -1,19 +1,14 @@
-//! Buffered writes that become one delta, and what must hold for them to be committed.
+//! Buffered writes that become one delta.
 //!
 //! A [`Transaction`] gathers the writes to each table in [`writes`]; [`commit`] makes a record of all and queues it. One
-//! that is not blind reads at a snapshot, with its own writes laid over it ([`overlay`]), and keeps the [`reads`] that
-//! have to hold at its commit ([`isolation`]). What must hold is its [`conditions`]: the thread that commits looks at all
-//! that is visible, and whoever writes the block of the log looks once more, at what came in between ([`validate`]).
-//! Blind transactions have no conditions and pay for none of this.
+//! that is not blind reads at a snapshot, with its own writes laid over it ([`overlay`]), and keeps what it read, which has
+//! to hold at its commit ([`isolation`]). What must hold goes with the record, and is looked at where it is written
+//! (`commit`). Blind transactions have no conditions and pay for none of this.
 
 mod commit;
-mod conditions;
 mod future;
 mod isolation;
 mod overlay;
-mod reads;
-mod refusal;
-pub(crate) mod validate;
 mod writes;
 
 use std::ops::Bound;
@@ -21,24 +16,23 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
-use crate::Origin;
 use crate::codec::columns::BatchColumns;
 use crate::codec::key::encode_key;
 use crate::codec::row::encode_row;
+use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::key_range::{KeyInterval, KeyRange};
-use crate::log::queue::Durability;
 use crate::open::OpenDatabase;
+use crate::origins::Origin;
+use crate::queue::commit_queue::Durability;
 use crate::schema::check_row;
-use crate::shared::Table;
+use crate::table::Table;
 use crate::value::{Row, Value};
 pub use commit::CommitHandle;
-pub(crate) use conditions::Conditions;
 pub use future::CommitFuture;
 pub use isolation::Isolation;
 use isolation::Reading;
 pub(crate) use isolation::{OwnValue, until_alone};
-pub(crate) use reads::ReadRange;
 use writes::{RowKind, TableWrites};
 
 /// Writes to any number of tables that take effect together or not at all.
@@ -70,6 +64,13 @@ pub struct Transaction {
     tables: Vec<TableWrites>,
     /// `None` in a blind transaction.
     reading: Option<Reading>,
+}
+
+impl Database {
+    /// Starts a transaction.
+    pub fn begin(&self) -> Transaction {
+        Transaction::new(self.open.clone())
+    }
 }
 
 impl Transaction {

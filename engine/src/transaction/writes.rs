@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::conditions::NewRow;
-use super::refusal;
 use crate::codec::key::hash_key;
 use crate::codec::key::prefix_of;
 use crate::codec::len_u32;
+use crate::commit::refusal;
 use crate::deletes::{RangeDelete, RangeDeletes};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::key_range::KeyInterval;
 use crate::log::delta::{PendingRow, PendingTable, shard_of};
+use crate::queue::conditions::NewRow;
 use crate::row_set::budget::{Charge, MemoryBudget};
-use crate::shared::Table;
+use crate::table::Table;
 
 /// Largest encoded row, in bytes, its key included.
 const ROW_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;

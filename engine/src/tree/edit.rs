@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::fragment::{Division, FragmentId};
 use super::growth::GrowthPoint;
-use super::state::{Described, LogStart};
-use crate::Origin;
+use super::state::Described;
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
 use crate::deletes::RangeDeletes;
-use crate::export::Exported;
-use crate::export::files::{FileChanges, NumberedFile};
+use crate::exported::Exported;
+use crate::exported::files::{FileChanges, NumberedFile};
 use crate::generation::LOCATIONS_BIT;
+use crate::log::segments::LogStart;
+use crate::origins::Origin;
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::patch::PatchMeta;
 

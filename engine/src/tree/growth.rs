@@ -8,7 +8,19 @@
 use std::time::Duration;
 
 use super::fragment::FragmentId;
-use crate::shared::TreeSizes;
+
+/// What the fragment tree grows by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TreeSizes {
+    /// P-Size: a larger leaf divides.
+    pub(crate) fragment_size_bytes_max: u64,
+    /// A flush goes no further down than to fragments that get so much.
+    pub(crate) flush_size_bytes_min: u64,
+    /// Bits of the number of a child: S-Paral children.
+    pub(crate) child_bits: u32,
+    /// Compactions side by side.
+    pub(crate) compaction_threads: usize,
+}
 
 /// A table had so many bytes at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +38,7 @@ const FIRST_POINT_SHARE: u64 = 16;
 const SPEED_UP_MAX: u32 = 8;
 
 /// The point to keep now, if the table doubled since the last one.
-pub(super) fn next_point(
+pub(crate) fn next_point(
     points: &[GrowthPoint],
     size_bytes: u64,
     at: Duration,
@@ -58,7 +70,7 @@ fn speed_up(points: &[GrowthPoint]) -> u32 {
 
 /// The bits that tell the children of a leaf apart which divides with so many bytes: for one level, or for more where the
 /// children would soon be too large. Each gets what a flush writes at least.
-pub(super) fn division_bits(
+pub(crate) fn division_bits(
     points: &[GrowthPoint],
     size_bytes: u64,
     leaf: FragmentId,

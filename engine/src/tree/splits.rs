@@ -11,7 +11,7 @@ use crate::row_set::directory::Fence;
 const APPENDED_TENTHS: u64 = 7;
 
 /// Whether there is a key between the rows of a leaf.
-pub(super) fn can_split(row_sets: &[Arc<HeldRowSet>]) -> bool {
+pub(crate) fn can_split(row_sets: &[Arc<HeldRowSet>]) -> bool {
     let mut metas = row_sets.iter().map(|held| held.meta());
     let first = row_sets.first().map(|held| &held.meta().key_min);
     metas.any(|meta| meta.rows_page_count > 1 || Some(&meta.key_min) != first)
@@ -20,7 +20,7 @@ pub(super) fn can_split(row_sets: &[Arc<HeldRowSet>]) -> bool {
 /// The splits of a leaf with these RowSets, newest first: they divide its bytes evenly into so many parts, as far as pages
 /// allow. If the newest lies behind all others, keys come in order, and what is there will hardly grow: then the parts are
 /// filled, but for the last.
-pub(super) fn splits_of(
+pub(crate) fn splits_of(
     row_sets: &[Arc<HeldRowSet>],
     part_count: u64,
     size_bytes_max: u64,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::edit::Change;
 use super::fragment::{FragmentId, FragmentTree};
 use super::growth::{GrowthPoint, POINTS_MAX};
-use crate::Origin;
 use crate::codec::Malformed;
 use crate::deletes::RangeDeletes;
-use crate::export::files::Exports;
+use crate::exported::files::Exports;
 use crate::generation::LOCATIONS_BIT;
 use crate::log::fact::decode_table;
+use crate::log::segments::LogStart;
+use crate::origins::Origin;
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::patch::RowSetPlace;
 use crate::sharding::Sharding;
@@ -25,13 +26,6 @@ impl Described for Arc<RowSetMeta> {
     fn meta(&self) -> &RowSetMeta {
         self
     }
-}
-
-/// From where on the log is needed: a segment, and its first block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LogStart {
-    pub(crate) segment_number: u64,
-    pub(crate) block_number: u64,
 }
 
 /// The fragments of a table, or of the locations of its exported rows.

@@ -13,7 +13,6 @@ use super::edit::{Change, decode_edit, encode_edit};
 use super::edit_log::{EditLog, Replayed};
 use super::files::{HeldFile, HeldRowSet, delta_files, punch_hole};
 use super::state::TreeState;
-use crate::cache::table::{TableState, Trees};
 use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::row_set::file::{DeltaFile, FILE_HEADER_SIZE_BYTES, delta_file_path};
@@ -21,6 +20,7 @@ use crate::row_set::meta::RowSetMeta;
 use crate::row_set::open_files::OpenFiles;
 use crate::row_set::page_cache::PageCache;
 use crate::row_set::patch::RowSetPlace;
+use crate::tree::table::{TableState, Trees};
 
 /// The state of a database below level 0.
 pub(crate) type HeldState = TreeState<Arc<HeldRowSet>>;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const KINDS: [&str; 4] = ["pub struct ", "pub enum ", "pub trait ", "pub type "];
 
 #[allow(clippy::disallowed_methods, reason = "it reads the engine's source")]
-fn source_files(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+pub(crate) fn source_files(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

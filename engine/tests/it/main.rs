@@ -25,6 +25,7 @@ mod flush;
 mod futures;
 mod keyspace;
 mod keyspace_transactions;
+mod layers;
 mod layout;
 mod levels;
 mod log_reserve;

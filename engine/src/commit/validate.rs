@@ -8,26 +8,26 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::conditions::{Conditions, Wanted};
 use super::refusal;
-use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::key_range::{KeyInterval, is_in, united};
 use crate::log::delta::{Delta, TablePart, decode_delta};
 use crate::log::format::RecordKind;
-use crate::log::queue::Queued;
+use crate::queue::commit_queue::Queued;
+use crate::queue::conditions::{Conditions, Wanted};
 use crate::read::lookup::Lookup;
 use crate::read::merge::not_stored;
 use crate::read::since::{Since, Written};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::tree::table::TableState;
 
 /// Looks at everything that is visible; what remains is to be looked at when the record is written.
 ///
 /// # Errors
 /// [`Error::Conflict`] and [`Error::Exists`]; what reading may end in.
-pub(super) fn check_visible(
+pub(crate) fn check_visible(
     shared: &Arc<Shared>,
     body: &[u8],
     mut wanted: Wanted,

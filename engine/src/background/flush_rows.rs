@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::files::HeldRowSet;
 use super::flush::{OutputFile, shared_write_size_bytes};
-use super::fragment::{Division, FragmentId, FragmentTree};
 use crate::cache::generations::Frozen;
-use crate::cache::table::TableState;
 use crate::error::{Error, Result};
 use crate::generation::{GatheredRows, Generation, LOCATIONS_BIT};
 use crate::parallel;
 use crate::row_set::meta::RowSetHead;
 use crate::sharding::Sharding;
-use crate::shared::{Shared, TreeSizes};
+use crate::shared::Shared;
+use crate::tree::files::HeldRowSet;
+use crate::tree::fragment::{Division, FragmentId, FragmentTree};
+use crate::tree::growth::TreeSizes;
+use crate::tree::table::TableState;
 
 /// A new table that gets such a part of P-Size by one flush begins divided.
 const EARLY_SHARE: u64 = 8;
@@ -220,7 +221,7 @@ fn write_part(
     };
     let rows = std::mem::take(&mut *part.rows.lock());
     let (_, seq) = written_between(head.table_id, head.seq_from, head.seq_to);
-    file.begin(head)?;
+    file.begin(head);
     let is_whole = table.each_sorted(generation.bodies(), rows, seq, |row, hash| {
         file.push(row, hash)?;
         *piece_bytes += row.key.len() + row.value.map_or(0, <[u8]>::len);

@@ -6,18 +6,18 @@
 
 use std::sync::Arc;
 
-use super::edit::Change;
-use super::files::{HeldFile, HeldRowSet};
 use super::flush::OutputFile;
 use super::leaf_policy::share;
-use super::plan::Job;
-use super::state::Described;
 use crate::codec::key::hash_key;
 use crate::error::Result;
 use crate::row_set::join::{find_replaced, sample_replaced};
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::patch::{PatchMeta, TargetOrdinals};
+use crate::schedule::job::Job;
 use crate::shared::Shared;
+use crate::tree::edit::Change;
+use crate::tree::files::{HeldFile, HeldRowSet};
+use crate::tree::state::Described;
 
 /// RowSets are resolved when they are this part of all others of their leaf: reading them and the pages that they meet
 /// then costs about so many times the bytes that were written.

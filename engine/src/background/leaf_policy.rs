@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::files::HeldRowSet;
-use super::plan::JobKind;
 use super::resolve;
-use super::scheduler::Depth;
-use super::state::Described;
+use crate::schedule::Depth;
+use crate::schedule::job::JobKind;
+use crate::tree::files::HeldRowSet;
+use crate::tree::state::Described;
 
 /// A leaf with more RowSets than this merges some.
 pub(crate) const LEAF_ROW_SETS_MAX: usize = 14;
@@ -90,7 +90,7 @@ impl Leaf<'_> {
         let live_bytes = all_bytes.saturating_sub(dead_bytes);
         let merged = || self.cheapest().map_or(0, |run| size_bytes(self.of(&run)));
         live_bytes > size_bytes_max
-            || all_bytes > size_bytes_max / 2 * 3
+            || all_bytes > (size_bytes_max / 2).saturating_mul(3)
             || (live_bytes > nearly_bytes && merged() > live_bytes / 2)
     }
 

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use proptest::prelude::*;
 
-use super::state::Described;
 use crate::codec::key::hash_key;
 use crate::io::{CrashStyle, SimulatedIo};
 use crate::keyspace::Keyspace;
 use crate::row_set::check::check_patch;
 use crate::snapshot::{Scan, Snapshot};
+use crate::tree::state::Described;
 use crate::value::Value;
 use crate::{Database, Options};
 

@@ -5,9 +5,9 @@ use std::thread::{Builder, JoinHandle};
 
 use super::compact::{Compacted, Failed, run};
 use super::flush::{Flushed, flush};
-use super::scheduler::Depth;
+use crate::commit::committer;
 use crate::error::Error;
-use crate::log::committer;
+use crate::schedule::Depth;
 use crate::shared::Shared;
 use crate::space::RetryPause;
 

@@ -5,16 +5,10 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::deletes;
-use super::edit::Change;
-use super::files::HeldRowSet;
 use super::flush::{INDEXED_ROW_SIZE_BYTES, OutputFile, retire_unnamed, shared_write_size_bytes};
-use super::fragment::{Division, FragmentId};
-use super::growth::division_bits;
 use super::leaf_policy::{may_merge, size_bytes};
-use super::plan::{Job, JobKind, boundaries_of, forgettable, refine};
+use super::plan::{boundaries_of, forgettable, refine};
 use super::resolve::resolve;
-use super::splits::splits_of;
-use super::state::Described;
 use crate::codec::key::hash_key;
 use crate::deletes::{Hidden, RangeDeletes};
 use crate::error::{Error, Result};
@@ -22,9 +16,15 @@ use crate::key_range::KeyRange;
 use crate::read::merge::{Merge, Source};
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
+use crate::schedule::job::{Job, JobKind};
 use crate::sharding::Sharding;
 use crate::shared::Shared;
-use crate::space::check_room;
+use crate::tree::edit::Change;
+use crate::tree::files::HeldRowSet;
+use crate::tree::fragment::{Division, FragmentId};
+use crate::tree::growth::division_bits;
+use crate::tree::splits::splits_of;
+use crate::tree::state::Described;
 
 /// What the inputs are read in at once, together.
 const READ_SIZE_BYTES: usize = 4 << 20;
@@ -62,8 +62,14 @@ pub(crate) fn run(shared: &Shared, job: &mut Job) -> Result<Compacted, Failed> {
     let job = &*job;
     let read_bytes = size_bytes(&job.inputs);
     check_room(shared, read_bytes).map_err(Failed::Rows)?;
-    let rows: u64 = job.inputs.iter().map(|held| held.meta().row_count).sum();
-    let _index = shared.charge(rows * INDEXED_ROW_SIZE_BYTES);
+    // Who writes rows builds an index of them.
+    let indexed_rows: u64 = match job.kind {
+        JobKind::Resolve | JobKind::Sweep | JobKind::Forget => 0,
+        JobKind::Merge | JobKind::Divide | JobKind::PushDown => {
+            job.inputs.iter().map(|held| held.meta().row_count).sum()
+        }
+    };
+    let _index = shared.charge(indexed_rows * INDEXED_ROW_SIZE_BYTES);
     let work = || match job.kind {
         JobKind::Forget => forget(shared, job.table_id),
         JobKind::Resolve => run_resolve(shared, job),
@@ -383,7 +389,7 @@ impl Writing<'_> {
             file.begin(RowSetHead {
                 fragment_id: id.0,
                 ..head
-            })?;
+            });
         }
         let threads = self.shared.tree_sizes.compaction_threads;
         let read_size_bytes =
@@ -406,9 +412,10 @@ impl Writing<'_> {
             }
             if piece_bytes >= self.shared.write_size_bytes() {
                 let pace = &self.shared.scheduler.pace;
-                match self.division {
-                    Some(_) => pace.await_block(),
-                    None => pace.permit(piece_bytes as u64),
+                if self.division.is_some() && self.is_written() {
+                    pace.await_block();
+                } else {
+                    pace.permit(piece_bytes as u64);
                 }
                 piece_bytes = 0;
             }
@@ -420,6 +427,15 @@ impl Writing<'_> {
             file.end()?;
         }
         Ok(!self.shared.generations.is_stopping())
+    }
+
+    /// Whether the table is being written: what is flushed into its fragments meanwhile goes through the next job too.
+    fn is_written(&self) -> bool {
+        let generations = self.shared.generations.list();
+        let table_id = self.job.table_id;
+        generations
+            .iter()
+            .any(|generation| generation.table(table_id).is_some())
     }
 
     fn push(&self, row: RowRef<'_>, files: &mut [OutputFile<'_>]) -> Result<()> {
@@ -434,5 +450,22 @@ impl Writing<'_> {
                 "a row goes to a fragment that is not there".into(),
             )),
         }
+    }
+}
+
+/// Says beforehand if the disk has no room for so many bytes below level 0, where that can be known.
+///
+/// # Errors
+/// [`Error::NoSpace`].
+fn check_room(shared: &Shared, size_bytes: u64) -> Result<()> {
+    let folder = &shared.store.folder;
+    match shared.io.free_bytes(folder) {
+        Ok(Some(free_bytes)) if free_bytes < size_bytes => Err(Error::NoSpace {
+            operation: "write to",
+            path: folder.clone(),
+            reason: format!("{size_bytes} bytes are needed and {free_bytes} are free"),
+        }),
+        // What can't be known is tried.
+        _ => Ok(()),
     }
 }

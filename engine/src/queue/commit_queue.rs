@@ -17,18 +17,18 @@ use std::thread::Thread;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::delta::encode_delta;
-use super::format::{RecordHeader, RecordKind, hash_body};
+use super::conditions::Conditions;
 use super::wakers::Wakers;
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::log::delta::encode_delta;
+use crate::log::format::{RecordHeader, RecordKind, hash_body};
 use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
 use crate::statistics::counters::Counters;
 use crate::statistics::figures::StallReason;
-use crate::transaction::Conditions;
-use crate::tree::load::LoadedRows;
+use crate::tree::loaded::LoadedRows;
 
 /// When a commit counts as done.
 ///

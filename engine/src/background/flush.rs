@@ -3,20 +3,12 @@
 use std::sync::Arc;
 
 use super::deletes;
-use super::edit::Change;
-use super::files::{HeldFile, HeldRowSet};
 use super::flush_rows::{Rows, write_rows};
-use super::fragment::FragmentId;
-use super::growth::next_point;
-use super::load::fits;
-use super::state::Described;
-use super::store::HeldState;
 use crate::cache::generations::Frozen;
-use crate::cache::table::TableState;
 use crate::codec::len_u32;
+use crate::commit::committer;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
-use crate::log::committer;
 use crate::row_set::budget::Charge;
 use crate::row_set::file::delta_file_path;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
@@ -24,13 +16,21 @@ use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::row_set::rows_page::RowRef;
 use crate::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
 use crate::shared::Shared;
+use crate::tree::edit::Change;
+use crate::tree::files::{HeldFile, HeldRowSet};
+use crate::tree::fragment::FragmentId;
+use crate::tree::growth::next_point;
+use crate::tree::loaded::fits;
+use crate::tree::state::Described;
+use crate::tree::store::HeldState;
+use crate::tree::table::TableState;
 
 /// What a flush holds of a row: its number and what it is sorted by, in vectors that grow, and the index that is built of it.
 const FLUSHED_ROW_SIZE_BYTES: u64 = 2 * 16 + INDEXED_ROW_SIZE_BYTES;
 /// What the index takes for a row while it is built.
 pub(super) const INDEXED_ROW_SIZE_BYTES: u64 = 32;
 
-/// The file of a flush or a compaction, once something is written.
+/// The file of a flush or a compaction, once a row or a patch is written.
 pub(crate) struct OutputFile<'s> {
     shared: &'s Shared,
     write_size_bytes: usize,
@@ -38,6 +38,8 @@ pub(crate) struct OutputFile<'s> {
     /// For what the writer gathers.
     _buffer: Option<Charge>,
     number: u64,
+    /// A RowSet that has no row yet.
+    begun: Option<RowSetHead>,
     row_sets: Vec<RowSetMeta>,
 }
 
@@ -233,13 +235,14 @@ impl<'s> OutputFile<'s> {
             writer: None,
             _buffer: None,
             number: 0,
+            begun: None,
             row_sets: Vec::new(),
         }
     }
 
-    /// Begins a RowSet, and the file with the first one.
-    pub(crate) fn begin(&mut self, head: RowSetHead) -> Result<()> {
-        self.writer()?.begin(head)
+    /// Begins a RowSet. There is none without rows, and no file without a RowSet.
+    pub(crate) fn begin(&mut self, head: RowSetHead) {
+        self.begun = Some(head);
     }
 
     /// Writes a patch.
@@ -269,6 +272,9 @@ impl<'s> OutputFile<'s> {
     }
 
     pub(crate) fn push(&mut self, row: RowRef<'_>, hash: u64) -> Result<()> {
+        if let Some(head) = self.begun.take() {
+            self.writer()?.begin(head)?;
+        }
         match &mut self.writer {
             Some(writer) => writer.push(row, hash, None),
             None => Err(Error::Usage("a row outside of a RowSet".into())),
@@ -276,7 +282,9 @@ impl<'s> OutputFile<'s> {
     }
 
     pub(crate) fn end(&mut self) -> Result<()> {
-        if let Some(writer) = &mut self.writer {
+        if self.begun.take().is_none()
+            && let Some(writer) = &mut self.writer
+        {
             self.row_sets.extend(writer.finish_row_set()?);
         }
         Ok(())

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::edit::Change;
-use super::files::HeldRowSet;
 use super::plan::boundaries_of;
-use super::state::{Described, TableTree};
-use super::store::HeldState;
 use crate::cache::generations::Frozen;
 use crate::deletes::{RangeDelete, RangeDeletes};
 use crate::row_set::meta::RowSetMeta;
 use crate::shared::Shared;
+use crate::tree::edit::Change;
+use crate::tree::files::HeldRowSet;
+use crate::tree::state::{Described, TableTree};
+use crate::tree::store::HeldState;
 
 /// The range deletes of tables with those of a generation that is flushed.
 pub(super) fn flushed_changes(

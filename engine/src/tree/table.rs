@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::export::Exported;
-use crate::export::files::Exports;
+use crate::exported::Exported;
+use crate::exported::files::Exports;
 use crate::log::fact::encode_table;
 use crate::schema::TableSchema;
 use crate::sharding::Sharding;

@@ -8,19 +8,21 @@
 //! What is worth doing only while nobody writes waits until no commit came for a moment ([`Depth::Idle`]), or until somebody
 //! has everything flushed, and may write no more than was flushed: each flushed byte earns it one ([`Scheduler::earn`]).
 
+pub(crate) mod job;
+pub(crate) mod pace;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::fragment::FragmentId;
-use super::pace::Pace;
-use super::plan::{Job, plan_table};
+use self::job::Job;
+use self::pace::Pace;
 use crate::error::{Error, Result};
 use crate::generation::LOCATIONS_BIT;
-use crate::shared::Shared;
 use crate::space::{RetryPause, SpaceFailures};
+use crate::tree::fragment::FragmentId;
 
 /// Without a commit for so long, nobody writes.
 const IDLE_PAUSE: Duration = Duration::from_millis(100);
@@ -35,6 +37,23 @@ pub(crate) enum Depth {
     Idle,
     /// Everything that leaves anything smaller.
     Full,
+}
+
+/// Who knows the trees, and what is written.
+pub(crate) trait Planner {
+    /// The newest commit.
+    fn visible_seq(&self) -> u64;
+
+    /// Whether a generation waits to be flushed.
+    fn is_flushing(&self) -> bool;
+
+    /// The compaction that is due first in a table, in fragments that nobody claims.
+    fn plan(
+        &self,
+        table_id: u32,
+        depth: Depth,
+        is_claimed: &dyn Fn(u32, FragmentId) -> bool,
+    ) -> Option<Job>;
 }
 
 /// The compactions of a database.
@@ -103,13 +122,13 @@ impl State {
 impl Scheduler {
     /// The next job. Waits for one; `None` when the work in the background ends. To be followed by
     /// [`finish`](Self::finish).
-    pub(crate) fn next(&self, shared: &Shared) -> Option<Job> {
+    pub(crate) fn next(&self, planner: &impl Planner) -> Option<Job> {
         let mut state = self.state.lock();
         loop {
             if state.is_stopped {
                 return None;
             }
-            if let Some(job) = find(shared, &mut state) {
+            if let Some(job) = find(planner, &mut state) {
                 let place = (job.table_id, job.fragment_id);
                 state.claimed.insert(place, Depth::Regular);
                 return Some(job);
@@ -122,12 +141,12 @@ impl Scheduler {
                 continue;
             }
             self.settled.notify_all();
-            let seq = shared.pins.visible_seq();
+            let seq = planner.visible_seq();
             state.is_watched = true;
             let waited = self.due.wait_for(&mut state, IDLE_PAUSE);
             state.is_watched = false;
             let is_idle = waited.timed_out() && state.is_settled();
-            if is_idle && shared.pins.visible_seq() == seq && !shared.generations.is_flushing() {
+            if is_idle && planner.visible_seq() == seq && !planner.is_flushing() {
                 state.idle_seq = Some(seq);
                 for table_id in std::mem::take(&mut state.stirred) {
                     state.add(table_id, Depth::Idle);
@@ -230,20 +249,19 @@ fn table_of(job: &Job) -> u32 {
 }
 
 /// A job in a table that is due. Tables without one are done with until they change.
-fn find(shared: &Shared, state: &mut State) -> Option<Job> {
+fn find(planner: &impl Planner, state: &mut State) -> Option<Job> {
     while let Some((&table_id, &depth)) = state.due.first_key_value() {
-        let table = shared.tables.read().get(table_id as usize).cloned();
-        if depth == Depth::Idle && state.idle_seq != Some(shared.pins.visible_seq()) {
+        if depth == Depth::Idle && state.idle_seq != Some(planner.visible_seq()) {
             // Somebody writes again.
             state.due.insert(table_id, Depth::Regular);
             state.stirred.insert(table_id);
             continue;
         }
-        let claimed = |id, fragment| {
+        let is_claimed = |id, fragment| {
             let place = (id, fragment);
             state.claimed.contains_key(&place) || state.given_up.contains(&place)
         };
-        let job = table.and_then(|table| plan_table(shared, &table, depth, claimed));
+        let job = planner.plan(table_id, depth, &is_claimed);
         if job.is_some() {
             return job;
         }
@@ -256,8 +274,8 @@ fn find(shared: &Shared, state: &mut State) -> Option<Job> {
 mod tests {
     use std::sync::Arc;
 
+    use super::job::JobKind;
     use super::*;
-    use crate::tree::plan::JobKind;
 
     /// *Bounded*: a full compaction that finds a fragment held by a job comes back to it.
     #[test]

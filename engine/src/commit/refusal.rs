@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::schema::TableSchema;
 
 /// Another transaction wrote a key that this one read or writes.
-pub(super) fn conflict(schema: &TableSchema, key: &[u8]) -> Error {
+pub(crate) fn conflict(schema: &TableSchema, key: &[u8]) -> Error {
     Error::Conflict {
         table: schema.name().to_owned(),
         key: decode_key(schema, key).unwrap_or_default(),
@@ -13,7 +13,7 @@ pub(super) fn conflict(schema: &TableSchema, key: &[u8]) -> Error {
 }
 
 /// A key that was to be new is there.
-pub(super) fn exists(schema: &TableSchema, key: &[u8]) -> Error {
+pub(crate) fn exists(schema: &TableSchema, key: &[u8]) -> Error {
     Error::Exists {
         table: schema.name().to_owned(),
         key: decode_key(schema, key).unwrap_or_default(),

@@ -9,24 +9,18 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
-use super::queue::{Durability, Queued, Ticket, Turn, Woken};
-use super::segment::SegmentWriter;
+use super::validate;
 use crate::error::{Error, Result};
+use crate::log::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
+use crate::log::segment::SegmentWriter;
+use crate::queue::commit_queue::{Durability, Queued, Ticket, Turn, Woken};
 use crate::shared::Shared;
 use crate::space::RetryPause;
-use crate::transaction::validate;
-use crate::tree::load::LoadedRows;
+use crate::tree::loaded::LoadedRows;
 
 /// So many blocks more than it has to a thread writes that leads, as long as they are small and none is synced: handing over
 /// costs as much as a block, and what is written to is in the caches of who wrote before.
 const BLOCKS_FOR_OTHERS_MAX: u32 = 8;
-
-/// Writes for one database. Its lock is held by who leads.
-#[derive(Debug)]
-pub(crate) struct Committer {
-    writer: SegmentWriter,
-}
 
 /// Ends leading, however it ends; tells whoever waits that nothing more is written if it ends in a panic.
 struct Leading<'a>(&'a Shared);
@@ -39,6 +33,46 @@ impl Drop for Leading<'_> {
             self.0.pins.stop(reason);
         }
         self.0.queue.resign();
+    }
+}
+
+impl Shared {
+    /// Queues a record that nobody waits for.
+    pub(crate) fn submit(
+        &self,
+        kind: RecordKind,
+        body: impl Into<Arc<[u8]>>,
+        durability: Durability,
+    ) -> Result<Ticket> {
+        let ticket = self
+            .queue
+            .submit(kind, body, durability, None, &self.counters)?;
+        self.queue.leave();
+        Ok(ticket)
+    }
+
+    /// Writes a record as durably as asked for.
+    pub(crate) fn write(
+        &self,
+        kind: RecordKind,
+        body: impl Into<Arc<[u8]>>,
+        durability: Durability,
+    ) -> Result<Ticket> {
+        let ticket = self
+            .queue
+            .submit(kind, body, durability, None, &self.counters)?;
+        self.wait(ticket)?;
+        Ok(ticket)
+    }
+
+    /// Writes a record durably.
+    pub(crate) fn log(&self, kind: RecordKind, body: impl Into<Arc<[u8]>>) -> Result<()> {
+        self.write(kind, body, Durability::Synced).map(|_| ())
+    }
+
+    /// Waits until a submitted record is written.
+    pub(crate) fn wait(&self, ticket: Ticket) -> Result<()> {
+        wait(self, ticket)
     }
 }
 
@@ -61,20 +95,20 @@ pub(crate) fn wait(shared: &Shared, ticket: Ticket) -> Result<()> {
 pub(crate) fn sync(shared: &Shared) -> Result<()> {
     shared.check_writable()?;
     let (unsynced, visible_seq) = {
-        let committer = shared.committer.lock();
-        let Some(committer) = committer.as_ref() else {
+        let writer = shared.log_writer.lock();
+        let Some(writer) = writer.as_ref() else {
             return Err(closed());
         };
         // Nobody writes while this is held, so nothing becomes visible.
-        (committer.writer.unsynced()?, shared.pins.visible_seq())
+        (writer.unsynced()?, shared.pins.visible_seq())
     };
     if let Some(unsynced) = unsynced {
         if let Err(error) = unsynced.sync() {
             stop(shared, &error);
             return Err(Error::Poisoned(error.to_string()));
         }
-        if let Some(committer) = shared.committer.lock().as_mut() {
-            committer.writer.note_synced(unsynced.block_number);
+        if let Some(writer) = shared.log_writer.lock().as_mut() {
+            writer.note_synced(unsynced.block_number);
         }
     }
     shared.pins.note_durable(visible_seq);
@@ -87,9 +121,9 @@ pub(crate) fn between_blocks<T>(
     shared: &Shared,
     take: impl FnOnce(&SegmentWriter) -> Result<T>,
 ) -> Result<T> {
-    let committer = shared.committer.lock();
-    match committer.as_ref() {
-        Some(committer) => take(&committer.writer),
+    let writer = shared.log_writer.lock();
+    match writer.as_ref() {
+        Some(writer) => take(writer),
         None => Err(Error::Usage("the database is closed".into())),
     }
 }
@@ -101,11 +135,11 @@ fn closed() -> Error {
 /// Has the active generation flushed, if it holds a delta.
 pub(crate) fn freeze(shared: &Shared) -> Result<()> {
     shared.check_writable()?;
-    let mut committer = shared.committer.lock();
-    let Some(committer) = committer.as_mut() else {
+    let mut writer = shared.log_writer.lock();
+    let Some(writer) = writer.as_mut() else {
         return Err(closed());
     };
-    committer.freeze(shared).map_err(|error| {
+    freeze_active(shared, writer).map_err(|error| {
         stop(shared, &error);
         Error::Poisoned(error.to_string())
     })
@@ -118,10 +152,10 @@ pub(crate) fn attend(shared: &Arc<Shared>) {
         // Whoever waits hears of a failure; here nobody does.
         let _reported = lead(shared, u64::MAX);
     }
-    if let Some(mut committer) = shared.committer.lock().take()
+    if let Some(mut writer) = shared.log_writer.lock().take()
         && shared.queue.failure().is_none()
     {
-        match committer.writer.seal(&shared.segments) {
+        match writer.seal(&shared.segments) {
             Ok(()) => shared.pins.publish(shared.pins.visible_seq(), true),
             Err(error) => tracing::warn!(%error, "the log could not be sealed"),
         }
@@ -138,10 +172,10 @@ fn lead(shared: &Shared, until_number: u64) -> Result<()> {
 /// Writes blocks, and resigns.
 fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
     let _leading = Leading(shared);
-    let mut guard = shared.committer.lock();
+    let mut guard = shared.log_writer.lock();
     let mut blocks_left = BLOCKS_FOR_OTHERS_MAX;
     loop {
-        let Some(committer) = guard.as_mut() else {
+        let Some(writer) = guard.as_mut() else {
             return Err(closed());
         };
         let mut records = shared.queue.take();
@@ -150,9 +184,8 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
             return Ok(Woken::default());
         };
         let written = match &last.load {
-            None => committer.commit(shared, &records),
-            Some(load) => committer
-                .commit_load(shared, last, load)
+            None => commit(shared, writer, &records),
+            Some(load) => commit_load(shared, writer, last, load)
                 .and_then(|()| MutexGuard::unlocked(&mut guard, || show_load(shared, last, load))),
         };
         match written {
@@ -208,78 +241,72 @@ pub(crate) fn stop(shared: &Shared, error: &Error) {
     shared.scheduler.stop();
 }
 
-impl Committer {
-    pub(crate) fn new(writer: SegmentWriter) -> Self {
-        Committer { writer }
-    }
+/// Writes the record of a bulk load, a delta without rows, and gives the rows to the flush of all deltas before it.
+fn commit_load(
+    shared: &Shared,
+    writer: &mut SegmentWriter,
+    record: &Queued,
+    load: &Arc<LoadedRows>,
+) -> Result<()> {
+    let parts = std::iter::once((record.header, &*record.body));
+    let block_number = writer.append(parts, true, &shared.segments)?;
+    writer.sync()?;
+    roll(shared, writer)?;
+    shared.pins.publish(shared.pins.visible_seq(), true);
+    shared.freeze_at(record.ticket.seq, block_number, Some(load.clone()));
+    Ok(())
+}
 
-    /// Writes the record of a bulk load, a delta without rows, and gives the rows to the flush of all deltas before it.
-    fn commit_load(
-        &mut self,
-        shared: &Shared,
-        record: &Queued,
-        load: &Arc<LoadedRows>,
-    ) -> Result<()> {
-        let parts = std::iter::once((record.header, &*record.body));
-        let block_number = self.writer.append(parts, true, &shared.segments)?;
-        self.writer.sync()?;
-        self.roll(shared)?;
+/// Writes, applies and shows records. [`Error::NoSpace`] says that nothing happened.
+fn commit(shared: &Shared, writer: &mut SegmentWriter, records: &[Queued]) -> Result<()> {
+    let size_bytes: usize = records
+        .iter()
+        .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
+        .sum();
+    shared.counters.block_records.record(records.len() as u64);
+    let parts = records.iter().map(|record| (record.header, &*record.body));
+    let is_synced = is_synced(records);
+    let writing = shared.scheduler.pace.block();
+    let block_number = writer.append(parts, is_synced, &shared.segments)?;
+    if is_synced {
+        writer.sync()?;
+    }
+    drop(writing);
+    for record in records {
+        let applied = shared.apply(block_number, record.header, &record.body);
+        applied.map_err(|malformed| {
+            Error::Usage(format!("a record of our own is malformed: {}", malformed.0))
+        })?;
+        if record.header.kind == RecordKind::Delta {
+            shared.pins.publish(record.ticket.seq, is_synced);
+        }
+    }
+    if is_synced {
+        // Also where there was no delta among the records: those before are synced now.
         shared.pins.publish(shared.pins.visible_seq(), true);
-        shared.freeze_at(record.ticket.seq, block_number, Some(load.clone()));
-        Ok(())
     }
-
-    /// Writes, applies and shows records. [`Error::NoSpace`] says that nothing happened.
-    fn commit(&mut self, shared: &Shared, records: &[Queued]) -> Result<()> {
-        let size_bytes: usize = records
-            .iter()
-            .map(|record| RECORD_HEADER_SIZE_BYTES + record.body.len())
-            .sum();
-        shared.counters.block_records.record(records.len() as u64);
-        let parts = records.iter().map(|record| (record.header, &*record.body));
-        let is_synced = is_synced(records);
-        let writing = shared.scheduler.pace.block();
-        let block_number = self.writer.append(parts, is_synced, &shared.segments)?;
-        if is_synced {
-            self.writer.sync()?;
-        }
-        drop(writing);
-        for record in records {
-            let applied = shared.apply(block_number, record.header, &record.body);
-            applied.map_err(|malformed| {
-                Error::Usage(format!("a record of our own is malformed: {}", malformed.0))
-            })?;
-            if record.header.kind == RecordKind::Delta {
-                shared.pins.publish(record.ticket.seq, is_synced);
-            }
-        }
-        if is_synced {
-            // Also where there was no delta among the records: those before are synced now.
-            shared.pins.publish(shared.pins.visible_seq(), true);
-        }
-        shared.keep_to_budget();
-        shared.generations.note_logged(size_bytes as u64);
-        if shared.generations.is_full() {
-            self.freeze(shared)?;
-        }
-        Ok(())
+    shared.keep_to_budget();
+    shared.generations.note_logged(size_bytes as u64);
+    if shared.generations.is_full() {
+        freeze_active(shared, writer)?;
     }
+    Ok(())
+}
 
-    /// Ends the active generation, if it holds a delta, and with it the segment: once it is flushed nothing of the log is
-    /// needed but what comes now.
-    fn freeze(&mut self, shared: &Shared) -> Result<()> {
-        if shared.pins.visible_seq() > shared.generations.active().seq_from() {
-            self.roll(shared)?;
-            shared.freeze(self.writer.last_block_number());
-        }
-        Ok(())
+/// Ends the active generation, if it holds a delta, and with it the segment: once it is flushed nothing of the log is
+/// needed but what comes now.
+fn freeze_active(shared: &Shared, writer: &mut SegmentWriter) -> Result<()> {
+    if shared.pins.visible_seq() > shared.generations.active().seq_from() {
+        roll(shared, writer)?;
+        shared.freeze(writer.last_block_number());
     }
+    Ok(())
+}
 
-    fn roll(&mut self, shared: &Shared) -> Result<()> {
-        match self.writer.roll(&shared.segments) {
-            // The segment goes on, and goes with a later generation.
-            Err(Error::NoSpace { .. }) => Ok(()),
-            rolled => rolled,
-        }
+fn roll(shared: &Shared, writer: &mut SegmentWriter) -> Result<()> {
+    match writer.roll(&shared.segments) {
+        // The segment goes on, and goes with a later generation.
+        Err(Error::NoSpace { .. }) => Ok(()),
+        rolled => rolled,
     }
 }

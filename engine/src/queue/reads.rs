@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::cache::table::TableState;
 use crate::key_range::{KeyInterval, KeyRange, united};
+use crate::tree::table::TableState;
 
 /// What was read of a table.
 #[derive(Debug)]
-pub(super) struct TableReads {
-    pub(super) table: Arc<TableState>,
+pub(crate) struct TableReads {
+    pub(crate) table: Arc<TableState>,
     keys: Vec<(u64, Box<[u8]>)>,
     ranges: Vec<Arc<ReadRange>>,
 }
 
 /// The same when nothing more is read.
 #[derive(Debug)]
-pub(super) struct SettledReads {
-    pub(super) table: Arc<TableState>,
+pub(crate) struct SettledReads {
+    pub(crate) table: Arc<TableState>,
     /// Hashes and keys, each once.
-    pub(super) keys: Vec<(u64, Box<[u8]>)>,
+    pub(crate) keys: Vec<(u64, Box<[u8]>)>,
     /// Ascending and disjoint.
-    pub(super) intervals: Vec<KeyInterval>,
+    pub(crate) intervals: Vec<KeyInterval>,
 }
 
 /// A range that is read by an iterator, from either end or both.
@@ -43,7 +43,7 @@ struct Reached {
 }
 
 impl TableReads {
-    pub(super) fn new(table: Arc<TableState>) -> Self {
+    pub(crate) fn new(table: Arc<TableState>) -> Self {
         TableReads {
             table,
             keys: Vec::new(),
@@ -51,12 +51,12 @@ impl TableReads {
         }
     }
 
-    pub(super) fn add_key(&mut self, hash: u64, key: &[u8]) {
+    pub(crate) fn add_key(&mut self, hash: u64, key: &[u8]) {
         self.keys.push((hash, key.into()));
     }
 
     /// A range that nothing was read of yet.
-    pub(super) fn add_range(&mut self, range: KeyRange) -> Arc<ReadRange> {
+    pub(crate) fn add_range(&mut self, range: KeyRange) -> Arc<ReadRange> {
         let range = Arc::new(ReadRange {
             range,
             reached: Mutex::default(),
@@ -65,7 +65,7 @@ impl TableReads {
         range
     }
 
-    pub(super) fn settled(&self) -> SettledReads {
+    pub(crate) fn settled(&self) -> SettledReads {
         let mut keys = self.keys.clone();
         keys.sort_unstable();
         keys.dedup();

@@ -4,82 +4,49 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::deletes;
-use super::files::HeldRowSet;
-use super::fragment::FragmentId;
 use super::leaf_policy::{LEAF_ROW_SETS_MAX, Leaf, groups, size_bytes};
 use super::resolve::sampled_dead_bytes;
-use super::scheduler::Depth;
-use super::splits::can_split;
-use super::state::{Described, TableTree};
-use crate::cache::table::TableState;
 use crate::error::Result;
 use crate::generation::LOCATIONS_BIT;
+use crate::schedule::job::{Job, JobKind};
+use crate::schedule::{Depth, Planner};
 use crate::sharding::Sharding;
-use crate::shared::{Shared, TreeSizes};
+use crate::shared::Shared;
+use crate::tree::files::HeldRowSet;
+use crate::tree::fragment::FragmentId;
+use crate::tree::growth::TreeSizes;
+use crate::tree::splits::can_split;
+use crate::tree::state::{Described, TableTree};
+use crate::tree::table::TableState;
 
 /// The P-Size of a leaf is between 3/4 and 5/4 of what is set, so that uniform leaves don't divide all at once.
 const JITTER_STEPS: u64 = 64;
+/// What a small file costs at least.
+const FILE_COST_BYTES: u64 = 4096;
+/// While nobody writes, little goes down into so many files at most.
+const IDLE_FILES_MAX: u64 = 256;
 
-/// What is to be done with the RowSets of a fragment.
-#[derive(Clone, Debug)]
-pub(crate) struct Job {
-    pub(crate) table_id: u32,
-    pub(crate) fragment_id: FragmentId,
-    pub(crate) kind: JobKind,
-    /// How thoroughly the table was looked at.
-    pub(crate) depth: Depth,
-    /// The tree that was looked at.
-    pub(crate) tree: Arc<TableTree<Arc<HeldRowSet>>>,
-    /// Newest first.
-    pub(crate) inputs: Vec<Arc<HeldRowSet>>,
-    /// RowSets and truncates that nobody can see any more.
-    pub(crate) dead: Vec<Arc<HeldRowSet>>,
-    /// Whether the fragment holds nothing older than the inputs.
-    pub(crate) is_bottom: bool,
-}
-
-/// The kinds of compaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum JobKind {
-    /// RowSets of a leaf become one.
-    Merge,
-    /// The rows of a leaf go to new children.
-    Divide,
-    /// The rows of a fragment go to its children.
-    PushDown,
-    /// What the RowSets of a leaf replace becomes known.
-    Resolve,
-    /// Only what is dead goes.
-    Sweep,
-    /// Truncates and range deletes go that mean nothing any more.
-    Forget,
-}
-
-impl Job {
-    /// Lets go of the RowSets that it read.
-    pub(super) fn let_go(&mut self) {
-        self.tree = Arc::default();
-        self.inputs.clear();
-        self.dead.clear();
+impl Planner for Shared {
+    fn visible_seq(&self) -> u64 {
+        self.pins.visible_seq()
     }
-}
 
-impl JobKind {
-    /// As statistics name it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            JobKind::Merge => "merge",
-            JobKind::Resolve => "resolve",
-            JobKind::Divide => "divide",
-            JobKind::PushDown => "push_down",
-            JobKind::Sweep => "sweep",
-            JobKind::Forget => "forget",
-        }
+    fn is_flushing(&self) -> bool {
+        self.generations.is_flushing()
+    }
+
+    fn plan(
+        &self,
+        table_id: u32,
+        depth: Depth,
+        is_claimed: &dyn Fn(u32, FragmentId) -> bool,
+    ) -> Option<Job> {
+        plan_table(self, &*self.table_state(table_id)?, depth, is_claimed)
     }
 }
 
 /// The compaction that is due first in a table, in fragments that nobody claims.
-pub(crate) fn plan_table(
+fn plan_table(
     shared: &Shared,
     table: &TableState,
     depth: Depth,
@@ -131,7 +98,9 @@ fn plan_tree(
             dead: dead.clone(),
             is_bottom,
         };
-        if fragment.children.is_some() && is_push_down_due(shared, &live, depth) {
+        if let Some(children) = &fragment.children
+            && is_push_down_due(shared, children.fragments.len(), &live, depth)
+        {
             return Some(job(JobKind::PushDown, live, false));
         }
         if fragment.children.is_none()
@@ -184,8 +153,14 @@ pub(super) fn refine(shared: &Shared, job: &mut Job) -> Result<()> {
     Ok(())
 }
 
-/// While nobody writes also little goes down: what lies here when writers come back holds up all that they write.
-fn is_push_down_due(shared: &Shared, live: &[Arc<HeldRowSet>], depth: Depth) -> bool {
+/// While nobody writes also little goes down, as far as it was earned and is worth its files: what lies here when writers
+/// come back holds up all that they write.
+fn is_push_down_due(
+    shared: &Shared,
+    child_count: usize,
+    live: &[Arc<HeldRowSet>],
+    depth: Depth,
+) -> bool {
     let sizes = &shared.tree_sizes;
     let (enough, all_bytes) = (
         sizes.flush_size_bytes_min << sizes.child_bits,
@@ -194,7 +169,13 @@ fn is_push_down_due(shared: &Shared, live: &[Arc<HeldRowSet>], depth: Depth) -> 
     all_bytes > enough
         || live.len() > LEAF_ROW_SETS_MAX
         || (depth == Depth::Full && !live.is_empty())
-        || (depth == Depth::Idle && !live.is_empty() && shared.scheduler.spend(all_bytes))
+        || (depth == Depth::Idle && !live.is_empty() && {
+            // Each child that gets a row gets a file.
+            let row_count: u64 = live.iter().map(|held| held.meta().row_count).sum();
+            let file_count = row_count.min(child_count as u64);
+            file_count <= IDLE_FILES_MAX
+                && (shared.scheduler).spend(all_bytes + file_count * FILE_COST_BYTES)
+        })
 }
 
 /// The boundaries of a table; its locations have none.
