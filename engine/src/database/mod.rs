@@ -326,12 +326,10 @@ impl Database {
         Export::begin(self.shared(), table, snapshot)
     }
 
-    /// Starts moving exported rows of a table from some files to others, which hold them already; no export begins
-    /// until it is over.
+    /// Starts moving exported rows of a table from some files to others, which hold them already.
     ///
     /// # Errors
-    /// [`Error::Usage`] if an export or a relocation is under way or pending, if no exported row lies in one of the files, or
-    /// if the database is read-only.
+    /// [`Error::Usage`] if no exported row lies in one of the files, or if the database is read-only.
     pub fn begin_relocation(
         &self,
         table: &Table,

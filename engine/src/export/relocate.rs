@@ -25,7 +25,7 @@ use crate::read::merge::not_stored;
 use crate::read::view::View;
 use crate::shared::{Shared, Table};
 
-/// A relocation of one table's exported rows that is under way. Meanwhile no export of the table begins.
+/// A relocation of one table's exported rows that is under way. Exports go on until it is prepared; from then on none begins.
 ///
 /// Dropped before [`commit`](Self::commit), it leaves the table as it was; if it was prepared it stays a
 /// [`PendingExport`](super::PendingExport), since the catalog may hold it.
@@ -77,7 +77,7 @@ pub struct Relocation {
     /// Whether it was tried to prepare it, and whether it is prepared and has no outcome yet.
     is_tried: bool,
     is_prepared: bool,
-    _turn: Turn,
+    turn: Option<Turn>,
 }
 
 impl Relocation {
@@ -87,7 +87,7 @@ impl Relocation {
         commit_id: Uuid,
         replaced_files: &[String],
     ) -> Result<Self> {
-        let turn = Turn::take(shared, table)?;
+        shared.check_writable()?;
         let (_, locations, exports) =
             View::of_changes(shared, &table.state, shared.pins.visible_seq());
         let refused = |reason: &str| Error::Usage(format!("table '{}': {reason}", table.name()));
@@ -115,13 +115,23 @@ impl Relocation {
             superseded: Vec::new(),
             is_tried: false,
             is_prepared: false,
-            _turn: turn,
+            turn: None,
         })
     }
 
     /// The export whose files they are.
     pub fn base(&self) -> &Exported {
         &self.base
+    }
+
+    /// The id that it was begun with.
+    pub fn commit_id(&self) -> Uuid {
+        self.commit_id
+    }
+
+    /// Whether no export and no other relocation was committed since it began. What was found of the rows holds only then.
+    pub fn is_current(&self) -> bool {
+        Arc::ptr_eq(&self.exports, &self.table.state.exports.load())
     }
 
     /// Takes the keys of the next rows of the new files, in the files' order, with the ids of the rows where the files say
@@ -171,7 +181,8 @@ impl Relocation {
     ///
     /// # Errors
     /// [`Error::Usage`] if the files' row counts don't add up to the rows, if rows of the replaced files that count are not
-    /// among them, or if it was tried before; or what writing to the log answers: then begin another one.
+    /// among them, if an export or another relocation is under way, is pending or came in between, or if it was tried before;
+    /// or what writing to the log answers: then begin another one, with another commit id.
     pub fn prepare(&mut self, files: &[ExportFile]) -> Result<Vec<Placement>> {
         let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
         let is_too_large = |file: &ExportFile| file.row_count > u64::from(u32::MAX);
@@ -180,6 +191,10 @@ impl Relocation {
         }
         if std::mem::replace(&mut self.is_tried, true) {
             return Err(self.refused("prepared twice"));
+        }
+        self.turn = Some(Turn::take(&self.shared, &self.table)?);
+        if !self.is_current() {
+            return Err(self.refused("exported since the relocation began"));
         }
         for (number, found_count) in &self.replaced {
             if let Some(file) = self.exports.file(*number)

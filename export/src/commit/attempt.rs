@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
 use iceberg::spec::{
     DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter,
@@ -17,7 +18,7 @@ use roaring::RoaringTreemap;
 
 use crate::catalog::CatalogTable;
 use crate::config::FormatVersion;
-use crate::delete::{Positions, read_positions};
+use crate::delete::{FILES_IN_FLIGHT_MAX, Positions, read_positions};
 use crate::error::{At, ExportError, Result};
 use crate::manifest::{Entry, LoadedManifest, Manifests, copy_of};
 use crate::summary::{Counters, Stamp};
@@ -48,6 +49,10 @@ pub(crate) struct RowDelta {
     pub(crate) added_data: NewFiles,
     /// Rows of older data files that are replaced or deleted.
     pub(crate) removed: Positions,
+    /// Older data files whose rows are in the new ones.
+    pub(crate) rewritten: HashSet<String>,
+    /// Rows of the new data files that count no more.
+    pub(crate) dead: Positions,
 }
 
 /// What an export's removed rows mean for one snapshot of its table.
@@ -63,15 +68,18 @@ pub(crate) struct Deletes {
     pub(crate) dropped_data: HashSet<String>,
     /// Data files of either kind: what delete files they have goes.
     pub(crate) touched: HashSet<String>,
+    /// Whether the rows stay what they are.
+    pub(crate) is_rewrite: bool,
 }
 
 /// Joins removed rows with those that were deleted before.
 pub(super) async fn plan_deletes(
     table: &CatalogTable,
     manifests: &Manifests,
-    removed: Positions,
+    delta: &RowDelta,
 ) -> Result<Deletes> {
-    let mut plan = Deletes::default();
+    let mut plan = plan_rewrite(table, manifests, delta)?;
+    let removed = delta.removed.clone();
     if removed.is_empty() {
         return Ok(plan);
     }
@@ -83,7 +91,18 @@ pub(super) async fn plan_deletes(
         let spec_id = loaded.manifest.partition_spec_id;
         changed.extend(entries.map(|file| (file.file_path(), (spec_id, file))));
     }
-    for (path, new) in removed {
+    let joined = removed.iter().map(|(path, new)| async {
+        let mut positions = new.clone();
+        for entry in deletes.get(path).into_iter().flatten() {
+            positions |= read_positions(&table.file_io, &entry.file).await?;
+        }
+        Ok::<_, ExportError>(positions)
+    });
+    let joined: Vec<RoaringTreemap> = futures::stream::iter(joined)
+        .buffered(FILES_IN_FLIGHT_MAX)
+        .try_collect()
+        .await?;
+    for (path, positions) in removed.into_keys().zip(joined) {
         let (spec_id, file) = *changed.get(path.as_str()).ok_or_else(|| {
             ExportError::foreign(
                 &table.ident,
@@ -91,10 +110,6 @@ pub(super) async fn plan_deletes(
             )
         })?;
         let row_count = file.record_count();
-        let mut positions = new;
-        for entry in deletes.get(&path).into_iter().flatten() {
-            positions |= read_positions(&table.file_io, &entry.file).await?;
-        }
         check_positions(&path, &positions, row_count)?;
         plan.touched.insert(path.clone());
         if positions.len() == row_count {
@@ -103,6 +118,32 @@ pub(super) async fn plan_deletes(
             let partition = (spec_id, file.partition().clone());
             plan.partitions.insert(path.clone(), partition);
             plan.positions.insert(path, positions);
+        }
+    }
+    Ok(plan)
+}
+
+/// What goes with the files that new ones replace, and what is deleted of the new ones.
+fn plan_rewrite(table: &CatalogTable, manifests: &Manifests, delta: &RowDelta) -> Result<Deletes> {
+    let mut plan = Deletes {
+        is_rewrite: !delta.rewritten.is_empty(),
+        dropped_data: delta.rewritten.clone(),
+        touched: delta.rewritten.clone(),
+        ..Deletes::default()
+    };
+    if plan.is_rewrite {
+        let is_rewritten = |entry: &&Entry| delta.rewritten.contains(entry.file.file_path());
+        if manifests.data_files().filter(is_rewritten).count() != delta.rewritten.len() {
+            let reason = "a data file that was rewritten is gone";
+            return Err(ExportError::foreign(&table.ident, reason));
+        }
+    }
+    for file in &delta.added_data.files {
+        if let Some(positions) = delta.dead.get(file.file_path()) {
+            let path = file.file_path().to_owned();
+            let partition = (delta.added_data.spec_id, file.partition().clone());
+            plan.partitions.insert(path.clone(), partition);
+            plan.positions.insert(path, positions.clone());
         }
     }
     Ok(plan)
@@ -159,7 +200,10 @@ impl Attempt<'_> {
     ) -> Result<Vec<TableUpdate>> {
         let metadata = &self.table.metadata;
         let parent = metadata.current_snapshot().map(Arc::as_ref);
-        let mut counters = Counters::default();
+        let mut counters = Counters {
+            is_rewrite: changed.is_rewrite,
+            ..Counters::default()
+        };
         let mut list = Vec::new();
         let added = Rewrite {
             added: &added_data.files,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use moonshine_engine::{Database, Snapshot, Table};
 
 use self::core::TableState;
-pub(crate) use self::core::{Core, TableSlot};
+pub(crate) use self::core::{Core, TableSlot, TableState};
 use crate::catalog::{self, TableCatalog};
 use crate::config::{IcebergConfig, SettingsByTable};
 use crate::environment::Environment;

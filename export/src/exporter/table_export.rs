@@ -130,6 +130,7 @@ impl Core {
             RowDelta {
                 added_data,
                 removed,
+                ..RowDelta::default()
             },
         ))
     }

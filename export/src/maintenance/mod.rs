@@ -7,6 +7,7 @@
 //! those that are due, beside an exporter, or all by hand.
 
 mod expiry;
+mod rewrite;
 mod unneeded;
 
 use std::fmt;
@@ -18,23 +19,30 @@ use crate::catalog::CatalogTable;
 use crate::commit::{Failure, Proposal, run};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
-use crate::exporter::{Core, TableSlot};
+use crate::exporter::{Core, TableSlot, TableState};
+use crate::manifest::Manifests;
 
 /// What can be done for a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MaintenanceTask {
+    /// Small data files, and those with many deleted rows, are written anew.
+    RewriteFiles,
     /// Snapshots that are too old or too many go.
     ExpireSnapshots,
 }
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 1] = [MaintenanceTask::ExpireSnapshots];
+    const ALL: [MaintenanceTask; 2] = [
+        MaintenanceTask::RewriteFiles,
+        MaintenanceTask::ExpireSnapshots,
+    ];
 
     /// What it counts.
     pub fn noun(self) -> &'static str {
         match self {
+            MaintenanceTask::RewriteFiles => "files",
             MaintenanceTask::ExpireSnapshots => "snapshots",
         }
     }
@@ -43,6 +51,7 @@ impl MaintenanceTask {
 impl fmt::Display for MaintenanceTask {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            MaintenanceTask::RewriteFiles => "rewrite-files",
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
         })
     }
@@ -113,13 +122,7 @@ impl Work<'_> {
         proposal: &mut dyn Proposal,
     ) -> Result<CatalogTable, Failure> {
         let mut place = self.slot.state.lock().await;
-        let busy = || {
-            let place = format!("table '{}'", self.table.name());
-            Failure::NotCommitted(ExportError::unavailable(
-                place,
-                "it is not exported just now",
-            ))
-        };
+        let busy = || Failure::NotCommitted(self.busy());
         if self.is_pending() {
             return Err(busy());
         }
@@ -133,6 +136,27 @@ impl Work<'_> {
         Ok(committed)
     }
 
+    /// The Iceberg table as the exporter last saw it, and its files; `None` if it is not exported just now.
+    async fn manifests(&self) -> Result<Option<(CatalogTable, Manifests)>> {
+        let mut place = self.slot.state.lock().await;
+        let Some(TableState { current, manifests }) = &mut *place else {
+            return Ok(None);
+        };
+        if self.is_pending() {
+            return Ok(None);
+        }
+        let snapshot = current.metadata.current_snapshot().map(AsRef::as_ref);
+        let manifests = manifests
+            .load(&current.file_io, &current.metadata, snapshot)
+            .await?;
+        Ok(Some((current.clone(), manifests)))
+    }
+
+    fn busy(&self) -> ExportError {
+        let place = format!("table '{}'", self.table.name());
+        ExportError::unavailable(place, "it is not exported just now")
+    }
+
     fn is_pending(&self) -> bool {
         let pending = self.core.database.pending_exports();
         pending
@@ -142,6 +166,7 @@ impl Work<'_> {
 
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
         match task {
+            MaintenanceTask::RewriteFiles => rewrite::run(self).await,
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
         }
     }
