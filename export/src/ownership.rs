@@ -13,9 +13,8 @@ use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT, NewTable};
 use crate::commit::table_version;
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
-use crate::exporter::columns::check_columns;
 use crate::layout::wanted::key_order;
-use crate::schema::iceberg_schema;
+use crate::schema::{check_columns, iceberg_schema};
 use crate::summary::{DATABASE_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
@@ -181,6 +180,7 @@ impl Owner {
         location: Option<String>,
         epoch: u64,
     ) -> Result<NewTable> {
+        let format_version = self.settings.of(schema.name()).format_version.iceberg();
         let properties = HashMap::from([
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
@@ -191,14 +191,14 @@ impl Owner {
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
         ]);
         let layout = &self.settings.of(schema.name()).layout;
-        let columns = iceberg_schema(schema)?;
+        let columns = iceberg_schema(schema, format_version)?;
         let spec = layout.spec(schema, &columns)?;
         let order = layout.order(schema)?;
         Ok(NewTable {
             partition_spec: spec.unwrap_or_else(|| UnboundPartitionSpec::builder().build()),
             sort_order: order.unwrap_or_else(|| key_order(schema)),
             schema: columns,
-            format_version: self.settings.of(schema.name()).format_version.iceberg(),
+            format_version,
             properties,
             location,
         })

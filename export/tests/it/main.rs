@@ -17,6 +17,7 @@ mod layout;
 mod layout_readers;
 mod maintenance;
 mod ownership;
+mod readers;
 mod rest;
 mod rest_answers;
 mod servers;
