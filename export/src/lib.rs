@@ -61,6 +61,6 @@ pub use config::{
     SettingsByTable, TableConfig, TableSettings,
 };
 pub use error::{ExportError, Result};
-pub use exporter::{Exporter, TableExport};
+pub use exporter::{Exporter, Standing, TableExport};
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

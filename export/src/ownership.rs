@@ -15,7 +15,7 @@ use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
 use crate::exporter::columns::check_columns;
 use crate::schema::iceberg_schema;
-use crate::summary::{DATABASE_ID, Stamp, TABLE, WRITER_EPOCH};
+use crate::summary::{DATABASE_ID, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
 #[derive(Clone, Debug)]
@@ -137,9 +137,9 @@ impl Owner {
         &self,
         base: &CatalogTable,
         found: &CatalogTable,
-        own_epoch: u64,
+        own: &Writer,
     ) -> Result<()> {
-        self.check_position_unmoved(base, found, own_epoch)?;
+        self.check_position_unmoved(base, found, own)?;
         check_partitions(found)?;
         if base.metadata.format_version() != found.metadata.format_version() {
             return Err(ExportError::foreign(
@@ -162,9 +162,9 @@ impl Owner {
         &self,
         base: &CatalogTable,
         found: &CatalogTable,
-        own_epoch: u64,
+        own: &Writer,
     ) -> Result<()> {
-        check_epoch(found, own_epoch)?;
+        check_epoch(found, own)?;
         let foreign = |reason: &str| Err(ExportError::foreign(&base.ident, reason));
         if base.metadata.uuid() != found.metadata.uuid() {
             return foreign("it was dropped, and another one was made in its place");
@@ -180,12 +180,13 @@ impl Owner {
         &self,
         schema: &TableSchema,
         location: Option<String>,
-        epoch: u64,
+        writer: &Writer,
     ) -> Result<NewTable> {
         let properties = HashMap::from([
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
-            (WRITER_EPOCH.to_owned(), epoch.to_string()),
+            (WRITER_EPOCH.to_owned(), writer.epoch.to_string()),
+            (EXPORTER_ID.to_owned(), writer.exporter_id.to_string()),
             (METADATA_DELETE_AFTER_COMMIT.to_owned(), "true".to_owned()),
             ("write.delete.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
@@ -213,30 +214,47 @@ fn check_partitions(table: &CatalogTable) -> Result<()> {
     }
 }
 
+/// As whom an exporter writes to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Writer {
+    /// Higher than that of whoever wrote before.
+    pub(crate) epoch: u64,
+    /// Tells apart two that took the same epoch.
+    pub(crate) exporter_id: Uuid,
+}
+
+/// The epoch and the exporter that newest wrote to the table or announced that it would. Versions before 0.2 named no
+/// exporter.
+fn newest_writer(table: &CatalogTable) -> (u64, Option<Uuid>) {
+    let properties = table.metadata.properties();
+    let number = |key| properties.get(key).and_then(|text| text.parse().ok());
+    let id = properties.get(EXPORTER_ID).and_then(|id| id.parse().ok());
+    let announced = (number(WRITER_EPOCH).unwrap_or(0), id);
+    let snapshot = table.metadata.current_snapshot();
+    let written = snapshot.and_then(|snapshot| Stamp::of(snapshot));
+    match written {
+        Some(written) if written.writer_epoch > announced.0 => {
+            (written.writer_epoch, written.exporter_id)
+        }
+        _ => announced,
+    }
+}
+
 /// The epoch of the newest exporter that wrote to the table or announced that it would.
 pub(crate) fn newest_epoch(table: &CatalogTable) -> u64 {
-    let announced = table
-        .metadata
-        .properties()
-        .get(WRITER_EPOCH)
-        .and_then(|epoch| epoch.parse().ok());
-    let written = table
-        .metadata
-        .current_snapshot()
-        .and_then(|snapshot| Stamp::of(snapshot));
-    announced
-        .unwrap_or(0)
-        .max(written.map_or(0, |stamp| stamp.writer_epoch))
+    newest_writer(table).0
 }
 
 /// Checks that no newer exporter took over.
-pub(crate) fn check_epoch(table: &CatalogTable, own: u64) -> Result<()> {
-    match newest_epoch(table) {
-        current if current > own => Err(ExportError::Fenced {
+pub(crate) fn check_epoch(table: &CatalogTable, own: &Writer) -> Result<()> {
+    let (epoch, exporter_id) = newest_writer(table);
+    let is_another = exporter_id.is_some_and(|id| id != own.exporter_id);
+    if epoch > own.epoch || (epoch == own.epoch && is_another) {
+        return Err(ExportError::Fenced {
             table: table.ident.to_string(),
-            own,
-            current,
-        }),
-        _ => Ok(()),
+            own: own.epoch,
+            current: epoch,
+        });
     }
+    Ok(())
 }

@@ -13,6 +13,7 @@ use super::core::TableState;
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal, run};
 use crate::error::{ExportError, Result};
+use crate::ownership::Writer;
 use crate::schema::{check_schema, iceberg_schema};
 
 /// Checks that an Iceberg table has the columns that this schema would give it, or those of an earlier version of it.
@@ -90,6 +91,7 @@ struct ColumnsChange<'a> {
     exporter: &'a Core,
     base: CatalogTable,
     schema: &'a TableSchema,
+    writer: Writer,
 }
 
 #[async_trait]
@@ -101,10 +103,8 @@ impl Proposal for ColumnsChange<'_> {
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let change = evolved(table, self.schema)?;
-        let epoch = self.exporter.epoch();
-        self.exporter
-            .owner
-            .check_position_unmoved(&self.base, table, epoch)?;
+        let owner = &self.exporter.owner;
+        owner.check_position_unmoved(&self.base, table, &self.writer)?;
         Ok(change)
     }
 }
@@ -116,6 +116,7 @@ impl Core {
             exporter: self,
             base: state.current.clone(),
             schema: table.schema(),
+            writer: state.writer,
         };
         let base = state.current.clone();
         state.current = run(self.catalog.as_ref(), &self.environment, base, &mut change)

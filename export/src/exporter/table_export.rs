@@ -115,7 +115,8 @@ impl Core {
             database_id: self.owner.database_id,
             commit_seq: export.to_seq(),
             commit_id,
-            writer_epoch: self.epoch(),
+            writer_epoch: state.writer.epoch,
+            exporter_id: Some(state.writer.exporter_id),
             origins: origins_by_source(export.origins()),
             export_snapshot_id: None,
         };
@@ -124,6 +125,7 @@ impl Core {
             environment: &self.environment,
             owner: &self.owner,
             base: base.clone(),
+            writer: state.writer,
             delta: &delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
