@@ -36,6 +36,7 @@
 //! # }
 //! ```
 
+mod cadence;
 pub mod catalog;
 mod commit;
 mod config;
@@ -56,11 +57,12 @@ mod schema;
 mod store;
 mod summary;
 
+pub use cadence::{Cadence, CadenceReason};
 pub use config::{
-    CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
-    SettingsByTable, TableConfig, TableSettings,
+    CadenceConfig, CadenceSettings, CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig,
+    MaintenanceSettings, SettingsByTable, TableConfig, TableSettings,
 };
 pub use error::{ExportError, Result};
-pub use exporter::{Exporter, Standing, TableExport};
+pub use exporter::{Exporter, Pace, Standing, TableExport};
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

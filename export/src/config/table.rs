@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::{IcebergConfig, MaintenanceConfig, MaintenanceSettings};
+use super::{
+    CadenceConfig, CadenceSettings, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
+};
 use crate::error::{ExportError, Result};
 
 /// What a table is exported with, where it differs from others. A setting that is left out is as under `*`, and one that is
@@ -20,6 +22,8 @@ pub struct TableConfig {
     pub target_file_size_mb: Option<u64>,
     /// How the table is looked after beside its exports.
     pub maintenance: MaintenanceConfig,
+    /// How fresh the table is to be, and what that may cost.
+    pub cadence: CadenceConfig,
 }
 
 /// What one table is exported with.
@@ -36,6 +40,8 @@ pub struct TableSettings {
     pub target_file_size_bytes: u64,
     /// How it is looked after beside its exports.
     pub maintenance: MaintenanceSettings,
+    /// How fresh it is to be, and what that may cost.
+    pub cadence: CadenceSettings,
 }
 
 /// What each table is exported with.
@@ -64,6 +70,7 @@ impl TableConfig {
             format_version: self.format_version.or(others.format_version),
             target_file_size_mb: self.target_file_size_mb.or(others.target_file_size_mb),
             maintenance: self.maintenance.over(&others.maintenance),
+            cadence: self.cadence.over(&others.cadence),
         }
     }
 
@@ -82,6 +89,7 @@ impl TableConfig {
             target_file_size_bytes: target_file_size_bytes
                 .unwrap_or(default.target_file_size_bytes),
             maintenance: self.maintenance.settings(place)?,
+            cadence: self.cadence.settings(place)?,
         })
     }
 }
@@ -92,6 +100,7 @@ impl Default for TableSettings {
             format_version: FormatVersion::default(),
             target_file_size_bytes: 128 << 20,
             maintenance: MaintenanceSettings::default(),
+            cadence: CadenceSettings::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::standing::Standing;
+use crate::cadence::Controller;
 use crate::catalog::{CatalogTable, TableCatalog};
 use crate::config::{SettingsByTable, TableSettings};
 use crate::environment::Environment;
@@ -37,6 +38,10 @@ pub(crate) struct TableSlot {
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
     /// How its exports went.
     pub(super) standing: Mutex<Standing>,
+    /// The newest snapshot of the database that was exported of it, whether or not it held a change.
+    pub(super) seen_seq: Mutex<Option<u64>>,
+    /// How often it is exported.
+    pub(super) controller: Mutex<Controller>,
     /// The epoch that this exporter took of it; 0 before it did.
     epoch: AtomicU64,
 }

@@ -21,6 +21,7 @@ use moonshine_engine::{Database, Snapshot, Table};
 pub(crate) use self::core::{Core, TableSlot};
 pub use self::standing::Standing;
 use self::standing::ends_all;
+use crate::cadence::Cadence;
 use crate::catalog::{self, TableCatalog};
 use crate::config::{IcebergConfig, SettingsByTable};
 use crate::environment::Environment;
@@ -51,8 +52,29 @@ pub struct TableExport {
     pub rows_removed: u64,
     /// New data files.
     pub data_files: u64,
+    /// New delete files.
+    pub delete_files: u64,
     /// Size of the new data and delete files, in bytes.
     pub bytes_written: u64,
+}
+
+/// Requests for a commit besides one a file: its manifests and their list, and the request to the catalog.
+const COMMIT_REQUESTS: u64 = 3;
+
+impl TableExport {
+    /// About how many requests to store and catalog it took.
+    fn requests(&self) -> u64 {
+        self.data_files + self.delete_files + COMMIT_REQUESTS
+    }
+}
+
+/// How often tables are exported that have no target of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The most that a row is to wait, in milliseconds.
+    pub freshness_ms: i64,
+    /// Whether so much waits that tables are exported before their time; their budgets hold all the same.
+    pub is_full: bool,
 }
 
 impl Exporter {
@@ -125,6 +147,34 @@ impl Exporter {
         self.core.database.tables().iter().map(standing).collect()
     }
 
+    /// Whether a table's [cadence](Exporter::cadences) says that it is to be exported now.
+    pub fn is_due(&self, pace: Pace) -> bool {
+        !self.core.due_tables(pace).is_empty()
+    }
+
+    /// Whether every table was exported since that commit sequence became visible.
+    pub fn is_exported_up_to(&self, seq: u64) -> bool {
+        let tables = self.core.database.tables();
+        tables.iter().all(|table| {
+            let seen_seq = *self.core.slot(table).seen_seq.lock();
+            seen_seq.is_some_and(|seen_seq| seen_seq >= seq)
+        })
+    }
+
+    /// How often each table is exported, and why, by the engine's name of it; `freshness_ms` where it has no target of its own.
+    /// What became different since the last call is logged.
+    pub fn cadences(&self, freshness_ms: i64) -> BTreeMap<String, Cadence> {
+        let cadence = |table: &Table| {
+            let slot = self.core.slot(table);
+            let mut controller = slot.controller.lock();
+            let settings = &self.core.settings(table).cadence;
+            let chosen = controller.choose(settings, freshness_ms);
+            controller.log(table.name(), chosen);
+            (table.name().to_owned(), chosen)
+        };
+        self.core.database.tables().iter().map(cadence).collect()
+    }
+
     /// Exports every table that changed up to `snapshot`, one Iceberg commit each, and makes the Iceberg tables that
     /// are missing. Dropped half way, it leaves the tables at hand to be found out about by the next tick.
     ///
@@ -144,16 +194,16 @@ impl Exporter {
         failure.map_or(Ok(exports), Err)
     }
 
-    /// As [`Exporter::tick`], of the tables that are not waiting after a failure. What a table fails of is logged and kept as its
-    /// [standing](Exporter::standings), and the table is tried again after a pause that grows from a second to a minute; it holds
-    /// up no other.
+    /// As [`Exporter::tick`], of the tables whose [cadence] says so and that are not waiting after a failure. What a table fails
+    /// of is logged and kept as its [standing](Exporter::standings), and the table is tried again after a pause that grows from a
+    /// second to a minute; it holds up no other.
+    ///
+    /// [cadence]: Exporter::cadences
     ///
     /// # Errors
     /// What concerns all tables: [`Fenced`](crate::ExportError::Fenced), and [`Engine`](crate::ExportError::Engine).
-    pub async fn tick_due(&mut self, snapshot: &Snapshot) -> Result<Vec<TableExport>> {
-        let now_ms = self.core.environment.clock.now_ms();
-        let mut tables = self.core.database.tables();
-        tables.retain(|table| self.core.slot(table).standing.lock().is_due(now_ms));
+    pub async fn tick_due(&mut self, snapshot: &Snapshot, pace: Pace) -> Result<Vec<TableExport>> {
+        let tables = self.core.due_tables(pace);
         let mut ticks = self.core.tick_tables(tables, snapshot);
         let (mut exports, mut failure) = (Vec::new(), None);
         while let Some(exported) = ticks.next().await {
@@ -168,6 +218,20 @@ impl Exporter {
 }
 
 impl Core {
+    fn due_tables(&self, pace: Pace) -> Vec<Table> {
+        let now_ms = self.environment.clock.now_ms();
+        let is_due = |table: &Table| {
+            let slot = self.slot(table);
+            let settings = &self.settings(table).cadence;
+            let controller = slot.controller.lock();
+            slot.standing.lock().is_due(now_ms)
+                && controller.is_due(settings, pace.freshness_ms, pace.is_full, now_ms)
+        };
+        let mut tables = self.database.tables();
+        tables.retain(is_due);
+        tables
+    }
+
     /// Exports these tables, some at a time, in the order in which they are done.
     fn tick_tables<'a>(
         &'a self,
@@ -175,15 +239,24 @@ impl Core {
         snapshot: &'a Snapshot,
     ) -> BoxStream<'a, Result<Option<TableExport>>> {
         let tick = move |table: Table| async move {
+            let clock = &self.environment.clock;
+            let began_ms = clock.now_ms();
             let exported = self.tick_table(&table, snapshot).await;
             let slot = self.slot(&table);
+            if let Ok(export) = &exported {
+                let requests = export.as_ref().map(TableExport::requests);
+                let mut controller = slot.controller.lock();
+                controller.note(began_ms, clock.now_ms(), requests);
+            }
             let mut standing = slot.standing.lock();
             match &exported {
-                Ok(_) => standing.succeed(table.name()),
+                Ok(_) => {
+                    standing.succeed(table.name());
+                    *slot.seen_seq.lock() = Some(snapshot.seq());
+                }
                 Err(error) if ends_all(error) => {}
                 Err(error) => {
-                    let now_ms = self.environment.clock.now_ms();
-                    standing.fail(table.name(), error, now_ms);
+                    standing.fail(table.name(), error, clock.now_ms());
                 }
             }
             drop(standing);

@@ -147,6 +147,7 @@ impl Core {
                     rows_written: export.row_count(),
                     rows_removed: export.removed().len() as u64,
                     data_files: delta.added_data.len() as u64,
+                    delete_files: commit.delete_files().len() as u64,
                     bytes_written: bytes_written(&delta.added_data, commit.delete_files()),
                 };
                 state.current = current;

@@ -65,7 +65,7 @@ impl Core {
     /// The table as it is now, to be committed to by this exporter; made if it is missing.
     ///
     /// It is fenced where this exporter did not take it over yet, and where an earlier tick's commit got no answer.
-    pub(super) async fn ready(
+    pub(crate) async fn ready(
         &self,
         table: &Table,
         known: Option<TableState>,
