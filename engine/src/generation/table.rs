@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
 use super::Bodies;
-use super::sorted::{Runs, SortedRuns};
+use super::sorted::{Sorted, SortedRuns};
 use super::versions::{NONE, Version, Versions};
 use crate::codec::{Malformed, len_u32};
 use crate::deletes::{RangeDelete, RangeDeletes};
@@ -261,9 +261,9 @@ impl TableGeneration {
         self.truncates.read().clone()
     }
 
-    /// All versions that are there now, in a few sorted runs.
-    pub(super) fn runs(&self, bodies: &Bodies) -> Runs {
-        self.sorted.runs(&self.versions, bodies)
+    /// At least so many of the first versions, in a few sorted runs.
+    pub(super) fn sorted(&self, count: u32, bodies: &Bodies) -> Arc<Sorted> {
+        self.sorted.of_first(count, &self.versions, bodies)
     }
 
     #[cfg(test)]

@@ -15,6 +15,7 @@ mod evolution;
 mod history;
 mod maintenance;
 mod ownership;
+mod readers;
 mod rest;
 mod rest_answers;
 mod servers;
