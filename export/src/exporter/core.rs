@@ -25,6 +25,8 @@ pub(crate) struct Core {
     pub(crate) owner: Owner,
     /// Tells this exporter from another one that took the same epoch.
     exporter_id: Uuid,
+    /// One table is made at a time: the first one of a namespace makes that, too.
+    pub(super) creation: tokio::sync::Mutex<()>,
     /// What is known of each table, by the engine's id of it.
     tables: Mutex<HashMap<u32, Arc<TableSlot>>>,
 }
@@ -70,6 +72,7 @@ impl Core {
             database,
             catalog,
             environment,
+            creation: tokio::sync::Mutex::default(),
             tables: Mutex::default(),
         }
     }

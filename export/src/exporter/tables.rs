@@ -133,6 +133,7 @@ impl Core {
         let location = warehouse.map(|warehouse| table_location(warehouse, &ident, table.id()));
         let writer = self.writer_of(1);
         let wanted = self.owner.new_table(table.schema(), location, &writer)?;
+        let _alone = self.creation.lock().await;
         let created = self
             .catalog
             .create(&ident, wanted, self.environment.identities.uuid())
