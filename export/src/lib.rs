@@ -59,8 +59,8 @@ mod summary;
 
 pub use cadence::{Cadence, CadenceReason};
 pub use config::{
-    CadenceConfig, CadenceSettings, CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig,
-    MaintenanceSettings, SettingsByTable, TableConfig, TableSettings,
+    CadenceConfig, CadenceSettings, CatalogType, ForeignAppends, FormatVersion, IcebergConfig,
+    MaintenanceConfig, MaintenanceSettings, SettingsByTable, TableConfig, TableSettings,
 };
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, Pace, Standing, TableExport};

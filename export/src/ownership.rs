@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::{SortOrder, UnboundPartitionSpec};
+use iceberg::spec::{SnapshotRef, SortOrder, UnboundPartitionSpec};
 use moonshine_engine::{Exported, TableSchema};
 use uuid::Uuid;
 
 use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT, NewTable};
-use crate::commit::table_version;
+use crate::commit::{check_foreign, table_version};
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
 use crate::schema::{check_columns, iceberg_schema};
@@ -65,26 +65,42 @@ impl Owner {
         Ok(())
     }
 
-    /// The stamp of the table's current snapshot; `None` for a table without one.
+    /// The newest snapshot of ours in the table's history, with its stamp; `None` for a table without one.
+    ///
+    /// # Errors
+    /// [`ExportError::Foreign`] if what another writer made on top of it does not let an export go on.
     pub(crate) fn stamp(&self, table: &CatalogTable) -> Result<Option<(i64, Stamp)>> {
-        let Some(snapshot) = table.metadata.current_snapshot() else {
-            return Ok(None);
-        };
-        let id = snapshot.snapshot_id();
-        let foreign = |reason: String| ExportError::foreign(&table.ident, reason);
-        let stamp = Stamp::of(snapshot).ok_or_else(|| {
-            let operation = snapshot.summary().operation.as_str();
-            foreign(format!(
-                "its current snapshot {id} ({operation}) was made by another writer"
-            ))
-        })?;
-        if stamp.database_id != self.database_id {
-            return Err(foreign(format!(
-                "its current snapshot {id} was made by database {}",
-                stamp.database_id
-            )));
+        let mut foreign: Vec<&SnapshotRef> = Vec::new();
+        let mut snapshot = table.metadata.current_snapshot();
+        let mut ours = None;
+        while let Some(current) = snapshot {
+            if let Some(stamp) = Stamp::of(current) {
+                ours = Some((current.snapshot_id(), stamp));
+                break;
+            }
+            foreign.push(current);
+            let parent = current.parent_snapshot_id();
+            snapshot = parent.and_then(|parent| table.metadata.snapshot_by_id(parent));
         }
-        Ok(Some((id, stamp)))
+        let name = table.metadata.properties().get(TABLE);
+        let name = name.map(String::as_str).unwrap_or_default();
+        let appends = self.settings.of(name).foreign_appends;
+        let below = ours.as_ref().map(|(id, _)| *id);
+        for snapshot in foreign {
+            check_foreign(&table.ident, snapshot, below, appends)?;
+        }
+        match &ours {
+            Some((id, stamp)) if stamp.database_id != self.database_id => {
+                Err(ExportError::foreign(
+                    &table.ident,
+                    format!(
+                        "its snapshot {id} was made by database {}",
+                        stamp.database_id
+                    ),
+                ))
+            }
+            _ => Ok(ours),
+        }
     }
 
     /// Checks that the table stands where this export left it: not before, not after, and nobody else was there.
@@ -98,7 +114,7 @@ impl Owner {
         match (self.stamp(table)?, exported) {
             (None, None) => Ok(()),
             (None, Some(_)) => foreign(format!(
-                "it is empty, though the database exported up to {exported_seq} into it"
+                "it has no snapshot of this database, though that exported up to {exported_seq} into it"
             )),
             (Some((_, stamp)), _) if stamp.commit_seq > exported_seq => Err(ExportError::Stale {
                 table: table.ident.to_string(),
@@ -110,7 +126,7 @@ impl Owner {
                     || stamp.export_snapshot_id.unwrap_or(id).to_string() != exported.token =>
             {
                 foreign(format!(
-                    "its current snapshot {id} holds commits up to {}, the database exported up to {exported_seq} as \
+                    "its snapshot {id} holds commits up to {}, the database exported up to {exported_seq} as \
                      snapshot {}: the table was rolled back or replaced",
                     stamp.commit_seq, exported.token
                 ))

@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub use cadence::{CadenceConfig, CadenceSettings};
 pub use catalog::CatalogType;
 pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
-pub use table::{FormatVersion, SettingsByTable, TableConfig, TableSettings};
+pub use table::{ForeignAppends, FormatVersion, SettingsByTable, TableConfig, TableSettings};
 
 use crate::catalog::RestConfig;
 use crate::error::Result;

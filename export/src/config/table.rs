@@ -24,6 +24,9 @@ pub struct TableConfig {
     pub maintenance: MaintenanceConfig,
     /// How fresh the table is to be, and what that may cost.
     pub cadence: CadenceConfig,
+    /// What rows that another writer appended to the Iceberg table mean: `stop` (the default) ends its export, `keep` lets them
+    /// be, though they are not in the database.
+    pub foreign_appends: Option<ForeignAppends>,
 }
 
 /// What one table is exported with.
@@ -42,6 +45,8 @@ pub struct TableSettings {
     pub maintenance: MaintenanceSettings,
     /// How fresh it is to be, and what that may cost.
     pub cadence: CadenceSettings,
+    /// What rows that another writer appended mean.
+    pub foreign_appends: ForeignAppends,
 }
 
 /// What each table is exported with.
@@ -71,6 +76,7 @@ impl TableConfig {
             target_file_size_mb: self.target_file_size_mb.or(others.target_file_size_mb),
             maintenance: self.maintenance.over(&others.maintenance),
             cadence: self.cadence.over(&others.cadence),
+            foreign_appends: self.foreign_appends.or(others.foreign_appends),
         }
     }
 
@@ -90,6 +96,7 @@ impl TableConfig {
                 .unwrap_or(default.target_file_size_bytes),
             maintenance: self.maintenance.settings(place)?,
             cadence: self.cadence.settings(place)?,
+            foreign_appends: self.foreign_appends.unwrap_or_default(),
         })
     }
 }
@@ -101,6 +108,7 @@ impl Default for TableSettings {
             target_file_size_bytes: 128 << 20,
             maintenance: MaintenanceSettings::default(),
             cadence: CadenceSettings::default(),
+            foreign_appends: ForeignAppends::default(),
         }
     }
 }
@@ -146,6 +154,17 @@ impl IcebergConfig {
         let all = all.settings("")?;
         Ok(SettingsByTable { all, named })
     }
+}
+
+/// What rows that another writer appended to an exported table mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignAppends {
+    /// They end the export of the table until they are gone.
+    #[default]
+    Stop,
+    /// They stay, and exports go on beside them.
+    Keep,
 }
 
 /// The format version of an Iceberg table.

@@ -7,6 +7,7 @@
 pub(crate) mod columns;
 mod core;
 mod fence;
+mod metrics;
 mod standing;
 mod table_export;
 mod tables;

@@ -128,12 +128,16 @@ impl Core {
     }
 
     async fn create(&self, table: &Table) -> Result<CatalogTable> {
+        let _alone = self.creation.lock().await;
+        // Another table of ours may have come to the same name.
+        if let Some(found) = self.look_up(table, None).await? {
+            return self.fence(table, None, found).await;
+        }
         let ident = table_ident(table.name())?;
         let warehouse = self.catalog.warehouse();
         let location = warehouse.map(|warehouse| table_location(warehouse, &ident, table.id()));
         let writer = self.writer_of(1);
         let wanted = self.owner.new_table(table.schema(), location, &writer)?;
-        let _alone = self.creation.lock().await;
         let created = self
             .catalog
             .create(&ident, wanted, self.environment.identities.uuid())

@@ -20,5 +20,6 @@ mod rest;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod standing;
 mod support;
 mod types;
