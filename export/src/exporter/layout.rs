@@ -11,6 +11,7 @@ use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal, run};
 use crate::error::Result;
 use crate::layout::wanted::LayoutSettings;
+use crate::ownership::Writer;
 
 /// Another layout on its way into the Iceberg table.
 struct LayoutChange<'a> {
@@ -18,6 +19,7 @@ struct LayoutChange<'a> {
     base: CatalogTable,
     schema: &'a TableSchema,
     wanted: &'a LayoutSettings,
+    writer: Writer,
 }
 
 #[async_trait]
@@ -29,10 +31,8 @@ impl Proposal for LayoutChange<'_> {
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let updates = self.wanted.updates(&table.metadata, self.schema)?;
-        let epoch = self.core.epoch();
-        self.core
-            .owner
-            .check_position_unmoved(&self.base, table, epoch)?;
+        let owner = &self.core.owner;
+        owner.check_position_unmoved(&self.base, table, &self.writer)?;
         Ok(Change::of(&table.metadata, updates))
     }
 }
@@ -45,6 +45,7 @@ impl Core {
             base: state.current.clone(),
             schema: table.schema(),
             wanted: &self.settings(table).layout,
+            writer: state.writer,
         };
         let base = state.current.clone();
         state.current = run(self.catalog.as_ref(), &self.environment, base, &mut change)

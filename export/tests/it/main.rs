@@ -22,5 +22,6 @@ mod rest;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod standing;
 mod support;
 mod types;
