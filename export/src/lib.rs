@@ -51,11 +51,12 @@ mod pending;
 mod reader;
 mod scan;
 mod schema;
-mod store;
+pub mod store;
 mod summary;
 
 pub use config::{
-    CatalogType, FormatVersion, IcebergConfig, SettingsByTable, TableConfig, TableSettings,
+    CatalogType, FormatVersion, IcebergConfig, Secret, SettingsByTable, SqlConfig, TableConfig,
+    TableSettings,
 };
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, TableExport};

@@ -10,13 +10,16 @@
     clippy::unwrap_used
 )]
 
+mod conformance;
 mod crash;
 mod evolution;
 mod history;
 mod ownership;
-mod rest;
+#[path = "../../../connectors/tests/it/postgres_server.rs"]
+mod postgres_server;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod stores;
 mod support;
 mod types;
