@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
-use crate::read::range::{KeyInterval, united};
+use crate::key_range::{KeyInterval, united};
 
 /// What one delta deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -411,7 +411,7 @@ mod tests {
                     }
                 }
                 let deleted = all.iter().any(|one| (4..=9).contains(&one.seq) && one.interval.contains(key));
-                prop_assert_eq!(crate::read::range::is_in(&intervals, key), deleted);
+                prop_assert_eq!(crate::key_range::is_in(&intervals, key), deleted);
             }
         }
 

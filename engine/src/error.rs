@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::codec::key::decode_key;
-use crate::schema::TableSchema;
 use crate::value::Value;
 
 /// What every fallible call of the engine returns.
@@ -119,22 +117,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// A conflict over a key.
-    pub(crate) fn conflict(schema: &TableSchema, key: &[u8]) -> Self {
-        Error::Conflict {
-            table: schema.name().to_owned(),
-            key: decode_key(schema, key).unwrap_or_default(),
-        }
-    }
-
-    /// A key that was to be new.
-    pub(crate) fn exists(schema: &TableSchema, key: &[u8]) -> Self {
-        Error::Exists {
-            table: schema.name().to_owned(),
-            key: decode_key(schema, key).unwrap_or_default(),
-        }
-    }
-
     /// The error for what the system answered. A sync that failed is never one to try again after, whatever the reason:
     /// what it was to make durable is in an unknown state.
     pub(crate) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {

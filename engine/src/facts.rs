@@ -9,7 +9,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::cache::table::{TableState, hash_key};
+use crate::cache::table::TableState;
+use crate::codec::key::hash_key;
 use crate::codec::{Malformed, len_u32, put_u32};
 use crate::export::{ExportFile, Exported};
 use crate::generation::{Generation, LOCATIONS_BIT};

@@ -38,15 +38,15 @@ mod bulk_load;
 mod cache;
 mod check;
 mod codec;
-mod column_type;
+mod counting;
 mod database;
 mod deletes;
 mod error;
-mod evolution;
 mod export;
 mod facts;
 mod generation;
 pub mod io;
+mod key_range;
 mod keyspace;
 mod layout;
 mod log;
@@ -56,6 +56,7 @@ mod open;
 mod origins;
 mod parallel;
 mod predicate;
+mod profile;
 mod read;
 mod recovery;
 mod replay;
@@ -65,7 +66,7 @@ mod scan_parts;
 mod schema;
 #[cfg(feature = "serde")]
 mod serde_rows;
-mod shard_key;
+mod sharding;
 mod shared;
 mod snapshot;
 mod space;
@@ -77,24 +78,26 @@ mod value;
 pub use backup::Backup;
 pub use bulk_load::{BulkLoad, KeyspaceLoad};
 pub use check::{Check, Problem};
+pub use database::evolution::SchemaChange;
 pub use database::{Database, Options};
 pub use error::{Error, Result};
-pub use evolution::SchemaChange;
 pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
 pub use keyspace::{
     Batch, CompareAndSwapError, Keyspace, KeyspaceOptions, KeyspaceSnapshot, KeyspaceTransaction,
     PairCursor, PairScan, Pairs, Slice,
 };
-pub use layout::{Layout, LayoutNumber, ProfileChoice, Provenance, StoredProfile, Unit};
+pub use layout::{Layout, LayoutNumber, ProfileChoice, Unit};
 pub use log::queue::Durability;
 pub use log::segments::LogSegment;
 pub use multi_get::FoundRows;
 pub use origins::Origin;
 pub use predicate::KeyPredicate;
+pub use profile::{Provenance, StoredProfile};
 pub use row_set::page::PageKind;
 pub use row_set::stats::{PageCacheStats, PageKindStats};
-pub use schema::{COLUMN_COUNT_MAX, Column, ColumnType, TableSchema, TableSchemaBuilder};
-pub use shard_key::ShardKey;
+pub use schema::{
+    COLUMN_COUNT_MAX, Column, ColumnType, ShardKey, TableSchema, TableSchemaBuilder, check_row,
+};
 pub use shared::Table;
 pub use snapshot::{Batches, KeyBounds, Scan, ScanOrder, Snapshot};
 pub use statistics::figures::{
@@ -103,4 +106,4 @@ pub use statistics::figures::{
     WorkStatistics, WriteStatistics,
 };
 pub use transaction::{CommitFuture, CommitHandle, Isolation, Transaction};
-pub use value::{Row, Value, check_row};
+pub use value::{Row, Value};

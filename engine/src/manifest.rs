@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::codec::{Malformed, Reader, put_u32, put_u64};
 use crate::error::{Error, Result};
 use crate::io::{Io, OpenMode};
-use crate::layout::StoredProfile;
+use crate::profile::StoredProfile;
 
 const MAGIC: &[u8; 8] = b"MOONDB\r\n";
 /// The format version that is written. Version 1 had no profile, up to version 2 there was no tree, and up to version 3
@@ -169,7 +169,7 @@ mod tests {
     use moonshine_sysprobe::Profile;
 
     use super::*;
-    use crate::layout::Provenance;
+    use crate::profile::Provenance;
 
     fn manifest() -> Manifest {
         let profile = StoredProfile::from(Profile::measured(65_536, 7, 1));

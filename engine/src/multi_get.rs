@@ -7,13 +7,13 @@ use std::ops::Range;
 
 use arrow_array::RecordBatch;
 
-use crate::cache::table::hash_key;
 use crate::codec::Malformed;
-use crate::codec::batch::BatchBuilder;
 use crate::codec::columns::BatchColumns;
+use crate::codec::key::hash_key;
 use crate::codec::key::{decode_key, encode_key};
 use crate::codec::row::join_row;
 use crate::error::{Error, Result};
+use crate::read::batch::BatchBuilder;
 use crate::read::lookup::Lookup;
 use crate::row_set::multi_get::HashedKey;
 use crate::shared::Table;

@@ -8,10 +8,10 @@ use std::ops::Bound;
 
 use crate::codec::key::{encode_key_value, fixed_key_size_bytes};
 use crate::error::{Error, Result};
+use crate::key_range::{KeyInterval, KeyRange, after_prefix, intersected, united};
 use crate::read::key_filter::{ColumnFilter, KeyFilter};
-use crate::read::range::{KeyInterval, KeyRange, after_prefix, intersected, united};
 use crate::schema::Column;
-use crate::shard_key::KeyPart;
+use crate::sharding::KeyPart;
 use crate::shared::Table;
 use crate::snapshot::{KeyBounds, Scan};
 use crate::value::Value;
@@ -162,7 +162,7 @@ impl Asked {
             return;
         };
         if let Some(intervals) = &self.intervals {
-            values.retain(|value| crate::read::range::is_in(intervals, value));
+            values.retain(|value| crate::key_range::is_in(intervals, value));
         }
         let intervals = values.iter().map(|value| column.interval_of(value.clone()));
         self.intervals = Some(united(intervals.collect()));
@@ -186,7 +186,7 @@ fn behind_prefixes(prefixes: &[Vec<u8>], intervals: &[KeyInterval]) -> Vec<KeyIn
 impl KeyFilter {
     /// The keys that a scan wants.
     pub(crate) fn of_scan(table: &Table, scan: &Scan) -> Result<Self> {
-        let range = KeyInterval::from(&KeyRange::new(table, &scan.range)?);
+        let range = KeyInterval::from(&KeyRange::new(table.schema(), &scan.range)?);
         let mut intervals = united(vec![range]);
         let count = table.schema().primary_key().len();
         let mut asked: Vec<Asked> = (0..count).map(|_| Asked::default()).collect();
@@ -194,7 +194,7 @@ impl KeyFilter {
             match predicate {
                 KeyPredicate::Ranges(ranges) => {
                     let ranges = ranges.iter().map(|range| {
-                        let range = KeyRange::new(table, range)?;
+                        let range = KeyRange::new(table.schema(), range)?;
                         Ok(KeyInterval::from(&range))
                     });
                     let ranges = united(ranges.collect::<Result<_>>()?);

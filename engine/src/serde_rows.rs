@@ -7,11 +7,11 @@ use arrow_array::RecordBatch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
 use crate::codec::row::encode_row;
 use crate::error::{Error, Result};
 use crate::multi_get::FoundRows;
+use crate::read::batch::BatchBuilder;
 use crate::shared::Table;
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;

@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 
 use crate::Origin;
 use crate::cache::readers::Reader;
-use crate::cache::table::hash_key;
-use crate::codec::batch::BatchBuilder;
 use crate::codec::key::encode_key;
+use crate::codec::key::hash_key;
 use crate::codec::row::join_row;
 use crate::error::Result;
 use crate::predicate::KeyPredicate;
+use crate::read::batch::BatchBuilder;
 use crate::read::key_filter::KeyFilter;
 use crate::read::lookup::Lookup;
 use crate::read::ordered::OrderedRows;
@@ -48,23 +48,20 @@ use crate::value::{Row, Value};
 /// assert_eq!(database.snapshot().row_count(&users)?, 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// Shared by clones: they count among themselves, and not where all threads do.
+    pin: Arc<Pin>,
+}
+
+/// The hold of a commit sequence.
+#[derive(Debug)]
+struct Pin {
     shared: Arc<Shared>,
     seq: u64,
 }
 
-impl Clone for Snapshot {
-    fn clone(&self) -> Self {
-        self.shared.pins.pin(self.seq);
-        Snapshot {
-            shared: self.shared.clone(),
-            seq: self.seq,
-        }
-    }
-}
-
-impl Drop for Snapshot {
+impl Drop for Pin {
     fn drop(&mut self) {
         self.shared.pins.unpin(self.seq);
     }
@@ -172,17 +169,19 @@ impl Default for Scan {
 impl Snapshot {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let seq = shared.pins.pin_visible();
-        Snapshot { shared, seq }
+        Snapshot {
+            pin: Arc::new(Pin { shared, seq }),
+        }
     }
 
     /// The commit sequence.
     pub fn seq(&self) -> u64 {
-        self.seq
+        self.pin.seq
     }
 
     /// How far each source was, sorted by source.
     pub fn origins(&self) -> Vec<Origin> {
-        self.shared.origins.at(self.seq)
+        self.pin.shared.origins.at(self.pin.seq)
     }
 
     /// The row with that key, given in primary-key order.
@@ -192,18 +191,21 @@ impl Snapshot {
     /// [`Error::Io`](crate::Error::Io) if it can't be read.
     pub fn get(&self, table: &Table, key: &[Value]) -> Result<Option<Row>> {
         self.check_table(table)?;
-        Lookup::at(&self.shared, &table.state, Some(self.seq), |lookup| {
-            get_row(lookup, table, key)
-        })
+        Lookup::at(
+            &self.pin.shared,
+            &table.state,
+            Some(self.pin.seq),
+            |lookup| get_row(lookup, table, key),
+        )
     }
 
     /// The table as of this snapshot.
     pub(crate) fn view(&self, table: &Table) -> View {
-        View::at(&self.shared, &table.state, self.seq)
+        View::at(&self.pin.shared, &table.state, self.pin.seq)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
+        &self.pin.shared
     }
 
     /// How many rows the table holds. Rows whose fragment has patches are counted without being read.
@@ -231,8 +233,8 @@ impl Snapshot {
 
     /// Checks that the snapshot is of the table's database, and can be read with its schema.
     pub(crate) fn check_table(&self, table: &Table) -> Result<()> {
-        self.shared.check_table(table)?;
-        table.check_reads(self.seq)
+        self.pin.shared.check_table(table)?;
+        table.check_reads(self.pin.seq)
     }
 }
 
@@ -326,7 +328,7 @@ impl Batches {
             table: table.clone(),
         });
         let reader: Weak<HeldRows> = Arc::downgrade(&held);
-        snapshot.shared.readers.add(reader);
+        snapshot.shared().readers.add(reader);
         Ok(Batches {
             held,
             builder: BatchBuilder::new(table.schema().clone(), projection)?,

@@ -1,9 +1,6 @@
 //! Dynamic values and rows: what connectors write and point reads return.
 
-use crate::error::{Error, Result};
-use crate::schema::{Column, ColumnType, TableSchema};
-
-/// One value of a row. Which variant a column takes follows from its [`ColumnType`].
+/// One value of a row. Which variant a column takes follows from its [`ColumnType`](crate::ColumnType).
 ///
 /// ```
 /// use moonshine_engine::Value;
@@ -14,35 +11,35 @@ use crate::schema::{Column, ColumnType, TableSchema};
 pub enum Value {
     /// No value.
     Null,
-    /// Of [`ColumnType::Boolean`].
+    /// Of [`ColumnType::Boolean`](crate::ColumnType::Boolean).
     Boolean(bool),
-    /// Of [`ColumnType::Int32`].
+    /// Of [`ColumnType::Int32`](crate::ColumnType::Int32).
     Int32(i32),
-    /// Of [`ColumnType::Int64`].
+    /// Of [`ColumnType::Int64`](crate::ColumnType::Int64).
     Int64(i64),
-    /// Of [`ColumnType::Float32`].
+    /// Of [`ColumnType::Float32`](crate::ColumnType::Float32).
     Float32(f32),
-    /// Of [`ColumnType::Float64`].
+    /// Of [`ColumnType::Float64`](crate::ColumnType::Float64).
     Float64(f64),
-    /// Of [`ColumnType::Decimal`]: the number times 10^scale.
+    /// Of [`ColumnType::Decimal`](crate::ColumnType::Decimal): the number times 10^scale.
     Decimal(i128),
-    /// Of [`ColumnType::Utf8`].
+    /// Of [`ColumnType::Utf8`](crate::ColumnType::Utf8).
     Utf8(String),
-    /// Of [`ColumnType::Binary`].
+    /// Of [`ColumnType::Binary`](crate::ColumnType::Binary).
     Binary(Vec<u8>),
-    /// Of [`ColumnType::Uuid`], most significant byte first.
+    /// Of [`ColumnType::Uuid`](crate::ColumnType::Uuid), most significant byte first.
     Uuid([u8; 16]),
-    /// Of [`ColumnType::Date`]: days since 1970-01-01.
+    /// Of [`ColumnType::Date`](crate::ColumnType::Date): days since 1970-01-01.
     Date(i32),
-    /// Of [`ColumnType::Time`]: microseconds since midnight.
+    /// Of [`ColumnType::Time`](crate::ColumnType::Time): microseconds since midnight.
     Time(i64),
-    /// Of [`ColumnType::Timestamp`]: microseconds since 1970-01-01T00:00:00.
+    /// Of [`ColumnType::Timestamp`](crate::ColumnType::Timestamp): microseconds since 1970-01-01T00:00:00.
     Timestamp(i64),
-    /// Of [`ColumnType::TimestampTz`]: microseconds since 1970-01-01T00:00:00Z.
+    /// Of [`ColumnType::TimestampTz`](crate::ColumnType::TimestampTz): microseconds since 1970-01-01T00:00:00Z.
     TimestampTz(i64),
 }
 
-/// A row: one value a column, in the order of [`TableSchema::columns`].
+/// A row: one value a column, in the order of [`TableSchema::columns`](crate::TableSchema::columns).
 ///
 /// ```
 /// use moonshine_engine::{Row, Value};
@@ -56,60 +53,6 @@ impl Value {
     pub fn is_null(&self) -> bool {
         matches!(self, Value::Null)
     }
-
-    /// Checks that this value may stand in that column of that table.
-    ///
-    /// # Errors
-    /// [`Error::Row`], naming table and column: a null where none may be, another type's variant, a decimal with more
-    /// digits than the precision.
-    pub fn check(&self, table_name: &str, column: &Column) -> Result<()> {
-        let fits = match (self, column.column_type) {
-            (Value::Null, _) => column.nullable,
-            (Value::Decimal(unscaled), ColumnType::Decimal { precision, .. }) => {
-                unscaled.unsigned_abs() < 10u128.pow(u32::from(precision))
-            }
-            (Value::Boolean(_), ColumnType::Boolean)
-            | (Value::Int32(_), ColumnType::Int32)
-            | (Value::Int64(_), ColumnType::Int64)
-            | (Value::Float32(_), ColumnType::Float32)
-            | (Value::Float64(_), ColumnType::Float64)
-            | (Value::Utf8(_), ColumnType::Utf8)
-            | (Value::Binary(_), ColumnType::Binary)
-            | (Value::Uuid(_), ColumnType::Uuid)
-            | (Value::Date(_), ColumnType::Date)
-            | (Value::Time(_), ColumnType::Time)
-            | (Value::Timestamp(_), ColumnType::Timestamp)
-            | (Value::TimestampTz(_), ColumnType::TimestampTz) => true,
-            _ => false,
-        };
-        if fits {
-            return Ok(());
-        }
-        Err(Error::Row(format!(
-            "table '{table_name}', column '{}': {self:?} does not fit {}{}",
-            column.name,
-            column.column_type,
-            if column.nullable { "" } else { " not null" }
-        )))
-    }
-}
-
-/// Checks that a row has one fitting value for each column of the schema.
-///
-/// # Errors
-/// [`Error::Row`], naming table and column.
-pub fn check_row(schema: &TableSchema, row: &[Value]) -> Result<()> {
-    if row.len() != schema.columns().len() {
-        return Err(Error::Row(format!(
-            "table '{}': a row of {} values, the table has {} columns",
-            schema.name(),
-            row.len(),
-            schema.columns().len()
-        )));
-    }
-    row.iter()
-        .zip(schema.columns())
-        .try_for_each(|(value, column)| value.check(schema.name(), column))
 }
 
 #[cfg(test)]
@@ -117,6 +60,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::schema::ColumnType;
 
     pub(crate) fn any_column_type() -> impl Strategy<Value = ColumnType> {
         prop_oneof![
@@ -166,36 +110,5 @@ pub(crate) mod tests {
             ColumnType::Timestamp => any::<i64>().prop_map(Value::Timestamp).boxed(),
             ColumnType::TimestampTz => any::<i64>().prop_map(Value::TimestampTz).boxed(),
         }
-    }
-
-    #[test]
-    fn a_value_that_does_not_fit_names_table_and_column() {
-        let schema = TableSchema::builder("shop.orders")
-            .column("id", ColumnType::Int64, false)
-            .column(
-                "price",
-                ColumnType::Decimal {
-                    precision: 4,
-                    scale: 2,
-                },
-                true,
-            )
-            .primary_key(["id"])
-            .build()
-            .unwrap();
-        check_row(&schema, &[Value::Int64(1), Value::Decimal(9999)]).unwrap();
-        check_row(&schema, &[Value::Int64(1), Value::Null]).unwrap();
-        for bad in [
-            vec![Value::Int64(1), Value::Decimal(10_000)],
-            vec![Value::Int64(1), Value::Utf8("1.00".into())],
-        ] {
-            let message = check_row(&schema, &bad).unwrap_err().to_string();
-            assert!(
-                message.contains("'shop.orders'") && message.contains("'price'"),
-                "{message}"
-            );
-        }
-        assert!(check_row(&schema, &[Value::Null, Value::Null]).is_err());
-        assert!(check_row(&schema, &[Value::Int64(1)]).is_err());
     }
 }

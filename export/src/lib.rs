@@ -44,20 +44,23 @@ mod delete;
 pub mod environment;
 mod error;
 mod exporter;
+mod maintenance;
 mod manifest;
 mod metrics;
 mod ownership;
 mod pending;
 mod reader;
+mod references;
 mod scan;
 mod schema;
 pub mod store;
 mod summary;
 
 pub use config::{
-    CatalogType, FormatVersion, IcebergConfig, Secret, SettingsByTable, SqlConfig, TableConfig,
-    TableSettings,
+    CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, MaintenanceSettings, Secret,
+    SettingsByTable, SqlConfig, TableConfig, TableSettings,
 };
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, TableExport};
+pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

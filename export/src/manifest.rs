@@ -79,7 +79,8 @@ impl ManifestCache {
     }
 }
 
-async fn read_list(
+/// Reads a snapshot's list of manifests.
+pub(crate) async fn read_list(
     file_io: &FileIO,
     version: FormatVersion,
     snapshot: &Snapshot,
@@ -89,7 +90,8 @@ async fn read_list(
     ManifestList::parse_with_version(&bytes, version).at(place)
 }
 
-async fn read_entries(file_io: &FileIO, manifest: &ManifestFile) -> Result<Vec<Entry>> {
+/// Reads the live entries of a manifest.
+pub(crate) async fn read_entries(file_io: &FileIO, manifest: &ManifestFile) -> Result<Vec<Entry>> {
     let place = &manifest.manifest_path;
     let loaded = manifest.load_manifest(file_io).await.at(place)?;
     // Row ids are inherited in the order of the entries (specification, "First Row ID Inheritance").

@@ -13,8 +13,7 @@ use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT, NewTable};
 use crate::commit::table_version;
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
-use crate::exporter::columns::check_columns;
-use crate::schema::iceberg_schema;
+use crate::schema::{check_columns, iceberg_schema};
 use crate::summary::{DATABASE_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
@@ -182,6 +181,7 @@ impl Owner {
         location: Option<String>,
         epoch: u64,
     ) -> Result<NewTable> {
+        let format_version = self.settings.of(schema.name()).format_version.iceberg();
         let properties = HashMap::from([
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
@@ -192,10 +192,10 @@ impl Owner {
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
         ]);
         Ok(NewTable {
-            schema: iceberg_schema(schema)?,
+            schema: iceberg_schema(schema, format_version)?,
             partition_spec: UnboundPartitionSpec::builder().build(),
             sort_order: SortOrder::unsorted_order(),
-            format_version: self.settings.of(schema.name()).format_version.iceberg(),
+            format_version,
             properties,
             location,
         })

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use iceberg::arrow::ArrowFileReader;
 use iceberg::io::{FileIO, FileMetadata};
 use iceberg::spec::DataFile;
-use moonshine_engine::TableSchema;
+use moonshine_engine::{Column, TableSchema};
 use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::schema::types::SchemaDescriptor;
@@ -17,6 +17,7 @@ use roaring::RoaringTreemap;
 
 use crate::delete::read_positions;
 use crate::error::{At, ExportError, Result};
+use crate::schema::missing_column;
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
@@ -92,6 +93,8 @@ fn selection(skipped: &RoaringTreemap, row_count: u64) -> RowSelection {
 struct Columns {
     place: String,
     schema: SchemaRef,
+    /// The wanted columns.
+    columns: Vec<Column>,
     /// The Parquet columns to read, ascending.
     leaves: Vec<usize>,
     /// For each wanted column its position among those read; `None` where the file does not have it.
@@ -126,26 +129,19 @@ impl Columns {
         let source = |leaf: &Option<usize>| leaf.and_then(|leaf| leaves.binary_search(&leaf).ok());
         let sources: Vec<Option<usize>> = wanted.iter().map(source).collect();
         let columns = projection.iter().filter_map(|&at| table.columns().get(at));
-        for (column, source) in columns.zip(&sources) {
-            if source.is_none() && column.default.is_some() {
-                return Err(ExportError::Config(format!(
-                    "table '{}', column '{}': it was added with a default, which the exported files don't have",
-                    table.name(),
-                    column.name
-                )));
-            }
-        }
-        for (field, source) in schema.fields().iter().zip(&sources) {
-            if source.is_none() && !field.is_nullable() {
+        let columns: Vec<Column> = columns.cloned().collect();
+        for (column, source) in columns.iter().zip(&sources) {
+            if source.is_none() && !column.nullable && column.default.is_none() {
                 return Err(ExportError::corrupt(
                     place,
-                    format!("column '{}' is missing", field.name()),
+                    format!("column '{}' is missing", column.name),
                 ));
             }
         }
         Ok(Columns {
             place: place.to_owned(),
             schema: Arc::new(schema),
+            columns,
             leaves,
             sources,
         })
@@ -154,12 +150,13 @@ impl Columns {
     fn adapt(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let corrupt = |error: arrow_schema::ArrowError| ExportError::corrupt(&self.place, error);
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.sources.len());
-        for (field, source) in self.schema.fields().iter().zip(&self.sources) {
+        for (column, source) in self.columns.iter().zip(&self.sources) {
+            let data_type = column.column_type.arrow_type();
             columns.push(
                 match source.and_then(|source| batch.columns().get(source)) {
-                    Some(array) if array.data_type() == field.data_type() => array.clone(),
-                    Some(array) => arrow_cast::cast(array, field.data_type()).map_err(corrupt)?,
-                    None => new_null_array(field.data_type(), batch.num_rows()),
+                    Some(array) if *array.data_type() == data_type => array.clone(),
+                    Some(array) => arrow_cast::cast(array, &data_type).map_err(corrupt)?,
+                    None => missing_column(column, batch.num_rows()).map_err(corrupt)?,
                 },
             );
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::capture::Capture;
 use super::target::Target;
-use crate::cache::table::hash_key;
 use crate::codec::Malformed;
+use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 use crate::log::format::{RecordHeader, RecordKind};

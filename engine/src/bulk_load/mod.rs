@@ -16,20 +16,21 @@ use crate::codec::key::{check_key_size, encode_key};
 use crate::codec::row::encode_row;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::key_range::KeyRange;
 use crate::keyspace::{Keyspace, encode_value};
 use crate::log::committer;
 use crate::open::OpenDatabase;
 use crate::read::merge::{Merge, Source};
-use crate::read::range::KeyRange;
 use crate::row_set::budget::Charge;
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
+use crate::schema::check_row;
 use crate::shared::{Shared, Table};
 use crate::tree::files::HeldRowSet;
 use crate::tree::flush::OutputFile;
 use crate::tree::fragment::FragmentId;
 use crate::tree::load::Placing;
-use crate::value::{Row, Value, check_row};
+use crate::value::{Row, Value};
 use buffer::RowBuffer;
 
 /// The part of the memory budget that one bulk load takes.
@@ -314,7 +315,7 @@ fn write_run(table_id: u32, buffer: &RowBuffer, file: &mut OutputFile<'_>) -> Re
         seq_from: 0,
         seq_to: 0,
     })?;
-    let hash = crate::cache::table::hash_key;
+    let hash = crate::codec::key::hash_key;
     buffer
         .rows()
         .try_for_each(|row| file.push(row, hash(row.key)))

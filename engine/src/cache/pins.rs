@@ -100,11 +100,6 @@ impl Pins {
         seq
     }
 
-    /// Holds that sequence, whose versions something else is holding already.
-    pub(crate) fn pin(&self, seq: u64) {
-        *self.state.lock().pinned.entry(seq).or_default() += 1;
-    }
-
     /// Ends one hold of that sequence.
     pub(crate) fn unpin(&self, seq: u64) {
         let mut state = self.state.lock();

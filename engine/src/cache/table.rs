@@ -6,19 +6,13 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use uuid::Uuid;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::export::Exported;
 use crate::log::fact::encode_table;
 use crate::schema::TableSchema;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::{Exports, TableTree};
-
-/// The hash of a key, which the row keeps for the rest of its life.
-pub(crate) fn hash_key(key: &[u8]) -> u64 {
-    xxh3_64(key)
-}
 
 /// The fragments of a table and of the locations of its exported rows.
 #[derive(Clone, Debug)]

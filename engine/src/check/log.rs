@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Checking;
 use super::tree::NamedState;
-use crate::cache::table::hash_key;
 use crate::codec::Malformed;
+use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::io::OpenMode;
 use crate::log::delta::{TablePart, decode_delta};

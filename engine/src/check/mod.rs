@@ -18,9 +18,10 @@ use crate::Database;
 use crate::database::Options;
 use crate::error::{Error, Result};
 use crate::io::{Io, OpenMode};
-use crate::layout::{Given, Layout, StoredProfile};
+use crate::layout::{Given, Layout};
 use crate::log::format::{SEGMENT_HEADER_SIZE_BYTES, SegmentHeader};
 use crate::manifest::Manifest;
+use crate::profile::StoredProfile;
 use crate::recovery::log_folder;
 
 /// How often a part is read anew because a process that writes went on meanwhile.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Checking;
-use crate::cache::table::hash_key;
 use crate::codec::Reader;
+use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::generation::LOCATIONS_BIT;
 use crate::parallel;
@@ -305,7 +305,7 @@ fn check_locations(task: &Task<'_>, file: &Arc<DeltaFile>) -> Result<()> {
 mod tests {
     use super::*;
     use crate::row_set::meta::RowSetHead;
-    use crate::shard_key::Sharding;
+    use crate::sharding::Sharding;
     use crate::tree::fragment::{Division, FragmentTree};
 
     /// The reasons found in a tree of a root, and below it two fragments of which the second one is divided once more; the

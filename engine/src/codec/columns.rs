@@ -273,7 +273,7 @@ impl<'b> ColumnReader<'b> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use arrow_array::{Int32Array, Int64Array};
@@ -281,9 +281,9 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::batch::BatchBuilder;
     use crate::codec::key::encode_key;
     use crate::codec::row::encode_row;
+    use crate::read::batch::BatchBuilder;
     use crate::value::tests::{any_column_type, any_value};
     use crate::value::{Row, Value};
 

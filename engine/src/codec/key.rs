@@ -4,6 +4,8 @@
 //! column follows are escaped (00 → 00 FF) and end in 00 00, so that a prefix sorts first; in last place they stand as
 //! they are, which makes the key of a key-value table the key itself.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::row::ValueRef;
 use super::{Malformed, Reader};
 use crate::error::{Error, Result};
@@ -12,6 +14,11 @@ use crate::value::Value;
 
 /// Longest encoded key, in bytes.
 pub(crate) const KEY_SIZE_BYTES_MAX: usize = 64 * 1024;
+
+/// The hash of a key, which the row keeps for the rest of its life.
+pub(crate) fn hash_key(key: &[u8]) -> u64 {
+    xxh3_64(key)
+}
 
 /// Encodes key values given in primary-key order; checks their number, types and length.
 pub(crate) fn encode_key<'a>(
@@ -184,7 +191,7 @@ pub(crate) fn decode_key_value<'a, 'r: 'a>(
 }
 
 /// A float of a key, whose bits sort as floats do.
-pub(super) fn decode_f32(bytes: [u8; 4]) -> f32 {
+pub(crate) fn decode_f32(bytes: [u8; 4]) -> f32 {
     let ordered = u32::from_be_bytes(bytes);
     f32::from_bits(if ordered >> 31 == 1 {
         ordered ^ (1 << 31)
@@ -194,7 +201,7 @@ pub(super) fn decode_f32(bytes: [u8; 4]) -> f32 {
 }
 
 /// A float of a key, whose bits sort as floats do.
-pub(super) fn decode_f64(bytes: [u8; 8]) -> f64 {
+pub(crate) fn decode_f64(bytes: [u8; 8]) -> f64 {
     let ordered = u64::from_be_bytes(bytes);
     f64::from_bits(if ordered >> 63 == 1 {
         ordered ^ (1 << 63)
@@ -204,7 +211,7 @@ pub(super) fn decode_f64(bytes: [u8; 8]) -> f64 {
 }
 
 /// Appends bytes that stand escaped in a key, up to their end.
-pub(super) fn unescape(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+pub(crate) fn unescape(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
     loop {
         match reader.u8()? {
             0 => match reader.u8()? {

@@ -1,14 +1,12 @@
-//! Bytes from values and back: the primary key ([`key`]), the rest of a row ([`row`]), Arrow batches of both
-//! ([`batch`] makes them, of many rows at once by [`page_columns`]; [`columns`] reads them), rows of past versions of a schema ([`versions`]), and the reader and writer of plain fields that the log's records are made of.
+//! Bytes from values and back: the primary key ([`key`]), the rest of a row ([`row`]), what Arrow batches hold
+//! ([`columns`]), rows of past versions of a schema ([`versions`]), and the reader and writer of plain fields that the
+//! log's records are made of.
 //!
 //! Decoding never trusts its input: what does not decode is [`Malformed`], which the caller turns into an error that
 //! names file and offset.
 
-pub(crate) mod batch;
-mod column_builder;
 pub(crate) mod columns;
 pub(crate) mod key;
-mod page_columns;
 pub(crate) mod row;
 pub(crate) mod versions;
 

@@ -7,39 +7,10 @@ use std::borrow::Cow;
 
 use super::row::{ValueRef, decode_value, encode_values};
 use super::{Malformed, Reader, put_varint};
+use crate::schema::past::Translation;
 use crate::schema::{ColumnType, TableSchema};
 
-/// How a row of a past version becomes one of the current version.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Translation {
-    /// For each column of the past version outside the key: its type, and its place and type among those of today.
-    steps: Vec<(ColumnType, Option<(usize, ColumnType)>)>,
-    /// For each of today's columns outside the key: its position in the schema.
-    positions: Vec<usize>,
-}
-
 impl Translation {
-    /// The translation of rows that hold these columns, given by field id.
-    pub(crate) fn new(schema: &TableSchema, past: &[(i32, ColumnType)]) -> Self {
-        let positions: Vec<usize> = (0..schema.columns().len())
-            .filter(|position| !schema.is_key(*position))
-            .collect();
-        let today = |field_id: i32| {
-            let columns = positions.iter().enumerate();
-            columns
-                .filter_map(|(place, &position)| Some((place, schema.columns().get(position)?)))
-                .find(|(_, column)| column.field_id == field_id)
-                .map(|(place, column)| (place, column.column_type))
-        };
-        Translation {
-            steps: past
-                .iter()
-                .map(|&(field_id, column_type)| (column_type, today(field_id)))
-                .collect(),
-            positions,
-        }
-    }
-
     fn translate(
         &self,
         schema: &TableSchema,
@@ -52,10 +23,10 @@ impl Translation {
             let default = column.and_then(|column| column.default.as_ref());
             default.map_or(ValueRef::Null, ValueRef::from)
         };
-        let mut values: Vec<ValueRef<'_>> = self.positions.iter().map(default).collect();
+        let mut values: Vec<ValueRef<'_>> = self.positions().iter().map(default).collect();
         let mut reader = Reader::new(bytes);
-        let nulls = reader.bytes(self.steps.len().div_ceil(8))?;
-        for (i, (column_type, today)) in self.steps.iter().enumerate() {
+        let nulls = reader.bytes(self.steps().len().div_ceil(8))?;
+        for (i, (column_type, today)) in self.steps().iter().enumerate() {
             let is_null = nulls
                 .get(i / 8)
                 .is_some_and(|byte| byte >> (i % 8) & 1 == 1);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::{Exported, Placement};
 use crate::Origin;
-use crate::cache::table::hash_key;
 use crate::codec::Reader;
+use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
+use crate::key_range::{KeyInterval, KeyRange, above_all};
 use crate::read::merge::Merge;
-use crate::read::range::{KeyInterval, KeyRange, above_all};
 use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::Table;

@@ -12,6 +12,7 @@ use crate::log::committer;
 use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved};
 use crate::log::format::RecordKind;
 use crate::log::queue::{Durability, Ticket};
+use crate::read::merge::Merge;
 use crate::shared::{Shared, Table};
 use crate::snapshot::Snapshot;
 
@@ -99,6 +100,56 @@ impl Export {
     /// [`Error::Usage`] if the files' row counts don't add up to the rows, or it was tried before; or what writing
     /// to the log answers: then begin another export, with another commit id.
     pub fn prepare(&mut self, commit_id: Uuid, files: &[ExportFile]) -> Result<()> {
+        self.prepare_rows(commit_id, files, None)
+    }
+
+    /// As [`prepare`](Self::prepare), of files that hold the rows in an order of their own: their n-th row, counted from the
+    /// first file's, is the `order[n]`-th row of [`Changes::batches`].
+    ///
+    /// ```
+    /// use moonshine_engine::{ColumnType, Database, ExportFile, Options, TableSchema, Value};
+    /// # let folder = tempfile::tempdir()?;
+    /// let database = Database::open(folder.path(), Options::unmeasured())?;
+    /// # let schema = TableSchema::builder("users")
+    /// #     .column("id", ColumnType::Int64, false)
+    /// #     .column("name", ColumnType::Utf8, true)
+    /// #     .primary_key(["id"]);
+    /// # let users = database.create_table(schema.build()?)?;
+    /// # let mut transaction = database.begin();
+    /// # transaction.upsert(&users, vec![Value::Int64(1), Value::Utf8("eve".into())])?;
+    /// # transaction.upsert(&users, vec![Value::Int64(2), Value::Utf8("ada".into())])?;
+    /// # transaction.commit()?;
+    /// let mut export = database.begin_export(&users, &database.snapshot())?;
+    /// // The file is sorted by name, the rows come by id.
+    /// let files = [ExportFile { path: "data/1.parquet".into(), row_count: 2 }];
+    /// export.prepare_in_order(uuid::Uuid::from_u128(1), &files, &[1, 0])?;
+    /// export.commit("snapshot 1".into())?;
+    /// # let mut transaction = database.begin();
+    /// # transaction.delete(&users, &[Value::Int64(1)])?;
+    /// # transaction.commit()?;
+    /// // User 1 is deleted, which is the second row of the file.
+    /// let changes = database.changes(&users, &database.snapshot())?;
+    /// assert_eq!(changes.removed().iter().map(|placement| placement.position).collect::<Vec<_>>(), [1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare), and [`Error::Usage`] if `order` does not hold the number of each row once.
+    pub fn prepare_in_order(
+        &mut self,
+        commit_id: Uuid,
+        files: &[ExportFile],
+        order: &[u32],
+    ) -> Result<()> {
+        self.prepare_rows(commit_id, files, Some(order))
+    }
+
+    fn prepare_rows(
+        &mut self,
+        commit_id: Uuid,
+        files: &[ExportFile],
+        order: Option<&[u32]>,
+    ) -> Result<()> {
         let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
         if file_rows != self.changes.row_count()
             || files
@@ -119,10 +170,15 @@ impl Export {
         }
         let mut keys = KeyRecords::new(&self.shared, commit_id, false);
         let mut rows = self.changes.rows();
-        while rows.advance()? {
-            if let Some(row) = rows.row() {
-                keys.push(row.key)?;
+        match order {
+            None => {
+                while rows.advance()? {
+                    if let Some(row) = rows.row() {
+                        keys.push(row.key)?;
+                    }
+                }
             }
+            Some(order) => self.push_in_order(&mut keys, rows, order)?,
         }
         keys.submit()?;
         let mut cleared = KeyRecords::new(&self.shared, commit_id, true);
@@ -142,6 +198,33 @@ impl Export {
         keys.are_used = true;
         cleared.are_used = true;
         self.prepared = Some(commit_id);
+        Ok(())
+    }
+
+    fn push_in_order(
+        &self,
+        keys: &mut KeyRecords<'_>,
+        mut rows: Merge,
+        order: &[u32],
+    ) -> Result<()> {
+        let mut sorted = Vec::with_capacity(order.len());
+        while rows.advance()? {
+            if let Some(row) = rows.row() {
+                sorted.push(Some(Box::<[u8]>::from(row.key)));
+            }
+        }
+        let usage = |reason: &str| {
+            let table = self.changes.table.name();
+            Error::Usage(format!("table '{table}': an order of rows that {reason}"))
+        };
+        if order.len() != sorted.len() {
+            return Err(usage("has another number of them"));
+        }
+        for row in order {
+            let slot = sorted.get_mut(*row as usize);
+            let key = slot.and_then(Option::take);
+            keys.push(&key.ok_or_else(|| usage("names one twice, or one that is not there"))?)?;
+        }
         Ok(())
     }
 

@@ -3,13 +3,14 @@
 //! [`Generation`] holds the bodies of the deltas' records as they were logged, and for each table a [`table`] index over
 //! their rows: [`versions`] in commit order, found by hash. One thread, the committer, writes; readers take no lock:
 //! everything is [`append`]ed and published by its number, and what a reader may see is decided by the commit sequence
-//! that it asks for. [`sorted`] brings versions into key order when somebody asks for them in order, and not before.
-//! [`flushing`] hands them out to who writes RowSets of them.
+//! that it asks for. [`sorted`] brings versions into key order when somebody asks for them in order, and not before; a
+//! [`cursor`] goes through them. [`flushing`] hands them out to who writes RowSets of them.
 //! [`since`] tells what was written after a sequence, for transactions that must not have been overtaken.
 //!
 //! A generation only grows. When it is full it is frozen, flushed below level 0 as RowSets, and dropped whole.
 
 mod append;
+mod cursor;
 mod flushing;
 mod since;
 mod sorted;
@@ -24,8 +25,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use append::AppendVec;
+pub(crate) use cursor::GenerationCursor;
 pub(crate) use flushing::GatheredRows;
-pub(crate) use sorted::GenerationCursor;
 pub(crate) use table::{Found, TableGeneration};
 
 use crate::codec::Malformed;

@@ -7,13 +7,12 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::Bodies;
 use super::versions::{Version, Versions};
-use super::{Bodies, Generation, TableGeneration};
 use crate::codec::key::prefix_of;
-use crate::deletes::RangeDeletes;
-use crate::row_set::rows_page::RowRef;
 
 /// A version's number with the first bytes of its key, which mostly decide.
 #[derive(Clone, Copy, Debug)]
@@ -22,269 +21,66 @@ pub(super) struct Ranked {
     pub(super) number: u32,
 }
 
-type Run = Arc<[Ranked]>;
-/// Held as a whole: threads that count references to each run would wait for each other.
-pub(super) type Runs = Arc<[Run]>;
+pub(super) type Run = Arc<[Ranked]>;
+
+/// A run takes in the one before it unless that is longer by more than this: few runs make a short range cheap, and each
+/// version is copied at most so often for each time that the runs grow by this factor.
+const RUN_GROWTH: usize = 8;
+
+/// The versions of a table in key order, as far as somebody asked for them.
+#[derive(Debug, Default)]
+pub(super) struct SortedRuns {
+    sorted: ArcSwap<Sorted>,
+    /// Held by who sorts.
+    sorting: Mutex<()>,
+}
 
 /// Versions in key order; of one key the newest first.
 #[derive(Debug, Default)]
-pub(super) struct SortedRuns {
-    state: Mutex<Sorted>,
-}
-
-#[derive(Debug, Default)]
-struct Sorted {
+pub(super) struct Sorted {
     /// Each much longer than the next.
-    runs: Runs,
+    pub(super) runs: Vec<Run>,
     /// The versions below this number are in the runs.
     covered: u32,
 }
 
 impl SortedRuns {
-    /// All versions that are there now, in a few runs.
-    pub(super) fn runs(&self, versions: &Versions, bodies: &Bodies) -> Runs {
-        let mut sorted = self.state.lock();
-        let len = versions.len();
-        if sorted.covered < len {
-            let ranked = (sorted.covered..len).filter_map(|number| {
-                let version = versions.get(number)?;
-                let prefix = prefix_of(version.key(bodies));
-                Some(Ranked { prefix, number })
-            });
-            let mut run: Vec<Ranked> = ranked.collect();
-            sort(&mut run, versions, bodies);
-            let mut runs = sorted.runs.to_vec();
-            while let Some(last) = runs.pop_if(|last| last.len() <= run.len() * 2) {
-                // The standard library's sort finds the two runs and merges them.
-                run.extend_from_slice(&last);
-                run.sort_by(|a, b| compare(versions, bodies, a, b));
-            }
-            runs.push(run.into());
-            sorted.runs = runs.into();
-            sorted.covered = len;
+    /// At least so many of the first versions, in a few runs.
+    pub(super) fn of_first(&self, count: u32, versions: &Versions, bodies: &Bodies) -> Arc<Sorted> {
+        let sorted = self.sorted.load_full();
+        if sorted.covered >= count {
+            return sorted;
         }
-        sorted.runs.clone()
+        let _sorting = self.sorting.lock();
+        let sorted = self.sorted.load_full();
+        if sorted.covered >= count {
+            return sorted;
+        }
+        let grown = Arc::new(sorted.grown(versions, bodies));
+        self.sorted.store(grown.clone());
+        grown
     }
 }
 
-/// The rows and tombstones of a table at a commit sequence, each key once, in key order or against it.
-#[derive(Debug)]
-pub(crate) struct GenerationCursor {
-    generation: Arc<Generation>,
-    table: Arc<TableGeneration>,
-    runs: Runs,
-    /// Of each run.
-    positions: Vec<RunPosition>,
-    descending: bool,
-    seq: u64,
-    after_seq: u64,
-    truncate_seq: u64,
-    deletes: RangeDeletes,
-    current: Option<Version>,
-}
-
-/// How far a run was read: what is left of it.
-#[derive(Debug)]
-struct RunPosition {
-    start: usize,
-    end: usize,
-}
-
-impl GenerationCursor {
-    /// A cursor before the first row of a table that was written after one sequence and at or before another; `None` if
-    /// nothing of the table is here.
-    pub(crate) fn new(
-        generation: &Arc<Generation>,
-        table_id: u32,
-        after_seq: u64,
-        seq: u64,
-        descending: bool,
-    ) -> Option<Self> {
-        let table = generation.table(table_id)?.clone();
-        let runs = table.runs(generation.bodies());
-        let positions = runs.iter().map(|run| RunPosition {
-            start: 0,
-            end: run.len(),
+impl Sorted {
+    /// The same with all versions that are there now.
+    fn grown(&self, versions: &Versions, bodies: &Bodies) -> Sorted {
+        let covered = versions.len();
+        let ranked = (self.covered..covered).filter_map(|number| {
+            let version = versions.get(number)?;
+            let prefix = prefix_of(version.key(bodies));
+            Some(Ranked { prefix, number })
         });
-        Some(GenerationCursor {
-            positions: positions.collect(),
-            runs,
-            truncate_seq: table.truncate_seq(seq),
-            deletes: table.deletes(),
-            table,
-            generation: generation.clone(),
-            descending,
-            seq,
-            after_seq,
-            current: None,
-        })
-    }
-
-    /// Leaves out the keys below one, or up to it.
-    pub(crate) fn skip_below(&mut self, key: &[u8], inclusive: bool) {
-        for i in 0..self.runs.len() {
-            let at = self.partition(i, key, inclusive);
-            if let Some(position) = self.positions.get_mut(i) {
-                position.start = position.start.max(at);
-            }
+        let mut run: Vec<Ranked> = ranked.collect();
+        sort(&mut run, versions, bodies);
+        let mut runs = self.runs.clone();
+        while let Some(last) = runs.pop_if(|last| last.len() <= run.len() * RUN_GROWTH) {
+            // The standard library's sort finds the two runs and merges them.
+            run.extend_from_slice(&last);
+            run.sort_by(|a, b| compare(versions, bodies, a, b));
         }
-    }
-
-    /// Leaves out the keys above one, or from it on.
-    pub(crate) fn skip_above(&mut self, key: &[u8], inclusive: bool) {
-        for i in 0..self.runs.len() {
-            let at = self.partition(i, key, !inclusive);
-            if let Some(position) = self.positions.get_mut(i) {
-                position.end = position.end.min(at);
-            }
-        }
-    }
-
-    /// How many of a run's versions have keys below one, or up to it.
-    fn partition(&self, run: usize, key: &[u8], inclusive: bool) -> usize {
-        let (versions, bodies) = (self.table.versions(), self.generation.bodies());
-        let prefix = prefix_of(key);
-        self.runs.get(run).map_or(0, |run| {
-            run.partition_point(|ranked| {
-                let order = ranked
-                    .prefix
-                    .cmp(&prefix)
-                    .then_with(|| key_of(versions, bodies, ranked.number).cmp(key));
-                order.is_lt() || (inclusive && order.is_eq())
-            })
-        })
-    }
-
-    /// The version it is at.
-    pub(crate) fn version(&self) -> Option<&Version> {
-        self.current.as_ref()
-    }
-
-    /// The row it is at: key, and value unless it is a tombstone.
-    pub(crate) fn row(&self) -> Option<RowRef<'_>> {
-        let version = self.current.as_ref()?;
-        let bodies = self.generation.bodies();
-        Some(RowRef {
-            key: version.key(bodies),
-            value: version.value_bytes(bodies),
-        })
-    }
-
-    /// Goes to the next row; at first to the first one.
-    pub(crate) fn advance(&mut self) {
-        loop {
-            let Some((prefix, number)) = self.next_key() else {
-                self.current = None;
-                return;
-            };
-            let newest = self.take_key(prefix, number);
-            let seen = newest.filter(|version| self.sees(version));
-            if seen.is_some() {
-                self.current = seen;
-                return;
-            }
-        }
-    }
-
-    fn sees(&self, version: &Version) -> bool {
-        version.seq > self.after_seq
-            && version.seq >= self.truncate_seq
-            && (self.deletes.is_empty() || {
-                let key = version.key(self.generation.bodies());
-                version.seq >= self.deletes.newest_seq(key, self.seq)
-            })
-    }
-
-    /// A version of the next key, with the prefix of the key.
-    fn next_key(&self) -> Option<(u64, u32)> {
-        let (versions, bodies) = (self.table.versions(), self.generation.bodies());
-        let mut next: Option<Ranked> = None;
-        for (run, position) in self.runs.iter().zip(&self.positions) {
-            let Some(head) = position.head(run, self.descending) else {
-                continue;
-            };
-            let wins = next.is_none_or(|next| {
-                let order = head.prefix.cmp(&next.prefix).then_with(|| {
-                    key_of(versions, bodies, head.number).cmp(key_of(versions, bodies, next.number))
-                });
-                order
-                    == if self.descending {
-                        Ordering::Greater
-                    } else {
-                        Ordering::Less
-                    }
-            });
-            if wins {
-                next = Some(head);
-            }
-        }
-        next.map(|next| (next.prefix, next.number))
-    }
-
-    /// Goes past all versions of a key; returns the newest one that is seen.
-    fn take_key(&mut self, prefix: u64, number: u32) -> Option<Version> {
-        let (versions, bodies) = (self.table.versions(), self.generation.bodies());
-        let key = key_of(versions, bodies, number);
-        let is_alike = |ranked: &Ranked| {
-            ranked.prefix == prefix && key_of(versions, bodies, ranked.number) == key
-        };
-        let is_too_new = |ranked: &Ranked| {
-            let version = versions.get(ranked.number);
-            version.is_some_and(|version| version.seq > self.seq)
-        };
-        let mut newest: Option<u32> = None;
-        for (run, position) in self.runs.iter().zip(&mut self.positions) {
-            let alike = position.take_while(run, self.descending, is_alike);
-            let seen = alike.get(alike.partition_point(is_too_new));
-            newest = newest.max(seen.map(|ranked| ranked.number));
-        }
-        versions.get(newest?)
-    }
-}
-
-impl RunPosition {
-    fn head(&self, run: &Run, descending: bool) -> Option<Ranked> {
-        if self.start >= self.end {
-            return None;
-        }
-        let at = if descending { self.end - 1 } else { self.start };
-        run.get(at).copied()
-    }
-
-    /// Goes past the versions that come next and for which a condition holds; they are the first, or against the order
-    /// the last. A key that is written all the time has very many, so their end is searched for in growing steps (Bentley
-    /// and Yao, An almost optimal algorithm for unbounded searching, 1976).
-    fn take_while<'r>(
-        &mut self,
-        run: &'r Run,
-        descending: bool,
-        holds: impl Fn(&Ranked) -> bool,
-    ) -> &'r [Ranked] {
-        let left = run.get(self.start..self.end).unwrap_or_default();
-        let nth = |i: usize| if descending { left.len() - 1 - i } else { i };
-        let holds_at = |i: usize| left.get(nth(i)).is_some_and(&holds);
-        let mut beyond = 0;
-        while beyond < left.len() && holds_at(beyond) {
-            beyond = 2 * beyond + 1;
-        }
-        // It holds up to half of the way.
-        let (mut count, mut end) = (beyond.div_ceil(2), beyond.min(left.len()));
-        while count < end {
-            let middle = count.midpoint(end);
-            if holds_at(middle) {
-                count = middle + 1;
-            } else {
-                end = middle;
-            }
-        }
-        let taken = if descending {
-            self.end -= count;
-            left.get(left.len() - count..)
-        } else {
-            self.start += count;
-            left.get(..count)
-        };
-        taken.unwrap_or_default()
+        runs.push(run.into());
+        Sorted { runs, covered }
     }
 }
 
@@ -314,6 +110,13 @@ impl Version {
     pub(super) fn value_bytes<'b>(&self, bodies: &'b Bodies) -> Option<&'b [u8]> {
         let (start, len) = self.value?;
         Some(bodies.slice(self.record, start, len))
+    }
+
+    /// Has its key and both ends of its value loaded: a number that depends on them, for nothing else.
+    pub(super) fn touch(&self, bodies: &Bodies) -> u8 {
+        let value = self.value_bytes(bodies).unwrap_or_default();
+        let ends = [self.key(bodies).first(), value.first(), value.last()];
+        ends.into_iter().flatten().fold(0, |sum, byte| sum ^ byte)
     }
 }
 

@@ -12,12 +12,12 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
 use super::Bodies;
-use super::sorted::{Runs, SortedRuns};
+use super::sorted::{Sorted, SortedRuns};
 use super::versions::{NONE, Version, Versions};
 use crate::codec::{Malformed, len_u32};
 use crate::deletes::{RangeDelete, RangeDeletes};
+use crate::key_range::KeyInterval;
 use crate::log::delta::{DeltaRow, TablePart};
-use crate::read::range::KeyInterval;
 
 /// Slots of a table's first array.
 const SLOTS_MIN_LOG2: u32 = 6;
@@ -261,9 +261,9 @@ impl TableGeneration {
         self.truncates.read().clone()
     }
 
-    /// All versions that are there now, in a few sorted runs.
-    pub(super) fn runs(&self, bodies: &Bodies) -> Runs {
-        self.sorted.runs(&self.versions, bodies)
+    /// At least so many of the first versions, in a few sorted runs.
+    pub(super) fn sorted(&self, count: u32, bodies: &Bodies) -> Arc<Sorted> {
+        self.sorted.of_first(count, &self.versions, bodies)
     }
 
     #[cfg(test)]

@@ -63,6 +63,30 @@ impl Versions {
         Some((number, made * size_of::<Words>()))
     }
 
+    /// How many were written up to a commit sequence. Mostly that is all but the last few, so the search starts there.
+    pub(crate) fn count_at(&self, seq: u64) -> u32 {
+        let is_newer = |number: u32| {
+            let words = self.words.get(number);
+            words.is_some_and(|Words([written, ..])| written.load(Ordering::Relaxed) > seq)
+        };
+        let len = self.len();
+        let mut back = 1;
+        while len.checked_sub(back).is_some_and(is_newer) && back <= len / 2 {
+            back *= 2;
+        }
+        let mut start = if back > len / 2 { 0 } else { len - back };
+        let mut end = len - back / 2;
+        while start < end {
+            let middle = start.midpoint(end);
+            if is_newer(middle) {
+                end = middle;
+            } else {
+                start = middle + 1;
+            }
+        }
+        start
+    }
+
     /// The version of a number that was read from where the appender published it.
     pub(crate) fn get(&self, number: u32) -> Option<Version> {
         let Words(words) = self.words.get(number)?;
@@ -109,6 +133,24 @@ mod tests {
             }
             prop_assert_eq!(versions.get(2), Some(version));
             prop_assert_eq!(versions.len(), 3);
+        }
+
+        /// Invariant: ordered. What a snapshot counts as its own is what was written up to its sequence.
+        #[test]
+        fn those_up_to_a_sequence_are_counted(
+            mut seqs in prop::collection::vec(0_u64..20, 0..70),
+            seq in 0_u64..21,
+        ) {
+            seqs.sort_unstable();
+            let versions = Versions::default();
+            for &seq in &seqs {
+                let version = Version {
+                    seq, hash: 0, record: 0, key_start: 0, key_len: 0, older: NONE, value: None,
+                };
+                versions.push(&version).unwrap();
+            }
+            let expected = seqs.partition_point(|&written| written <= seq);
+            prop_assert_eq!(versions.count_at(seq) as usize, expected);
         }
     }
 }

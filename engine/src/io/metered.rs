@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{FileLock, Io, IoFile, OpenMode};
-use crate::layout::StoredProfile;
-use crate::statistics::histogram::Histogram;
+use crate::counting::histogram::Histogram;
+use crate::profile::StoredProfile;
 
 /// What went through since the database was opened.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub use simulated::{CrashStyle, SimulatedIo};
 pub use syscall::SyscallIo;
 
-use crate::layout::StoredProfile;
+use crate::profile::StoredProfile;
 
 /// How to open a file.
 ///

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::{FileLock, Io, IoFile, OpenMode};
-use crate::layout::StoredProfile;
+use crate::profile::StoredProfile;
 
 /// The unit that a torn write is torn in, in bytes: a device writes a sector whole or not at all.
 const SECTOR_SIZE_BYTES: usize = 512;

@@ -18,7 +18,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 use rustix::io::{Errno, pwritev};
 
 use super::{FileLock, Io, IoFile, OpenMode};
-use crate::layout::StoredProfile;
+use crate::profile::StoredProfile;
 
 /// What the process's time is counted from.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);

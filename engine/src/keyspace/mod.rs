@@ -22,10 +22,10 @@ use crate::codec::key::check_key_size;
 use crate::codec::{Malformed, Reader, put_varint};
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::key_range::{KeyRange, after_prefix};
 use crate::log::queue::Durability;
-use crate::read::range::{KeyRange, after_prefix};
+use crate::schema::ShardKey;
 use crate::schema::{ColumnType, TableSchema};
-use crate::shard_key::ShardKey;
 use crate::shared::Table;
 use crate::transaction::Transaction;
 

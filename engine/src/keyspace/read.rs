@@ -7,10 +7,10 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::{Keyspace, PairCursor, Pairs, Slice, prefix_range, value_start};
 use crate::cache::readers::Reader;
-use crate::cache::table::hash_key;
+use crate::codec::key::hash_key;
 use crate::error::Result;
+use crate::key_range::KeyRange;
 use crate::read::lookup::{FoundValue, Lookup};
-use crate::read::range::KeyRange;
 use crate::read::view::View;
 use crate::row_set::multi_get::HashedKey;
 use crate::shared::Table;

@@ -7,7 +7,7 @@ use super::read::{range_of, read_value, slice_of};
 use super::{Batch, Keyspace, Slice, prefix_range, value_start};
 use crate::codec::key::check_key_size;
 use crate::error::{Error, Result};
-use crate::read::range::{KeyInterval, KeyRange};
+use crate::key_range::{KeyInterval, KeyRange};
 use crate::transaction::{CommitFuture, Isolation, OwnValue};
 
 /// Reads and writes of a keyspace that take effect together, and only if nobody came in between.

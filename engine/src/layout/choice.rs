@@ -4,8 +4,8 @@ use std::path::Path;
 
 use moonshine_sysprobe::{Profile, ProfileFile};
 
-use super::stored::StoredProfile;
 use crate::io::Io;
+use crate::profile::StoredProfile;
 
 /// Where a new database takes its profile from. One that exists keeps what it was created with.
 ///
@@ -68,7 +68,7 @@ pub(crate) fn profile_for(choice: &ProfileChoice, io: &dyn Io, folder: &Path) ->
 mod tests {
     use super::*;
     use crate::io::SimulatedIo;
-    use crate::layout::Provenance;
+    use crate::profile::Provenance;
 
     #[test]
     fn what_cannot_be_measured_takes_safe_defaults_and_keeps_the_reason() {

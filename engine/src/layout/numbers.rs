@@ -1,7 +1,7 @@
 //! The numbers that follow from a profile.
 
-use super::stored::{Provenance, StoredProfile};
 use super::tree_numbers::{Given, TreeNumbers};
+use crate::profile::{Provenance, StoredProfile};
 
 const MIB: u64 = 1 << 20;
 

@@ -1,7 +1,7 @@
 //! The numbers of the fragment tree.
 
 use super::numbers::{LayoutNumber, Unit};
-use super::stored::{Provenance, StoredProfile};
+use crate::profile::{Provenance, StoredProfile};
 
 const MIB: u64 = 1 << 20;
 

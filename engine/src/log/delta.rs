@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::Origin;
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32};
 use crate::deletes::{decode_interval, encode_interval};
-use crate::read::range::{KeyInterval, united};
+use crate::key_range::{KeyInterval, united};
 
 const FLAG_TRUNCATE: u32 = 1;
 const FLAG_DELETES: u32 = 2;

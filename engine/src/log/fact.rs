@@ -4,10 +4,10 @@ use uuid::Uuid;
 
 use crate::codec::row::{decode_value, encode_value};
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
-use crate::evolution::PastVersion;
 use crate::export::ExportFile;
+use crate::schema::ShardKey;
+use crate::schema::past::PastVersion;
 use crate::schema::{ColumnType, TableSchema};
-use crate::shard_key::ShardKey;
 
 pub(crate) fn encode_table(table_id: u32, schema: &TableSchema) -> Vec<u8> {
     let mut out = Vec::new();
@@ -24,7 +24,7 @@ pub(crate) fn encode_table(table_id: u32, schema: &TableSchema) -> Vec<u8> {
     for &position in schema.primary_key() {
         put_u32(&mut out, len_u32(position));
     }
-    schema.shard_key().encode(&mut out);
+    encode_shard_key(schema.shard_key(), &mut out);
     encode_versions(schema, &mut out);
     out
 }
@@ -52,6 +52,27 @@ fn encode_versions(schema: &TableSchema, out: &mut Vec<u8>) {
 
 fn decode_field_id(reader: &mut Reader<'_>) -> Result<i32, Malformed> {
     i32::try_from(reader.u32()?).map_err(|_| Malformed("field id out of range"))
+}
+
+fn encode_shard_key(shard_key: ShardKey, out: &mut Vec<u8>) {
+    let (kind, count) = match shard_key {
+        ShardKey::PrimaryKey => (0, 0),
+        ShardKey::Prefix(count) => (1, count),
+        ShardKey::PrefixBytes(count) => (2, count),
+        ShardKey::Range => (3, 0),
+    };
+    put_u32(out, kind);
+    put_u32(out, count);
+}
+
+fn decode_shard_key(reader: &mut Reader<'_>) -> Result<ShardKey, Malformed> {
+    match (reader.u32()?, reader.u32()?) {
+        (0, 0) => Ok(ShardKey::PrimaryKey),
+        (1, count) => Ok(ShardKey::Prefix(count)),
+        (2, count) => Ok(ShardKey::PrefixBytes(count)),
+        (3, 0) => Ok(ShardKey::Range),
+        _ => Err(Malformed("a shard key of an unknown kind")),
+    }
 }
 
 fn decode_type(reader: &mut Reader<'_>) -> Result<ColumnType, Malformed> {
@@ -89,7 +110,7 @@ pub(crate) fn decode_table(body: &[u8]) -> Result<(u32, TableSchema), Malformed>
     let is_old = reader.remaining().is_empty();
     let shard_key = match is_old {
         true => ShardKey::PrimaryKey,
-        false => ShardKey::decode(&mut reader)?,
+        false => decode_shard_key(&mut reader)?,
     };
     let has_row_versions = !is_old && reader.u8()? != 0;
     let last_field_id = match is_old {
@@ -244,6 +265,20 @@ impl ExportResolved {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shard_keys_round_trip() {
+        for shard_key in [
+            ShardKey::PrimaryKey,
+            ShardKey::Prefix(2),
+            ShardKey::PrefixBytes(8),
+            ShardKey::Range,
+        ] {
+            let mut bytes = Vec::new();
+            encode_shard_key(shard_key, &mut bytes);
+            assert_eq!(decode_shard_key(&mut Reader::new(&bytes)), Ok(shard_key));
+        }
+    }
 
     #[test]
     fn facts_round_trip() {

@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Io, OpenMode, SimulatedIo};
-    use crate::layout::StoredProfile;
+    use crate::profile::StoredProfile;
 
     fn layout() -> Layout {
         let profile = StoredProfile::from(Profile::given(4096, 8));

@@ -4,14 +4,14 @@
 //! intervals for the rest of a key from that column on. Where all keys of a page begin with the same columns, which the
 //! bounds of the page tell, the next column's condition can rule out the page.
 
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use super::range::{KeyInterval, KeyRange, after_prefix, is_in};
 use crate::error::Result;
+use crate::key_range::{KeyInterval, KeyRange, after_prefix, is_in};
 use crate::row_set::reader::RowSet;
 use crate::row_set::rows_page::RowsView;
-use crate::shard_key::KeyPart;
+use crate::sharding::KeyPart;
 
 /// Keys that are wanted.
 #[derive(Clone, Debug)]
@@ -211,5 +211,37 @@ impl KeyFilter {
             }
         }
         Ok(pages)
+    }
+}
+
+impl KeyRange {
+    /// The slots of a page whose keys are in the range: from one to before another.
+    pub(super) fn slots_of(&self, rows: &RowsView<'_>) -> (usize, usize) {
+        let count = rows.row_count();
+        let behind = |key: &[u8]| {
+            let slot = rows.lower_bound(key);
+            slot + usize::from(slot < count && rows.key(slot) == key)
+        };
+        let start = match &self.start {
+            Bound::Unbounded => 0,
+            Bound::Included(key) => rows.lower_bound(key),
+            Bound::Excluded(key) => behind(key),
+        };
+        let end = match &self.end {
+            Bound::Unbounded => count,
+            Bound::Included(key) => behind(key),
+            Bound::Excluded(key) => rows.lower_bound(key),
+        };
+        (start.min(end), end)
+    }
+
+    /// The pages of a RowSet that may have keys in the range.
+    pub(super) fn pages_of(&self, row_set: &RowSet) -> Result<Range<u32>> {
+        let page = |bound: &Bound<Vec<u8>>, unbounded: u32| match bound {
+            Bound::Unbounded => Ok(unbounded),
+            Bound::Included(key) | Bound::Excluded(key) => row_set.find_rows_page(key),
+        };
+        let last = row_set.meta().rows_page_count.saturating_sub(1);
+        Ok(page(&self.start, 0)?..page(&self.end, last)?.saturating_add(1))
     }
 }

@@ -1,10 +1,10 @@
 //! The rows of a table that is divided by range, leaf by leaf: each is opened when the one before is read.
 
 use super::merge::{Merge, not_stored};
-use super::range::KeyRange;
 use super::view::View;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
+use crate::key_range::KeyRange;
 use crate::row_set::rows_page::RowRef;
 use crate::tree::leaves::LeafAt;
 

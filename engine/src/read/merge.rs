@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use super::leaves::Leaves;
 use super::loser_tree::{Keyed, LoserTree};
-use super::range::KeyRange;
 use crate::codec::Malformed;
 use crate::deletes::Hidden;
 use crate::error::{Error, Result};
 use crate::generation::GenerationCursor;
+use crate::key_range::KeyRange;
 use crate::row_set::cursor::Cursor;
 use crate::row_set::rows_page::RowRef;
 use crate::tree::files::HeldRowSet;

@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use super::key_filter::KeyFilter;
 use super::merge::Merge;
-use super::range::{KeyInterval, KeyRange};
 use super::view::View;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
+use crate::key_range::{KeyInterval, KeyRange};
 use crate::row_set::rows_page::RowRef;
 
 /// After so many rows in a row that are not wanted, the next that may be is looked for. Beginning a merge costs about as

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::key_filter::KeyFilter;
-use crate::cache::table::hash_key;
+use crate::codec::key::hash_key;
 use crate::deletes::Hidden;
 use crate::error::Result;
 use crate::generation::{Found, Generation, TableGeneration};

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use super::range::{KeyInterval, is_in};
 use crate::cache::table::TableState;
 use crate::error::Result;
 use crate::generation::{Found, Generation};
+use crate::key_range::{KeyInterval, is_in};
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::TableTree;

@@ -16,7 +16,7 @@ use super::index::{LINE_SIZE_BYTES, Line};
 use super::page::PageKind;
 use super::rows_page::{RowsLayout, RowsView};
 use super::stats::{PageCacheStats, PageKindStats};
-use crate::statistics::striped::Striped;
+use crate::counting::striped::Striped;
 
 /// Clocks, so that misses of different pages seldom wait for each other: 2^n.
 const CLOCK_COUNT_LOG2: u32 = 3;

@@ -4,6 +4,7 @@
 //! once, when the page was loaded, so that a row costs no more than its address.
 
 use super::index::LINE_SIZE_BYTES;
+use crate::codec::key::prefix_of;
 use crate::codec::{Malformed, Reader, len_u32};
 
 const HEADER_SIZE_BYTES: usize = 16;
@@ -260,10 +261,14 @@ impl<'a> RowsView<'a> {
 
     /// The first slot whose key is not below the given one; the number of rows if there is none.
     pub fn lower_bound(&self, key: &[u8]) -> usize {
+        let prefix = prefix_of(key);
         let (mut low, mut high) = (0, self.row_count());
         while low < high {
             let middle = low.midpoint(high);
-            if self.key(middle) < key {
+            let found = self.key(middle);
+            // The first bytes mostly decide, and cost no call.
+            let order = prefix_of(found).cmp(&prefix);
+            if order.then_with(|| found.cmp(key)).is_lt() {
                 low = middle + 1;
             } else {
                 high = middle;

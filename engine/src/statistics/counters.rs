@@ -8,8 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::figures::StallReason;
-use super::histogram::Histogram;
-use super::striped::Striped;
+use crate::counting::histogram::Histogram;
+use crate::counting::striped::Striped;
 use crate::io::Io;
 use crate::io::metered::IoCounters;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-pub use super::histogram::Distribution;
-use super::ratio;
+pub use crate::counting::histogram::Distribution;
+use crate::counting::ratio;
 use crate::row_set::stats::PageCacheStats;
 
 /// What a database did since it was opened, and what it holds now.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use super::Transaction;
 use super::reads::{ReadRange, TableReads};
-use crate::cache::table::{TableState, hash_key};
+use crate::cache::table::TableState;
 use crate::codec::key::encode_key;
+use crate::codec::key::hash_key;
 use crate::codec::row::join_row;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::key_range::KeyRange;
 use crate::read::key_filter::KeyFilter;
 use crate::read::lookup::Lookup;
-use crate::read::range::KeyRange;
 use crate::read::view::View;
 use crate::shared::Table;
 use crate::snapshot::{Batches, Scan, ScanOrder, Snapshot, get_row, rows_of};

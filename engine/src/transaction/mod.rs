@@ -12,6 +12,7 @@ mod future;
 mod isolation;
 mod overlay;
 mod reads;
+mod refusal;
 pub(crate) mod validate;
 mod writes;
 
@@ -25,11 +26,12 @@ use crate::codec::columns::BatchColumns;
 use crate::codec::key::encode_key;
 use crate::codec::row::encode_row;
 use crate::error::{Error, Result};
+use crate::key_range::{KeyInterval, KeyRange};
 use crate::log::queue::Durability;
 use crate::open::OpenDatabase;
-use crate::read::range::{KeyInterval, KeyRange};
+use crate::schema::check_row;
 use crate::shared::Table;
-use crate::value::{Row, Value, check_row};
+use crate::value::{Row, Value};
 pub use commit::CommitHandle;
 pub(crate) use conditions::Conditions;
 pub use future::CommitFuture;
@@ -302,7 +304,7 @@ impl Transaction {
         table: &Table,
         range: &(Bound<Vec<Value>>, Bound<Vec<Value>>),
     ) -> Result<()> {
-        let range = KeyRange::new(table, range)?;
+        let range = KeyRange::new(table.schema(), range)?;
         self.delete_interval(table, KeyInterval::from(&range))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::cache::table::TableState;
-use crate::read::range::{KeyInterval, KeyRange, united};
+use crate::key_range::{KeyInterval, KeyRange, united};
 
 /// What was read of a table.
 #[derive(Debug)]

@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::conditions::{Conditions, Wanted};
+use super::refusal;
 use crate::cache::table::TableState;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
+use crate::key_range::{KeyInterval, is_in, united};
 use crate::log::delta::{Delta, TablePart, decode_delta};
 use crate::log::format::RecordKind;
 use crate::log::queue::Queued;
 use crate::read::lookup::Lookup;
 use crate::read::merge::not_stored;
-use crate::read::range::{KeyInterval, is_in, united};
 use crate::read::since::{Since, Written};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -42,7 +43,7 @@ pub(super) fn check_visible(
             })?;
             // Else a transaction that waits to be written may delete it.
             if one.exists && shared.queue.last_seq() == checked.seq() {
-                return Err(Error::exists(&table.schema(), row.key));
+                return Err(refusal::exists(&table.schema(), row.key));
             }
         }
     }
@@ -96,7 +97,7 @@ fn check_since(
             let row = part.row(one.place as usize).map_err(not_stored)?;
             let written = changed.key(row.hash, row.key)?;
             if written.map_or(one.exists, |written| written == Written::Row) {
-                return Err(Error::exists(&table.schema(), row.key));
+                return Err(refusal::exists(&table.schema(), row.key));
             }
         }
     }
@@ -169,7 +170,7 @@ impl<'b> Changed<'b> {
     fn check_key(&self, table: &TableState, hash: u64, key: &[u8]) -> Result<()> {
         match self.key(hash, key)? {
             None => Ok(()),
-            Some(_) => Err(Error::conflict(&table.schema(), key)),
+            Some(_) => Err(refusal::conflict(&table.schema(), key)),
         }
     }
 
@@ -179,7 +180,7 @@ impl<'b> Changed<'b> {
             Some(key) => Some(key.to_vec()),
             None => self.since.key_in(intervals)?,
         };
-        key.map_or(Ok(()), |key| Err(Error::conflict(&table.schema(), &key)))
+        key.map_or(Ok(()), |key| Err(refusal::conflict(&table.schema(), &key)))
     }
 }
 

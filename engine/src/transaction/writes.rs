@@ -5,14 +5,15 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::conditions::NewRow;
-use crate::cache::table::hash_key;
+use super::refusal;
+use crate::codec::key::hash_key;
 use crate::codec::key::prefix_of;
 use crate::codec::len_u32;
 use crate::deletes::{RangeDelete, RangeDeletes};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::key_range::KeyInterval;
 use crate::log::delta::{PendingRow, PendingTable, shard_of};
-use crate::read::range::KeyInterval;
 use crate::row_set::budget::{Charge, MemoryBudget};
 use crate::shared::Table;
 
@@ -263,7 +264,7 @@ impl TableWrites {
                 match exists {
                     None => must_be_new = true,
                     Some(false) => {}
-                    Some(true) => return Err(Error::exists(self.table.schema(), key)),
+                    Some(true) => return Err(refusal::exists(self.table.schema(), key)),
                 }
             }
             exists = Some(!row.tombstone);

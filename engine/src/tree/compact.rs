@@ -15,14 +15,14 @@ use super::plan::{Job, JobKind, boundaries_of, forgettable, refine};
 use super::resolve::resolve;
 use super::splits::splits_of;
 use super::state::Described;
-use crate::cache::table::hash_key;
+use crate::codec::key::hash_key;
 use crate::deletes::{Hidden, RangeDeletes};
 use crate::error::{Error, Result};
+use crate::key_range::KeyRange;
 use crate::read::merge::{Merge, Source};
-use crate::read::range::KeyRange;
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::shared::Shared;
 use crate::space::check_room;
 

@@ -342,8 +342,8 @@ mod tests {
     use super::super::state::TreeState;
     use super::*;
     use crate::deletes::RangeDelete;
+    use crate::key_range::KeyInterval;
     use crate::log::fact::encode_table;
-    use crate::read::range::KeyInterval;
     use crate::row_set::meta::RowSetHead;
     use crate::row_set::patch::{PatchTarget, RowSetPlace};
     use crate::schema::{ColumnType, TableSchema};

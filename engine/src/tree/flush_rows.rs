@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::generation::{GatheredRows, Generation, LOCATIONS_BIT};
 use crate::parallel;
 use crate::row_set::meta::RowSetHead;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::shared::{Shared, TreeSizes};
 
 /// A new table that gets such a part of P-Size by one flush begins divided.

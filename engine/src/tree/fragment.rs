@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 
 /// Most levels of a tree times the bits of each: an id has 64 bits and its first stands before them.
 const DEPTH_BITS_MAX: u32 = 63;

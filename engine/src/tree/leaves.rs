@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::fragment::{Division, Fragment, FragmentTree};
-use crate::read::range::KeyRange;
+use crate::key_range::KeyRange;
 
 /// Where a leaf is looked for.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::shard_key::Sharding;
+    use crate::sharding::Sharding;
     use crate::tree::fragment::FragmentId;
 
     fn tree(splits: Vec<Vec<u8>>, splits_of_one: Vec<Vec<u8>>, which: usize) -> FragmentTree<u32> {

@@ -12,11 +12,11 @@ use super::flush::{OutputFile, shared_write_size_bytes};
 use super::fragment::{Division, Fragment, FragmentId, FragmentTree};
 use super::state::Described;
 use super::store::{HeldState, TreeStore};
-use crate::cache::table::hash_key;
+use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::shared::{Shared, TreeSizes};
 
 /// Most fragments that are written side by side, each to a file of its own. A larger load leaves fragments that divide

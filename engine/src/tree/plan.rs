@@ -14,7 +14,7 @@ use super::state::{Described, TableTree};
 use crate::cache::table::TableState;
 use crate::error::Result;
 use crate::generation::LOCATIONS_BIT;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 use crate::shared::{Shared, TreeSizes};
 
 /// The P-Size of a leaf is between 3/4 and 5/4 of what is set, so that uniform leaves don't divide all at once.

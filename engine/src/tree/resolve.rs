@@ -12,7 +12,7 @@ use super::flush::OutputFile;
 use super::leaf_policy::share;
 use super::plan::Job;
 use super::state::Described;
-use crate::cache::table::hash_key;
+use crate::codec::key::hash_key;
 use crate::error::Result;
 use crate::row_set::join::{find_replaced, sample_replaced};
 use crate::row_set::meta::RowSetMeta;

@@ -12,7 +12,7 @@ use arrow_array::cast::AsArray;
 use proptest::prelude::*;
 
 use super::state::Described;
-use crate::cache::table::hash_key;
+use crate::codec::key::hash_key;
 use crate::io::{CrashStyle, SimulatedIo};
 use crate::keyspace::Keyspace;
 use crate::row_set::check::check_patch;

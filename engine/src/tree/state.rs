@@ -13,7 +13,7 @@ use crate::generation::LOCATIONS_BIT;
 use crate::log::fact::decode_table;
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::patch::RowSetPlace;
-use crate::shard_key::Sharding;
+use crate::sharding::Sharding;
 
 /// What stands for a RowSet.
 pub(crate) trait Described: Clone {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use moonshine_engine::io::SimulatedIo;
 use moonshine_engine::{
-    ColumnType, Database, Error, Options, Row, SchemaChange, Table, TableSchema, Value,
+    ColumnType, Database, Error, ExportFile, Options, Row, SchemaChange, Table, TableSchema, Value,
 };
 
 /// Longer than a key may be, and than a row may be.
@@ -165,4 +165,37 @@ fn a_reader_refuses_every_write() {
         Some(row("apple", 100, 1))
     );
     assert_eq!(reader.snapshot().row_count(&table).unwrap(), 1);
+}
+
+/// An order of an export's rows that is none leaves nothing behind: the next export takes the rows.
+#[test]
+fn an_order_that_is_none_is_refused() {
+    let io = SimulatedIo::new(1);
+    let (database, table) = open(&io);
+    let mut transaction = database.begin();
+    for name in ["apple", "pear", "plum"] {
+        transaction.upsert(&table, row(name, 1, 1)).unwrap();
+    }
+    transaction.commit().unwrap();
+    let files = [ExportFile {
+        path: "f".into(),
+        row_count: 3,
+    }];
+    for order in [&[0, 1][..], &[0, 1, 1], &[0, 1, 3], &[0, 1, 2, 2]] {
+        let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+        let id = uuid::Uuid::from_u128(1);
+        let refused = export.prepare_in_order(id, &files, order);
+        assert!(matches!(refused, Err(Error::Usage(_))), "{refused:?}");
+        drop(export);
+        assert!(database.pending_exports().is_empty());
+    }
+    let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+    let id = uuid::Uuid::from_u128(2);
+    export.prepare_in_order(id, &files, &[2, 0, 1]).unwrap();
+    export.commit("1".into()).unwrap();
+    let mut transaction = database.begin();
+    transaction.delete(&table, &key("plum")).unwrap();
+    transaction.commit().unwrap();
+    let changes = database.changes(&table, &database.snapshot()).unwrap();
+    assert_eq!(changes.removed()[0].position, 0);
 }

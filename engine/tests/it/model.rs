@@ -496,7 +496,7 @@ impl Harness {
                 .begin_export(&self.tables[t], &snapshot)
                 .is_err()
         );
-        let rows: Vec<Row> = export
+        let mut rows: Vec<Row> = export
             .batches(None, 3)
             .unwrap()
             .flat_map(|batch| rows_of(&batch.unwrap(), &self.tables[t]))
@@ -504,6 +504,14 @@ impl Harness {
         assert_eq!(export.row_count(), rows.len() as u64);
         let removed = export.removed().to_vec();
         self.export_count += 1;
+        // Every second export's files have the rows the other way round.
+        let order = self
+            .export_count
+            .is_multiple_of(2)
+            .then(|| (0..rows.len() as u32).rev().collect::<Vec<u32>>());
+        if order.is_some() {
+            rows.reverse();
+        }
         let commit_id = Uuid::from_u128(self.export_count);
         let files: Vec<(ExportFile, Vec<Row>)> = rows
             .chunks(4)
@@ -521,7 +529,10 @@ impl Harness {
             .collect();
         if !matches!(outcome, Outcome::DropUnprepared) {
             let files: Vec<_> = files.iter().map(|(file, _)| file.clone()).collect();
-            export.prepare(commit_id, &files).unwrap();
+            match &order {
+                Some(order) => export.prepare_in_order(commit_id, &files, order).unwrap(),
+                None => export.prepare(commit_id, &files).unwrap(),
+            }
         }
         let committed = match outcome {
             Outcome::Commit => {

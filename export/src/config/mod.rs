@@ -4,6 +4,7 @@
 //! setting of that kind is a field of [`TableConfig`], another of [`TableSettings`], and a line in `over` and `settings`.
 
 mod catalog;
+mod maintenance;
 mod secret;
 mod table;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 pub(crate) use catalog::SqlPlace;
 pub use catalog::{CatalogType, SqlConfig};
+pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
 pub use secret::Secret;
 pub use table::{FormatVersion, SettingsByTable, TableConfig, TableSettings};
 
@@ -146,7 +148,7 @@ mod tests {
             (r#"{"warehouse_path": "hdfs://h/w"}"#, "local path"),
             (r#"{"warehouse_path": "s3:///w"}"#, "s3://bucket"),
             (
-                r#"{"warehouse_path": "w", "store": {"s3.end-point": "secret"}}"#,
+                r#"{"warehouse_path": "w", "store": {"s3.end-point": "hush"}}"#,
                 "'s3.end-point'",
             ),
             (r#"{"warehouse_path": ""}"#, "empty"),
@@ -159,16 +161,16 @@ mod tests {
                 "http://",
             ),
             (
-                r#"{"catalog_type": "rest", "catalog_uri": "https://me:secret@h"}"#,
+                r#"{"catalog_type": "rest", "catalog_uri": "https://me:hush@h"}"#,
                 "no password",
             ),
             (
                 r#"{"catalog_type": "rest", "catalog_uri": "https://h",
-                    "rest": {"oauth2_server_uri": "https://secret@h"}}"#,
+                    "rest": {"oauth2_server_uri": "https://hush@h"}}"#,
                 "rest.oauth2_server_uri",
             ),
             (
-                r#"{"warehouse_path": "w", "catalog_uri": "postgresql://me:secret@h/db"}"#,
+                r#"{"warehouse_path": "w", "catalog_uri": "postgresql://me:hush@h/db"}"#,
                 "sql.password",
             ),
             (
@@ -186,7 +188,7 @@ mod tests {
                 matches!(error, ExportError::Config(_)) && error.to_string().contains(word),
                 "{json}: {error}"
             );
-            assert!(!error.to_string().contains("secret"), "{error}");
+            assert!(!error.to_string().contains("hush"), "{error}");
         }
         let error = serde_json::from_str::<IcebergConfig>(
             r#"{"warehouse_path": "w", "format_version": 1}"#,

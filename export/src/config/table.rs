@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::IcebergConfig;
+use super::{IcebergConfig, MaintenanceConfig, MaintenanceSettings};
 use crate::error::{ExportError, Result};
 
 /// What a table is exported with, where it differs from others. A setting that is left out is as under `*`, and one that is
@@ -18,6 +18,8 @@ pub struct TableConfig {
     pub format_version: Option<FormatVersion>,
     /// A data file is closed once it holds about this many megabytes (2^20 bytes).
     pub target_file_size_mb: Option<u64>,
+    /// How the table is looked after beside its exports.
+    pub maintenance: MaintenanceConfig,
 }
 
 /// What one table is exported with.
@@ -32,6 +34,8 @@ pub struct TableSettings {
     pub format_version: FormatVersion,
     /// A data file is closed once it holds about so many bytes.
     pub target_file_size_bytes: u64,
+    /// How it is looked after beside its exports.
+    pub maintenance: MaintenanceSettings,
 }
 
 /// What each table is exported with.
@@ -59,6 +63,7 @@ impl TableConfig {
         TableConfig {
             format_version: self.format_version.or(others.format_version),
             target_file_size_mb: self.target_file_size_mb.or(others.target_file_size_mb),
+            maintenance: self.maintenance.over(&others.maintenance),
         }
     }
 
@@ -76,6 +81,7 @@ impl TableConfig {
             format_version: self.format_version.unwrap_or(default.format_version),
             target_file_size_bytes: target_file_size_bytes
                 .unwrap_or(default.target_file_size_bytes),
+            maintenance: self.maintenance.settings(place)?,
         })
     }
 }
@@ -85,6 +91,7 @@ impl Default for TableSettings {
         TableSettings {
             format_version: FormatVersion::default(),
             target_file_size_bytes: 128 << 20,
+            maintenance: MaintenanceSettings::default(),
         }
     }
 }
@@ -115,6 +122,7 @@ impl IcebergConfig {
         let top = TableConfig {
             format_version: self.format_version,
             target_file_size_mb: self.target_file_size_mb,
+            ..TableConfig::default()
         };
         top.settings("")?;
         let all = self

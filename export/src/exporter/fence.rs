@@ -11,7 +11,7 @@ use iceberg::TableUpdate;
 use moonshine_engine::{PendingExport, Table};
 use uuid::Uuid;
 
-use super::Exporter;
+use super::Core;
 use crate::catalog::{CatalogTable, Change, Guard};
 use crate::commit::{Attempt, Deletes, Failure, Proposal, remove_attempts, run};
 use crate::error::Result;
@@ -21,7 +21,7 @@ use crate::pending::find_commit;
 use crate::summary::{FENCE_ID, Stamp, WRITER_EPOCH};
 
 struct Fence<'a> {
-    exporter: &'a Exporter,
+    exporter: &'a Core,
     table: &'a Table,
     pending: Option<&'a PendingExport>,
     id: Uuid,
@@ -43,10 +43,10 @@ impl Proposal for Fence<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let exporter = self.exporter;
         exporter.check_ours(self.table, self.pending, table)?;
-        check_epoch(table, exporter.epoch)?;
+        check_epoch(table, exporter.epoch())?;
         let mut updates = vec![TableUpdate::SetProperties {
             updates: HashMap::from([
-                (WRITER_EPOCH.to_owned(), exporter.epoch.to_string()),
+                (WRITER_EPOCH.to_owned(), exporter.epoch().to_string()),
                 (FENCE_ID.to_owned(), self.id.to_string()),
             ]),
         }];
@@ -60,7 +60,7 @@ impl Proposal for Fence<'_> {
 impl Fence<'_> {
     /// A snapshot of the same rows.
     async fn snapshot(&mut self, table: &CatalogTable) -> Result<Vec<TableUpdate>> {
-        let Exporter {
+        let Core {
             environment, owner, ..
         } = self.exporter;
         let before = owner.stamp(table)?;
@@ -72,7 +72,7 @@ impl Fence<'_> {
             database_id: owner.database_id,
             commit_seq: before.as_ref().map_or(0, |stamp| stamp.commit_seq),
             commit_id: self.id,
-            writer_epoch: self.exporter.epoch,
+            writer_epoch: self.exporter.epoch(),
             origins: before.map(|stamp| stamp.origins).unwrap_or_default(),
             export_snapshot_id,
         };
@@ -93,7 +93,7 @@ impl Fence<'_> {
     }
 }
 
-impl Exporter {
+impl Core {
     /// Fences a table, if there is one.
     pub(super) async fn fence(
         &self,
@@ -115,7 +115,7 @@ impl Exporter {
             Ok(current) => {
                 let landed = find_commit(&current.metadata, fence.id);
                 remove_attempts(&current.file_io, &fence.attempts, landed).await;
-                check_epoch(&current, self.epoch)?;
+                check_epoch(&current, self.epoch())?;
                 Ok(Some(current))
             }
             Err(Failure::NotCommitted(error)) => {

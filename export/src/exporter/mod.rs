@@ -5,38 +5,27 @@
 //! engine's note of them, the commit to the catalog, the engine's note of that.
 
 pub(crate) mod columns;
+mod core;
 mod fence;
 mod table_export;
 mod tables;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use moonshine_engine::{Database, Snapshot, Table};
 
-use crate::catalog::{self, CatalogTable, TableCatalog};
-use crate::config::{IcebergConfig, SettingsByTable, TableSettings};
+use self::core::TableState;
+pub(crate) use self::core::{Core, TableSlot};
+use crate::catalog::{self, TableCatalog};
+use crate::config::{IcebergConfig, SettingsByTable};
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
-use crate::manifest::ManifestCache;
-use crate::ownership::Owner;
+use crate::maintenance::Maintainer;
 
 /// Exports a database's tables. A database has one exporter at a time; a newer one fences the older.
 #[derive(Debug)]
 pub struct Exporter {
-    database: Database,
-    catalog: Arc<dyn TableCatalog>,
-    environment: Environment,
-    owner: Owner,
-    epoch: u64,
-    /// The Iceberg tables as of our last look, by the engine's id of the table.
-    tables: HashMap<u32, TableState>,
-}
-
-#[derive(Debug)]
-struct TableState {
-    current: CatalogTable,
-    manifests: ManifestCache,
+    core: Arc<Core>,
 }
 
 /// One Iceberg commit of a tick.
@@ -56,15 +45,6 @@ pub struct TableExport {
     pub data_files: u64,
     /// Size of the new data and delete files, in bytes.
     pub bytes_written: u64,
-}
-
-impl TableState {
-    fn new(current: CatalogTable) -> Self {
-        TableState {
-            current,
-            manifests: ManifestCache::default(),
-        }
-    }
 }
 
 impl Exporter {
@@ -91,25 +71,14 @@ impl Exporter {
         settings: SettingsByTable,
         environment: Environment,
     ) -> Result<Exporter> {
-        let owner = Owner {
-            database_id: database.id(),
-            settings,
-        };
-        let mut exporter = Exporter {
-            database,
-            catalog,
-            environment,
-            owner,
-            epoch: 0,
-            tables: HashMap::new(),
-        };
-        exporter.take_over().await?;
-        Ok(exporter)
+        let core = Arc::new(Core::new(database, catalog, settings, environment));
+        core.take_over().await?;
+        Ok(Exporter { core })
     }
 
-    /// What a table is exported with.
-    fn settings(&self, table: &Table) -> &TableSettings {
-        self.owner.settings.of(table.name())
+    /// What looks after the exported tables, beside the exports.
+    pub fn maintainer(&self) -> Maintainer {
+        Maintainer::of(self.core.clone())
     }
 
     /// Exports every table that changed up to `snapshot`, one Iceberg commit each, and makes the Iceberg tables that
@@ -122,25 +91,30 @@ impl Exporter {
     pub async fn tick(&mut self, snapshot: &Snapshot) -> Result<Vec<TableExport>> {
         let mut exports = Vec::new();
         let mut refused = None;
-        for table in self.database.tables() {
-            let mut state = match (
-                self.settle_pending(&table).await?,
-                self.tables.remove(&table.id()),
-            ) {
-                (Some(settled), _) => TableState::new(settled),
-                (None, Some(state)) => state,
-                (None, None) => TableState::new(self.create(&table).await?),
-            };
-            let exported = self.export_table(&table, snapshot, &mut state).await;
-            // After a failure the table is looked at anew: what we know of it may be the cause.
-            if matches!(exported, Ok(_) | Err(ExportError::Config(_))) {
-                self.tables.insert(table.id(), state);
-            }
-            match exported {
+        for table in self.core.database.tables() {
+            match self.core.tick_table(&table, snapshot).await {
                 Err(error @ ExportError::Config(_)) => refused = Some(error),
                 exported => exports.extend(exported?),
             }
         }
         refused.map_or(Ok(exports), Err)
+    }
+}
+
+impl Core {
+    async fn tick_table(&self, table: &Table, snapshot: &Snapshot) -> Result<Option<TableExport>> {
+        let slot = self.slot(table);
+        let mut place = slot.state.lock().await;
+        let mut state = match (self.settle_pending(table).await?, place.take()) {
+            (Some(settled), _) => TableState::new(settled),
+            (None, Some(state)) => state,
+            (None, None) => TableState::new(self.create(table).await?),
+        };
+        let exported = self.export_table(table, snapshot, &mut state).await;
+        // After a failure the table is looked at anew: what we know of it may be the cause.
+        if matches!(exported, Ok(_) | Err(ExportError::Config(_))) {
+            *place = Some(state);
+        }
+        exported
     }
 }

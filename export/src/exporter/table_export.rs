@@ -4,7 +4,8 @@ use iceberg::spec::DataFile;
 use moonshine_engine::{Export, ExportFile, Snapshot, Table};
 use uuid::Uuid;
 
-use super::{Exporter, TableExport, TableState};
+use super::core::TableState;
+use super::{Core, TableExport};
 use crate::commit::{ExportCommit, Failure, RowDelta, remove_attempts, run};
 use crate::data_file::write_data_files;
 use crate::delete::Positions;
@@ -15,7 +16,7 @@ use crate::summary::{Stamp, origins_by_source};
 /// Rows of a batch that is asked of the engine.
 const BATCH_ROWS: usize = 8192;
 
-impl Exporter {
+impl Core {
     pub(super) async fn export_table(
         &self,
         table: &Table,
@@ -114,7 +115,7 @@ impl Exporter {
             database_id: self.owner.database_id,
             commit_seq: export.to_seq(),
             commit_id,
-            writer_epoch: self.epoch,
+            writer_epoch: self.epoch(),
             origins: origins_by_source(export.origins()),
             export_snapshot_id: None,
         };

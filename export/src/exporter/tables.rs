@@ -1,20 +1,22 @@
 //! The Iceberg tables of a database: found, made, fenced, and settled where an export's end is not known.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use moonshine_engine::{PendingExport, Table};
 
-use super::{Exporter, TableState};
+use super::Core;
+use super::core::TableState;
 use crate::catalog::CatalogTable;
 use crate::error::{ExportError, Result};
 use crate::ownership::{check_epoch, newest_epoch};
 use crate::pending::{exported_after, settle};
 use crate::schema::{table_ident, table_location};
 
-impl Exporter {
+impl Core {
     /// Checks every table before anything is changed, then announces the new epoch, then settles pending exports: once
     /// the epoch stands, a commit that an older exporter has under way fails.
-    pub(super) async fn take_over(&mut self) -> Result<()> {
+    pub(super) async fn take_over(&self) -> Result<()> {
         let mut pending: HashMap<u32, PendingExport> = self
             .database
             .pending_exports()
@@ -22,11 +24,12 @@ impl Exporter {
             .map(|pending| (pending.table().id(), pending))
             .collect();
         let tables = self.database.tables();
+        let mut newest = 0;
         for table in &tables {
             let found = self.look_up(table, pending.get(&table.id())).await?;
-            self.epoch = self.epoch.max(found.as_ref().map_or(0, newest_epoch));
+            newest = newest.max(found.as_ref().map_or(0, newest_epoch));
         }
-        self.epoch += 1;
+        self.epoch.store(newest + 1, Ordering::SeqCst);
         for table in &tables {
             let pending = pending.remove(&table.id());
             let current = self.fence(table, pending.as_ref()).await?;
@@ -34,14 +37,14 @@ impl Exporter {
                 settle(pending, current.as_ref()).await?;
             }
             if let Some(current) = current {
-                self.tables.insert(table.id(), TableState::new(current));
+                *self.slot(table).state.lock().await = Some(TableState::new(current));
             }
         }
         Ok(())
     }
 
     /// Loads the Iceberg table and checks that it is ours and stands where we left it.
-    pub(super) async fn look_up(
+    pub(crate) async fn look_up(
         &self,
         table: &Table,
         pending: Option<&PendingExport>,
@@ -65,7 +68,7 @@ impl Exporter {
     }
 
     /// Checks that an Iceberg table is ours and stands where we left it.
-    pub(super) fn check_ours(
+    pub(crate) fn check_ours(
         &self,
         table: &Table,
         pending: Option<&PendingExport>,
@@ -92,13 +95,15 @@ impl Exporter {
 
     pub(super) async fn create(&self, table: &Table) -> Result<CatalogTable> {
         if let Some(found) = self.look_up(table, None).await? {
-            check_epoch(&found, self.epoch)?;
+            check_epoch(&found, self.epoch())?;
             return Ok(found);
         }
         let ident = table_ident(table.name())?;
         let warehouse = self.catalog.warehouse();
         let location = warehouse.map(|warehouse| table_location(warehouse, &ident, table.id()));
-        let wanted = self.owner.new_table(table.schema(), location, self.epoch)?;
+        let wanted = self
+            .owner
+            .new_table(table.schema(), location, self.epoch())?;
         self.catalog
             .create(&ident, wanted, self.environment.identities.uuid())
             .await

@@ -14,9 +14,11 @@ mod conformance;
 mod crash;
 mod evolution;
 mod history;
+mod maintenance;
 mod ownership;
 #[path = "../../../connectors/tests/it/postgres_server.rs"]
 mod postgres_server;
+mod readers;
 mod rest_answers;
 mod servers;
 mod simulation;

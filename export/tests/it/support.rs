@@ -34,6 +34,7 @@ pub(crate) fn settings(format_version: FormatVersion) -> SettingsByTable {
     let settings = TableSettings {
         format_version,
         target_file_size_bytes: 1 << 20,
+        ..TableSettings::default()
     };
     settings.into()
 }

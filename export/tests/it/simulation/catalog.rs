@@ -20,7 +20,7 @@ use crate::support::Random;
 
 /// A clock that does not wait.
 #[derive(Debug)]
-pub(super) struct InstantClock;
+pub(crate) struct InstantClock;
 
 #[async_trait]
 impl Clock for InstantClock {
@@ -35,7 +35,7 @@ impl Clock for InstantClock {
 
 /// What a catalog does with a commit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     None,
     /// 429: not now.
     Busy,
@@ -63,7 +63,7 @@ pub(super) enum Fault {
     Disturbed,
 }
 
-pub(super) const FAULTS: [Fault; 13] = [
+pub(crate) const FAULTS: [Fault; 13] = [
     Fault::None,
     Fault::Busy,
     Fault::SpuriousConflict,
@@ -81,13 +81,13 @@ pub(super) const FAULTS: [Fault; 13] = [
 
 /// A catalog in memory.
 #[derive(Debug)]
-pub(super) struct SimulatedCatalog {
+pub(crate) struct SimulatedCatalog {
     guard: Guard,
     file_io: FileIO,
     state: Mutex<State>,
     is_calm: AtomicBool,
     /// Whether every look at a table is answered.
-    pub(super) is_reachable: AtomicBool,
+    pub(crate) is_reachable: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl State {
 }
 
 impl SimulatedCatalog {
-    pub(super) fn new(guard: Guard, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(guard: Guard, seed: u64) -> Arc<Self> {
         Arc::new(SimulatedCatalog {
             guard,
             file_io: FileIO::new_with_memory(),
@@ -162,7 +162,7 @@ impl SimulatedCatalog {
     }
 
     /// From now on everything is answered, and what was on its way arrives.
-    pub(super) fn calm(&self) {
+    pub(crate) fn calm(&self) {
         self.is_calm.store(true, Ordering::SeqCst);
         self.is_reachable.store(true, Ordering::SeqCst);
         let mut state = self.state.lock();
@@ -171,13 +171,18 @@ impl SimulatedCatalog {
         }
     }
 
+    /// Where its tables' files are.
+    pub(crate) fn file_io(&self) -> &FileIO {
+        &self.file_io
+    }
+
     /// How often each fault happened.
-    pub(super) fn seen(&self) -> BTreeMap<String, u32> {
+    pub(crate) fn seen(&self) -> BTreeMap<String, u32> {
         self.state.lock().seen.clone()
     }
 
     /// Says what becomes of the next commits, and whether the next looks at a table fail.
-    pub(super) fn plan(&self, faults: &[Fault], looks_fail: &[bool]) {
+    pub(crate) fn plan(&self, faults: &[Fault], looks_fail: &[bool]) {
         let mut state = self.state.lock();
         state.next_faults.extend(faults);
         state.next_looks_fail.extend(looks_fail);

@@ -3,7 +3,7 @@
 //!
 //! `MOONSHINE_TEST_SEED=n` replays one history.
 
-mod catalog;
+pub(crate) mod catalog;
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;

@@ -12,8 +12,8 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType};
 
-use super::Malformed;
-use super::row::ValueRef;
+use crate::codec::Malformed;
+use crate::codec::row::ValueRef;
 use crate::schema::ColumnType;
 
 /// A column that is being built.

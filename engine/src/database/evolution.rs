@@ -11,6 +11,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
+use crate::schema::past::PastVersion;
 use crate::schema::{Column, ColumnType, TableSchema};
 use crate::shared::Table;
 use crate::value::Value;
@@ -69,15 +70,6 @@ pub enum SchemaChange {
         /// The wider type.
         column_type: ColumnType,
     },
-}
-
-/// What the rows of a past version hold.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct PastVersion {
-    /// The columns outside the key, in their order.
-    pub(crate) columns: Vec<(i32, ColumnType)>,
-    /// Rows of later versions were committed after this sequence.
-    pub(crate) until_seq: u64,
 }
 
 impl Database {

@@ -6,14 +6,14 @@ use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{Schema, SchemaRef};
 
 use super::column_builder::{BytesColumn, ColumnBuilder};
-use super::key::decode_key_value;
 use super::page_columns::{NullBitmaps, RowRests};
-use super::row::{ValueRef, decode_value};
-use super::versions::current_values;
-use super::{Malformed, Reader};
+use super::piece::Slots;
+use super::rows::TakeRows;
+use crate::codec::key::decode_key_value;
+use crate::codec::row::{ValueRef, decode_value};
+use crate::codec::versions::current_values;
+use crate::codec::{Malformed, Reader};
 use crate::error::{Error, Result};
-use crate::read::piece::Slots;
-use crate::read::rows::TakeRows;
 use crate::row_set::rows_page::{RowRef, RowsView};
 use crate::schema::{ColumnType, TableSchema};
 

@@ -1,15 +1,20 @@
 //! Tables, columns and their types, as the engine and everything above it names them.
 
+mod check;
+mod column_type;
+pub(crate) mod past;
+mod shard_key;
+
 use std::sync::Arc;
 
 use arrow_schema::{Field, Schema, SchemaRef};
 
-use crate::codec::versions::Translation;
-pub use crate::column_type::ColumnType;
+use self::past::{PastVersion, Translation};
 use crate::error::{Error, Result};
-use crate::evolution::PastVersion;
-use crate::shard_key::ShardKey;
 use crate::value::Value;
+pub use check::check_row;
+pub use column_type::ColumnType;
+pub use shard_key::ShardKey;
 
 /// Largest number of columns of a table.
 pub const COLUMN_COUNT_MAX: usize = 4096;
@@ -131,7 +136,7 @@ impl TableSchema {
 
     /// How often its columns were changed by [`Database::alter_table`](crate::Database::alter_table).
     pub fn version(&self) -> u32 {
-        crate::codec::len_u32(self.past_versions.len())
+        u32::try_from(self.past_versions.len()).unwrap_or(u32::MAX)
     }
 
     /// The greatest field id that a column has or had; none is given twice.

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::counters::WorkCounters;
-use super::figures::{
-    FragmentStatistics, LevelStatistics, LogStatistics, MemoryStatistics, ReadStatistics,
-    StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures, WorkStatistics,
-    WriteStatistics,
-};
 use crate::cache::table::TableState;
 use crate::database::Database;
 use crate::generation::Generation;
 use crate::row_set::meta::RowSetMeta;
 use crate::shared::Shared;
+use crate::statistics::counters::WorkCounters;
+use crate::statistics::figures::{
+    FragmentStatistics, LevelStatistics, LogStatistics, MemoryStatistics, ReadStatistics,
+    StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures, WorkStatistics,
+    WriteStatistics,
+};
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Fragment, FragmentTree};
 use crate::tree::state::Described;

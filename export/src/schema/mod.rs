@@ -1,28 +1,22 @@
-//! Tables, columns and types of the engine as Iceberg and Parquet name them.
+//! Tables and columns of the engine as Iceberg names them.
 //!
-//! | engine | Iceberg | Parquet |
-//! |---|---|---|
-//! | boolean | boolean | BOOLEAN |
-//! | int32, int64 | int, long | INT32, INT64 |
-//! | float32, float64 | float, double | FLOAT, DOUBLE |
-//! | decimal(p,s) | decimal(p,s) | DECIMAL on INT32, INT64 or FIXED_LEN_BYTE_ARRAY, by precision |
-//! | string | string | STRING |
-//! | binary | binary | BYTE_ARRAY |
-//! | uuid | uuid | UUID on FIXED_LEN_BYTE_ARRAY(16) |
-//! | date | date | DATE |
-//! | time | time | TIME(micros, not adjusted) |
-//! | timestamp, timestamptz | timestamp, timestamptz | TIMESTAMP(micros, not adjusted / adjusted to UTC) |
+//! `types` names the types, in Iceberg and in Parquet; `evolve` says which columns may become which; `defaults` is about columns
+//! that were added later. Field ids are the engine's throughout.
+
+mod defaults;
+mod evolve;
+mod types;
 
 use std::sync::Arc;
 
 use iceberg::TableIdent;
-use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
+use iceberg::spec::{FormatVersion, NestedField, Schema, Type};
 use moonshine_engine::{Column, ColumnType, TableSchema};
-use parquet::arrow::ArrowSchemaConverter;
-use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
-use parquet::schema::types::{SchemaDescriptor, Type as ParquetType};
 
-use crate::error::{At, ExportError, Result};
+pub(crate) use self::defaults::missing_column;
+pub(crate) use self::evolve::{check_columns, evolved};
+pub(crate) use self::types::{iceberg_type, parquet_schema};
+use crate::error::{ExportError, Result};
 
 /// The namespace of tables whose name has no dot.
 const NAMESPACE_DEFAULT: &str = "default";
@@ -68,40 +62,24 @@ pub(crate) fn table_location(warehouse: &str, ident: &TableIdent, table_id: u32)
     location
 }
 
-pub(crate) fn iceberg_type(column_type: ColumnType) -> PrimitiveType {
-    match column_type {
-        ColumnType::Boolean => PrimitiveType::Boolean,
-        ColumnType::Int32 => PrimitiveType::Int,
-        ColumnType::Int64 => PrimitiveType::Long,
-        ColumnType::Float32 => PrimitiveType::Float,
-        ColumnType::Float64 => PrimitiveType::Double,
-        ColumnType::Decimal { precision, scale } => PrimitiveType::Decimal {
-            precision: u32::from(precision),
-            scale: u32::from(scale),
-        },
-        ColumnType::Utf8 => PrimitiveType::String,
-        ColumnType::Binary => PrimitiveType::Binary,
-        ColumnType::Uuid => PrimitiveType::Uuid,
-        ColumnType::Date => PrimitiveType::Date,
-        ColumnType::Time => PrimitiveType::Time,
-        ColumnType::Timestamp => PrimitiveType::Timestamp,
-        ColumnType::TimestampTz => PrimitiveType::Timestamptz,
-    }
-}
-
-/// The Iceberg schema of a table, with the engine's field ids.
+/// The Iceberg schema of a table, with the engine's field ids. Defaults are in it from format 3 on, which knows them.
 ///
 /// The primary key becomes the identifier fields, unless it has a float: the specification forbids those there.
-pub(crate) fn iceberg_schema(schema: &TableSchema) -> Result<Schema> {
-    let fields = schema.columns().iter().map(|column| {
+pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Result<Schema> {
+    let mut fields = Vec::with_capacity(schema.columns().len());
+    for column in schema.columns() {
         let field_type = Type::Primitive(iceberg_type(column.column_type));
-        Arc::new(NestedField::new(
-            column.field_id,
-            &column.name,
-            field_type,
-            !column.nullable,
-        ))
-    });
+        let mut field =
+            NestedField::new(column.field_id, &column.name, field_type, !column.nullable);
+        if version >= FormatVersion::V3
+            && let Some(default) = defaults::literal(schema, column)?
+        {
+            field = field
+                .with_initial_default(default.clone())
+                .with_write_default(default);
+        }
+        fields.push(Arc::new(field));
+    }
     let may_identify = |column: &Column| {
         !matches!(
             column.column_type,
@@ -148,44 +126,6 @@ fn columns_text(schema: &Schema) -> String {
         .join(", ")
 }
 
-/// The Parquet schema of a table's data files.
-pub(crate) fn parquet_schema(schema: &TableSchema) -> Result<SchemaDescriptor> {
-    let place = || format!("table '{}'", schema.name());
-    let derived = ArrowSchemaConverter::new()
-        .convert(schema.arrow_schema())
-        .at(place())?;
-    let mut fields = Vec::with_capacity(schema.columns().len());
-    for (column, field) in schema
-        .columns()
-        .iter()
-        .zip(derived.root_schema().get_fields())
-    {
-        // Arrow's type for a UUID does not say that it is one.
-        fields.push(match column.column_type {
-            ColumnType::Uuid => Arc::new(uuid_type(column).at(place())?),
-            _ => field.clone(),
-        });
-    }
-    let root = ParquetType::group_type_builder("table")
-        .with_fields(fields)
-        .build()
-        .at(place())?;
-    Ok(SchemaDescriptor::new(Arc::new(root)))
-}
-
-fn uuid_type(column: &Column) -> parquet::errors::Result<ParquetType> {
-    ParquetType::primitive_type_builder(&column.name, PhysicalType::FIXED_LEN_BYTE_ARRAY)
-        .with_length(16)
-        .with_logical_type(Some(LogicalType::Uuid))
-        .with_repetition(if column.nullable {
-            Repetition::OPTIONAL
-        } else {
-            Repetition::REQUIRED
-        })
-        .with_id(Some(column.field_id))
-        .build()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,7 +166,11 @@ mod tests {
             let builder = TableSchema::builder("t")
                 .column("k", column_type, false)
                 .column("v", ColumnType::Utf8, true);
-            iceberg_schema(&builder.primary_key(["k"]).build().unwrap()).unwrap()
+            iceberg_schema(
+                &builder.primary_key(["k"]).build().unwrap(),
+                FormatVersion::V3,
+            )
+            .unwrap()
         };
         assert_eq!(
             schema(ColumnType::Float64).identifier_field_ids().count(),
@@ -238,14 +182,5 @@ mod tests {
                 .collect::<Vec<_>>(),
             [1]
         );
-    }
-
-    #[test]
-    fn a_uuid_says_so_in_parquet() {
-        let builder = TableSchema::builder("t").column_with_id("k", ColumnType::Uuid, false, 7);
-        let schema = parquet_schema(&builder.primary_key(["k"]).build().unwrap()).unwrap();
-        let column = schema.column(0);
-        assert_eq!(column.logical_type_ref(), Some(&LogicalType::Uuid));
-        assert_eq!(column.self_type().get_basic_info().id(), 7);
     }
 }

@@ -3,82 +3,10 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::cache::table::hash_key;
 use crate::codec::key::fixed_key_size_bytes;
-use crate::codec::{Malformed, Reader, put_u32};
-use crate::error::{Error, Result};
-use crate::read::range::{KeyRange, after_prefix};
-use crate::schema::TableSchema;
-
-/// How a table is divided into fragments. Chosen when it is created; point reads and writes are the same with each.
-///
-/// ```
-/// use moonshine_engine::{ColumnType, ShardKey, TableSchema};
-/// let readings = TableSchema::builder("readings")
-///     .column("sensor", ColumnType::Int64, false)
-///     .column("at", ColumnType::Timestamp, false)
-///     .column("value", ColumnType::Float64, false)
-///     .primary_key(["sensor", "at"])
-///     .shard_key(ShardKey::Prefix(1))
-///     .build()?;
-/// assert_eq!(readings.shard_key(), ShardKey::Prefix(1));
-/// # Ok::<(), moonshine_engine::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ShardKey {
-    /// By the hash of the whole primary key: writes spread evenly whatever the keys are, and an ordered scan reads every
-    /// fragment.
-    #[default]
-    PrimaryKey,
-    /// By the hash of so many first columns of the primary key. Rows that share them lie together, in order: a scan of
-    /// a range among them reads one fragment. A fragment can't hold less than all rows that share them.
-    Prefix(u32),
-    /// By the hash of so many first bytes of the encoded key, or of all of it where it is shorter: as
-    /// [`Prefix`](Self::Prefix), for keys that are one binary column.
-    PrefixBytes(u32),
-    /// By the key: each fragment holds a range of keys. An ordered scan reads the fragments it needs, one after the other.
-    /// Keys that only ever grow all go to the last fragment, so such writes are not shared among fragments.
-    Range,
-}
-
-impl ShardKey {
-    /// Checks that a primary key of so many columns can be divided so.
-    pub(crate) fn check(self, table_name: &str, key_columns: usize) -> Result<()> {
-        let fits = match self {
-            ShardKey::PrimaryKey | ShardKey::Range => true,
-            ShardKey::Prefix(count) => (1..=key_columns).contains(&(count as usize)),
-            ShardKey::PrefixBytes(count) => count > 0,
-        };
-        if fits {
-            return Ok(());
-        }
-        Err(Error::Schema(format!(
-            "table '{table_name}': a shard key of {self:?}, the primary key has {key_columns} columns"
-        )))
-    }
-
-    pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        let (kind, count) = match self {
-            ShardKey::PrimaryKey => (0, 0),
-            ShardKey::Prefix(count) => (1, count),
-            ShardKey::PrefixBytes(count) => (2, count),
-            ShardKey::Range => (3, 0),
-        };
-        put_u32(out, kind);
-        put_u32(out, count);
-    }
-
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match (reader.u32()?, reader.u32()?) {
-            (0, 0) => Ok(ShardKey::PrimaryKey),
-            (1, count) => Ok(ShardKey::Prefix(count)),
-            (2, count) => Ok(ShardKey::PrefixBytes(count)),
-            (3, 0) => Ok(ShardKey::Range),
-            _ => Err(Malformed("a shard key of an unknown kind")),
-        }
-    }
-}
+use crate::codec::key::hash_key;
+use crate::key_range::{KeyRange, after_prefix};
+use crate::schema::{ShardKey, TableSchema};
 
 /// A shard key, made ready to be applied to encoded keys.
 #[derive(Clone, Debug, Default)]
@@ -273,22 +201,6 @@ mod tests {
             if let Some(hash) = found {
                 prop_assert_eq!(sharding.hash(hash_key(&longer), &longer), hash);
             }
-        }
-    }
-
-    #[test]
-    fn shard_keys_that_can_not_be_are_refused() {
-        for (shard_key, fits) in [
-            (ShardKey::Prefix(0), false),
-            (ShardKey::Prefix(3), false),
-            (ShardKey::PrefixBytes(0), false),
-            (ShardKey::Prefix(2), true),
-            (ShardKey::Range, true),
-        ] {
-            assert_eq!(shard_key.check("t", 2).is_ok(), fits, "{shard_key:?}");
-            let mut bytes = Vec::new();
-            shard_key.encode(&mut bytes);
-            assert_eq!(ShardKey::decode(&mut Reader::new(&bytes)), Ok(shard_key));
         }
     }
 }

@@ -4,8 +4,8 @@
 //! instructions. A column that is not asked for is stepped over.
 
 use super::column_builder::{ColumnBuilder, ColumnValues, FixedColumn};
-use super::key::{decode_f32, decode_f64, fixed_key_size_bytes, unescape};
-use super::{Malformed, Reader};
+use crate::codec::key::{decode_f32, decode_f64, fixed_key_size_bytes, unescape};
+use crate::codec::{Malformed, Reader};
 use crate::schema::ColumnType;
 
 const ENDS_EARLY: Malformed = Malformed("ends early");

@@ -1,12 +1,10 @@
 //! Bounds of keys.
 
-use std::ops::{Bound, Range};
+use std::ops::Bound;
 
 use crate::codec::key::{KEY_SIZE_BYTES_MAX, encode_key_prefix};
 use crate::error::{Error, Result};
-use crate::row_set::reader::RowSet;
-use crate::row_set::rows_page::RowsView;
-use crate::shared::Table;
+use crate::schema::TableSchema;
 use crate::value::Value;
 
 /// Encoded bounds of a scan.
@@ -29,20 +27,20 @@ impl KeyRange {
     }
 
     pub(crate) fn new(
-        table: &Table,
+        schema: &TableSchema,
         range: &(Bound<Vec<Value>>, Bound<Vec<Value>>),
     ) -> Result<Self> {
         let encode = |values: &Vec<Value>| {
-            let count = table.schema().primary_key().len();
+            let count = schema.primary_key().len();
             if values.is_empty() || values.len() > count {
                 return Err(Error::Row(format!(
                     "table '{}': a bound of {} values, the primary key has {count} columns",
-                    table.name(),
+                    schema.name(),
                     values.len()
                 )));
             }
             let mut key = Vec::new();
-            encode_key_prefix(table.schema(), values.iter(), &mut key)?;
+            encode_key_prefix(schema, values.iter(), &mut key)?;
             Ok((key, values.len() < count))
         };
         // A bound of the key's first columns stands before or after all keys that start with it.
@@ -94,38 +92,6 @@ impl KeyRange {
             Bound::Included(end) => key <= end.as_slice(),
             Bound::Excluded(end) => key < end.as_slice(),
         }
-    }
-}
-
-impl KeyRange {
-    /// The slots of a page whose keys are in the range: from one to before another.
-    pub(crate) fn slots_of(&self, rows: &RowsView<'_>) -> (usize, usize) {
-        let count = rows.row_count();
-        let behind = |key: &[u8]| {
-            let slot = rows.lower_bound(key);
-            slot + usize::from(slot < count && rows.key(slot) == key)
-        };
-        let start = match &self.start {
-            Bound::Unbounded => 0,
-            Bound::Included(key) => rows.lower_bound(key),
-            Bound::Excluded(key) => behind(key),
-        };
-        let end = match &self.end {
-            Bound::Unbounded => count,
-            Bound::Included(key) => behind(key),
-            Bound::Excluded(key) => rows.lower_bound(key),
-        };
-        (start.min(end), end)
-    }
-
-    /// The pages of a RowSet that may have keys in the range.
-    pub(crate) fn pages_of(&self, row_set: &RowSet) -> Result<Range<u32>> {
-        let page = |bound: &Bound<Vec<u8>>, unbounded: u32| match bound {
-            Bound::Unbounded => Ok(unbounded),
-            Bound::Included(key) | Bound::Excluded(key) => row_set.find_rows_page(key),
-        };
-        let last = row_set.meta().rows_page_count.saturating_sub(1);
-        Ok(page(&self.start, 0)?..page(&self.end, last)?.saturating_add(1))
     }
 }
 

@@ -1,4 +1,10 @@
 //! The database: opening it, and everything that is asked of it.
+//!
+//! A [`Database`] is what its owner holds. [`evolution`] changes the columns of a table; [`gather`] puts the database's
+//! statistics together.
+
+pub(crate) mod evolution;
+mod gather;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +16,7 @@ use crate::codec::len_u32;
 use crate::error::{Error, Result};
 use crate::export::{Changes, Export, Exported, PendingExport};
 use crate::io::{Io, SyscallIo};
-use crate::layout::{Layout, MEMORY_BUDGET_BYTES, ProfileChoice, StoredProfile};
+use crate::layout::{Layout, MEMORY_BUDGET_BYTES, ProfileChoice};
 use crate::log::committer::{self, Committer};
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
@@ -18,6 +24,7 @@ use crate::log::segments::LogSegment;
 use crate::manifest::{FORMAT_VERSION, Manifest};
 use crate::open::{OpenDatabase, lock_folder};
 use crate::origins::Origin;
+use crate::profile::StoredProfile;
 use crate::recovery::{create, recover, recover_read_only, sync_folders, upgrade};
 use crate::schema::TableSchema;
 use crate::shared::{Shared, Table};

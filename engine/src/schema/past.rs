@@ -1,0 +1,54 @@
+//! Past versions of a table's schema, and how their rows become rows of today.
+
+use super::{ColumnType, TableSchema};
+
+/// What the rows of a past version hold.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PastVersion {
+    /// The columns outside the key, in their order.
+    pub(crate) columns: Vec<(i32, ColumnType)>,
+    /// Rows of later versions were committed after this sequence.
+    pub(crate) until_seq: u64,
+}
+
+/// How a row of a past version becomes one of the current version.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Translation {
+    /// For each column of the past version outside the key: its type, and its place and type among those of today.
+    steps: Vec<(ColumnType, Option<(usize, ColumnType)>)>,
+    /// For each of today's columns outside the key: its position in the schema.
+    positions: Vec<usize>,
+}
+
+impl Translation {
+    /// The translation of rows that hold these columns, given by field id.
+    pub(crate) fn new(schema: &TableSchema, past: &[(i32, ColumnType)]) -> Self {
+        let positions: Vec<usize> = (0..schema.columns().len())
+            .filter(|position| !schema.is_key(*position))
+            .collect();
+        let today = |field_id: i32| {
+            let columns = positions.iter().enumerate();
+            columns
+                .filter_map(|(place, &position)| Some((place, schema.columns().get(position)?)))
+                .find(|(_, column)| column.field_id == field_id)
+                .map(|(place, column)| (place, column.column_type))
+        };
+        Translation {
+            steps: past
+                .iter()
+                .map(|&(field_id, column_type)| (column_type, today(field_id)))
+                .collect(),
+            positions,
+        }
+    }
+
+    /// For each column of the past version outside the key: its type, and its place and type among those of today.
+    pub(crate) fn steps(&self) -> &[(ColumnType, Option<(usize, ColumnType)>)] {
+        &self.steps
+    }
+
+    /// For each of today's columns outside the key: its position in the schema.
+    pub(crate) fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+}

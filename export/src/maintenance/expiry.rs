@@ -1,0 +1,177 @@
+//! Expiry: snapshots that are too old or too many leave the table's metadata.
+//!
+//! Each commit writes the list of a table's snapshots, so an export a second would soon write megabytes a second. The newest
+//! snapshots of each branch stay, by number and age; so do tags, and what the engine's own note of the last export names.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use iceberg::TableUpdate;
+use iceberg::spec::{SnapshotRetention, TableMetadata};
+
+use super::unneeded::unneeded_files;
+use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
+use crate::catalog::{CatalogTable, Change};
+use crate::commit::{Failure, Proposal};
+use crate::config::MaintenanceSettings;
+use crate::error::Result;
+use crate::ownership::check_epoch;
+use crate::pending::remove_files;
+use crate::references::references;
+
+/// By itself, expiry waits for so many snapshots, so that it is not one more commit an export.
+const BATCH_SNAPSHOTS_MIN: usize = 20;
+
+/// Does, or finds, what is due; removes what earlier calls left for readers that may have been at it.
+pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
+    let Some(current) = work.current().await? else {
+        return Ok(None);
+    };
+    let mut action = MaintenanceAction {
+        table: current.ident.to_string(),
+        task: MaintenanceTask::ExpireSnapshots,
+        items: 0,
+        files_written: 0,
+        bytes_written: 0,
+        files_removed: 0,
+    };
+    let mut expiry = Expiry::new(work);
+    let expired = expiry.expired(&current.metadata)?;
+    if expired.len() >= work.mode.batch(BATCH_SNAPSHOTS_MIN) {
+        action.items = expired.len() as u64;
+        if work.mode != Mode::DryRun {
+            let committed = work.commit(&mut expiry).await;
+            committed.map_err(Failure::into_error)?;
+            expiry.note_unneeded().await?;
+        }
+    }
+    if work.mode != Mode::DryRun {
+        action.files_removed = remove_due(work, &current, expiry.now_ms).await;
+    }
+    Ok((action.items + action.files_removed > 0).then_some(action))
+}
+
+/// Removes the unneeded files whose time has come.
+async fn remove_due(work: &Work<'_>, table: &CatalogTable, now_ms: i64) -> u64 {
+    let due: Vec<String> = {
+        let mut unneeded = work.slot.unneeded.lock();
+        let count = unneeded.partition_point(|(due_ms, _)| *due_ms <= now_ms);
+        unneeded.drain(..count).map(|(_, path)| path).collect()
+    };
+    remove_files(&table.file_io, &due).await;
+    due.len() as u64
+}
+
+struct Expiry<'a> {
+    work: &'a Work<'a>,
+    now_ms: i64,
+    /// The table that the last change is of, and what it removes of it.
+    removed: Option<(CatalogTable, HashSet<i64>)>,
+}
+
+#[async_trait]
+impl Proposal for Expiry<'_> {
+    fn is_in(&self, table: &CatalogTable) -> bool {
+        let is_gone = |id: &i64| table.metadata.snapshot_by_id(*id).is_none();
+        let removed = self.removed.as_ref();
+        removed.is_some_and(|(_, removed)| removed.iter().all(is_gone))
+    }
+
+    async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
+        let core = self.work.core;
+        core.check_ours(self.work.table, None, table)?;
+        check_epoch(table, core.epoch())?;
+        let removed = self.expired(&table.metadata)?;
+        let mut snapshot_ids: Vec<i64> = removed.iter().copied().collect();
+        snapshot_ids.sort_unstable();
+        let with_statistics = snapshot_ids.iter().filter(|id| {
+            let statistics = table.metadata.statistics_for_snapshot(**id);
+            statistics.is_some()
+        });
+        let mut updates: Vec<TableUpdate> = with_statistics
+            .map(|&snapshot_id| TableUpdate::RemoveStatistics { snapshot_id })
+            .collect();
+        updates.push(TableUpdate::RemoveSnapshots { snapshot_ids });
+        self.removed = Some((table.clone(), removed));
+        Ok(Change::of(&table.metadata, updates))
+    }
+}
+
+impl<'a> Expiry<'a> {
+    fn new(work: &'a Work<'a>) -> Self {
+        Expiry {
+            work,
+            now_ms: work.core.environment.clock.now_ms(),
+            removed: None,
+        }
+    }
+
+    /// Finds the files that nobody needs now that the snapshots are gone. A crash before they are removed leaves them to
+    /// orphan removal.
+    async fn note_unneeded(&self) -> Result<()> {
+        let Some((table, removed)) = &self.removed else {
+            return Ok(());
+        };
+        let replaced = table.metadata.snapshots().filter(|snapshot| {
+            let parent = snapshot.parent_snapshot_id();
+            parent.is_some_and(|parent| removed.contains(&parent))
+        });
+        let replaced_ms = replaced.map(|snapshot| snapshot.timestamp_ms()).max();
+        let due_ms = replaced_ms
+            .unwrap_or(self.now_ms)
+            .saturating_add(self.work.settings.file_grace_ms);
+        let files = unneeded_files(table, removed).await?;
+        let mut unneeded = self.work.slot.unneeded.lock();
+        unneeded.extend(files.into_iter().map(|path| (due_ms, path)));
+        unneeded.make_contiguous().sort();
+        Ok(())
+    }
+
+    /// The snapshots that are to go.
+    fn expired(&self, metadata: &TableMetadata) -> Result<HashSet<i64>> {
+        let mut kept = kept_snapshots(metadata, self.work.settings, self.now_ms)?;
+        let exported = self.work.core.database.exported(self.work.table);
+        kept.extend(exported.and_then(|exported| exported.token.parse::<i64>().ok()));
+        let all = metadata.snapshots().map(|snapshot| snapshot.snapshot_id());
+        Ok(all.filter(|id| !kept.contains(id)).collect())
+    }
+}
+
+/// The snapshots that stay, by these settings.
+fn kept_snapshots(
+    metadata: &TableMetadata,
+    settings: &MaintenanceSettings,
+    now_ms: i64,
+) -> Result<HashSet<i64>> {
+    let mut kept = HashSet::new();
+    let mut in_history = HashSet::new();
+    let is_young =
+        |timestamp_ms: i64| now_ms.saturating_sub(timestamp_ms) <= settings.snapshot_age_ms;
+    for reference in references(metadata)?.values() {
+        let head = reference.snapshot_id;
+        kept.insert(head);
+        if matches!(reference.retention, SnapshotRetention::Tag { .. }) {
+            continue;
+        }
+        let mut number = 0;
+        let mut snapshot = metadata.snapshot_by_id(head);
+        while let Some(current) = snapshot {
+            let id = current.snapshot_id();
+            in_history.insert(id);
+            number += 1;
+            let stays = number <= settings.snapshots_min
+                || (number <= settings.snapshots_max && is_young(current.timestamp_ms()));
+            if stays {
+                kept.insert(id);
+            }
+            let parent = current.parent_snapshot_id();
+            snapshot = parent.and_then(|parent| metadata.snapshot_by_id(parent));
+        }
+    }
+    // What belongs to no branch may be on its way to one: an audit that is not published yet.
+    let aside = metadata.snapshots().filter(|snapshot| {
+        !in_history.contains(&snapshot.snapshot_id()) && is_young(snapshot.timestamp_ms())
+    });
+    kept.extend(aside.map(|snapshot| snapshot.snapshot_id()));
+    Ok(kept)
+}

@@ -1,0 +1,223 @@
+//! What exported tables need besides exports: old snapshots expired, small manifests merged.
+//!
+//! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
+//! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
+//! export's commit nor keeps one waiting for longer than one request. It commits through the same state machine as exports
+//! do, and removes files only when the table is known not to need them. [`Maintainer`] runs the tasks of all tables:
+//! those that are due, beside an exporter, or all by hand.
+
+mod expiry;
+mod unneeded;
+
+use std::fmt;
+use std::sync::Arc;
+
+use moonshine_engine::Table;
+
+use crate::catalog::CatalogTable;
+use crate::commit::{Failure, Proposal, run};
+use crate::config::MaintenanceSettings;
+use crate::error::{ExportError, Result};
+use crate::exporter::{Core, TableSlot};
+
+/// What can be done for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MaintenanceTask {
+    /// Snapshots that are too old or too many go.
+    ExpireSnapshots,
+}
+
+impl MaintenanceTask {
+    /// In the order in which they are done.
+    const ALL: [MaintenanceTask; 1] = [MaintenanceTask::ExpireSnapshots];
+
+    /// What it counts.
+    pub fn noun(self) -> &'static str {
+        match self {
+            MaintenanceTask::ExpireSnapshots => "snapshots",
+        }
+    }
+}
+
+impl fmt::Display for MaintenanceTask {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            MaintenanceTask::ExpireSnapshots => "expire-snapshots",
+        })
+    }
+}
+
+/// What a task did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaintenanceAction {
+    /// The Iceberg table, `namespace.name`.
+    pub table: String,
+    /// The task.
+    pub task: MaintenanceTask,
+    /// How many of [what it counts](MaintenanceTask::noun).
+    pub items: u64,
+    /// Files that it wrote.
+    pub files_written: u64,
+    /// Their size, in bytes.
+    pub bytes_written: u64,
+    /// Files that it removed.
+    pub files_removed: u64,
+}
+
+/// Why a task is run, and how far it may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// By itself: once there is enough to do.
+    Automatic,
+    /// By hand: whatever there is to do.
+    ByHand,
+    /// To say what would be done by hand; nothing is changed.
+    DryRun,
+}
+
+impl Mode {
+    /// How much there must be to do: by itself, a task waits for `automatic` of what it counts.
+    fn batch(self, automatic: usize) -> usize {
+        match self {
+            Mode::Automatic => automatic,
+            Mode::ByHand | Mode::DryRun => 1,
+        }
+    }
+}
+
+/// A task's way to one table.
+pub(crate) struct Work<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) table: &'a Table,
+    pub(crate) settings: &'a MaintenanceSettings,
+    pub(crate) mode: Mode,
+    slot: Arc<TableSlot>,
+}
+
+impl Work<'_> {
+    /// The Iceberg table as the exporter last saw it; `None` if there is none, or if it has an export of unknown end.
+    pub(crate) async fn current(&self) -> Result<Option<CatalogTable>> {
+        if self.is_pending() {
+            return Ok(None);
+        }
+        if let Some(state) = &*self.slot.state.lock().await {
+            return Ok(Some(state.current.clone()));
+        }
+        self.core.look_up(self.table, None).await
+    }
+
+    /// Commits what `proposal` proposes, while no export of the table is under way.
+    pub(crate) async fn commit(
+        &self,
+        proposal: &mut dyn Proposal,
+    ) -> Result<CatalogTable, Failure> {
+        let mut place = self.slot.state.lock().await;
+        let busy = || {
+            let place = format!("table '{}'", self.table.name());
+            Failure::NotCommitted(ExportError::unavailable(
+                place,
+                "it is not exported just now",
+            ))
+        };
+        if self.is_pending() {
+            return Err(busy());
+        }
+        // Taken out for as long as its end is not known: what comes next then looks at the table anew.
+        let mut state = place.take().ok_or_else(busy)?;
+        let core = self.core;
+        let base = state.current.clone();
+        let committed = run(core.catalog.as_ref(), &core.environment, base, proposal).await?;
+        state.current = committed.clone();
+        *place = Some(state);
+        Ok(committed)
+    }
+
+    fn is_pending(&self) -> bool {
+        let pending = self.core.database.pending_exports();
+        pending
+            .iter()
+            .any(|pending| pending.table().id() == self.table.id())
+    }
+
+    async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
+        match task {
+            MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
+        }
+    }
+}
+
+/// Looks after the tables of an [`Exporter`](crate::Exporter), beside its exports.
+#[derive(Clone, Debug)]
+pub struct Maintainer {
+    core: Arc<Core>,
+}
+
+impl Maintainer {
+    pub(crate) fn of(core: Arc<Core>) -> Maintainer {
+        Maintainer { core }
+    }
+
+    /// Does what is due of the tables that are looked after automatically. An error keeps to its table: it is logged, and
+    /// the task is tried again next time.
+    pub async fn run_due(&self) -> Vec<MaintenanceAction> {
+        let mut actions = Vec::new();
+        for table in self.core.database.tables() {
+            let work = self.work(&table, Mode::Automatic);
+            if !work.settings.is_automatic {
+                continue;
+            }
+            for task in MaintenanceTask::ALL {
+                match work.run(task).await {
+                    Ok(action) => actions.extend(action),
+                    Err(error) => {
+                        tracing::warn!(table = table.name(), %task, %error, "maintenance failed");
+                    }
+                }
+            }
+        }
+        actions
+    }
+
+    /// Does all that there is to do of one table or of all, or says what that would be.
+    ///
+    /// # Errors
+    /// Any [`ExportError`]: the first one; what was done before it stays done.
+    /// [`Config`](ExportError::Config) if there is no table of that name.
+    pub async fn run(
+        &self,
+        table: Option<&str>,
+        is_dry_run: bool,
+    ) -> Result<Vec<MaintenanceAction>> {
+        let mode = if is_dry_run {
+            Mode::DryRun
+        } else {
+            Mode::ByHand
+        };
+        let mut tables = self.core.database.tables();
+        if let Some(name) = table {
+            tables.retain(|table| table.name() == name);
+            if tables.is_empty() {
+                return Err(ExportError::Config(format!("there is no table '{name}'")));
+            }
+        }
+        let mut actions = Vec::new();
+        for table in &tables {
+            let work = self.work(table, mode);
+            for task in MaintenanceTask::ALL {
+                actions.extend(work.run(task).await?);
+            }
+        }
+        Ok(actions)
+    }
+
+    fn work<'a>(&'a self, table: &'a Table, mode: Mode) -> Work<'a> {
+        Work {
+            core: &self.core,
+            table,
+            settings: &self.core.settings(table).maintenance,
+            mode,
+            slot: self.core.slot(table),
+        }
+    }
+}

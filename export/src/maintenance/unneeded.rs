@@ -1,0 +1,105 @@
+//! Which files no snapshot needs any more, once some expired.
+//!
+//! A file is live in consecutive snapshots of a history: from the one that adds it to the one before it is removed. So
+//! a file of an expired snapshot that a kept one needs, too, is in a *neighbour*: a kept snapshot right before or behind an
+//! expired one. Only neighbours are compared, and of those only the manifests that the expired snapshots don't all share:
+//! the work follows what expired, not the size of the table. Where others wrote snapshots too, a file may be in two branches
+//! without being in what lies between, so all kept snapshots are compared.
+
+use std::collections::{HashMap, HashSet};
+
+use iceberg::spec::{ManifestFile, SnapshotRef, TableMetadata};
+
+use crate::catalog::CatalogTable;
+use crate::error::Result;
+use crate::manifest::{read_entries, read_list};
+use crate::summary::Stamp;
+
+/// The manifests of a snapshot, by path.
+type ByPath = HashMap<String, ManifestFile>;
+
+/// The files that were needed by the `expired` snapshots of `table` alone, which still names them.
+pub(super) async fn unneeded_files(
+    table: &CatalogTable,
+    expired: &HashSet<i64>,
+) -> Result<Vec<String>> {
+    let metadata = &table.metadata;
+    let mut unneeded = Vec::new();
+    let mut of_expired: Vec<ByPath> = Vec::new();
+    let gone = |snapshot: &&SnapshotRef| expired.contains(&snapshot.snapshot_id());
+    for snapshot in metadata.snapshots().filter(gone) {
+        of_expired.push(manifests(table, snapshot).await?);
+        unneeded.push(snapshot.manifest_list().to_owned());
+        if let Some(statistics) = metadata.statistics_for_snapshot(snapshot.snapshot_id()) {
+            unneeded.push(statistics.statistics_path.clone());
+        }
+    }
+    let mut kept = ByPath::new();
+    for snapshot in compared(metadata, expired) {
+        kept.extend(manifests(table, snapshot).await?);
+    }
+
+    let mut files = HashSet::new();
+    let mut seen = HashSet::new();
+    for manifest in of_expired.iter().flat_map(HashMap::values) {
+        let path = &manifest.manifest_path;
+        if kept.contains_key(path) || !seen.insert(path) {
+            continue;
+        }
+        unneeded.push(path.clone());
+        let entries = read_entries(&table.file_io, manifest).await?;
+        files.extend(
+            entries
+                .into_iter()
+                .map(|entry| entry.file.file_path().to_owned()),
+        );
+    }
+    if !files.is_empty() {
+        // One that all expired snapshots have holds none of those files: they would have had them twice.
+        let is_shared = |path| {
+            of_expired
+                .iter()
+                .all(|manifests| manifests.contains_key(path))
+        };
+        for manifest in kept
+            .values()
+            .filter(|manifest| !is_shared(&manifest.manifest_path))
+        {
+            for entry in read_entries(&table.file_io, manifest).await? {
+                files.remove(entry.file.file_path());
+            }
+        }
+    }
+    unneeded.extend(files);
+    Ok(unneeded)
+}
+
+async fn manifests(table: &CatalogTable, snapshot: &SnapshotRef) -> Result<ByPath> {
+    let list = read_list(&table.file_io, table.metadata.format_version(), snapshot).await?;
+    let manifests = list.entries().iter().cloned();
+    Ok(manifests
+        .map(|manifest| (manifest.manifest_path.clone(), manifest))
+        .collect())
+}
+
+/// The kept snapshots that may need a file of an expired one.
+fn compared<'a>(metadata: &'a TableMetadata, expired: &HashSet<i64>) -> Vec<&'a SnapshotRef> {
+    let is_ours = metadata
+        .snapshots()
+        .all(|snapshot| Stamp::of(snapshot).is_some());
+    let gone = |snapshot: &&SnapshotRef| expired.contains(&snapshot.snapshot_id());
+    let before: HashSet<i64> = metadata
+        .snapshots()
+        .filter(gone)
+        .filter_map(|snapshot| snapshot.parent_snapshot_id())
+        .collect();
+    let is_neighbour = |snapshot: &&SnapshotRef| {
+        let parent = snapshot.parent_snapshot_id();
+        before.contains(&snapshot.snapshot_id())
+            || parent.is_some_and(|parent| expired.contains(&parent))
+    };
+    metadata
+        .snapshots()
+        .filter(|snapshot| !gone(snapshot) && (!is_ours || is_neighbour(snapshot)))
+        .collect()
+}

@@ -1,0 +1,307 @@
+//! Histories of one table: inserts, updates, deletes, keys that change, columns that change.
+
+use std::collections::BTreeSet;
+
+use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
+use moonshine_export::{Exporter, FormatVersion};
+
+use super::matrix::{Matrix, Outcome};
+use super::process::{Reader, Request};
+use super::rows::{TextRow, columns_of, expected_rows};
+use crate::support::{Random, VERSIONS, World, ident};
+
+/// Exports of a random history.
+const TICKS: u64 = 8;
+/// Numbers that keys are made of.
+const NUMBERS: u64 = 120;
+
+pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
+    for version in VERSIONS {
+        step_by_step(version, reader, matrix).await;
+        for seed in [1, 2] {
+            at_random(version, seed, reader, matrix).await;
+        }
+    }
+}
+
+/// One kind of change after the other.
+async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut Matrix) {
+    let cell = |what: &str| format!("v{} {what}", version.number());
+    let mut history = History::new(version, 7).await;
+    history.upsert(0..NUMBERS);
+    matrix.note(
+        "readers",
+        &cell("rows"),
+        history.export_and_read(reader).await,
+    );
+
+    history.upsert(10..30);
+    history.delete(25..50);
+    let outcome = history.export_and_read(reader).await;
+    history.upsert(5..15);
+    history.change_keys(60..70);
+    let outcome = outcome.max(history.export_and_read(reader).await);
+    matrix.note("readers", &cell("deletes"), outcome);
+    if version == FormatVersion::V3 {
+        matrix.note("readers", "v3 lineage", history.lineage(reader).await);
+    }
+
+    history.change_columns();
+    let outcome = history.export_and_read(reader).await;
+    history.upsert(0..40);
+    let outcome = outcome.max(history.export_and_read(reader).await);
+    matrix.note("readers", &cell("columns"), outcome);
+    if version == FormatVersion::V3 {
+        history.add_defaults();
+        let outcome = history.export_and_read(reader).await;
+        history.upsert(0..40);
+        let outcome = outcome.max(history.export_and_read(reader).await);
+        matrix.note("readers", "v3 defaults", outcome);
+    }
+}
+
+async fn at_random(version: FormatVersion, seed: u64, reader: &mut Reader, matrix: &mut Matrix) {
+    let mut history = History::new(version, seed).await;
+    let cell = format!("v{} histories", version.number());
+    for tick in 0..TICKS {
+        for _ in 0..=history.random.below(3) {
+            let start = history.random.below(NUMBERS);
+            let numbers = start..start + 1 + history.random.below(40);
+            match history.random.below(8) {
+                0..4 => history.upsert(numbers),
+                4 | 5 => history.delete(numbers),
+                _ => history.change_keys(numbers),
+            }
+        }
+        if tick % 3 == 2 {
+            history.change_columns();
+        }
+        let outcome = history.export_and_read(reader).await;
+        matrix.note("readers", &cell, outcome);
+    }
+}
+
+/// A table that is written, exported and read.
+struct History {
+    world: World,
+    database: Database,
+    exporter: Exporter,
+    table: Table,
+    random: Random,
+    /// Columns that were added so far.
+    added: u32,
+}
+
+impl History {
+    async fn new(version: FormatVersion, seed: u64) -> History {
+        let world = World::new(version);
+        let database = world.database();
+        let price = ColumnType::Decimal {
+            precision: 12,
+            scale: 2,
+        };
+        let schema = TableSchema::builder("shop.orders")
+            .column("region", ColumnType::Utf8, false)
+            .column("number", ColumnType::Int64, false)
+            .column("quantity", ColumnType::Int32, true)
+            .column("price", price, true)
+            .column("weight", ColumnType::Float32, true)
+            .column("is_paid", ColumnType::Boolean, true)
+            .column("note", ColumnType::Utf8, true)
+            .column("ordered_at", ColumnType::TimestampTz, true)
+            .primary_key(["region", "number"])
+            .build();
+        let table = database.create_table(schema.unwrap()).unwrap();
+        History {
+            exporter: world.exporter(&database).await.unwrap(),
+            world,
+            database,
+            table,
+            random: Random(seed),
+            added: 0,
+        }
+    }
+
+    /// Half of the numbers live in one region, half in another, until their key changes.
+    fn key(number: u64, region: &str) -> Vec<Value> {
+        let region = format!("{region}{}", number % 2);
+        vec![Value::Utf8(region), Value::Int64(number as i64)]
+    }
+
+    fn row(&mut self, number: u64, region: &str) -> Vec<Value> {
+        let mut row = Self::key(number, region);
+        for column in self.table.schema().columns().iter().skip(row.len()) {
+            row.push(match self.random.below(5) {
+                0 => Value::Null,
+                _ => value(column.column_type, &mut self.random),
+            });
+        }
+        row
+    }
+
+    fn upsert(&mut self, numbers: std::ops::Range<u64>) {
+        let mut transaction = self.database.begin();
+        for number in numbers {
+            let row = self.row(number, "here");
+            transaction.upsert(&self.table, row).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+
+    fn delete(&mut self, numbers: std::ops::Range<u64>) {
+        let mut transaction = self.database.begin();
+        for number in numbers {
+            let key = Self::key(number, "here");
+            transaction.delete(&self.table, &key).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+
+    /// Rows go from one key to another, in one transaction.
+    fn change_keys(&mut self, numbers: std::ops::Range<u64>) {
+        let mut transaction = self.database.begin();
+        for number in numbers {
+            let key = Self::key(number, "here");
+            transaction.delete(&self.table, &key).unwrap();
+            let row = self.row(number, "there");
+            transaction.upsert(&self.table, row).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+
+    /// Adds a column, and in turn renames, widens and drops others.
+    fn change_columns(&mut self) {
+        self.added += 1;
+        let columns = self.table.schema().columns();
+        let mut changes = vec![SchemaChange::AddColumn {
+            name: format!("added {}", self.added),
+            column_type: ColumnType::Int32,
+            nullable: true,
+            default: None,
+        }];
+        let wider = columns.iter().find_map(|column| {
+            let wider = match column.column_type {
+                ColumnType::Int32 => ColumnType::Int64,
+                ColumnType::Float32 => ColumnType::Float64,
+                ColumnType::Decimal {
+                    precision: 12,
+                    scale,
+                } => ColumnType::Decimal {
+                    precision: 20,
+                    scale,
+                },
+                _ => return None,
+            };
+            Some(SchemaChange::WidenColumn {
+                name: column.name.clone(),
+                column_type: wider,
+            })
+        });
+        changes.extend(wider);
+        match self.added {
+            1 => changes.push(SchemaChange::RenameColumn {
+                name: "note".into(),
+                new_name: "remark".into(),
+            }),
+            // The name comes back with another meaning.
+            2 => changes.extend([
+                SchemaChange::DropColumn {
+                    name: "remark".into(),
+                },
+                SchemaChange::AddColumn {
+                    name: "note".into(),
+                    column_type: ColumnType::Boolean,
+                    nullable: true,
+                    default: None,
+                },
+            ]),
+            _ => {}
+        }
+        self.table = self.database.alter_table(&self.table, &changes).unwrap();
+    }
+
+    /// Adds columns that are not null in rows from before.
+    fn add_defaults(&mut self) {
+        let price = ColumnType::Decimal {
+            precision: 12,
+            scale: 2,
+        };
+        let defaults = [
+            (ColumnType::Int64, Value::Int64(-5)),
+            (price, Value::Decimal(1230)),
+            (ColumnType::Float64, Value::Float64(0.1)),
+            (ColumnType::Boolean, Value::Boolean(true)),
+            (ColumnType::Utf8, Value::Utf8("by default".into())),
+            (ColumnType::Date, Value::Date(11_016)),
+            (
+                ColumnType::TimestampTz,
+                Value::TimestampTz(951_827_696_789_012),
+            ),
+        ];
+        let changes = defaults.map(|(column_type, default)| SchemaChange::AddColumn {
+            name: format!("defaulted {column_type}"),
+            column_type,
+            nullable: true,
+            default: Some(default),
+        });
+        self.table = self.database.alter_table(&self.table, &changes).unwrap();
+    }
+
+    async fn metadata_location(&self) -> String {
+        let catalog = self.world.catalog().await;
+        let found = catalog.load(&ident("shop", "orders")).await.unwrap();
+        found.unwrap().metadata_location
+    }
+
+    async fn export_and_read(&mut self, reader: &mut Reader) -> Outcome {
+        let snapshot = self.database.snapshot();
+        self.exporter.tick(&snapshot).await.unwrap();
+        let read = reader.read(&Request {
+            metadata_location: &self.metadata_location().await,
+            columns: columns_of(self.table.schema()),
+            lineage: false,
+        });
+        Outcome::of(read, &expected_rows(&self.database, &self.table))
+    }
+
+    /// Row ids are there, and no two rows share one.
+    async fn lineage(&mut self, reader: &mut Reader) -> Outcome {
+        let read = reader.read(&Request {
+            metadata_location: &self.metadata_location().await,
+            columns: columns_of(self.table.schema()),
+            lineage: true,
+        });
+        let rows = match read {
+            Ok(rows) => rows,
+            Err(outcome) => return outcome,
+        };
+        let column_count = self.table.schema().columns().len();
+        let ids: BTreeSet<&String> = rows
+            .iter()
+            .filter_map(|row| row[column_count].as_ref())
+            .collect();
+        let are_numbered = rows.iter().all(|row| row[column_count + 1].is_some());
+        if ids.len() != rows.len() || !are_numbered {
+            return Outcome::Wrong("row ids are missing or shared".into());
+        }
+        let plain = rows.iter().map(|row| row[..column_count].to_vec());
+        let mut plain: Vec<TextRow> = plain.collect();
+        plain.sort();
+        Outcome::of(Ok(plain), &expected_rows(&self.database, &self.table))
+    }
+}
+
+fn value(column_type: ColumnType, random: &mut Random) -> Value {
+    let number = random.below(100_000) as i32 - 50_000;
+    match column_type {
+        ColumnType::Int32 => Value::Int32(number),
+        ColumnType::Int64 => Value::Int64(i64::from(number) << 20),
+        ColumnType::Decimal { .. } => Value::Decimal(i128::from(number) * 99_999),
+        ColumnType::Float32 => Value::Float32(number as f32 / 7.0),
+        ColumnType::Float64 => Value::Float64(f64::from(number) / 7.0),
+        ColumnType::Boolean => Value::Boolean(number % 2 == 0),
+        ColumnType::TimestampTz => Value::TimestampTz(i64::from(number) * 123_456_789_012),
+        ColumnType::Date => Value::Date(number),
+        _ => Value::Utf8(format!("text {number}")),
+    }
+}
