@@ -25,6 +25,7 @@ impl Core {
         snapshot: &Snapshot,
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
+        self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
         self.lay_out(table, state).await?;
         let (database, engine_table, snapshot) =
