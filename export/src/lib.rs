@@ -36,6 +36,7 @@
 //! # }
 //! ```
 
+mod cadence;
 pub mod catalog;
 mod commit;
 mod config;
@@ -54,15 +55,17 @@ mod reader;
 mod references;
 mod scan;
 mod schema;
-mod store;
+pub mod store;
 mod summary;
 
+pub use cadence::{Cadence, CadenceReason};
 pub use config::{
-    CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
-    SettingsByTable, TableConfig, TableSettings,
+    CadenceConfig, CadenceSettings, CatalogType, ForeignAppends, FormatVersion, IcebergConfig,
+    MaintenanceConfig, MaintenanceSettings, Secret, SettingsByTable, SqlConfig, TableConfig,
+    TableSettings,
 };
 pub use error::{ExportError, Result};
-pub use exporter::{Exporter, TableExport};
+pub use exporter::{Exporter, Pace, Standing, TableExport};
 pub use layout::wanted::LayoutSettings;
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

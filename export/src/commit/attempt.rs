@@ -10,9 +10,9 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
 use iceberg::spec::{
-    DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter,
-    ManifestWriterBuilder, PartitionSpec, SchemaRef, Snapshot, SnapshotReference,
-    SnapshotRetention, Struct,
+    DataFile, Literal, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
+    ManifestWriter, ManifestWriterBuilder, NestedFieldRef, PartitionSpec, PrimitiveLiteral,
+    PrimitiveType, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Struct, StructType,
 };
 use roaring::RoaringTreemap;
 
@@ -276,11 +276,14 @@ impl Attempt<'_> {
             return Ok(None);
         }
         let location = self.manifest_path(name, rewrite.spec_id);
-        let mut writer = self.manifest_writer(&location, &rewrite)?;
-        let write = || -> iceberg::Result<()> {
+        let (mut writer, partition_type) = self.manifest_writer(&location, &rewrite)?;
+        let write = || -> Result<()> {
             for file in rewrite.added {
                 counters.add(file);
-                writer.add_file(file.clone(), SEQUENCE_NUMBER_INHERITED)?;
+                let file = widened(file, &partition_type)?;
+                writer
+                    .add_file(file, SEQUENCE_NUMBER_INHERITED)
+                    .at(&location)?;
             }
             for Entry {
                 file,
@@ -289,12 +292,10 @@ impl Attempt<'_> {
                 file_sequence_number,
             } in rewrite.existing
             {
-                writer.add_existing_file(
-                    file.clone(),
-                    *snapshot_id,
-                    *sequence_number,
-                    *file_sequence_number,
-                )?;
+                let file = widened(file, &partition_type)?;
+                writer
+                    .add_existing_file(file, *snapshot_id, *sequence_number, *file_sequence_number)
+                    .at(&location)?;
             }
             for Entry {
                 file,
@@ -304,31 +305,40 @@ impl Attempt<'_> {
             } in rewrite.deleted
             {
                 counters.remove(file);
-                writer.add_delete_file(file.clone(), *sequence_number, *file_sequence_number)?;
+                let file = widened(file, &partition_type)?;
+                writer
+                    .add_delete_file(file, *sequence_number, *file_sequence_number)
+                    .at(&location)?;
             }
             Ok(())
         };
-        write().at(&location)?;
+        write()?;
         let manifest = writer.write_manifest_file().await;
         manifest
             .map(Some)
             .map_err(|error| ExportError::unavailable(&location, error))
     }
 
-    fn manifest_writer(&self, location: &str, rewrite: &Rewrite<'_>) -> Result<ManifestWriter> {
+    fn manifest_writer(
+        &self,
+        location: &str,
+        rewrite: &Rewrite<'_>,
+    ) -> Result<(ManifestWriter, StructType)> {
         let (spec, schema) = self.spec(rewrite.spec_id)?;
+        let partition_type = spec.partition_type(&schema).at(location)?;
         let builder = ManifestWriterBuilder::new(
             self.table.file_io.new_output(location).at(location)?,
             Some(self.snapshot_id),
             schema,
             spec,
         );
-        Ok(match (self.version()?, rewrite.content) {
+        let writer = match (self.version()?, rewrite.content) {
             (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
             (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
             (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
             (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
-        })
+        };
+        Ok((writer, partition_type))
     }
 
     /// Writes the manifest list; returns its location and, in format v3, for how many rows it assigned row ids.
@@ -424,6 +434,26 @@ pub(crate) fn table_version(table: &CatalogTable) -> Result<FormatVersion> {
             "it is of format version 1",
         )),
     }
+}
+
+/// The same entry, its partition values of the types that their columns have now.
+fn widened(file: &DataFile, partition_type: &StructType) -> Result<DataFile> {
+    let widened = |(value, field): (Option<&Literal>, &NestedFieldRef)| {
+        let wide = field.field_type.as_primitive_type() == Some(&PrimitiveType::Long);
+        match value {
+            Some(Literal::Primitive(PrimitiveLiteral::Int(value))) if wide => {
+                Some(Literal::long(i64::from(*value)))
+            }
+            value => value.cloned(),
+        }
+    };
+    let values = file.partition().iter().zip(partition_type.fields());
+    let partition: Struct = values.map(widened).collect();
+    if partition == *file.partition() {
+        return Ok(file.clone());
+    }
+    let copy = copy_of(file).partition(partition).build();
+    copy.map_err(|error| ExportError::corrupt(file.file_path(), error))
 }
 
 /// The entries of a manifest that is to be written.

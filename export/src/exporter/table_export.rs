@@ -30,6 +30,7 @@ impl Core {
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
         self.upgrade(table, state).await?;
+        self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
         self.lay_out(table, state).await?;
         let (database, engine_table, snapshot) =
@@ -148,7 +149,8 @@ impl Core {
             database_id: self.owner.database_id,
             commit_seq: export.to_seq(),
             commit_id,
-            writer_epoch: self.epoch(),
+            writer_epoch: state.writer.epoch,
+            exporter_id: Some(state.writer.exporter_id),
             origins: origins_by_source(export.origins()),
             export_snapshot_id: None,
         };
@@ -157,6 +159,7 @@ impl Core {
             environment: &self.environment,
             owner: &self.owner,
             base: base.clone(),
+            writer: state.writer,
             delta: &delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
@@ -178,6 +181,7 @@ impl Core {
                     rows_written: export.row_count(),
                     rows_removed: export.removed().len() as u64,
                     data_files: delta.added_data.files.len() as u64,
+                    delete_files: commit.delete_files().count() as u64,
                     bytes_written: bytes_written(
                         delta.added_data.files.iter().chain(commit.delete_files()),
                     ),
@@ -212,7 +216,9 @@ async fn record(export: Export, snapshot_id: i64) -> Result<()> {
 
 /// The ids that an export's rows take over from those that they replace, in a table that has ids.
 async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds> {
-    let TableState { current, manifests } = state;
+    let TableState {
+        current, manifests, ..
+    } = state;
     if table_version(current)? < FormatVersion::V3 || export.replaced().is_empty() {
         return Ok(RowIds::new());
     }

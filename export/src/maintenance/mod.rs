@@ -20,7 +20,7 @@ use crate::commit::{Failure, Proposal, run};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
 use crate::exporter::{Core, TableSlot, TableState};
-use crate::manifest::Manifests;
+use crate::manifest::{ManifestCache, Manifests};
 
 /// What can be done for a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,9 @@ impl Work<'_> {
         if let Some(state) = &*self.slot.state.lock().await {
             return Ok(Some(state.current.clone()));
         }
+        if self.mode == Mode::Automatic {
+            return Ok(None);
+        }
         self.core.look_up(self.table, None).await
     }
 
@@ -122,12 +125,16 @@ impl Work<'_> {
         proposal: &mut dyn Proposal,
     ) -> Result<CatalogTable, Failure> {
         let mut place = self.slot.state.lock().await;
-        let busy = || Failure::NotCommitted(self.busy());
         if self.is_pending() {
-            return Err(busy());
+            let place = format!("table '{}'", self.table.name());
+            let reason = "the end of an export is not known yet";
+            let pending = ExportError::unavailable(place, reason);
+            return Err(Failure::NotCommitted(pending));
         }
         // Taken out for as long as its end is not known: what comes next then looks at the table anew.
-        let mut state = place.take().ok_or_else(busy)?;
+        let known = place.take();
+        let ready = self.core.ready(self.table, known).await;
+        let mut state = ready.map_err(Failure::NotCommitted)?;
         let core = self.core;
         let base = state.current.clone();
         let committed = run(core.catalog.as_ref(), &core.environment, base, proposal).await?;
@@ -136,19 +143,32 @@ impl Work<'_> {
         Ok(committed)
     }
 
-    /// The Iceberg table as the exporter last saw it, and its files; `None` if it is not exported just now.
+    /// The Iceberg table, and its files; `None` if it was never exported, or if by itself there is nothing known of it.
     async fn manifests(&self) -> Result<Option<(CatalogTable, Manifests)>> {
-        let mut place = self.slot.state.lock().await;
-        let Some(TableState { current, manifests }) = &mut *place else {
-            return Ok(None);
-        };
-        if self.is_pending() {
+        if self.is_pending() || self.core.database.exported(self.table).is_none() {
             return Ok(None);
         }
-        let snapshot = current.metadata.current_snapshot().map(AsRef::as_ref);
-        let manifests = manifests
-            .load(&current.file_io, &current.metadata, snapshot)
-            .await?;
+        let mut place = self.slot.state.lock().await;
+        if place.is_none() {
+            match self.mode {
+                Mode::Automatic => return Ok(None),
+                Mode::ByHand => *place = Some(self.core.ready(self.table, None).await?),
+                Mode::DryRun => {
+                    let Some(current) = self.core.look_up(self.table, None).await? else {
+                        return Ok(None);
+                    };
+                    let manifests = load(&current, &mut ManifestCache::default()).await?;
+                    return Ok(Some((current, manifests)));
+                }
+            }
+        }
+        let Some(TableState {
+            current, manifests, ..
+        }) = &mut *place
+        else {
+            return Ok(None);
+        };
+        let manifests = load(current, manifests).await?;
         Ok(Some((current.clone(), manifests)))
     }
 
@@ -158,10 +178,7 @@ impl Work<'_> {
     }
 
     fn is_pending(&self) -> bool {
-        let pending = self.core.database.pending_exports();
-        pending
-            .iter()
-            .any(|pending| pending.table().id() == self.table.id())
+        self.core.pending(self.table).is_some()
     }
 
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
@@ -170,6 +187,11 @@ impl Work<'_> {
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
         }
     }
+}
+
+async fn load(table: &CatalogTable, cache: &mut ManifestCache) -> Result<Manifests> {
+    let snapshot = table.metadata.current_snapshot().map(AsRef::as_ref);
+    cache.load(&table.file_io, &table.metadata, snapshot).await
 }
 
 /// Looks after the tables of an [`Exporter`](crate::Exporter), beside its exports.

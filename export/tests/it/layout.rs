@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use iceberg::spec::{
     DataFile, Literal, ManifestContentType, ManifestList, ManifestStatus, PrimitiveLiteral,
 };
-use moonshine_engine::{ColumnType, Database, Table, TableSchema, Value};
+use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
 use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader};
 
 use crate::support::{Random, VERSIONS, World, ident};
@@ -308,6 +308,63 @@ async fn field_ids_may_have_gaps() {
         "region"
     );
     assert_eq!(files(&world).await.len(), 3);
+}
+
+/// A column that divides a table is widened, and dropped; the files from before keep their partitions.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_columns_of_partitions_change() {
+    for version in VERSIONS {
+        let world = World::new(version);
+        let database = world.database();
+        let schema = TableSchema::builder("shop.sales")
+            .column("id", ColumnType::Int64, false)
+            .column("kind", ColumnType::Int32, true)
+            .primary_key(["id"])
+            .build()
+            .unwrap();
+        let table = database.create_table(schema).unwrap();
+        let write = |table: &Table, ids: std::ops::Range<i64>, kind: fn(i64) -> Vec<Value>| {
+            let mut transaction = database.begin();
+            for id in ids {
+                let row = std::iter::once(Value::Int64(id)).chain(kind(id)).collect();
+                transaction.upsert(table, row).unwrap();
+            }
+            transaction.commit().unwrap();
+        };
+        let layout = r#"{"partition_by": ["kind", "bucket(2, id)"]}"#;
+        let mut exporter = exporter(&world, &database, layout).await.unwrap();
+        write(&table, 0..20, |id| vec![Value::Int32(id as i32 % 3)]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+
+        let widen = SchemaChange::WidenColumn {
+            name: "kind".into(),
+            column_type: ColumnType::Int64,
+        };
+        let table = database.alter_table(&table, &[widen]).unwrap();
+        write(&table, 5..10, |id| vec![Value::Int64(id % 3 + (1 << 40))]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+
+        let drop_column = SchemaChange::DropColumn {
+            name: "kind".into(),
+        };
+        let table = database.alter_table(&table, &[drop_column]).unwrap();
+        write(&table, 8..12, |_| Vec::new());
+        let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+        assert!(
+            matches!(&error, ExportError::Config(reason) if reason.contains("kind")),
+            "{error}"
+        );
+        drop(exporter);
+        let layout = r#"{"partition_by": ["bucket(2, id)"]}"#;
+        let mut exporter = self::exporter(&world, &database, layout).await.unwrap();
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+        write(&table, 0..3, |_| Vec::new());
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+        world.check_manifests(&ident("shop", "sales")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@
     clippy::unwrap_used
 )]
 
+mod conformance;
 mod crash;
 mod evolution;
 mod history;
@@ -18,10 +19,13 @@ mod layout_readers;
 mod lineage;
 mod maintenance;
 mod ownership;
+#[path = "../../../connectors/tests/it/postgres_server.rs"]
+mod postgres_server;
 mod readers;
-mod rest;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod standing;
+mod stores;
 mod support;
 mod types;

@@ -324,7 +324,8 @@ impl Rewrite<'_> {
         let stamp = stamp.filter(|stamp| stamp.commit_seq == relocation.base().seq);
         let stamp = Stamp {
             commit_id: relocation.commit_id(),
-            writer_epoch: core.epoch(),
+            writer_epoch: state.writer.epoch,
+            exporter_id: Some(state.writer.exporter_id),
             export_snapshot_id: None,
             ..stamp.ok_or_else(|| self.work.busy())?
         };
@@ -333,6 +334,7 @@ impl Rewrite<'_> {
             environment: &core.environment,
             owner: &core.owner,
             base: base.clone(),
+            writer: state.writer,
             delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
