@@ -37,6 +37,7 @@ use crate::layout::{Layout, write_data_files};
 use crate::lineage::{FileLineage, ROW_ID};
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::scan::{FileScan, scan_file};
+use crate::schema::iceberg_schema;
 use crate::summary::Stamp;
 
 /// By itself, a rewrite waits for so many small files.
@@ -49,6 +50,11 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     let Some((current, manifests)) = work.manifests().await? else {
         return Ok(None);
     };
+    let schema = iceberg_schema(work.table.schema(), current.metadata.format_version())?;
+    if schema.as_struct() != current.metadata.current_schema().as_struct() {
+        // The next export gives the table its columns.
+        return Ok(None);
+    }
     let with_row_ids = table_version(&current)? >= FormatVersion::V3;
     let target_size_bytes = work.core.settings(work.table).target_file_size_bytes;
     let wanted = Wanted {
@@ -191,7 +197,8 @@ impl Rewrite<'_> {
         mut paths: Vec<String>,
     ) -> Result<Option<MaintenanceAction>> {
         let (found, mut place) = self.find_at_last(&moved).await;
-        let is_exported = !self.work.is_pending() && place.is_some();
+        let is_exported =
+            !self.work.is_pending() && place.as_ref().is_some_and(|state| self.fits(state));
         let prepared = match found {
             Ok(Some((relocation, rewritten))) if is_exported => {
                 self.prepare(&moved, relocation, rewritten).await
@@ -221,6 +228,19 @@ impl Rewrite<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the table has the columns and the partition spec that the new files have.
+    fn fits(&self, state: &TableState) -> bool {
+        let form = |table: &CatalogTable| {
+            let metadata = &table.metadata;
+            (
+                metadata.current_schema_id(),
+                metadata.default_partition_spec_id(),
+                metadata.format_version(),
+            )
+        };
+        form(&self.current) == form(&state.current)
     }
 
     /// Finds the rows, as of the last export, and locks the table.
