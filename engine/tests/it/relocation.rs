@@ -149,9 +149,9 @@ fn what_is_no_relocation_is_refused_and_leaves_nothing() {
     let some = keys().slice(0, 299);
     let twice = arrow_array::RecordBatch::try_from_iter([(
         "id",
-        Arc::new(Int64Array::from_iter_values((0..299).chain([0]))) as _,
+        Arc::new(Int64Array::from_iter_values((0..ROW_COUNT).chain([0]))) as _,
     )]);
-    for (batch, row_count) in [(some, 299), (keys().slice(0, 0), 0), (twice.unwrap(), 300)] {
+    for (batch, row_count) in [(some, 299), (keys().slice(0, 0), 0), (twice.unwrap(), 301)] {
         let mut relocation = begin(&[OLD]).unwrap();
         relocation.add(&batch, None).unwrap();
         let files = [ExportFile {
