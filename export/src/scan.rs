@@ -21,7 +21,7 @@ use crate::lineage::{FileLineage, RowLineage};
 use crate::schema::missing_column;
 
 /// Rows of a batch.
-const BATCH_ROWS: usize = 8192;
+pub(crate) const BATCH_ROWS: usize = 8192;
 
 /// What is to be read of a data file.
 #[derive(Clone)]
@@ -34,6 +34,8 @@ pub(crate) struct FileScan {
     pub(crate) excluded: RoaringTreemap,
     /// Asks for the rows' lineage, in two columns behind the others.
     pub(crate) lineage: Option<FileLineage>,
+    /// Rows of a batch at most.
+    pub(crate) batch_rows: usize,
 }
 
 pub(crate) fn scan_file(scan: FileScan) -> BoxStream<'static, Result<RecordBatch>> {
@@ -76,7 +78,7 @@ async fn open(scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>>
     if let Some(lineage) = &mut lineage {
         lineage.bind(&columns.leaves);
     }
-    let mut builder = builder.with_batch_size(BATCH_ROWS);
+    let mut builder = builder.with_batch_size(scan.batch_rows);
     let mask = ProjectionMask::leaves(builder.parquet_schema(), columns.leaves.iter().copied());
     builder = builder.with_projection(mask);
     if !skipped.is_empty() {

@@ -340,6 +340,11 @@ impl Database {
         Relocation::begin(self.shared(), table, commit_id, replaced_files)
     }
 
+    /// The files that hold exported rows of a table which count, as the exporter named them.
+    pub fn export_files(&self, table: &Table) -> Vec<Arc<str>> {
+        table.state.exports.load().paths().cloned().collect()
+    }
+
     /// The last committed export of a table.
     pub fn exported(&self, table: &Table) -> Option<Exported> {
         table.state.exported()

@@ -38,6 +38,8 @@ pub(crate) struct TableSlot {
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
     /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
+    /// The snapshot at which there was nothing to rewrite.
+    pub(crate) compact_snapshot: Mutex<Option<i64>>,
     /// How its exports went.
     pub(super) standing: Mutex<Standing>,
     /// The newest snapshot of the database that was exported of it, whether or not it held a change.

@@ -2,7 +2,7 @@
 //!
 //! A row's id is the column `_row_id` of its file where that is not null, else the file's first row id and the row's
 //! position. So a new row needs nothing; a row that replaces another one takes the other's id along in the column, which is
-//! left out of files that are of new rows alone. The number of the commit is the file's own unless the
+//! left out of the files of an export that replaces nothing. The number of the commit is the file's own unless the
 //! column `_last_updated_sequence_number` says another, as it does in rewritten files.
 //!
 //! Source: the Iceberg specification, section "Row Lineage".

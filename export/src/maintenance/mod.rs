@@ -149,6 +149,9 @@ impl Work<'_> {
             return Ok(None);
         }
         let mut place = self.slot.state.lock().await;
+        if self.mode == Mode::Automatic && self.is_compact(place.as_ref()) {
+            return Ok(None);
+        }
         if place.is_none() {
             match self.mode {
                 Mode::Automatic => return Ok(None),
@@ -170,6 +173,17 @@ impl Work<'_> {
         };
         let manifests = load(current, manifests).await?;
         Ok(Some((current.clone(), manifests)))
+    }
+
+    /// Whether there was nothing to rewrite when the table was as it is.
+    fn is_compact(&self, state: Option<&TableState>) -> bool {
+        let snapshot = state.and_then(|state| state.current.metadata.current_snapshot_id());
+        snapshot.is_some() && *self.slot.compact_snapshot.lock() == snapshot
+    }
+
+    /// Notes that there is nothing to rewrite of a table.
+    fn note_compact(&self, table: &CatalogTable) {
+        *self.slot.compact_snapshot.lock() = table.metadata.current_snapshot_id();
     }
 
     fn busy(&self) -> ExportError {

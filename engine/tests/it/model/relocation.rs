@@ -233,10 +233,12 @@ impl Harness {
         match outcome {
             Outcome::Commit => {
                 relocation.commit(format!("token {commit_id}")).unwrap();
+                self.take_empty_delta();
                 true
             }
             Outcome::Abort => {
                 relocation.abort().unwrap();
+                self.take_empty_delta();
                 false
             }
             Outcome::DropUnprepared => false,

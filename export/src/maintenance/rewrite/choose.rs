@@ -4,7 +4,8 @@
 //! rewrite at least doubles the size of the file that a row lies in, and a row is rewritten a logarithmic number of times, as in
 //! size-tiered compaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use iceberg::spec::DataFile;
 
@@ -19,6 +20,8 @@ const TINY_PER_CENT_MAX: u64 = 1;
 const DELETED_PER_CENT_MIN: u64 = 30;
 /// A run reads at most so many bytes of files; more only of a single one.
 const RUN_BYTES_MAX: u64 = 256 << 20;
+/// A run reads at most so many files, which are open at once.
+const RUN_FILES_MAX: usize = 64;
 /// A run moves at most so many rows, since an export may have to wait for them to be noted; more only of a single file.
 const RUN_ROWS_MAX: u64 = 1 << 20;
 
@@ -35,8 +38,6 @@ pub(super) struct Input {
 /// What is asked of the files that are chosen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
-    /// The partition spec that files are written by now.
-    pub(super) spec_id: i32,
     pub(super) target_size_bytes: u64,
     /// Small files are merged once there are so many.
     pub(super) files_min: usize,
@@ -56,19 +57,22 @@ impl Input {
     }
 }
 
-/// The files of the partition that has most of them to be written anew; none if nothing is due.
-pub(super) fn choose(manifests: &Manifests, wanted: Wanted) -> Result<Vec<Input>> {
+/// The files of each partition that are to be written anew, the partition with the oldest first. Only files among `own` are.
+pub(super) fn choose(
+    manifests: &Manifests,
+    own: &HashSet<Arc<str>>,
+    wanted: Wanted,
+) -> Result<Vec<Vec<Input>>> {
     let deletes = manifests.delete_by_data_file()?;
-    let mut partitions: BTreeMap<String, Vec<Input>> = BTreeMap::new();
+    let mut partitions: BTreeMap<(i32, String), Vec<Input>> = BTreeMap::new();
     for loaded in &manifests.data {
-        if loaded.manifest.partition_spec_id != wanted.spec_id {
-            continue;
-        }
         for entry in loaded.entries.iter() {
-            if wanted.with_row_ids && entry.file.first_row_id().is_none() {
+            let path = entry.file.file_path();
+            let lacks_row_ids = wanted.with_row_ids && entry.file.first_row_id().is_none();
+            if lacks_row_ids || !own.contains(path) || entry.file.record_count() == 0 {
                 continue;
             }
-            let deletes = deletes.get(entry.file.file_path()).into_iter().flatten();
+            let deletes = deletes.get(path).into_iter().flatten();
             let deletes: Vec<DataFile> = deletes.map(|entry| entry.file.clone()).collect();
             let deleted: u64 = deletes.iter().map(DataFile::record_count).sum();
             let input = Input {
@@ -77,12 +81,15 @@ pub(super) fn choose(manifests: &Manifests, wanted: Wanted) -> Result<Vec<Input>
                 deletes,
                 sequence_number: entry.sequence_number,
             };
-            let partition = format!("{:?}", entry.file.partition());
+            let spec_id = loaded.manifest.partition_spec_id;
+            let partition = (spec_id, format!("{:?}", entry.file.partition()));
             partitions.entry(partition).or_default().push(input);
         }
     }
     let due = partitions.into_values().map(|files| due(files, wanted));
-    Ok(due.max_by_key(Vec::len).unwrap_or_default())
+    let mut due: Vec<Vec<Input>> = due.filter(|files| !files.is_empty()).collect();
+    due.sort_by_key(|files| files.iter().map(|input| input.sequence_number).min());
+    Ok(due)
 }
 
 /// The files of one partition that are due, within the bounds of a run.
@@ -106,7 +113,8 @@ fn due(files: Vec<Input>, wanted: Wanted) -> Vec<Input> {
     for input in full_of_holes.into_iter().chain(small) {
         bytes += input.file.file_size_in_bytes();
         rows += input.live_count;
-        if !chosen.is_empty() && (bytes > RUN_BYTES_MAX || rows > RUN_ROWS_MAX) {
+        let is_full = chosen.len() == RUN_FILES_MAX || bytes > RUN_BYTES_MAX || rows > RUN_ROWS_MAX;
+        if !chosen.is_empty() && is_full {
             break;
         }
         chosen.push(input);
@@ -142,7 +150,6 @@ mod tests {
             .map(|&(size, live)| input(size, live))
             .collect();
         let wanted = Wanted {
-            spec_id: 0,
             target_size_bytes: 100_000,
             files_min,
             with_row_ids: false,

@@ -16,6 +16,10 @@ use crate::scan::{FileScan, scan_file};
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 8192;
+/// Rows of a batch that is read of one of many files.
+pub(super) const INPUT_ROWS: usize = 1024;
+/// A batch is not made larger than about this, in bytes.
+const BATCH_BYTES_MAX: usize = 32 << 20;
 
 /// The merged rows. It waits for the files on the thread that asks, so that may be none of the runtime's own.
 pub(super) struct MergedRows {
@@ -34,6 +38,8 @@ struct Input {
     keys: Rows,
     /// The next row of the batch.
     at: usize,
+    /// About how many bytes each of its rows has.
+    row_bytes: usize,
 }
 
 fn failed(error: arrow_schema::ArrowError) -> ExportError {
@@ -66,6 +72,7 @@ impl MergedRows {
                 keys: merged.converter.empty_rows(0, 0),
                 batch: empty.clone(),
                 at: 0,
+                row_bytes: 0,
             });
             merged.refill(number)?;
         }
@@ -88,6 +95,7 @@ impl MergedRows {
                 .filter_map(|&at| batch.columns().get(at).cloned());
             let columns: Vec<ArrayRef> = columns.collect();
             input.keys = self.converter.convert_columns(&columns).map_err(failed)?;
+            input.row_bytes = batch.get_array_memory_size() / batch.num_rows();
             (input.batch, input.at) = (batch, 0);
             self.heads
                 .push(Reverse((input.keys.row(0).as_ref().to_vec(), number)));
@@ -99,20 +107,21 @@ impl MergedRows {
     /// The next rows, up to the end of one of the batches that they come from.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         let mut rows: Vec<(usize, usize)> = Vec::with_capacity(BATCH_ROWS);
-        let mut ended = None;
+        let (mut ended, mut bytes) = (None, 0);
         while let Some(Reverse((_, number))) = self.heads.pop() {
             let Some(input) = self.inputs.get_mut(number) else {
                 continue;
             };
             rows.push((number, input.at));
             input.at += 1;
+            bytes += input.row_bytes;
             if input.at == input.batch.num_rows() {
                 ended = Some(number);
                 break;
             }
             let key = input.keys.row(input.at).as_ref().to_vec();
             self.heads.push(Reverse((key, number)));
-            if rows.len() == BATCH_ROWS {
+            if rows.len() == BATCH_ROWS || bytes >= BATCH_BYTES_MAX {
                 break;
             }
         }

@@ -23,8 +23,8 @@ use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use self::choose::{Input, Wanted, choose};
-use self::merge::MergedRows;
-use super::{MaintenanceAction, MaintenanceTask, Work};
+use self::merge::{INPUT_ROWS, MergedRows};
+use super::{MaintenanceAction, MaintenanceTask, Mode, Work, load};
 use crate::catalog::CatalogTable;
 use crate::commit::{
     ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run as commit, table_version,
@@ -35,6 +35,7 @@ use crate::error::{At, ExportError, Result};
 use crate::exporter::TableState;
 use crate::layout::{Layout, write_data_files};
 use crate::lineage::{FileLineage, ROW_ID};
+use crate::manifest::Manifests;
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::scan::{FileScan, scan_file};
 use crate::schema::iceberg_schema;
@@ -45,8 +46,29 @@ const FILES_MIN: usize = 8;
 /// How often the rows are looked for before a rewrite gives way to exports that come in between, till next time.
 const LOOKS_MAX: usize = 3;
 
-/// Does, or finds, what is due.
+/// Does, or finds, what is due: by itself one run of one partition, by hand all there is.
 pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
+    let mut done: Option<MaintenanceAction> = None;
+    loop {
+        let action = run_once(work).await?;
+        let is_over = action.is_none() || work.mode != Mode::ByHand;
+        if let Some(action) = action {
+            match &mut done {
+                None => done = Some(action),
+                Some(done) => {
+                    done.items += action.items;
+                    done.files_written += action.files_written;
+                    done.bytes_written += action.bytes_written;
+                }
+            }
+        }
+        if is_over {
+            return Ok(done);
+        }
+    }
+}
+
+async fn run_once(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     let Some((current, manifests)) = work.manifests().await? else {
         return Ok(None);
     };
@@ -55,17 +77,20 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         // The next export gives the table its columns.
         return Ok(None);
     }
-    let with_row_ids = table_version(&current)? >= FormatVersion::V3;
-    let target_size_bytes = work.core.settings(work.table).target_file_size_bytes;
+    let own = work.core.database.export_files(work.table);
     let wanted = Wanted {
-        spec_id: current.metadata.default_partition_spec_id(),
-        target_size_bytes,
+        target_size_bytes: work.core.settings(work.table).target_file_size_bytes,
         files_min: work.mode.batch(FILES_MIN).max(2),
-        with_row_ids,
+        with_row_ids: table_version(&current)? >= FormatVersion::V3,
     };
-    let inputs = choose(&manifests, wanted)?;
-    if inputs.is_empty() {
+    let mut due = choose(&manifests, &own.into_iter().collect(), wanted)?.into_iter();
+    let Some(mut inputs) = due.next() else {
+        work.note_compact(&current);
         return Ok(None);
+    };
+    let is_dry_run = work.mode == Mode::DryRun;
+    if is_dry_run {
+        inputs.extend(due.flatten());
     }
     let rewrite = Rewrite {
         work,
@@ -74,7 +99,7 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         wanted,
         current,
     };
-    if work.mode == super::Mode::DryRun {
+    if is_dry_run {
         return Ok(Some(rewrite.action(&[])));
     }
     let mut paths = Vec::new();
@@ -130,13 +155,24 @@ impl Rewrite<'_> {
             projection: None,
             excluded: RoaringTreemap::new(),
             lineage: None,
+            batch_rows: INPUT_ROWS,
         }
     }
 
     /// Writes the inputs' rows to new files.
     async fn write(&self, paths: &mut Vec<String>) -> Result<Moved> {
         let table = self.work.table;
-        let layout = Layout::of(&self.current, table.schema(), self.wanted.target_size_bytes)?;
+        let mut layout = Layout::of(&self.current, table.schema(), self.wanted.target_size_bytes)?;
+        let order_id = self.current.metadata.default_sort_order().order_id;
+        let is_ordered = |input: &Input| {
+            input
+                .file
+                .sort_order_id()
+                .is_some_and(|id| i64::from(id) == order_id)
+        };
+        if !self.inputs.iter().all(is_ordered) {
+            layout = layout.of_unordered_rows();
+        }
         let with_lineage = |input: &Input| FileScan {
             lineage: self.wanted.with_row_ids.then(|| FileLineage {
                 first_row_id: input.file.first_row_id().unwrap_or(0),
@@ -196,16 +232,20 @@ impl Rewrite<'_> {
         moved: Moved,
         mut paths: Vec<String>,
     ) -> Result<Option<MaintenanceAction>> {
-        let (found, mut place) = self.find_at_last(&moved).await;
-        let is_exported =
-            !self.work.is_pending() && place.as_ref().is_some_and(|state| self.fits(state));
+        let (found, mut place) = match self.find_at_last(&moved).await {
+            Ok(found) => found,
+            Err(error) => {
+                remove_files(&self.current.file_io, &paths).await;
+                return Err(error);
+            }
+        };
+        let fits = place.as_ref().is_some_and(|state| self.fits(state));
         let prepared = match found {
-            Ok(Some((relocation, rewritten))) if is_exported => {
+            Some((relocation, rewritten)) if fits && !self.work.is_pending() => {
                 self.prepare(&moved, relocation, rewritten).await
             }
-            Ok(Some(_)) => Err(self.work.busy()),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
+            Some(_) => Err(self.work.busy()),
+            None => Ok(None),
         };
         let (relocation, delta) = match prepared {
             Ok(Some(prepared)) => prepared,
@@ -243,33 +283,33 @@ impl Rewrite<'_> {
         form(&self.current) == form(&state.current)
     }
 
-    /// Finds the rows, as of the last export, and locks the table.
+    /// Finds the rows, as of the last export, and locks the table: while exports come in between, at last under the lock.
     async fn find_at_last(
         &self,
         moved: &Moved,
-    ) -> (Result<Option<Found>>, MutexGuard<'_, Option<TableState>>) {
-        let mut looks = 1;
-        loop {
-            let found = self.find(moved).await;
+    ) -> Result<(Option<Found>, MutexGuard<'_, Option<TableState>>)> {
+        for _ in 1..LOOKS_MAX {
+            let Some((_, manifests)) = self.work.manifests().await? else {
+                return Err(self.work.busy());
+            };
+            let found = self.find(moved, &manifests).await;
             let place = self.work.slot.state.lock().await;
             match found {
-                Ok(Some((relocation, _))) if !relocation.is_current() => {
-                    if looks == LOOKS_MAX {
-                        return (Err(self.work.busy()), place);
-                    }
-                }
-                Err(_) if looks < LOOKS_MAX => {}
-                found => return (found, place),
+                Ok(Some((relocation, _))) if !relocation.is_current() => {}
+                // A file may have gone in between.
+                Err(_) => {}
+                found => return Ok((found?, place)),
             }
-            looks += 1;
         }
+        let mut place = self.work.slot.state.lock().await;
+        let state = place.as_mut().ok_or_else(|| self.work.busy())?;
+        let manifests = load(&state.current, &mut state.manifests).await?;
+        let found = self.find(moved, &manifests).await?;
+        Ok((found, place))
     }
 
     /// Has the engine look where the rows lie now, which were in these files; `None` if none of the files is left.
-    async fn find(&self, moved: &Moved) -> Result<Option<Found>> {
-        let Some((_, manifests)) = self.work.manifests().await? else {
-            return Err(self.work.busy());
-        };
+    async fn find(&self, moved: &Moved, manifests: &Manifests) -> Result<Option<Found>> {
         let live = manifests.data_files().map(|entry| entry.file.file_path());
         let live: HashSet<&str> = live.collect();
         let rewritten = self.inputs.iter().map(|input| input.file.file_path());
@@ -312,17 +352,22 @@ impl Rewrite<'_> {
             let count = dead.get(file.file_path()).map_or(0, RoaringTreemap::len);
             count == file.record_count()
         };
-        if moved.files.iter().any(is_dead) {
+        let (dead_files, files): (Vec<DataFile>, Vec<DataFile>) =
+            moved.files.iter().cloned().partition(is_dead);
+        if files.is_empty() {
             let abort = move || relocation.abort();
             tokio::task::spawn_blocking(abort)
                 .await
                 .at("the engine")??;
             return Ok(None);
         }
+        // The engine counts no row of them either.
+        let dead_paths = dead_files.iter().map(|file| file.file_path().to_owned());
+        remove_files(&self.current.file_io, &dead_paths.collect::<Vec<_>>()).await;
         let delta = RowDelta {
             added_data: NewFiles {
-                spec_id: self.wanted.spec_id,
-                files: moved.files.clone(),
+                spec_id: self.current.metadata.default_partition_spec_id(),
+                files,
             },
             rewritten,
             dead,
