@@ -1,6 +1,6 @@
 //! Relocations of exported rows, where a crash cuts them short: *once* and *same*. What they do to the rows is in `model.rs`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{Int64Array, RecordBatch};
@@ -17,6 +17,7 @@ const NEW: &str = "new";
 fn open(io: &SimulatedIo) -> (Database, Table) {
     let options = Options {
         io: Arc::new(io.clone()),
+        generation_size_bytes_max: Some(40_000),
         ..Options::unmeasured()
     };
     let database = Database::open(Path::new("/db"), options).unwrap();
@@ -195,4 +196,35 @@ fn what_is_no_relocation_is_refused_and_leaves_nothing() {
     relocation.commit("second".into()).unwrap();
     let exported = database.exported(&table).unwrap();
     assert_eq!(exported.token, "second");
+}
+
+/// *Bounded*: nothing but relocations happens to a database, and what they say is flushed all the same.
+#[test]
+fn relocations_of_an_idle_database_leave_the_log() {
+    let io = SimulatedIo::new(1);
+    let (database, table) = exported(&io);
+    let mut path = OLD.to_owned();
+    for number in 0..60 {
+        let commit_id = Uuid::from_u128(100 + number);
+        let mut relocation = database
+            .begin_relocation(&table, commit_id, &[path])
+            .unwrap();
+        relocation.add(&keys(), None).unwrap();
+        path = format!("{NEW} {number}");
+        relocation.prepare(&file(&path)).unwrap();
+        relocation.commit(format!("token {number}")).unwrap();
+    }
+    database.flush().unwrap();
+    let log = |(path, len): (PathBuf, usize)| path.starts_with("/db/log").then_some(len);
+    let log_bytes: usize = io.files().into_iter().filter_map(log).sum();
+    assert!(log_bytes < 100_000, "{log_bytes} bytes of log");
+    drop((table, database));
+    let (database, table) = open(&io);
+    assert_eq!(database.exported(&table).unwrap().token, "token 59");
+    let found: Vec<String> = database
+        .export_files(&table)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(found, [path]);
 }
