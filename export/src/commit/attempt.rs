@@ -10,7 +10,7 @@ use std::sync::Arc;
 use iceberg::TableUpdate;
 use iceberg::spec::{
     DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter,
-    ManifestWriterBuilder, Snapshot, SnapshotReference, SnapshotRetention,
+    ManifestWriterBuilder, Operation, Snapshot, SnapshotReference, SnapshotRetention,
 };
 use roaring::RoaringTreemap;
 
@@ -53,6 +53,8 @@ pub(crate) struct Deletes {
     pub(crate) dropped_data: HashSet<String>,
     /// Data files of either kind: what delete files they have goes.
     pub(crate) touched: HashSet<String>,
+    /// Manifests that are written anew, as one of their kind, though nothing in them changes.
+    pub(crate) merged: HashSet<String>,
 }
 
 /// Joins removed rows with those that were deleted before.
@@ -133,8 +135,14 @@ impl Attempt<'_> {
         let dropped = |entry: &Entry| changed.dropped_data.contains(entry.file.file_path());
         let data = Rewrite::new(ManifestContentType::Data, DATA_FILE);
         list.extend(
-            self.rewrite(&manifests.data, dropped, data, &mut counters)
-                .await?,
+            self.rewrite(
+                &manifests.data,
+                &changed.merged,
+                dropped,
+                data,
+                &mut counters,
+            )
+            .await?,
         );
         let replaced = |entry: &Entry| {
             let data_file = entry.file.referenced_data_file();
@@ -145,11 +153,20 @@ impl Attempt<'_> {
             ..Rewrite::new(ManifestContentType::Deletes, DELETES_FILE)
         };
         list.extend(
-            self.rewrite(&manifests.deletes, replaced, deletes, &mut counters)
-                .await?,
+            self.rewrite(
+                &manifests.deletes,
+                &changed.merged,
+                replaced,
+                deletes,
+                &mut counters,
+            )
+            .await?,
         );
 
-        let summary = counters.summary(&self.table.ident, stamp, parent)?;
+        let mut summary = counters.summary(&self.table.ident, stamp, parent)?;
+        if !changed.merged.is_empty() {
+            summary.operation = Operation::Replace;
+        }
         let (manifest_list, added_rows) = self
             .write_list(list, parent.map(Snapshot::snapshot_id))
             .await?;
@@ -167,34 +184,40 @@ impl Attempt<'_> {
                 .build(),
             None => snapshot.build(),
         };
-        let reference = SnapshotReference {
-            snapshot_id: self.snapshot_id,
-            retention: SnapshotRetention::Branch {
-                min_snapshots_to_keep: None,
-                max_snapshot_age_ms: None,
-                max_ref_age_ms: None,
-            },
-        };
         Ok(vec![
             TableUpdate::AddSnapshot { snapshot },
-            TableUpdate::SetSnapshotRef {
-                ref_name: MAIN_BRANCH.to_owned(),
-                reference,
-            },
+            self.becomes_current(),
         ])
     }
 
-    /// Carries manifests over, writing those anew that have an entry to drop.
+    /// The new snapshot becomes the head of the main branch.
+    fn becomes_current(&self) -> TableUpdate {
+        TableUpdate::SetSnapshotRef {
+            ref_name: MAIN_BRANCH.to_owned(),
+            reference: SnapshotReference {
+                snapshot_id: self.snapshot_id,
+                retention: SnapshotRetention::Branch {
+                    min_snapshots_to_keep: None,
+                    max_snapshot_age_ms: None,
+                    max_ref_age_ms: None,
+                },
+            },
+        }
+    }
+
+    /// Carries manifests over, writing those anew that have an entry to drop or are to be merged.
     async fn rewrite<'m>(
         &self,
         manifests: &'m [LoadedManifest],
+        merged: &HashSet<String>,
         drops: impl Fn(&Entry) -> bool,
         mut rewrite: Rewrite<'m>,
         counters: &mut Counters,
     ) -> Result<Vec<ManifestFile>> {
         let mut list = Vec::new();
         for loaded in manifests {
-            if !loaded.entries.iter().any(&drops) {
+            let is_merged = merged.contains(&loaded.manifest.manifest_path);
+            if !is_merged && !loaded.entries.iter().any(&drops) {
                 list.push(loaded.manifest.clone());
                 continue;
             }
@@ -215,7 +238,7 @@ impl Attempt<'_> {
         rewrite: Rewrite<'_>,
         counters: &mut Counters,
     ) -> Result<Option<ManifestFile>> {
-        if rewrite.added.is_empty() && rewrite.deleted.is_empty() {
+        if rewrite.added.is_empty() && rewrite.deleted.is_empty() && rewrite.existing.is_empty() {
             return Ok(None);
         }
         let location = self.metadata_file(rewrite.name);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use moonshine_engine::{Database, PendingExport, Table};
 use parking_lot::Mutex;
@@ -38,6 +38,8 @@ pub(crate) struct TableSlot {
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
     /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
+    /// The table's sequence number from which on its manifests are worth a look.
+    pub(crate) manifests_due: AtomicI64,
     /// How its exports went.
     pub(super) standing: Mutex<Standing>,
     /// The newest snapshot of the database that was exported of it, whether or not it held a change.

@@ -69,23 +69,8 @@ impl Proposal for Fence<'_> {
 impl Fence<'_> {
     /// A snapshot of the same rows.
     async fn snapshot(&mut self, table: &CatalogTable) -> Result<Vec<TableUpdate>> {
-        let Core {
-            environment, owner, ..
-        } = self.exporter;
-        let before = owner.stamp(table)?;
-        let export_snapshot_id = before
-            .as_ref()
-            .and_then(|(id, stamp)| stamp.export_snapshot_id.or(Some(*id)));
-        let before = before.map(|(_, stamp)| stamp);
-        let stamp = Stamp {
-            database_id: owner.database_id,
-            commit_seq: before.as_ref().map_or(0, |stamp| stamp.commit_seq),
-            commit_id: self.id,
-            writer_epoch: self.writer.epoch,
-            exporter_id: Some(self.writer.exporter_id),
-            origins: before.map(|stamp| stamp.origins).unwrap_or_default(),
-            export_snapshot_id,
-        };
+        let Core { environment, .. } = self.exporter;
+        let stamp = self.exporter.carried_stamp(table, &self.writer, self.id)?;
         let attempt = Attempt {
             table,
             snapshot_id: environment.snapshot_id(),
@@ -104,6 +89,29 @@ impl Fence<'_> {
 }
 
 impl Core {
+    /// The stamp of a snapshot that brings no rows: the position of the one before.
+    pub(crate) fn carried_stamp(
+        &self,
+        table: &CatalogTable,
+        writer: &Writer,
+        commit_id: Uuid,
+    ) -> Result<Stamp> {
+        let before = self.owner.stamp(table)?;
+        let export_snapshot_id = before
+            .as_ref()
+            .and_then(|(id, stamp)| stamp.export_snapshot_id.or(Some(*id)));
+        let before = before.map(|(_, stamp)| stamp);
+        Ok(Stamp {
+            database_id: self.owner.database_id,
+            commit_seq: before.as_ref().map_or(0, |stamp| stamp.commit_seq),
+            commit_id,
+            writer_epoch: writer.epoch,
+            exporter_id: Some(writer.exporter_id),
+            origins: before.map(|stamp| stamp.origins).unwrap_or_default(),
+            export_snapshot_id,
+        })
+    }
+
     /// Fences a table.
     pub(super) async fn fence(
         &self,

@@ -7,6 +7,7 @@
 //! those that are due, beside an exporter, or all by hand.
 
 mod expiry;
+mod manifests;
 mod unneeded;
 
 use std::fmt;
@@ -26,16 +27,22 @@ use crate::exporter::{Core, TableSlot};
 pub enum MaintenanceTask {
     /// Snapshots that are too old or too many go.
     ExpireSnapshots,
+    /// Small manifests of one kind become one.
+    MergeManifests,
 }
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 1] = [MaintenanceTask::ExpireSnapshots];
+    const ALL: [MaintenanceTask; 2] = [
+        MaintenanceTask::ExpireSnapshots,
+        MaintenanceTask::MergeManifests,
+    ];
 
     /// What it counts.
     pub fn noun(self) -> &'static str {
         match self {
             MaintenanceTask::ExpireSnapshots => "snapshots",
+            MaintenanceTask::MergeManifests => "manifests",
         }
     }
 }
@@ -44,6 +51,7 @@ impl fmt::Display for MaintenanceTask {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
+            MaintenanceTask::MergeManifests => "merge-manifests",
         })
     }
 }
@@ -141,6 +149,7 @@ impl Work<'_> {
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
         match task {
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
+            MaintenanceTask::MergeManifests => manifests::run(self).await,
         }
     }
 }

@@ -90,6 +90,19 @@ impl Kept {
         self.catalog.load(&name).await.unwrap().unwrap().metadata
     }
 
+    /// How many manifests each snapshot has.
+    async fn manifest_counts(&self) -> Vec<usize> {
+        let metadata = self.metadata().await;
+        let mut counts = Vec::new();
+        for snapshot in metadata.snapshots() {
+            let list = self.catalog.file_io().new_input(snapshot.manifest_list());
+            let bytes = list.unwrap().read().await.unwrap();
+            let list = ManifestList::parse_with_version(&bytes, metadata.format_version()).unwrap();
+            counts.push(list.entries().len());
+        }
+        counts
+    }
+
     /// Every file that a snapshot of the table names; each is there.
     async fn named_files(&self) -> BTreeSet<String> {
         let metadata = self.metadata().await;
@@ -120,6 +133,7 @@ async fn hundreds_of_ticks_leave_what_the_settings_keep() {
         snapshots_min: 5,
         snapshots_max: 10,
         file_grace_ms: 500,
+        manifests_max: 6,
         ..MaintenanceSettings::default()
     };
     let mut kept = Kept::new(FormatVersion::V3, maintenance).await;
@@ -138,6 +152,11 @@ async fn hundreds_of_ticks_leave_what_the_settings_keep() {
     let metadata = kept.metadata().await;
     let count = metadata.snapshots().count();
     assert!((10..40).contains(&count), "{count} snapshots");
+    let manifests = kept.manifest_counts().await;
+    assert!(
+        manifests.iter().all(|count| *count < 20),
+        "{manifests:?} manifests"
+    );
     let size_bytes = serde_json::to_vec(metadata.as_ref()).unwrap().len();
     assert!(size_bytes < 100_000, "{size_bytes} bytes of metadata");
 
