@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use moonshine_engine::{Database, Options, Origin};
 use serde_json::{Value, json};
 
-use crate::moonshine::Workplace;
+use crate::moonshine::{Workplace, wait_for};
 use crate::orders;
 use crate::postgres_server::PostgresServer;
 use crate::python::Python;
