@@ -19,6 +19,7 @@ use crate::config::FormatVersion;
 use crate::delete::{Positions, read_positions};
 use crate::error::{At, ExportError, Result};
 use crate::manifest::{Entry, LoadedManifest, Manifests};
+use crate::references::references;
 use crate::summary::{Counters, Stamp};
 
 /// A new file takes its sequence number from the snapshot that adds it.
@@ -186,23 +187,23 @@ impl Attempt<'_> {
         };
         Ok(vec![
             TableUpdate::AddSnapshot { snapshot },
-            self.becomes_current(),
+            self.becomes_current()?,
         ])
     }
 
-    /// The new snapshot becomes the head of the main branch.
-    fn becomes_current(&self) -> TableUpdate {
-        TableUpdate::SetSnapshotRef {
+    /// The new snapshot becomes the head of the main branch, which keeps its retention.
+    fn becomes_current(&self) -> Result<TableUpdate> {
+        let main = references(&self.table.metadata)?.remove(MAIN_BRANCH);
+        let retention = main.map_or(SnapshotRetention::branch(None, None, None), |main| {
+            main.retention
+        });
+        Ok(TableUpdate::SetSnapshotRef {
             ref_name: MAIN_BRANCH.to_owned(),
             reference: SnapshotReference {
                 snapshot_id: self.snapshot_id,
-                retention: SnapshotRetention::Branch {
-                    min_snapshots_to_keep: None,
-                    max_snapshot_age_ms: None,
-                    max_ref_age_ms: None,
-                },
+                retention,
             },
-        }
+        })
     }
 
     /// Carries manifests over, writing those anew that have an entry to drop or are to be merged.

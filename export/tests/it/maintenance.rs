@@ -13,6 +13,7 @@ use moonshine_export::environment::{Clock, Environment, RandomIdentities, System
 use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, TableSettings};
 use parking_lot::Mutex;
 
+use crate::readers::process::{python, skipped};
 use crate::simulation::catalog::SimulatedCatalog;
 use crate::support::{Random, World, ident, notes, write_notes};
 
@@ -172,4 +173,80 @@ async fn hundreds_of_ticks_leave_what_the_settings_keep() {
         );
     }
     kept.named_files().await;
+}
+
+/// Makes a tag and a branch of the newest snapshot, or prints the rows of both.
+const REFERENCES: &str = r"
+import sys, json
+from pyiceberg.catalog.sql import SqlCatalog
+step, warehouse = sys.argv[1:]
+catalog = SqlCatalog('moonshine', uri=f'sqlite:///{warehouse}/catalog.db', warehouse=f'file://{warehouse}')
+table = catalog.load_table('shop.notes')
+if step == 'make':
+    newest = table.current_snapshot().snapshot_id
+    with table.manage_snapshots() as snapshots:
+        snapshots.create_tag(newest, 'month-end').create_branch(newest, 'audit')
+else:
+    for name in ('month-end', 'audit'):
+        found = table.snapshot_by_name(name)
+        rows = table.scan(snapshot_id=found.snapshot_id).to_arrow().sort_by('id').to_pylist()
+        print(json.dumps([[row['id'], row['note']] for row in rows]))
+";
+
+fn references(step: &str, world: &World) -> Vec<String> {
+    let output = std::process::Command::new(python())
+        .args(["-c", REFERENCES, step])
+        .arg(world.path("warehouse"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What others name by a tag or a branch stays as it is, and readable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_and_a_branch_of_others_survive_expiry() {
+    if !python().exists() {
+        skipped("PyIceberg makes no tag: there is no Python environment");
+        return;
+    }
+    let world = World::new(FormatVersion::V2);
+    let database = world.database();
+    let table = notes(&database);
+    let mut config = world.config();
+    let maintenance = &mut config.tables.entry("*".to_owned()).or_default().maintenance;
+    maintenance.snapshots_min = Some(1);
+    maintenance.snapshots_max = Some(1);
+    maintenance.file_grace_minutes = Some(0);
+    let mut exporter = Exporter::open(database.clone(), &config).await.unwrap();
+    let mut random = Random(5);
+    for number in 0..30 {
+        let rows: Vec<(i64, String)> = (0..5)
+            .map(|_| (random.below(20) as i64, format!("{number}")))
+            .collect();
+        write_notes(&database, &table, rows, &[random.below(20) as i64]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        if number == 10 {
+            references("make", &world);
+        }
+        exporter.maintainer().run(None, false).await.unwrap();
+        if number == 10 {
+            assert_eq!(references("read", &world).len(), 2);
+        }
+    }
+    let metadata = world.metadata(&ident("shop", "notes")).await;
+    assert_eq!(
+        metadata.snapshots().count(),
+        2,
+        "the head, and what the references name"
+    );
+    let rows = references("read", &world);
+    assert_eq!(rows[0], rows[1]);
+    assert!(
+        rows[0].contains("\"10\"") && !rows[0].contains("\"11\""),
+        "{}",
+        rows[0]
+    );
+    world.check_same(&database).await;
 }
