@@ -124,6 +124,10 @@ impl IcebergReader {
         }
     }
 
+    pub(crate) fn catalog(&self) -> &dyn TableCatalog {
+        self.catalog.as_ref()
+    }
+
     /// What each table of the catalog holds, sorted by name.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ pub(crate) struct RowDelta {
     pub(crate) added_data: Vec<DataFile>,
     /// Rows of older data files that are replaced or deleted.
     pub(crate) removed: Positions,
+    /// The checksum of the new rows.
+    pub(crate) rows_checksum: Option<String>,
 }
 
 /// What an export's removed rows mean for one snapshot of its table.

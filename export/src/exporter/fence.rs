@@ -16,12 +16,11 @@ use crate::catalog::{CatalogTable, Change, Guard};
 use crate::commit::{Attempt, Deletes, Failure, Proposal, remove_attempts, run};
 use crate::error::Result;
 use crate::manifest::ManifestCache;
-use crate::ownership::{Writer, check_epoch, newest_epoch};
+use crate::ownership::{Writer, check_epoch};
 use crate::pending::find_commit;
 use crate::summary::{EXPORTER_ID, FENCE_ID, Stamp, WRITER_EPOCH};
 
 struct Fence<'a> {
-    /// As whom the last change announces this exporter.
     writer: Writer,
     exporter: &'a Core,
     table: &'a Table,
@@ -45,13 +44,6 @@ impl Proposal for Fence<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let exporter = self.exporter;
         exporter.check_ours(self.table, self.pending, table)?;
-        self.writer = match exporter.writer(self.table) {
-            Some(own) => {
-                check_epoch(table, &own)?;
-                own
-            }
-            None => exporter.writer_of(newest_epoch(table) + 1),
-        };
         let mut updates = vec![TableUpdate::SetProperties {
             updates: HashMap::from([
                 (WRITER_EPOCH.to_owned(), self.writer.epoch.to_string()),
@@ -109,6 +101,7 @@ impl Core {
             exporter_id: Some(writer.exporter_id),
             origins: before.map(|stamp| stamp.origins).unwrap_or_default(),
             export_snapshot_id,
+            rows_checksum: None,
         })
     }
 
@@ -120,7 +113,7 @@ impl Core {
         found: CatalogTable,
     ) -> Result<CatalogTable> {
         let mut fence = Fence {
-            writer: self.writer_of(0),
+            writer: self.own_writer(table)?,
             exporter: self,
             table,
             pending,
@@ -133,7 +126,7 @@ impl Core {
                 let landed = find_commit(&current.metadata, fence.id);
                 remove_attempts(&current.file_io, &fence.attempts, landed).await;
                 check_epoch(&current, &fence.writer)?;
-                self.set_epoch(table, fence.writer.epoch);
+                self.set_taken(table);
                 Ok(current)
             }
             Err(Failure::NotCommitted(error)) => {

@@ -1,11 +1,16 @@
 //! The export of one table.
 
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
 use iceberg::spec::DataFile;
 use moonshine_engine::{Export, ExportFile, Snapshot, Table};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::core::TableState;
 use super::{Core, TableExport};
+use crate::checksum::RowsChecksum;
 use crate::commit::{ExportCommit, Failure, RowDelta, remove_attempts, run};
 use crate::data_file::write_data_files;
 use crate::delete::Positions;
@@ -72,11 +77,17 @@ impl Core {
         let mut delta = RowDelta {
             added_data: Vec::new(),
             removed: removed_positions(&export),
+            rows_checksum: None,
         };
+        let checksum = Arc::new(Mutex::new(RowsChecksum::default()));
+        let columns = table.schema().columns().iter();
+        let field_ids: Vec<i32> = columns.map(|column| column.field_id).collect();
         if export.row_count() > 0 {
+            let summed = checksum.clone();
+            let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
             let batches = export
                 .batches(None, BATCH_ROWS)?
-                .map(|batch| batch.map_err(ExportError::from));
+                .map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
             let (location, to_seq) = (
                 state.current.metadata.location().to_owned(),
                 export.to_seq(),
@@ -87,6 +98,7 @@ impl Core {
             delta.added_data =
                 write_data_files(file_io, table.schema(), batches, path, size, paths).await?;
         }
+        delta.rows_checksum = checksum.lock().text();
         let files: Vec<ExportFile> = delta
             .added_data
             .iter()
@@ -119,6 +131,7 @@ impl Core {
             exporter_id: Some(state.writer.exporter_id),
             origins: origins_by_source(export.origins()),
             export_snapshot_id: None,
+            rows_checksum: delta.rows_checksum.clone(),
         };
         let base = state.current.clone();
         let mut commit = ExportCommit {

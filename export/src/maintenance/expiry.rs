@@ -15,7 +15,6 @@ use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal};
 use crate::config::MaintenanceSettings;
 use crate::error::Result;
-use crate::ownership::check_epoch;
 use crate::pending::remove_files;
 use crate::references::references;
 
@@ -80,7 +79,6 @@ impl Proposal for Expiry<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let core = self.work.core;
         core.check_ours(self.work.table, None, table)?;
-        check_epoch(table, &core.own_writer(self.work.table)?)?;
         let removed = self.expired(&table.metadata)?;
         let mut snapshot_ids: Vec<i64> = removed.iter().copied().collect();
         snapshot_ids.sort_unstable();

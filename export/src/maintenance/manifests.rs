@@ -18,7 +18,6 @@ use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Attempt, Deletes, Failure, Proposal, remove_attempts};
 use crate::error::{ExportError, Result};
 use crate::manifest::{LoadedManifest, Manifests, read_entries, read_list};
-use crate::ownership::check_epoch;
 use crate::pending::find_commit;
 
 /// A manifest of this size is not merged any more, in bytes.
@@ -111,7 +110,6 @@ impl Proposal for Merge<'_> {
         let core = self.work.core;
         let writer = core.own_writer(self.work.table)?;
         core.check_ours(self.work.table, None, table)?;
-        check_epoch(table, &writer)?;
         let found = manifests(table).await?;
         let merged = chosen(&found, self.least).ok_or_else(|| {
             ExportError::unavailable(&table.ident, "its manifests were merged by somebody else")

@@ -10,6 +10,7 @@
     clippy::unwrap_used
 )]
 
+mod checksum;
 mod crash;
 mod evolution;
 mod history;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use iceberg::io::FileIO;
@@ -19,14 +19,16 @@ use uuid::Uuid;
 
 use crate::support::Random;
 
-/// A clock that does not wait.
+/// A clock that does not wait. Each look at it is a millisecond after the one before, whoever looks.
 #[derive(Debug)]
 pub(crate) struct InstantClock;
+
+static LOOKS: AtomicI64 = AtomicI64::new(0);
 
 #[async_trait]
 impl Clock for InstantClock {
     fn now_ms(&self) -> i64 {
-        1_700_000_000_000
+        1_700_000_000_000 + LOOKS.fetch_add(1, Ordering::SeqCst)
     }
 
     async fn pause(&self, _: u64) {

@@ -486,13 +486,15 @@ async fn of_two_that_open_at_once_one_goes_on() {
             open(&database, FormatVersion::V3, &catalog),
             open(&twin, FormatVersion::V3, &catalog)
         );
-        let (mut ours, mut theirs) = (ours.unwrap(), theirs.unwrap());
         write_notes(&database, &table, [(2, "ours".to_owned())], &[]);
         write_notes(&twin, &twin_table, [(2, "theirs".to_owned())], &[]);
-        let outcomes = [
-            ours.tick(&database.snapshot()).await,
-            theirs.tick(&twin.snapshot()).await,
-        ];
+        let mut outcomes = Vec::new();
+        for (opened, database) in [(ours, &database), (theirs, &twin)] {
+            outcomes.push(match opened {
+                Ok(mut exporter) => exporter.tick(&database.snapshot()).await.map(drop),
+                Err(error) => Err(error),
+            });
+        }
         let fenced = outcomes
             .iter()
             .filter(|outcome| matches!(outcome, Err(ExportError::Fenced { .. })));
