@@ -99,7 +99,7 @@ fn add_column(seed: u64, column: &dyn Array, rows: &mut [u64]) -> Option<()> {
                 let word = value
                     .iter()
                     .rev()
-                    .fold(0u128, |word, byte| word << 8 | u128::from(*byte));
+                    .fold(0u128, |word, byte| (word << 8) | u128::from(*byte));
                 let (high, low) = ((word >> 64) as u64, word as u64);
                 add(row, mixed(mixed(seed ^ low) ^ high));
             }

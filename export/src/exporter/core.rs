@@ -109,7 +109,7 @@ impl Core {
     {
         let writer = async {
             let now_ms = u64::try_from(self.environment.clock.now_ms()).unwrap_or(0);
-            Ok(Writer {
+            Ok::<_, ExportError>(Writer {
                 epoch: now_ms.max(newest_epoch.await? + 1),
                 exporter_id: self.environment.identities.uuid(),
             })
