@@ -31,6 +31,8 @@ pub(crate) struct TableSlot {
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
     /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
+    /// When orphans are looked for again, in milliseconds since 1970; `None` before the first thought of it.
+    pub(crate) orphans_due_ms: Mutex<Option<i64>>,
 }
 
 #[derive(Debug)]
