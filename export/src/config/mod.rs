@@ -3,6 +3,7 @@
 //! `catalog` is what all tables share: which catalog, and where. `table` is what may differ from table to table: a new
 //! setting of that kind is a field of [`TableConfig`], another of [`TableSettings`], and a line in `over` and `settings`.
 
+mod cadence;
 mod catalog;
 mod maintenance;
 mod secret;
@@ -13,11 +14,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use cadence::{CadenceConfig, CadenceSettings};
 pub(crate) use catalog::SqlPlace;
 pub use catalog::{CatalogType, SqlConfig};
 pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
 pub use secret::Secret;
-pub use table::{FormatVersion, SettingsByTable, TableConfig, TableSettings};
+pub use table::{ForeignAppends, FormatVersion, SettingsByTable, TableConfig, TableSettings};
 
 use crate::catalog::RestConfig;
 use crate::error::Result;

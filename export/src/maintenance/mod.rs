@@ -112,6 +112,9 @@ impl Work<'_> {
         if let Some(state) = &*self.slot.state.lock().await {
             return Ok(Some(state.current.clone()));
         }
+        if self.mode == Mode::Automatic {
+            return Ok(None);
+        }
         self.core.look_up(self.table, None).await
     }
 
@@ -121,18 +124,16 @@ impl Work<'_> {
         proposal: &mut dyn Proposal,
     ) -> Result<CatalogTable, Failure> {
         let mut place = self.slot.state.lock().await;
-        let busy = || {
-            let place = format!("table '{}'", self.table.name());
-            Failure::NotCommitted(ExportError::unavailable(
-                place,
-                "it is not exported just now",
-            ))
-        };
         if self.is_pending() {
-            return Err(busy());
+            let place = format!("table '{}'", self.table.name());
+            let reason = "the end of an export is not known yet";
+            let pending = ExportError::unavailable(place, reason);
+            return Err(Failure::NotCommitted(pending));
         }
         // Taken out for as long as its end is not known: what comes next then looks at the table anew.
-        let mut state = place.take().ok_or_else(busy)?;
+        let known = place.take();
+        let ready = self.core.ready(self.table, known).await;
+        let mut state = ready.map_err(Failure::NotCommitted)?;
         let core = self.core;
         let base = state.current.clone();
         let committed = run(core.catalog.as_ref(), &core.environment, base, proposal).await?;
@@ -142,10 +143,7 @@ impl Work<'_> {
     }
 
     fn is_pending(&self) -> bool {
-        let pending = self.core.database.pending_exports();
-        pending
-            .iter()
-            .any(|pending| pending.table().id() == self.table.id())
+        self.core.pending(self.table).is_some()
     }
 
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {

@@ -23,6 +23,7 @@ mod readers;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod standing;
 mod stores;
 mod support;
 mod types;
