@@ -20,9 +20,9 @@ pub enum CatalogType {
     Sql,
     /// A server of the Iceberg REST protocol.
     Rest,
-    /// AWS Glue. Not supported yet.
+    /// AWS Glue's own interface. Not supported; its REST endpoint is, by `rest` with `rest.signing`.
     Glue,
-    /// A Hive metastore. Not supported yet.
+    /// A Hive metastore. Not supported.
     Hive,
 }
 
@@ -115,7 +115,7 @@ impl IcebergConfig {
         if self.catalog_type != CatalogType::Sql {
             return Err(ExportError::Config(format!(
                 "catalog_type: {:?} is not supported, the supported types are 'sql' (an SQLite file or a PostgreSQL \
-                 server) and 'rest' (a server)",
+                 server) and 'rest' (a server; AWS Glue and S3 Tables with rest.signing)",
                 format!("{:?}", self.catalog_type).to_lowercase()
             )));
         }

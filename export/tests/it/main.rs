@@ -13,6 +13,7 @@
 mod conformance;
 mod crash;
 mod evolution;
+mod faulty_store;
 mod history;
 mod maintenance;
 mod orphans;

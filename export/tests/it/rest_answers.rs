@@ -2,6 +2,7 @@
 //! writes.
 
 use std::collections::VecDeque;
+use std::process::Command;
 use std::sync::Arc;
 
 use iceberg::io::FileIO;
@@ -17,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::servers::{S3Kind, S3Server};
+use crate::servers::{S3Kind, S3Server, installed};
 use crate::support::ident;
 
 /// A server that answers requests in this order, and keeps what it was asked. An empty answer closes the connection.
@@ -391,4 +392,59 @@ async fn keys_of_a_table_are_renewed() {
         3,
         "asked for once, as they were to end"
     );
+}
+
+/// The signature is the one that botocore makes of the same request.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_signed_for_amazon() {
+    let Some(moto) = installed("MOONSHINE_TEST_MOTO", "test-servers/venv/bin/moto_server") else {
+        return;
+    };
+    let config =
+        r#"{"overrides": {"prefix": "arn%3Aaws%3As3tables%3Aeu-west-1%3A1%3Abucket%2Fb"}}"#;
+    let (config, conflict) = (
+        answer("200 OK", "", config),
+        answer("409 Conflict", "", "{}"),
+    );
+    let server = ScriptedServer::start(&[&config, &conflict]).await;
+    let json = serde_json::json!({
+        "catalog_type": "rest", "catalog_uri": server.uri,
+        "rest": { "signing": { "service": "s3tables", "region": "eu-west-1" }, "warehouse": "a b/c" },
+        "store": {
+            "s3.access-key-id": "me", "s3.secret-access-key": "hush", "s3.session-token": "session",
+        },
+    });
+    let catalog = RestCatalog::open(&serde_json::from_value(json).unwrap()).await;
+    let catalog = catalog.unwrap();
+    assert!(!format!("{catalog:?}").contains("hush"));
+    let table = table();
+    let change = Change::of(&table.metadata, Vec::new());
+    let outcome = catalog.commit(&table, &change, Uuid::nil()).await;
+    assert!(matches!(outcome, CommitOutcome::Conflict), "{outcome:?}");
+    let script = "import datetime, sys\n\
+        from botocore.auth import SigV4Auth\n\
+        from botocore.awsrequest import AWSRequest\n\
+        from botocore.credentials import Credentials\n\
+        head, body = sys.argv[2].split('\\r\\n\\r\\n', 1)\n\
+        line, *headers = head.split('\\r\\n')\n\
+        method, path, _ = line.split(' ')\n\
+        headers = {name.lower(): value for name, value in (header.split(': ', 1) for header in headers)}\n\
+        parts = dict(part.split('=', 1) for part in headers['authorization'].split(' ', 1)[1].split(', '))\n\
+        signed = {name: headers[name] for name in parts['SignedHeaders'].split(';')}\n\
+        request = AWSRequest(method, sys.argv[1] + path, headers=signed, data=body)\n\
+        auth = SigV4Auth(Credentials('me', 'hush', 'session'), 's3tables', 'eu-west-1')\n\
+        request.context['timestamp'] = headers['x-amz-date']\n\
+        signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)\n\
+        assert signature == parts['Signature'], (signature, parts, auth.canonical_request(request))\n\
+        assert {'host', 'x-amz-date', 'x-amz-security-token'} <= set(signed), signed\n";
+    let asked = server.asked.lock();
+    assert_eq!(asked.len(), 2);
+    for request in asked.iter() {
+        let python = moto.with_file_name("python");
+        let checked = Command::new(python)
+            .args(["-c", script, &server.uri, request])
+            .output()
+            .unwrap();
+        assert!(checked.status.success(), "{checked:?}");
+    }
 }

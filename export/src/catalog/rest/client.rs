@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use super::config::{RestConfig, address};
 use super::messages::{ErrorAnswer, Token};
+use super::signing::Signer;
 use crate::config::Secret;
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
@@ -41,6 +42,7 @@ pub(super) struct RestClient {
     prefix: String,
     headers: BTreeMap<String, Secret>,
     tokens: Tokens,
+    signer: Option<Signer>,
 }
 
 #[derive(Debug)]
@@ -139,7 +141,12 @@ impl Answer {
 }
 
 impl RestClient {
-    pub(super) fn new(base: Url, config: &RestConfig, environment: Environment) -> Result<Self> {
+    pub(super) fn new(
+        base: Url,
+        config: &RestConfig,
+        signer: Option<Signer>,
+        environment: Environment,
+    ) -> Result<Self> {
         let http = Client::builder()
             .timeout(REQUEST_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -165,6 +172,7 @@ impl RestClient {
                 scope: config.scope.clone().unwrap_or_else(|| "catalog".to_owned()),
                 current: Mutex::default(),
             },
+            signer,
         })
     }
 
@@ -232,7 +240,12 @@ impl RestClient {
                 .header("Content-Type", "application/json")
                 .body(body.clone());
         }
-        receive(builder, place).await
+        let mut request = built(builder, &place)?;
+        if let Some(signer) = &self.signer {
+            let signed = signer.sign(&mut request).await;
+            signed.map_err(NoAnswer::NotSent)?;
+        }
+        self.receive(request, place).await
     }
 
     /// The token to send; another one than `refused`.
@@ -259,7 +272,8 @@ impl RestClient {
         let place = format!("catalog {}", self.tokens.endpoint);
         let builder = self.http.post(self.tokens.endpoint.clone()).form(&form);
         let not_sent = |no_answer: NoAnswer| NoAnswer::NotSent(no_answer.into());
-        let answer = receive(builder, place).await.map_err(not_sent)?;
+        let request = built(builder, &place)?;
+        let answer = self.receive(request, place).await.map_err(not_sent)?;
         if (400..500).contains(&answer.status) && answer.status != 429 {
             return Err(NoAnswer::Denied(answer.error()));
         }
@@ -275,6 +289,36 @@ impl RestClient {
         *current = Some((token.access_token.clone(), expires_ms));
         Ok(Some(token.access_token))
     }
+
+    async fn receive(&self, request: reqwest::Request, place: String) -> Result<Answer, NoAnswer> {
+        let failed = |error| no_answer(error, &place);
+        let response = self.http.execute(request).await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let retry_after_ms = retry_after_ms(&response);
+        let redirected_to = redirected_to(&response);
+        let body = response.bytes().await.map_err(failed)?;
+        Ok(Answer {
+            status,
+            retry_after_ms,
+            redirected_to,
+            body,
+            place,
+        })
+    }
+}
+
+fn built(builder: RequestBuilder, place: &str) -> Result<reqwest::Request, NoAnswer> {
+    builder.build().map_err(|error| no_answer(error, place))
+}
+
+fn no_answer(error: reqwest::Error, place: &str) -> NoAnswer {
+    let is_sent = !(error.is_connect() || error.is_builder());
+    let error = ExportError::unavailable(place, causes(&error.without_url()));
+    if is_sent {
+        NoAnswer::Lost(error)
+    } else {
+        NoAnswer::NotSent(error)
+    }
 }
 
 /// The body of a request.
@@ -282,30 +326,6 @@ pub(super) fn json(message: &impl Serialize) -> Result<Option<Vec<u8>>> {
     serde_json::to_vec(message)
         .map(Some)
         .map_err(|error| ExportError::corrupt("a request to the catalog", error))
-}
-
-async fn receive(builder: RequestBuilder, place: String) -> Result<Answer, NoAnswer> {
-    let failed = |error: reqwest::Error| {
-        let is_sent = !(error.is_connect() || error.is_builder());
-        let error = ExportError::unavailable(&place, causes(&error.without_url()));
-        if is_sent {
-            NoAnswer::Lost(error)
-        } else {
-            NoAnswer::NotSent(error)
-        }
-    };
-    let response = builder.send().await.map_err(failed)?;
-    let status = response.status().as_u16();
-    let retry_after_ms = retry_after_ms(&response);
-    let redirected_to = redirected_to(&response);
-    let body = response.bytes().await.map_err(failed)?;
-    Ok(Answer {
-        status,
-        retry_after_ms,
-        redirected_to,
-        body,
-        place,
-    })
 }
 
 /// What the server asks to wait, where it says so in seconds.

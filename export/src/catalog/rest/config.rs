@@ -7,6 +7,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::signing::SigningConfig;
 use crate::config::Secret;
 use crate::error::{ExportError, Result};
 
@@ -26,15 +27,22 @@ pub struct RestConfig {
     pub oauth2_server_uri: Option<String>,
     /// The scope of tokens. Default: `catalog`.
     pub scope: Option<String>,
+    /// How requests are signed for a catalog of Amazon's, in place of a token: AWS Glue, S3 Tables.
+    pub signing: Option<SigningConfig>,
     /// More headers of each request.
     pub headers: BTreeMap<String, Secret>,
 }
 
 impl RestConfig {
     pub(crate) fn check(&self) -> Result<()> {
-        if self.token.is_some() && self.credential.is_some() {
+        let given = [
+            self.token.is_some(),
+            self.credential.is_some(),
+            self.signing.is_some(),
+        ];
+        if given.into_iter().filter(|is_given| *is_given).count() > 1 {
             return Err(ExportError::Config(
-                "rest.token and rest.credential: give one of them".into(),
+                "rest.token, rest.credential and rest.signing: give one of them".into(),
             ));
         }
         for (name, value) in &self.headers {

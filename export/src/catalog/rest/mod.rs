@@ -1,7 +1,7 @@
 //! A catalog server of the Iceberg REST protocol.
 //!
 //! `client` sends requests and knows what statuses mean; `messages` are their bodies; `config` says where the server is and
-//! who we are. A commit is the [`Change`] as it is: its requirements and updates. The server makes the metadata.
+//! who we are; `signing` signs requests for the catalogs of AWS. A commit is the [`Change`] as it is: its requirements and updates. The server makes the metadata.
 //!
 //! The crate `iceberg-catalog-rest` can't be used for that: it commits what its own transactions made alone, tells a
 //! conflict from a busy server by text alone, and keeps a token beyond its end.
@@ -9,6 +9,7 @@
 mod client;
 mod config;
 mod messages;
+mod signing;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,6 +26,8 @@ pub(crate) use self::config::address;
 use self::messages::{
     CatalogConfig, CommitTable, CreateNamespace, CreateTable, Namespaces, TableAnswer, Tables,
 };
+use self::signing::Signer;
+pub use self::signing::SigningConfig;
 use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog};
 use crate::config::IcebergConfig;
 use crate::environment::{Clock, Environment};
@@ -75,7 +78,9 @@ impl RestCatalog {
         let (base, warehouse) = config.rest_places()?;
         let rest = config.rest.clone().unwrap_or_default();
         let clock = environment.clock.clone();
-        let mut client = RestClient::new(base, &rest, environment)?;
+        let signing = rest.signing.clone();
+        let signer = signing.map(|signing| Signer::new(signing, &config.store));
+        let mut client = RestClient::new(base, &rest, signer.transpose()?, environment)?;
         let query: Vec<(&str, &str)> = rest
             .warehouse
             .as_deref()
