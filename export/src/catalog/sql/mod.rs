@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use self::rows::{Name, NotSwapped, Rows};
 use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog, metadata_file};
-use crate::config::{IcebergConfig, SqlPlace};
+use crate::config::IcebergConfig;
 use crate::error::{At, ExportError, Result};
 use crate::store::{Store, StoreProperties};
 
@@ -33,18 +33,12 @@ pub struct SqlCatalog {
 }
 
 impl SqlCatalog {
-    /// Whether the catalog of that configuration was made, as far as that can be seen without asking a server.
+    /// Whether the catalog of that configuration was made.
     ///
     /// # Errors
     /// [`ExportError::Config`]; [`ExportError::Unavailable`] if that can't be seen.
     pub async fn exists(config: &IcebergConfig) -> Result<bool> {
-        let SqlPlace::File(file) = config.sql_places()?.catalog else {
-            return Ok(true);
-        };
-        let place = format!("catalog {}", file.display());
-        tokio::fs::try_exists(&file)
-            .await
-            .map_err(|error| ExportError::unavailable(&place, error))
+        Rows::exist(&config.sql_places()?.catalog, &config.sql).await
     }
 
     /// Opens the catalog of that configuration, or makes it if it is missing and `create` says so.
