@@ -55,14 +55,15 @@ mod reader;
 mod references;
 mod scan;
 mod schema;
-mod store;
+pub mod store;
 mod summary;
 mod verify;
 
 pub use cadence::{Cadence, CadenceReason};
 pub use config::{
     CadenceConfig, CadenceSettings, CatalogType, ForeignAppends, FormatVersion, IcebergConfig,
-    MaintenanceConfig, MaintenanceSettings, SettingsByTable, TableConfig, TableSettings,
+    MaintenanceConfig, MaintenanceSettings, Secret, SettingsByTable, SqlConfig, TableConfig,
+    TableSettings,
 };
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, Pace, Standing, TableExport};

@@ -41,6 +41,8 @@ pub(crate) struct TableSlot {
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
     /// The table's sequence number from which on its manifests are worth a look.
     pub(crate) manifests_due: AtomicI64,
+    /// When orphans are looked for again, in milliseconds since 1970; `None` before the first thought of it.
+    pub(crate) orphans_due_ms: Mutex<Option<i64>>,
     /// How its exports went.
     pub(super) standing: Mutex<Standing>,
     /// The newest snapshot of the database that was exported of it, whether or not it held a change.

@@ -1,4 +1,4 @@
-//! What exported tables need besides exports: old snapshots expired, small manifests merged.
+//! What exported tables need besides exports: old snapshots expired, small manifests merged, orphans removed.
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
@@ -8,6 +8,7 @@
 
 mod expiry;
 mod manifests;
+mod orphans;
 mod unneeded;
 
 use std::fmt;
@@ -29,13 +30,16 @@ pub enum MaintenanceTask {
     ExpireSnapshots,
     /// Small manifests of one kind become one.
     MergeManifests,
+    /// Files that nothing names go.
+    RemoveOrphans,
 }
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 2] = [
+    const ALL: [MaintenanceTask; 3] = [
         MaintenanceTask::ExpireSnapshots,
         MaintenanceTask::MergeManifests,
+        MaintenanceTask::RemoveOrphans,
     ];
 
     /// What it counts.
@@ -43,6 +47,7 @@ impl MaintenanceTask {
         match self {
             MaintenanceTask::ExpireSnapshots => "snapshots",
             MaintenanceTask::MergeManifests => "manifests",
+            MaintenanceTask::RemoveOrphans => "files",
         }
     }
 }
@@ -52,6 +57,7 @@ impl fmt::Display for MaintenanceTask {
         formatter.write_str(match self {
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
             MaintenanceTask::MergeManifests => "merge-manifests",
+            MaintenanceTask::RemoveOrphans => "remove-orphans",
         })
     }
 }
@@ -150,6 +156,7 @@ impl Work<'_> {
         match task {
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
             MaintenanceTask::MergeManifests => manifests::run(self).await,
+            MaintenanceTask::RemoveOrphans => orphans::run(self).await,
         }
     }
 }
