@@ -10,13 +10,14 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::cache::table::TableState;
+use crate::codec::Malformed;
 use crate::codec::key::hash_key;
-use crate::codec::{Malformed, len_u32, put_u32};
+use crate::export::files::Exports;
+use crate::export::location::{RowLocation, RowMark};
 use crate::export::{ExportFile, Exported};
 use crate::generation::{Generation, LOCATIONS_BIT};
 use crate::log::delta::{PendingRow, PendingTable, decode_delta, encode_delta};
-use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved};
-use crate::tree::state::Exports;
+use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved, OlderFiles};
 
 /// Most bytes of keys in one body of locations.
 const LOCATIONS_SIZE_BYTES_MAX: usize = 1 << 20;
@@ -36,7 +37,7 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Keys {
-    placed: Vec<Box<[u8]>>,
+    placed: Vec<(Box<[u8]>, RowMark)>,
     cleared: Vec<Box<[u8]>>,
     first_block_number: u64,
 }
@@ -56,8 +57,10 @@ pub(crate) struct PendingRecord {
     pub(crate) from_seq: u64,
     pub(crate) to_seq: u64,
     pub(crate) files: Vec<ExportFile>,
+    /// What becomes of older files; `None` where an older build did not say.
+    pub(crate) older: Option<OlderFiles>,
     /// The keys of the files' rows, in their order.
-    placed: Vec<Box<[u8]>>,
+    placed: Vec<(Box<[u8]>, RowMark)>,
     /// The keys whose exported row is gone and not replaced.
     cleared: Vec<Box<[u8]>>,
     /// Whether all its keys were read.
@@ -74,12 +77,14 @@ impl Facts {
             first_block_number: block_number,
             ..Keys::default()
         });
-        let list = if record.cleared {
-            &mut keys.cleared
+        let found = record.keys.into_iter().map(Box::from);
+        if record.cleared {
+            keys.cleared.extend(found);
         } else {
-            &mut keys.placed
-        };
-        list.extend(record.keys.into_iter().map(Box::from));
+            let marks = record.marks.into_iter();
+            keys.placed
+                .extend(found.zip(marks.chain(std::iter::repeat(RowMark::PLAIN))));
+        }
         Ok(())
     }
 
@@ -112,6 +117,7 @@ impl Facts {
                 from_seq: prepared.from_seq,
                 to_seq: prepared.to_seq,
                 files: prepared.files,
+                older: prepared.older,
                 placed: keys.placed,
                 cleared: keys.cleared,
                 is_whole,
@@ -219,24 +225,34 @@ impl PendingRecord {
             return Err(Malformed("keys of a committed export are missing"));
         }
         let mut exports = Exports::clone(&self.table.exports.load());
-        if exports
-            .base
-            .as_ref()
-            .is_some_and(|base| base.seq > self.to_seq)
-        {
+        let base_seq = exports.base.as_ref().map_or(0, |base| base.seq);
+        if base_seq > self.to_seq || (self.is_relocation() && base_seq != self.to_seq) {
             return Err(Malformed("an export moves back"));
         }
-        let mut locations = Locations::new(active, self.table.id | LOCATIONS_BIT, self.to_seq);
+        exports.placement_count += 1;
+        let seq = exports.placement_count;
+        let mut locations = Locations::new(active, self.table.id | LOCATIONS_BIT, seq);
         for key in &self.cleared {
             locations.push(key, None)?;
         }
-        let mut keys = self.placed.iter();
+        self.leave_older_files(&mut exports)?;
+        let mut rows = self.placed.iter();
         for file in &self.files {
-            let number = len_u32(exports.files.len());
-            exports.files.push(file.path.as_str().into());
-            for (position, key) in (0..file.row_count).zip(keys.by_ref()) {
-                let position = u32::try_from(position).unwrap_or(u32::MAX);
-                locations.push(key, Some((number, position)))?;
+            let number = exports.next_number();
+            let mut live_count = 0;
+            for (position, (key, mark)) in (0..file.row_count).zip(rows.by_ref()) {
+                if *mark != RowMark::SUPERSEDED {
+                    live_count += 1;
+                    let location = RowLocation {
+                        file: number,
+                        position: u32::try_from(position).unwrap_or(u32::MAX),
+                        row_id: mark.row_id(),
+                    };
+                    locations.push(key, Some(location))?;
+                }
+            }
+            if live_count > 0 {
+                exports.add(file.path.as_str().into(), Some(live_count));
             }
         }
         locations.write()?;
@@ -247,12 +263,34 @@ impl PendingRecord {
         self.table.exports.store(Arc::new(exports));
         Ok(())
     }
+
+    /// Whether it puts rows that were exported into other files.
+    pub(crate) fn is_relocation(&self) -> bool {
+        let older = self.older.as_ref();
+        older.is_some_and(|older| !older.replaced.is_empty())
+    }
+
+    fn leave_older_files(&self, exports: &mut Exports) -> Result<(), Malformed> {
+        let Some(older) = &self.older else {
+            exports.forget_counts();
+            return Ok(());
+        };
+        for &(number, row_count) in &older.taken {
+            exports.take_rows(number, row_count)?;
+        }
+        older
+            .replaced
+            .iter()
+            .for_each(|number| exports.remove(*number));
+        Ok(())
+    }
 }
 
 /// Locations on their way into a generation, as rows of a table of their own.
 struct Locations<'g> {
     generation: &'g Generation,
     table_id: u32,
+    /// The number of the placement, not a commit sequence.
     seq: u64,
     arena: Vec<u8>,
     rows: Vec<PendingRow>,
@@ -269,13 +307,12 @@ impl<'g> Locations<'g> {
         }
     }
 
-    fn push(&mut self, key: &[u8], location: Option<(u32, u32)>) -> Result<(), Malformed> {
+    fn push(&mut self, key: &[u8], location: Option<RowLocation>) -> Result<(), Malformed> {
         let key_start = self.arena.len();
         self.arena.extend_from_slice(key);
         let key_end = self.arena.len();
-        if let Some((file, position)) = location {
-            put_u32(&mut self.arena, file);
-            put_u32(&mut self.arena, position);
+        if let Some(location) = location {
+            location.encode(&mut self.arena);
         }
         self.rows.push(PendingRow {
             hash: hash_key(key),

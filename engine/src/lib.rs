@@ -81,7 +81,9 @@ pub use check::{Check, Problem};
 pub use database::evolution::SchemaChange;
 pub use database::{Database, Options};
 pub use error::{Error, Result};
-pub use export::{Changes, Export, ExportFile, Exported, PendingExport, Placement};
+pub use export::{
+    Changes, Export, ExportFile, Exported, PendingExport, Placement, Relocation, Replaced,
+};
 pub use keyspace::{
     Batch, CompareAndSwapError, Keyspace, KeyspaceOptions, KeyspaceSnapshot, KeyspaceTransaction,
     PairCursor, PairScan, Pairs, Slice,

@@ -37,11 +37,14 @@ pub(crate) struct Manifests {
     pub(crate) deletes: Vec<LoadedManifest>,
 }
 
-/// The entries of manifests that were read before, by the manifest's path.
+/// The entries of manifests that were read before.
 #[derive(Debug, Default)]
 pub(crate) struct ManifestCache {
-    entries: HashMap<String, Arc<Vec<Entry>>>,
+    entries: HashMap<ManifestKey, Arc<Vec<Entry>>>,
 }
+
+/// A manifest's path, and the row id that its list gives to its first row: one from before format v3 gets that later.
+type ManifestKey = (String, Option<u64>);
 
 impl ManifestCache {
     /// Reads the manifests of a snapshot; forgets those that are not in it.
@@ -59,11 +62,12 @@ impl ManifestCache {
                 if !manifest.has_added_files() && !manifest.has_existing_files() {
                     continue;
                 }
-                let entries = match self.entries.get(&manifest.manifest_path) {
+                let key = (manifest.manifest_path.clone(), manifest.first_row_id);
+                let entries = match self.entries.get(&key) {
                     Some(entries) => entries.clone(),
                     None => Arc::new(read_entries(file_io, &manifest).await?),
                 };
-                kept.insert(manifest.manifest_path.clone(), entries.clone());
+                kept.insert(key, entries.clone());
                 match manifest.content {
                     ManifestContentType::Data => {
                         manifests.data.push(LoadedManifest { manifest, entries })
@@ -131,6 +135,13 @@ pub(crate) async fn read_entries(file_io: &FileIO, manifest: &ManifestFile) -> R
 /// The same file, with the row id of its first row said outright.
 fn with_first_row_id(file: &DataFile, row_id: u64) -> Result<DataFile, String> {
     let row_id = i64::try_from(row_id).map_err(|error| format!("row id {row_id}: {error}"))?;
+    let mut builder = copy_of(file);
+    let built = builder.first_row_id(Some(row_id)).build();
+    built.map_err(|error| error.to_string())
+}
+
+/// What makes the same entry again. The id of its partition spec is the manifest's, which the caller knows.
+pub(crate) fn copy_of(file: &DataFile) -> DataFileBuilder {
     let mut builder = DataFileBuilder::default();
     builder
         .content(file.content_type())
@@ -147,11 +158,15 @@ fn with_first_row_id(file: &DataFile, row_id: u64) -> Result<DataFile, String> {
         .upper_bounds(file.upper_bounds().clone())
         .key_metadata(file.key_metadata().map(<[u8]>::to_vec))
         .split_offsets(file.split_offsets().map(<[i64]>::to_vec))
-        .first_row_id(Some(row_id));
+        .equality_ids(file.equality_ids())
+        .first_row_id(file.first_row_id())
+        .referenced_data_file(file.referenced_data_file())
+        .content_offset(file.content_offset())
+        .content_size_in_bytes(file.content_size_in_bytes());
     if let Some(sort_order_id) = file.sort_order_id() {
         builder.sort_order_id(sort_order_id);
     }
-    builder.build().map_err(|error| error.to_string())
+    builder
 }
 
 impl Manifests {

@@ -4,6 +4,9 @@
 
 use std::collections::HashMap;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{ArrowPrimitiveType, Float32Type, Float64Type};
+use arrow_array::{Array, PrimitiveArray};
 use iceberg::spec::{DataFileBuilder, Datum};
 use moonshine_engine::{Column, ColumnType};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
@@ -13,12 +16,122 @@ use crate::schema::iceberg_type;
 /// Longest bound of a string, in characters, and of a binary, in bytes.
 const BOUND_LENGTH_MAX: usize = 16;
 
-/// Puts the statistics of a file with those columns into its manifest entry. `nan_counts` is by column.
+/// What is counted of a column while its values are written, since Parquet's statistics don't have it.
+#[derive(Clone, Debug)]
+pub(crate) enum ColumnTracker {
+    /// Nothing.
+    None,
+    /// NaNs of a column of floating-point numbers.
+    Nans(u64),
+    /// The least and the greatest UUID.
+    Uuids(Option<UuidBounds>),
+}
+
+/// UUIDs are ordered by their bytes, but older readers took them for two signed numbers. Bounds are told only where both orders
+/// have the same: then no reader skips a file that it should read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UuidBounds {
+    min: u128,
+    max: u128,
+    signed_min: (i64, i64),
+    signed_max: (i64, i64),
+}
+
+impl UuidBounds {
+    fn of(value: u128) -> Self {
+        let signed = signed(value);
+        UuidBounds {
+            min: value,
+            max: value,
+            signed_min: signed,
+            signed_max: signed,
+        }
+    }
+
+    fn join(self, other: UuidBounds) -> Self {
+        UuidBounds {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+            signed_min: self.signed_min.min(other.signed_min),
+            signed_max: self.signed_max.max(other.signed_max),
+        }
+    }
+
+    /// The bounds in either order, if they are the same.
+    fn agreed(self) -> Option<(Datum, Datum)> {
+        let datum = |value: u128| Datum::uuid(uuid::Uuid::from_u128(value));
+        let is_agreed = signed(self.min) == self.signed_min && signed(self.max) == self.signed_max;
+        is_agreed.then(|| (datum(self.min), datum(self.max)))
+    }
+}
+
+fn signed(value: u128) -> (i64, i64) {
+    // The halves of 128 bits.
+    ((value >> 64) as i64, value as i64)
+}
+
+impl ColumnTracker {
+    pub(crate) fn new(column: &Column) -> Self {
+        match column.column_type {
+            ColumnType::Float32 | ColumnType::Float64 => ColumnTracker::Nans(0),
+            ColumnType::Uuid => ColumnTracker::Uuids(None),
+            _ => ColumnTracker::None,
+        }
+    }
+
+    /// Takes values that are written.
+    pub(crate) fn observe(&mut self, values: &dyn Array) {
+        match self {
+            ColumnTracker::None => {}
+            ColumnTracker::Nans(count) => {
+                let more = match (
+                    values.as_primitive_opt::<Float32Type>(),
+                    values.as_primitive_opt::<Float64Type>(),
+                ) {
+                    (Some(values), _) => nan_count(values, f32::is_nan),
+                    (_, Some(values)) => nan_count(values, f64::is_nan),
+                    _ => 0,
+                };
+                *count += more as u64;
+            }
+            ColumnTracker::Uuids(bounds) => {
+                let values = values.as_fixed_size_binary_opt();
+                let uuids = values
+                    .into_iter()
+                    .flat_map(|values| values.iter().flatten());
+                let uuids =
+                    uuids.filter_map(|bytes| Some(u128::from_be_bytes(bytes.try_into().ok()?)));
+                let more = uuids.map(UuidBounds::of).reduce(UuidBounds::join);
+                *bounds = match (*bounds, more) {
+                    (Some(bounds), Some(more)) => Some(bounds.join(more)),
+                    (bounds, more) => bounds.or(more),
+                };
+            }
+        }
+    }
+}
+
+fn nan_count<T: ArrowPrimitiveType>(
+    values: &PrimitiveArray<T>,
+    is_nan: impl Fn(T::Native) -> bool,
+) -> usize {
+    let count = |slots: &[T::Native]| slots.iter().filter(|value| is_nan(**value)).count();
+    match count(values.values()) {
+        // What a null's slot holds does not count.
+        found if found > 0 && values.null_count() > 0 => {
+            let values = values.iter().flatten();
+            values.filter(|value| is_nan(*value)).count()
+        }
+        found => found,
+    }
+}
+
+/// Puts the statistics of a file with those columns into its manifest entry. `trackers` is by column.
 pub(crate) fn set_column_metrics(
     builder: &mut DataFileBuilder,
     columns: &[Column],
     metadata: &ParquetMetaData,
-    nan_counts: &[u64],
+    trackers: &[ColumnTracker],
 ) {
     let mut sizes = HashMap::new();
     let mut value_counts = HashMap::new();
@@ -53,10 +166,14 @@ pub(crate) fn set_column_metrics(
         if let Some(nulls) = nulls.sum::<Option<u64>>() {
             null_counts.insert(id, nulls);
         }
-        if is_float(column.column_type) {
-            nan_by_id.insert(id, nan_counts.get(position).copied().unwrap_or(0));
-        }
-        let (min, max) = bounds(column.column_type, &chunks);
+        let (min, max) = match trackers.get(position) {
+            Some(ColumnTracker::Uuids(bounds)) => bounds.and_then(UuidBounds::agreed).unzip(),
+            Some(ColumnTracker::Nans(count)) => {
+                nan_by_id.insert(id, *count);
+                bounds(column.column_type, &chunks)
+            }
+            _ => bounds(column.column_type, &chunks),
+        };
         lower.extend(min.map(|bound| (id, bound)));
         upper.extend(max.map(|bound| (id, bound)));
     }
@@ -82,10 +199,6 @@ fn bounds(
     column_type: ColumnType,
     chunks: &[&ColumnChunkMetaData],
 ) -> (Option<Datum>, Option<Datum>) {
-    // Implementations have ordered UUIDs in two ways; without bounds none of them skips a file that it should read.
-    if column_type == ColumnType::Uuid {
-        return (None, None);
-    }
     let mut min: Option<Datum> = None;
     let mut max: Option<Datum> = None;
     for chunk in chunks {

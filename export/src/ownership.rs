@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::{SnapshotRef, SortOrder, UnboundPartitionSpec};
+use iceberg::spec::{SnapshotRef, UnboundPartitionSpec};
 use moonshine_engine::{Exported, TableSchema};
 use uuid::Uuid;
 
@@ -13,6 +13,7 @@ use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT, NewTable};
 use crate::commit::{check_foreign, table_version};
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
+use crate::layout::wanted::key_order;
 use crate::schema::{check_columns, iceberg_schema};
 use crate::summary::{DATABASE_ID, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
@@ -51,13 +52,12 @@ impl Owner {
             );
             return Err(ExportError::foreign(ident, reason));
         }
-        check_partitions(table)?;
         check_columns(table, schema)?;
         let version = table_version(table)?;
         let wanted = self.settings.of(schema.name()).format_version;
-        if version != wanted {
+        if version > wanted {
             return Err(ExportError::Config(format!(
-                "format_version: table '{ident}' is of version {}, the configuration says {}",
+                "format_version: table '{ident}' is of version {}, which is never lowered, and the configuration says {}",
                 version.number(),
                 wanted.number()
             )));
@@ -155,7 +155,6 @@ impl Owner {
         own: &Writer,
     ) -> Result<()> {
         self.check_position_unmoved(base, found, own)?;
-        check_partitions(found)?;
         if base.metadata.format_version() != found.metadata.format_version() {
             return Err(ExportError::foreign(
                 &base.ident,
@@ -208,25 +207,18 @@ impl Owner {
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
         ]);
+        let layout = &self.settings.of(schema.name()).layout;
+        let columns = iceberg_schema(schema, format_version)?;
+        let spec = layout.spec(schema, &columns)?;
+        let order = layout.order(schema)?;
         Ok(NewTable {
-            schema: iceberg_schema(schema, format_version)?,
-            partition_spec: UnboundPartitionSpec::builder().build(),
-            sort_order: SortOrder::unsorted_order(),
+            partition_spec: spec.unwrap_or_else(|| UnboundPartitionSpec::builder().build()),
+            sort_order: order.unwrap_or_else(|| key_order(schema)),
+            schema: columns,
             format_version,
             properties,
             location,
         })
-    }
-}
-
-/// Checks that our files, which have no partition, fit into the table. A void field is one more value of each file, too.
-fn check_partitions(table: &CatalogTable) -> Result<()> {
-    match table.metadata.default_partition_spec().fields() {
-        [] => Ok(()),
-        _ => Err(ExportError::foreign(
-            &table.ident,
-            "it was partitioned by another writer",
-        )),
     }
 }
 

@@ -277,6 +277,7 @@ impl IcebergSnapshot {
             deletes: file.deletes.clone(),
             projection: projection.map(<[usize]>::to_vec),
             excluded: excluded.iter().copied().collect(),
+            lineage: None,
         })
     }
 }

@@ -115,6 +115,8 @@ pub(crate) struct Counters {
     delete_files: [u64; 2],
     position_deletes: [u64; 2],
     bytes: [u64; 2],
+    /// Whether the rows stay what they are.
+    pub(crate) is_rewrite: bool,
 }
 
 const ADDED: usize = 0;
@@ -209,6 +211,9 @@ impl Counters {
     }
 
     fn operation(&self) -> Operation {
+        if self.is_rewrite {
+            return Operation::Replace;
+        }
         let [added, _] = self.data_files;
         let removes = self.delete_files != [0, 0] || self.data_files != [added, 0];
         match (added > 0, removes) {

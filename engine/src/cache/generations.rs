@@ -9,11 +9,12 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::Origin;
 use crate::error::{Error, Result};
+use crate::export::files::Exports;
 use crate::generation::Generation;
 use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
 use crate::tree::load::LoadedRows;
-use crate::tree::state::{Exports, LogStart};
+use crate::tree::state::LogStart;
 
 /// A generation that is not written any more, and what was known when its last block was applied.
 #[derive(Debug)]

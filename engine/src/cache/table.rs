@@ -8,11 +8,12 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::export::Exported;
+use crate::export::files::Exports;
 use crate::log::fact::encode_table;
 use crate::schema::TableSchema;
 use crate::sharding::Sharding;
 use crate::tree::files::HeldRowSet;
-use crate::tree::state::{Exports, TableTree};
+use crate::tree::state::TableTree;
 
 /// The fragments of a table and of the locations of its exported rows.
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Checking;
-use crate::codec::Reader;
 use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
+use crate::export::location::RowLocation;
 use crate::generation::LOCATIONS_BIT;
 use crate::parallel;
 use crate::recovery::tree_folder;
@@ -38,8 +38,8 @@ struct Task<'a> {
     table_id: u32,
     meta: &'a Arc<RowSetMeta>,
     tree: &'a TableTree<Arc<RowSetMeta>>,
-    /// Files that the table was exported to.
-    export_file_count: usize,
+    /// Files that the table was exported to have numbers below it.
+    export_file_count: u32,
 }
 
 /// Delta files that can be read.
@@ -116,7 +116,7 @@ impl Checking<'_> {
     fn check_state(&self, state: &NamedState) -> Result<()> {
         let mut tasks = Vec::new();
         for (table_id, table) in (0..).zip(&state.tables) {
-            let export_file_count = table.exports.files.len();
+            let export_file_count = table.exports.next_number();
             for (table_id, tree) in [
                 (table_id, &table.rows),
                 (table_id | LOCATIONS_BIT, &table.locations),
@@ -283,12 +283,7 @@ fn check_locations(task: &Task<'_>, file: &Arc<DeltaFile>) -> Result<()> {
     cursor.seek_first()?;
     while let Some(row) = cursor.row() {
         if let Some(value) = row.value {
-            let mut reader = Reader::new(value);
-            let named = reader.u32().and_then(|number| {
-                reader.u32()?;
-                reader.finish()?;
-                Ok(number as usize)
-            });
+            let named = RowLocation::decode(value).map(|location| location.file);
             if named.is_ok_and(|number| number < task.export_file_count) {
                 cursor.advance()?;
                 continue;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
-use crate::export::{Changes, Export, Exported, PendingExport};
+use crate::export::{Changes, Export, Exported, PendingExport, Relocation};
 use crate::io::{Io, SyscallIo};
 use crate::layout::{Layout, MEMORY_BUDGET_BYTES, ProfileChoice};
 use crate::log::committer::{self, Committer};
@@ -324,6 +324,20 @@ impl Database {
     pub fn begin_export(&self, table: &Table, snapshot: &Snapshot) -> Result<Export> {
         self.check_table(table)?;
         Export::begin(self.shared(), table, snapshot)
+    }
+
+    /// Starts moving exported rows of a table from some files to others, which hold them already.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if no exported row lies in one of the files, or if the database is read-only.
+    pub fn begin_relocation(
+        &self,
+        table: &Table,
+        commit_id: Uuid,
+        replaced_files: &[String],
+    ) -> Result<Relocation> {
+        self.check_table(table)?;
+        Relocation::begin(self.shared(), table, commit_id, replaced_files)
     }
 
     /// The last committed export of a table.

@@ -1,15 +1,18 @@
 //! The net change of a table since its last committed export.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Exported, Placement};
+use super::files::Exports;
+use super::location::RowLocation;
+use super::{Exported, Placement, Replaced};
 use crate::Origin;
-use crate::codec::Reader;
+use crate::codec::Malformed;
 use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::key_range::{KeyInterval, KeyRange, above_all};
-use crate::read::merge::Merge;
+use crate::read::merge::{Merge, not_stored};
 use crate::read::rows::Rows;
 use crate::read::view::View;
 use crate::shared::Table;
@@ -45,6 +48,9 @@ pub struct Changes {
     base: Option<Exported>,
     origins: Vec<Origin>,
     removed: Vec<Placement>,
+    replaced: Vec<Replaced>,
+    /// How many rows are removed from each file, by its number.
+    pub(crate) taken: Vec<(u32, u64)>,
     /// What was written since. It stays as it is, whatever is exported and compacted meanwhile.
     rows: View,
     row_count: u64,
@@ -54,8 +60,10 @@ pub struct Changes {
 
 /// Finds out what changed.
 struct Gathering {
-    files: Vec<Arc<str>>,
+    exports: Arc<Exports>,
     removed: Vec<Placement>,
+    replaced: Vec<Replaced>,
+    taken: BTreeMap<u32, u64>,
     row_count: u64,
     cleared: Vec<Box<[u8]>>,
 }
@@ -64,9 +72,19 @@ impl Gathering {
     /// Takes a key that was written, with where its row was exported to.
     fn take(&mut self, key: &[u8], lives: bool, location: Option<&[u8]>) -> Result<()> {
         if let Some(location) = location {
+            let location = RowLocation::decode(location).map_err(not_stored)?;
             let placement = self.placement(location);
-            self.removed
-                .push(placement.ok_or_else(|| Error::Usage("a placement names no file".into()))?);
+            let placement = placement
+                .ok_or_else(|| not_stored(Malformed("a location names no export file")))?;
+            *self.taken.entry(location.file).or_default() += 1;
+            if lives {
+                self.replaced.push(Replaced {
+                    row: self.row_count,
+                    placement: placement.clone(),
+                    row_id: location.row_id,
+                });
+            }
+            self.removed.push(placement);
         }
         if lives {
             self.row_count += 1;
@@ -76,12 +94,10 @@ impl Gathering {
         Ok(())
     }
 
-    fn placement(&self, location: &[u8]) -> Option<Placement> {
-        let mut reader = Reader::new(location);
-        let (file, position) = (reader.u32().ok()?, reader.u32().ok()?);
+    fn placement(&self, location: RowLocation) -> Option<Placement> {
         Some(Placement {
-            file: self.files.get(file as usize)?.clone(),
-            position: u64::from(position),
+            file: self.exports.file(location.file)?.path.clone(),
+            position: u64::from(location.position),
         })
     }
 
@@ -144,8 +160,10 @@ impl Changes {
             )));
         }
         let mut gathering = Gathering {
-            files: exports.files.clone(),
+            exports,
             removed: Vec::new(),
+            replaced: Vec::new(),
+            taken: BTreeMap::new(),
             row_count: 0,
             cleared: Vec::new(),
         };
@@ -173,6 +191,8 @@ impl Changes {
         }
         let Gathering {
             mut removed,
+            replaced,
+            taken,
             row_count,
             cleared,
             ..
@@ -184,6 +204,8 @@ impl Changes {
             base,
             origins: snapshot.origins(),
             removed,
+            replaced,
+            taken: taken.into_iter().collect(),
             rows,
             row_count,
             cleared,
@@ -223,6 +245,11 @@ impl Changes {
     /// The exported rows that are replaced or deleted now, sorted by file and position.
     pub fn removed(&self) -> &[Placement] {
         &self.removed
+    }
+
+    /// The rows of [`batches`](Self::batches) that replace an exported row, in their order.
+    pub fn replaced(&self) -> &[Replaced] {
+        &self.replaced
     }
 
     /// How many rows [`batches`](Self::batches) returns.

@@ -3,14 +3,23 @@
 //! The engine knows no catalog and no file format. It hands out the net change of a table since its last committed
 //! export ([`Changes`]), and remembers, in the log, which rows an exporter put where, in two steps around the commit to
 //! a catalog: [`Export::prepare`] before it, [`Export::commit`] after it. A crash in between leaves a [`PendingExport`]
-//! that the exporter settles by asking the catalog.
+//! that the exporter settles by asking the catalog. Rows that are written to other files without becoming different are a
+//! [`Relocation`], in the same two steps.
+//!
+//! `changes` finds out what changed, `steps` and `relocate` write the log's records of the steps, with `keys`; `location` is
+//! what is kept of a row, `files` of the files.
 
 mod changes;
+pub(crate) mod files;
+mod keys;
+pub(crate) mod location;
+mod relocate;
 mod steps;
 
 use std::sync::Arc;
 
 pub use changes::Changes;
+pub use relocate::Relocation;
 pub use steps::{Export, PendingExport};
 
 /// Where an exported row lies.
@@ -26,6 +35,25 @@ pub struct Placement {
     pub file: Arc<str>,
     /// The row's position in the file, from 0.
     pub position: u64,
+}
+
+/// A row to be exported that replaces an exported one.
+///
+/// ```
+/// use moonshine_engine::{Placement, Replaced};
+/// let placement = Placement { file: "data/1.parquet".into(), position: 41 };
+/// let replaced = Replaced { row: 0, placement, row_id: None };
+/// // The file does not say the row's id, so it is that of the file's first row and 41 more.
+/// assert_eq!(replaced.row_id.unwrap_or(1000 + replaced.placement.position), 1041);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// The number of the row among those of [`Changes::batches`], from 0.
+    pub row: u64,
+    /// Where the row lies that it replaces.
+    pub placement: Placement,
+    /// That row's id, where its file says it outright.
+    pub row_id: Option<u64>,
 }
 
 /// A file that an export wrote.

@@ -5,19 +5,17 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::keys::KeyRecords;
+use super::location::RowMark;
 use super::{Changes, ExportFile};
 use crate::error::{Error, Result};
 use crate::facts::PendingRecord;
 use crate::log::committer;
-use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved};
+use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
 use crate::log::format::RecordKind;
-use crate::log::queue::{Durability, Ticket};
 use crate::read::merge::Merge;
 use crate::shared::{Shared, Table};
 use crate::snapshot::Snapshot;
-
-/// Most bytes of keys in one record of the log.
-const KEYS_SIZE_BYTES_MAX: usize = 1024 * 1024;
 
 /// An export of one table that is under way: its [`Changes`], to be written, prepared and committed.
 ///
@@ -52,6 +50,42 @@ pub struct Export {
     prepared: Option<Uuid>,
     /// Whether keys may be in the log.
     is_tried: bool,
+    /// Rows whose id their file says outright, and the id; ascending.
+    row_ids: Vec<(u64, u64)>,
+    _turn: Turn,
+}
+
+/// The right to change where rows of a table lie: one export or relocation at a time.
+///
+/// What was prepared is pending once it is dropped, and has to be settled before the next one starts.
+#[derive(Debug)]
+pub(super) struct Turn(Table);
+
+impl Turn {
+    pub(super) fn take(shared: &Shared, table: &Table) -> Result<Self> {
+        shared.check_writable()?;
+        let mut exporting = table.state.exporting.lock();
+        if *exporting {
+            return Err(Error::Usage(format!(
+                "table '{}' has an export or a relocation under way",
+                table.name()
+            )));
+        }
+        if shared.has_pending(table) {
+            return Err(Error::Usage(format!(
+                "table '{}' has a pending export; commit or abort that first",
+                table.name()
+            )));
+        }
+        *exporting = true;
+        Ok(Turn(table.clone()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self.0.state.exporting.lock() = false;
+    }
 }
 
 impl Deref for Export {
@@ -64,33 +98,28 @@ impl Deref for Export {
 
 impl Export {
     pub(crate) fn begin(shared: &Arc<Shared>, table: &Table, snapshot: &Snapshot) -> Result<Self> {
-        shared.check_writable()?;
-        let mut exporting = table.state.exporting.lock();
-        if *exporting {
-            return Err(Error::Usage(format!(
-                "table '{}' has an export under way",
-                table.name()
-            )));
-        }
-        if shared.has_pending(table) {
-            return Err(Error::Usage(format!(
-                "table '{}' has a pending export; commit or abort that first",
-                table.name()
-            )));
-        }
+        let turn = Turn::take(shared, table)?;
         if snapshot.seq() > shared.pins.durable_seq() {
             // The catalog must not get ahead of what a crash leaves here.
             committer::sync(shared)?;
         }
         let changes = Changes::gather(table, snapshot)?;
-        *exporting = true;
-        drop(exporting);
         Ok(Export {
             changes,
             shared: shared.clone(),
             prepared: None,
             is_tried: false,
+            row_ids: Vec::new(),
+            _turn: turn,
         })
+    }
+
+    /// Says which rows of [`Changes::batches`] have an id that their file says outright: the number of the row there, and
+    /// the id. To be called before [`prepare`](Self::prepare). A later export that replaces such a row
+    /// finds the id in [`Changes::replaced`].
+    pub fn set_row_ids(&mut self, mut row_ids: Vec<(u64, u64)>) {
+        row_ids.sort_unstable();
+        self.row_ids = row_ids;
     }
 
     /// Notes durably which files hold the rows of [`Changes::batches`]: in order, file after file. To be called once
@@ -168,22 +197,23 @@ impl Export {
                 self.changes.table.name()
             )));
         }
-        let mut keys = KeyRecords::new(&self.shared, commit_id, false);
+        let mut keys = KeyRecords::placed(&self.shared, commit_id);
         let mut rows = self.changes.rows();
         match order {
             None => {
+                let mut marks = RowMarks::new(&self.row_ids);
                 while rows.advance()? {
                     if let Some(row) = rows.row() {
-                        keys.push(row.key)?;
+                        keys.push(row.key, marks.next())?;
                     }
                 }
             }
             Some(order) => self.push_in_order(&mut keys, rows, order)?,
         }
         keys.submit()?;
-        let mut cleared = KeyRecords::new(&self.shared, commit_id, true);
+        let mut cleared = KeyRecords::cleared(&self.shared, commit_id);
         for key in &self.changes.cleared {
-            cleared.push(key)?;
+            cleared.push(key, RowMark::PLAIN)?;
         }
         cleared.submit()?;
         let prepared = ExportPrepared {
@@ -192,25 +222,25 @@ impl Export {
             from_seq: self.changes.from_seq(),
             to_seq: self.changes.to_seq(),
             files: files.to_vec(),
+            older: Some(OlderFiles {
+                taken: self.changes.taken.clone(),
+                replaced: Vec::new(),
+            }),
         };
         self.shared
             .log(RecordKind::ExportPrepared, prepared.encode())?;
-        keys.are_used = true;
-        cleared.are_used = true;
+        keys.are_used();
+        cleared.are_used();
         self.prepared = Some(commit_id);
         Ok(())
     }
 
-    fn push_in_order(
-        &self,
-        keys: &mut KeyRecords<'_>,
-        mut rows: Merge,
-        order: &[u32],
-    ) -> Result<()> {
+    fn push_in_order(&self, keys: &mut KeyRecords, mut rows: Merge, order: &[u32]) -> Result<()> {
         let mut sorted = Vec::with_capacity(order.len());
+        let mut marks = RowMarks::new(&self.row_ids);
         while rows.advance()? {
             if let Some(row) = rows.row() {
-                sorted.push(Some(Box::<[u8]>::from(row.key)));
+                sorted.push(Some((Box::<[u8]>::from(row.key), marks.next())));
             }
         }
         let usage = |reason: &str| {
@@ -222,8 +252,10 @@ impl Export {
         }
         for row in order {
             let slot = sorted.get_mut(*row as usize);
-            let key = slot.and_then(Option::take);
-            keys.push(&key.ok_or_else(|| usage("names one twice, or one that is not there"))?)?;
+            let found = slot.and_then(Option::take);
+            let (key, mark) =
+                found.ok_or_else(|| usage("names one twice, or one that is not there"))?;
+            keys.push(&key, mark)?;
         }
         Ok(())
     }
@@ -254,81 +286,30 @@ impl Export {
     }
 }
 
-impl Drop for Export {
-    fn drop(&mut self) {
-        // What was prepared is pending from now on, and has to be settled before the next export starts.
-        *self.changes.table.state.exporting.lock() = false;
-    }
+/// The marks of rows, one after the other, from the ids of those that have one.
+struct RowMarks<'i> {
+    row_ids: std::iter::Peekable<std::slice::Iter<'i, (u64, u64)>>,
+    number: u64,
 }
 
-/// Keys on their way to the log, as many as one record takes at once.
-struct KeyRecords<'s> {
-    shared: &'s Shared,
-    commit_id: Uuid,
-    cleared: bool,
-    keys: Vec<Box<[u8]>>,
-    size_bytes: usize,
-    submitted: Vec<Ticket>,
-    /// Whether the export that they belong to was prepared.
-    are_used: bool,
-}
-
-impl Drop for KeyRecords<'_> {
-    /// Keys of an export that could not be prepared are of no use, and would hold the log.
-    fn drop(&mut self) {
-        if !self.are_used {
-            for ticket in &self.submitted {
-                self.shared.queue.take_back(*ticket);
-            }
-            self.shared.facts.forget_keys(self.commit_id);
-        }
-    }
-}
-
-impl<'s> KeyRecords<'s> {
-    fn new(shared: &'s Shared, commit_id: Uuid, cleared: bool) -> Self {
-        KeyRecords {
-            shared,
-            commit_id,
-            cleared,
-            keys: Vec::new(),
-            size_bytes: 0,
-            submitted: Vec::new(),
-            are_used: false,
+impl<'i> RowMarks<'i> {
+    fn new(row_ids: &'i [(u64, u64)]) -> Self {
+        RowMarks {
+            row_ids: row_ids.iter().peekable(),
+            number: 0,
         }
     }
 
-    fn push(&mut self, key: &[u8]) -> Result<()> {
-        self.keys.push(key.into());
-        self.size_bytes += key.len() + 4;
-        if self.size_bytes >= KEYS_SIZE_BYTES_MAX {
-            self.submit()?;
-        }
-        Ok(())
-    }
-
-    fn submit(&mut self) -> Result<()> {
-        if self.keys.is_empty() {
-            return Ok(());
-        }
-        let record = ExportKeys {
-            commit_id: self.commit_id,
-            cleared: self.cleared,
-            keys: self.keys.iter().map(|key| &**key).collect(),
-        };
-        let body = record.encode();
-        let ticket = self
-            .shared
-            .submit(RecordKind::ExportKeys, body, Durability::Synced)?;
-        self.submitted.push(ticket);
-        self.keys.clear();
-        self.size_bytes = 0;
-        Ok(())
+    fn next(&mut self) -> RowMark {
+        let number = self.number;
+        self.number += 1;
+        let row_id = self.row_ids.next_if(|(row, _)| *row == number);
+        RowMark::of_row_id(row_id.map(|(_, id)| *id))
     }
 }
 
 /// Writes the outcome of a prepared export; the committer applies it.
-fn resolve(shared: &Shared, commit_id: Uuid, token: Option<String>) -> Result<()> {
+pub(super) fn resolve(shared: &Shared, commit_id: Uuid, token: Option<String>) -> Result<()> {
     let resolved = ExportResolved { commit_id, token };
     shared.log(RecordKind::ExportResolved, resolved.encode())
 }
@@ -399,6 +380,11 @@ impl PendingExport {
     /// The commit sequence that it holds the table at.
     pub fn to_seq(&self) -> u64 {
         self.record.to_seq
+    }
+
+    /// Whether it puts rows that were exported into other files: a [`Relocation`](super::Relocation).
+    pub fn is_relocation(&self) -> bool {
+        self.record.is_relocation()
     }
 
     /// The files that were given to [`Export::prepare`].

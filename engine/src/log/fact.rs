@@ -3,8 +3,9 @@
 use uuid::Uuid;
 
 use crate::codec::row::{decode_value, encode_value};
-use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
+use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64, put_varint};
 use crate::export::ExportFile;
+use crate::export::location::RowMark;
 use crate::schema::ShardKey;
 use crate::schema::past::PastVersion;
 use crate::schema::{ColumnType, TableSchema};
@@ -150,17 +151,31 @@ pub(crate) struct ExportKeys<'a> {
     /// Whether the keys are of rows that the export takes away without replacing, not of rows in its files.
     pub(crate) cleared: bool,
     pub(crate) keys: Vec<&'a [u8]>,
+    /// What there is to say of each row, unless it is nothing of any.
+    pub(crate) marks: Vec<RowMark>,
 }
+
+const PLACED: u8 = 0;
+const CLEARED: u8 = 1;
+const MARKED: u8 = 2;
 
 impl<'a> ExportKeys<'a> {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out =
             Vec::with_capacity(21 + self.keys.iter().map(|key| key.len() + 4).sum::<usize>());
         out.extend_from_slice(self.commit_id.as_bytes());
-        out.push(u8::from(self.cleared));
+        out.push(match (self.cleared, self.marks.is_empty()) {
+            (true, _) => CLEARED,
+            (false, true) => PLACED,
+            (false, false) => MARKED,
+        });
         put_u32(&mut out, len_u32(self.keys.len()));
+        let mut marks = self.marks.iter();
         for key in &self.keys {
             put_blob(&mut out, key);
+            if let Some(mark) = marks.next() {
+                put_varint(&mut out, mark.0);
+            }
         }
         out
     }
@@ -168,15 +183,24 @@ impl<'a> ExportKeys<'a> {
     pub(crate) fn decode(body: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
         let commit_id = Uuid::from_bytes(reader.array()?);
-        let cleared = reader.u8()? != 0;
-        let keys = (0..reader.count(4)?)
-            .map(|_| reader.blob())
-            .collect::<Result<_, _>>()?;
+        let kind = reader.u8()?;
+        if kind > MARKED {
+            return Err(Malformed("keys of an unknown kind"));
+        }
+        let count = reader.count(4)?;
+        let (mut keys, mut marks) = (Vec::with_capacity(count), Vec::new());
+        for _ in 0..count {
+            keys.push(reader.blob()?);
+            if kind == MARKED {
+                marks.push(RowMark(reader.varint()?));
+            }
+        }
         reader.finish()?;
         Ok(ExportKeys {
             commit_id,
-            cleared,
+            cleared: kind == CLEARED,
             keys,
+            marks,
         })
     }
 }
@@ -189,6 +213,17 @@ pub(crate) struct ExportPrepared {
     pub(crate) from_seq: u64,
     pub(crate) to_seq: u64,
     pub(crate) files: Vec<ExportFile>,
+    /// What becomes of older files; `None` where an older build did not say.
+    pub(crate) older: Option<OlderFiles>,
+}
+
+/// What an export or a relocation takes from the files of those before, by their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OlderFiles {
+    /// How many rows of each file count no more.
+    pub(crate) taken: Vec<(u32, u64)>,
+    /// Files that a relocation replaces; empty for an export.
+    pub(crate) replaced: Vec<u32>,
 }
 
 impl ExportPrepared {
@@ -202,6 +237,18 @@ impl ExportPrepared {
         for file in &self.files {
             put_blob(&mut out, file.path.as_bytes());
             put_u64(&mut out, file.row_count);
+        }
+        if let Some(older) = &self.older {
+            put_u32(&mut out, len_u32(older.taken.len()));
+            for (number, row_count) in &older.taken {
+                put_u32(&mut out, *number);
+                put_u64(&mut out, *row_count);
+            }
+            put_u32(&mut out, len_u32(older.replaced.len()));
+            older
+                .replaced
+                .iter()
+                .for_each(|number| put_u32(&mut out, *number));
         }
         out
     }
@@ -219,6 +266,17 @@ impl ExportPrepared {
                 })
             })
             .collect::<Result<_, Malformed>>()?;
+        let older = match reader.remaining() {
+            [] => None,
+            _ => Some(OlderFiles {
+                taken: (0..reader.count(12)?)
+                    .map(|_| Ok((reader.u32()?, reader.u64()?)))
+                    .collect::<Result<_, Malformed>>()?,
+                replaced: (0..reader.count(4)?)
+                    .map(|_| reader.u32())
+                    .collect::<Result<_, Malformed>>()?,
+            }),
+        };
         reader.finish()?;
         Ok(ExportPrepared {
             table_id,
@@ -226,6 +284,7 @@ impl ExportPrepared {
             from_seq,
             to_seq,
             files,
+            older,
         })
     }
 }
@@ -301,27 +360,38 @@ mod tests {
         assert_eq!(decode_table(&encode_table(4, &schema)), Ok((4, schema)));
 
         let commit_id = Uuid::from_u128(11);
-        let keys = ExportKeys {
-            commit_id,
-            cleared: true,
-            keys: vec![b"a", b"", b"bc"],
-        };
-        assert_eq!(ExportKeys::decode(&keys.encode()), Ok(keys.clone()));
+        let marks = vec![RowMark::PLAIN, RowMark::SUPERSEDED, RowMark(300)];
+        for (cleared, marks) in [(true, Vec::new()), (false, Vec::new()), (false, marks)] {
+            let keys = ExportKeys {
+                commit_id,
+                cleared,
+                keys: vec![b"a", b"", b"bc"],
+                marks,
+            };
+            assert_eq!(ExportKeys::decode(&keys.encode()), Ok(keys.clone()));
+        }
         let files = vec![ExportFile {
             path: "data/1.parquet".into(),
             row_count: 3,
         }];
-        let prepared = ExportPrepared {
-            table_id: 1,
-            commit_id,
-            from_seq: 2,
-            to_seq: 9,
-            files,
+        let older = OlderFiles {
+            taken: vec![(3, 1), (4, 1 << 40)],
+            replaced: vec![4],
         };
-        assert_eq!(
-            ExportPrepared::decode(&prepared.encode()),
-            Ok(prepared.clone())
-        );
+        for older in [None, Some(OlderFiles::default()), Some(older)] {
+            let prepared = ExportPrepared {
+                table_id: 1,
+                commit_id,
+                from_seq: 2,
+                to_seq: 9,
+                files: files.clone(),
+                older,
+            };
+            assert_eq!(
+                ExportPrepared::decode(&prepared.encode()),
+                Ok(prepared.clone())
+            );
+        }
         for token in [None, Some("77".to_owned())] {
             let resolved = ExportResolved { commit_id, token };
             assert_eq!(

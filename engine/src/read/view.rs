@@ -8,6 +8,7 @@ use super::merge::{Merge, Source};
 use crate::cache::table::TableState;
 use crate::deletes::Hidden;
 use crate::error::Result;
+use crate::export::files::Exports;
 use crate::generation::{Generation, GenerationCursor, LOCATIONS_BIT};
 use crate::key_range::{KeyInterval, KeyRange};
 use crate::row_set::meta::RowSetMeta;
@@ -15,7 +16,7 @@ use crate::sharding::Sharding;
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Fragment, FragmentTree};
-use crate::tree::state::{Exports, TableTree};
+use crate::tree::state::TableTree;
 
 /// A table, or the locations of its exported rows, at a commit sequence.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ impl View {
                 table_id: table.id | LOCATIONS_BIT,
                 generations,
                 tree: trees.locations.clone(),
-                seq: exported_seq,
+                seq: exports.placement_count,
                 after_seq: 0,
                 own: None,
             };

@@ -10,6 +10,7 @@ use crate::Origin;
 use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
 use crate::deletes::RangeDeletes;
 use crate::export::Exported;
+use crate::export::files::{FileChanges, NumberedFile};
 use crate::generation::LOCATIONS_BIT;
 use crate::row_set::meta::RowSetMeta;
 use crate::row_set::patch::PatchMeta;
@@ -50,7 +51,7 @@ pub(crate) enum Change<R> {
     Exported {
         table_id: u32,
         base: Exported,
-        new_files: Vec<Arc<str>>,
+        files: FileChanges,
     },
     /// How far the log is contained in the state.
     Flushed {
@@ -133,11 +134,11 @@ impl<R> Change<R> {
             Change::Exported {
                 table_id,
                 base,
-                new_files,
+                files,
             } => Change::Exported {
                 table_id,
                 base,
-                new_files,
+                files,
             },
             Change::Flushed {
                 seq,
@@ -204,8 +205,8 @@ impl<R: Described> Change<R> {
             Change::Exported {
                 table_id,
                 base,
-                new_files,
-            } => encode_exported(*table_id, base, new_files, out),
+                files,
+            } => encode_exported(*table_id, base, files, out),
             Change::Flushed {
                 seq,
                 facts_through_block,
@@ -252,15 +253,73 @@ fn encode_origins(origins: &[Origin], out: &mut Vec<u8>) {
     }
 }
 
-fn encode_exported(table_id: u32, base: &Exported, new_files: &[Arc<str>], out: &mut Vec<u8>) {
-    put_u32(out, 6);
+fn encode_exported(table_id: u32, base: &Exported, files: &FileChanges, out: &mut Vec<u8>) {
+    let is_numbered = matches!(files, FileChanges::Numbered { .. });
+    put_u32(out, if is_numbered { 13 } else { 6 });
     put_u32(out, table_id);
     put_u64(out, base.seq);
     put_blob(out, base.token.as_bytes());
-    put_u32(out, len_u32(new_files.len()));
-    new_files
-        .iter()
-        .for_each(|file| put_blob(out, file.as_bytes()));
+    match files {
+        FileChanges::Appended(paths) => {
+            put_u32(out, len_u32(paths.len()));
+            paths.iter().for_each(|path| put_blob(out, path.as_bytes()));
+        }
+        FileChanges::Numbered {
+            next_number,
+            gone,
+            changed,
+        } => {
+            put_u32(out, *next_number);
+            put_u32(out, len_u32(gone.len()));
+            gone.iter().for_each(|number| put_u32(out, *number));
+            put_u32(out, len_u32(changed.len()));
+            for file in changed {
+                put_u32(out, file.number);
+                put_blob(out, file.path.as_bytes());
+                put_u64(out, file.live_count.unwrap_or(u64::MAX));
+            }
+        }
+    }
+}
+
+fn decode_exported(
+    reader: &mut Reader<'_>,
+    is_numbered: bool,
+) -> Result<Change<Arc<RowSetMeta>>, Malformed> {
+    let table_id = reader.u32()?;
+    let base = Exported {
+        seq: reader.u64()?,
+        token: reader.text()?.to_owned(),
+    };
+    let files = match is_numbered {
+        false => FileChanges::Appended(
+            (0..reader.count(4)?)
+                .map(|_| reader.text().map(Arc::from))
+                .collect::<Result<_, _>>()?,
+        ),
+        true => FileChanges::Numbered {
+            next_number: reader.u32()?,
+            gone: (0..reader.count(4)?)
+                .map(|_| reader.u32())
+                .collect::<Result<_, _>>()?,
+            changed: (0..reader.count(16)?)
+                .map(|_| decode_file(reader))
+                .collect::<Result<_, _>>()?,
+        },
+    };
+    Ok(Change::Exported {
+        table_id,
+        base,
+        files,
+    })
+}
+
+fn decode_file(reader: &mut Reader<'_>) -> Result<NumberedFile, Malformed> {
+    Ok(NumberedFile {
+        number: reader.u32()?,
+        path: reader.text()?.into(),
+        live_count: Some(reader.u64()?).filter(|count| *count != u64::MAX),
+    })
 }
 
 fn decode(reader: &mut Reader<'_>) -> Result<Change<Arc<RowSetMeta>>, Malformed> {
@@ -286,16 +345,8 @@ fn decode(reader: &mut Reader<'_>) -> Result<Change<Arc<RowSetMeta>>, Malformed>
                 .map(|_| reader.u64())
                 .collect::<Result<_, _>>()?,
         },
-        6 => Change::Exported {
-            table_id: reader.u32()?,
-            base: Exported {
-                seq: reader.u64()?,
-                token: reader.text()?.to_owned(),
-            },
-            new_files: (0..reader.count(4)?)
-                .map(|_| reader.text().map(Arc::from))
-                .collect::<Result<_, _>>()?,
-        },
+        6 => decode_exported(reader, false)?,
+        13 => decode_exported(reader, true)?,
         7 => Change::Flushed {
             seq: reader.u64()?,
             facts_through_block: reader.u64()?,
@@ -397,6 +448,29 @@ mod tests {
         encode_table(0, &schema).into()
     }
 
+    fn exported(token: &str, files: FileChanges) -> Change<Arc<RowSetMeta>> {
+        Change::Exported {
+            table_id: 0,
+            base: Exported {
+                seq: 7,
+                token: token.into(),
+            },
+            files,
+        }
+    }
+
+    fn numbered() -> FileChanges {
+        FileChanges::Numbered {
+            next_number: 4,
+            gone: vec![0],
+            changed: vec![NumberedFile {
+                number: 3,
+                path: "c".into(),
+                live_count: Some(9),
+            }],
+        }
+    }
+
     fn changes() -> Vec<Change<Arc<RowSetMeta>>> {
         vec![
             Change::NextFile(9),
@@ -444,14 +518,8 @@ mod tests {
                     at: Duration::from_millis(1234),
                 },
             },
-            Change::Exported {
-                table_id: 0,
-                base: Exported {
-                    seq: 7,
-                    token: "t".into(),
-                },
-                new_files: vec!["a".into(), "b".into()],
-            },
+            exported("t", FileChanges::Appended(vec!["a".into(), "b".into()])),
+            exported("later", numbered()),
             Change::Flushed {
                 seq: 15,
                 facts_through_block: 20,

@@ -212,12 +212,7 @@ fn exported_changes(
             changes.push(Change::Exported {
                 table_id,
                 base: base.clone(),
-                new_files: exports
-                    .files
-                    .iter()
-                    .skip(old.files.len())
-                    .cloned()
-                    .collect(),
+                files: exports.changes_since(&old),
             });
         }
     }

@@ -8,7 +8,7 @@ use super::growth::{GrowthPoint, POINTS_MAX};
 use crate::Origin;
 use crate::codec::Malformed;
 use crate::deletes::RangeDeletes;
-use crate::export::Exported;
+use crate::export::files::Exports;
 use crate::generation::LOCATIONS_BIT;
 use crate::log::fact::decode_table;
 use crate::row_set::meta::RowSetMeta;
@@ -32,14 +32,6 @@ impl Described for Arc<RowSetMeta> {
 pub(crate) struct LogStart {
     pub(crate) segment_number: u64,
     pub(crate) block_number: u64,
-}
-
-/// How far a table was exported.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Exports {
-    pub(crate) base: Option<Exported>,
-    /// The files of all exports, by number.
-    pub(crate) files: Vec<Arc<str>>,
 }
 
 /// The fragments of a table, or of the locations of its exported rows.
@@ -269,7 +261,7 @@ impl<R: Described> TreeState<R> {
             Change::Exported {
                 table_id,
                 base,
-                new_files,
+                files,
             } => {
                 let table = self.tables.get_mut(table_id as usize);
                 let exports = &mut table
@@ -280,7 +272,7 @@ impl<R: Described> TreeState<R> {
                     return Err(Malformed("an export moves back"));
                 }
                 exports.base = Some(base);
-                exports.files.extend(new_files);
+                exports.apply(files)?;
             }
             Change::Flushed {
                 seq,
@@ -391,7 +383,7 @@ impl<R: Described> TreeState<R> {
                 changes.push(Change::Exported {
                     table_id,
                     base: base.clone(),
-                    new_files: table.exports.files.clone(),
+                    files: table.exports.changes_since(&Exports::default()),
                 });
             }
             tree_changes(table_id, &table.rows, &mut changes);

@@ -5,6 +5,7 @@
 //! of the exported sequence.
 
 mod optimistic;
+mod relocation;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,17 +63,21 @@ enum Step {
     Reopen,
     Crash(u64),
     Export(usize, Outcome, bool),
+    /// Exported rows of some files go into another one, which has rows that count no more beside them.
+    Relocate(usize, Outcome, u64),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let writes = || prop::collection::vec(any_write(), 1..8);
-    let outcome = prop_oneof![
-        6 => Just(Outcome::Commit),
-        1 => Just(Outcome::Abort),
-        1 => Just(Outcome::DropUnprepared),
-        1 => any::<bool>().prop_map(Outcome::Crash),
-        1 => any::<bool>().prop_map(Outcome::DropPrepared),
-    ];
+    let outcome = || {
+        prop_oneof![
+            6 => Just(Outcome::Commit),
+            1 => Just(Outcome::Abort),
+            1 => Just(Outcome::DropUnprepared),
+            1 => any::<bool>().prop_map(Outcome::Crash),
+            1 => any::<bool>().prop_map(Outcome::DropPrepared),
+        ]
+    };
     prop_oneof![
         8 => writes().prop_map(Step::Commit),
         4 => writes().prop_map(Step::CommitBuffered),
@@ -90,7 +95,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Release),
         1 => Just(Step::Reopen),
         1 => any::<u64>().prop_map(Step::Crash),
-        4 => (0..TABLE_COUNT, outcome, any::<bool>()).prop_map(|(t, o, old)| Step::Export(t, o, old)),
+        4 => (0..TABLE_COUNT, outcome(), any::<bool>()).prop_map(|(t, o, old)| Step::Export(t, o, old)),
+        3 => (0..TABLE_COUNT, outcome(), any::<u64>()).prop_map(|(t, o, seed)| Step::Relocate(t, o, seed)),
     ]
 }
 
@@ -182,6 +188,8 @@ type State = [BTreeMap<String, Row>; TABLE_COUNT];
 struct ExternalTable {
     files: BTreeMap<Arc<str>, Vec<Row>>,
     removed: BTreeSet<Placement>,
+    /// The id of each row, and whether its file says it outright.
+    row_ids: BTreeMap<Placement, (u64, bool)>,
 }
 
 impl ExternalTable {
@@ -401,6 +409,7 @@ impl Harness {
             Step::Reopen => self.open(self.seq),
             Step::Crash(seed) => self.crash(*seed),
             Step::Export(t, outcome, old) => self.export(*t, *outcome, *old),
+            Step::Relocate(t, outcome, seed) => self.relocate(*t, *outcome, *seed),
         }
         self.check();
     }
@@ -503,14 +512,21 @@ impl Harness {
             .collect();
         assert_eq!(export.row_count(), rows.len() as u64);
         let removed = export.removed().to_vec();
+        let kept_ids = self.check_replaced(t, &export, &rows);
+        export.set_row_ids(kept_ids.iter().map(|(row, id)| (*row, *id)).collect());
         self.export_count += 1;
         // Every second export's files have the rows the other way round.
         let order = self
             .export_count
             .is_multiple_of(2)
             .then(|| (0..rows.len() as u32).rev().collect::<Vec<u32>>());
+        let mut kept_in_files = kept_ids;
         if order.is_some() {
             rows.reverse();
+            let kept = kept_in_files.into_iter();
+            kept_in_files = kept
+                .map(|(row, id)| (rows.len() as u64 - 1 - row, id))
+                .collect();
         }
         let commit_id = Uuid::from_u128(self.export_count);
         let files: Vec<(ExportFile, Vec<Row>)> = rows
@@ -565,8 +581,18 @@ impl Harness {
         };
         if committed {
             self.external[t].removed.extend(removed);
+            let mut number = 0;
             for (file, rows) in files {
-                self.external[t].files.insert(file.path.into(), rows);
+                let path: Arc<str> = file.path.into();
+                self.external[t].place_ids(
+                    &path,
+                    rows.len(),
+                    self.export_count,
+                    number,
+                    &kept_in_files,
+                );
+                number += rows.len() as u64;
+                self.external[t].files.insert(path, rows);
             }
             self.exported[t] = snapshot.seq();
             let exported = self.database().exported(&self.tables[t]).unwrap();
@@ -681,6 +707,7 @@ impl Harness {
         let mut rows = ExternalTable {
             files: external.files.clone(),
             removed,
+            ..ExternalTable::default()
         }
         .live();
         rows.extend(

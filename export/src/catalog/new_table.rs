@@ -30,31 +30,44 @@ pub struct NewTable {
 impl NewTable {
     /// The metadata of the table in this folder.
     pub(crate) fn metadata(self, place: &str, location: String) -> Result<TableMetadata> {
-        let wanted = self.schema.clone();
+        let unsorted = SortOrder::unsorted_order();
+        let unpartitioned = UnboundPartitionSpec::builder().build();
+        let plain = TableMetadataBuilder::new(
+            self.schema.clone(),
+            self.partition_spec.clone(),
+            self.sort_order.clone(),
+            location.clone(),
+            self.format_version,
+            self.properties.clone(),
+        );
+        let metadata = plain.at(place)?.build().at(place)?.metadata;
+        if metadata.current_schema().as_struct() == self.schema.as_struct() {
+            return Ok(metadata);
+        }
+        // The builder numbers the columns anew; the wanted schema replaces its own, and then come spec and order, which name its columns.
         let builder = TableMetadataBuilder::new(
-            self.schema,
-            self.partition_spec,
-            self.sort_order,
+            self.schema.clone(),
+            unpartitioned,
+            unsorted,
             location,
             self.format_version,
             self.properties,
         );
         let metadata = builder.at(place)?.build().at(place)?.metadata;
-        // The builder numbers the columns anew; where that made a difference, the wanted schema replaces its own.
-        if metadata.current_schema().as_struct() == wanted.as_struct() {
-            return Ok(metadata);
-        }
         let renumbered = metadata.current_schema_id();
         let builder = metadata
             .into_builder(None)
-            .add_current_schema(wanted)
-            .at(place)?;
-        Ok(builder
+            .add_current_schema(self.schema)
+            .at(place)?
             .remove_schemas(&[renumbered])
             .at(place)?
-            .build()
+            .add_default_partition_spec(self.partition_spec)
             .at(place)?
-            .metadata)
+            .add_sort_order(self.sort_order)
+            .at(place)?
+            .set_default_sort_order(i64::from(TableMetadataBuilder::LAST_ADDED))
+            .at(place)?;
+        Ok(builder.build().at(place)?.metadata)
     }
 
     /// The updates that make the table out of nothing.

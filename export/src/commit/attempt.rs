@@ -1,24 +1,26 @@
 //! The next snapshot of a table: which manifests it consists of, and the updates that make it current.
 //!
 //! Manifests without a changed entry are listed again as they are. Those with one are written anew as a single
-//! manifest of their kind: what stays as existing, what goes as deleted. New entries of deletes join that manifest,
+//! manifest of their kind and partition spec: what stays as existing, what goes as deleted. New entries of deletes join that manifest,
 //! so the number of delete manifests does not grow while the same data files keep changing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
 use iceberg::spec::{
-    DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter,
-    ManifestWriterBuilder, Operation, Snapshot, SnapshotReference, SnapshotRetention,
+    DataFile, Literal, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
+    ManifestWriter, ManifestWriterBuilder, NestedFieldRef, PartitionSpec, PrimitiveLiteral,
+    PrimitiveType, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Struct, StructType,
 };
 use roaring::RoaringTreemap;
 
 use crate::catalog::CatalogTable;
 use crate::config::FormatVersion;
-use crate::delete::{Positions, read_positions};
+use crate::delete::{FILES_IN_FLIGHT_MAX, Positions, read_positions};
 use crate::error::{At, ExportError, Result};
-use crate::manifest::{Entry, LoadedManifest, Manifests};
+use crate::manifest::{Entry, LoadedManifest, Manifests, copy_of};
 use crate::references::references;
 use crate::summary::{Counters, Stamp};
 
@@ -26,23 +28,34 @@ use crate::summary::{Counters, Stamp};
 const SEQUENCE_NUMBER_INHERITED: i64 = -1;
 
 /// The manifest of new data files.
-const ADDED_FILE: &str = "added.avro";
+const ADDED: &str = "added";
 /// The manifest of data files in place of older ones.
-const DATA_FILE: &str = "data.avro";
+const DATA: &str = "data";
 /// The manifest of new deletes, and of those in place of older ones.
-const DELETES_FILE: &str = "deletes.avro";
+const DELETES: &str = "deletes";
 /// The manifest list.
 const LIST_FILE: &str = "snapshot.avro";
+
+/// New data files, of one partition spec.
+#[derive(Debug, Default)]
+pub(crate) struct NewFiles {
+    pub(crate) spec_id: i32,
+    pub(crate) files: Vec<DataFile>,
+}
 
 /// What an export changes in its table, whatever else becomes of the table meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct RowDelta {
     /// New data files.
-    pub(crate) added_data: Vec<DataFile>,
+    pub(crate) added_data: NewFiles,
     /// Rows of older data files that are replaced or deleted.
     pub(crate) removed: Positions,
     /// The checksum of the new rows.
     pub(crate) rows_checksum: Option<String>,
+    /// Older data files whose rows are in the new ones.
+    pub(crate) rewritten: HashSet<String>,
+    /// Rows of the new data files that count no more.
+    pub(crate) dead: Positions,
 }
 
 /// What an export's removed rows mean for one snapshot of its table.
@@ -50,52 +63,116 @@ pub(crate) struct RowDelta {
 pub(crate) struct Deletes {
     /// All deleted positions, old and new, of the data files that stay.
     pub(crate) positions: Positions,
-    /// The files with those positions, each in place of the one its data file had before.
-    pub(crate) added: Vec<DataFile>,
+    /// The partition of each of these data files, and the id of its spec.
+    pub(crate) partitions: HashMap<String, (i32, Struct)>,
+    /// The files with those positions by spec id, each in place of the one its data file had before.
+    pub(crate) added: BTreeMap<i32, Vec<DataFile>>,
     /// Data files that have no row left.
     pub(crate) dropped_data: HashSet<String>,
     /// Data files of either kind: what delete files they have goes.
     pub(crate) touched: HashSet<String>,
     /// Manifests that are written anew, as one of their kind, though nothing in them changes.
     pub(crate) merged: HashSet<String>,
+    /// Whether the rows stay what they are.
+    pub(crate) is_rewrite: bool,
 }
 
 /// Joins removed rows with those that were deleted before.
 pub(super) async fn plan_deletes(
     table: &CatalogTable,
     manifests: &Manifests,
-    removed: Positions,
+    delta: &RowDelta,
 ) -> Result<Deletes> {
-    let mut plan = Deletes::default();
+    let mut plan = plan_rewrite(table, manifests, delta)?;
+    let removed = delta.removed.clone();
     if removed.is_empty() {
         return Ok(plan);
     }
     let deletes = manifests.delete_by_data_file()?;
-    let row_counts: std::collections::HashMap<&str, u64> = manifests
-        .data_files()
-        .filter(|entry| removed.contains_key(entry.file.file_path()))
-        .map(|entry| (entry.file.file_path(), entry.file.record_count()))
-        .collect();
-    for (path, new) in removed {
-        let row_count = *row_counts.get(path.as_str()).ok_or_else(|| {
+    let mut changed: HashMap<&str, (i32, &DataFile)> = HashMap::new();
+    for loaded in &manifests.data {
+        let entries = loaded.entries.iter().map(|entry| &entry.file);
+        let entries = entries.filter(|file| removed.contains_key(file.file_path()));
+        let spec_id = loaded.manifest.partition_spec_id;
+        changed.extend(entries.map(|file| (file.file_path(), (spec_id, file))));
+    }
+    let joined = removed.iter().map(|(path, new)| async {
+        let mut positions = new.clone();
+        for entry in deletes.get(path).into_iter().flatten() {
+            positions |= read_positions(&table.file_io, &entry.file).await?;
+        }
+        Ok::<_, ExportError>(positions)
+    });
+    let joined: Vec<RoaringTreemap> = futures::stream::iter(joined)
+        .buffered(FILES_IN_FLIGHT_MAX)
+        .try_collect()
+        .await?;
+    for (path, positions) in removed.into_keys().zip(joined) {
+        let (spec_id, file) = *changed.get(path.as_str()).ok_or_else(|| {
             ExportError::foreign(
                 &table.ident,
                 format!("data file {path} is gone, though rows of it are to be replaced"),
             )
         })?;
-        let mut positions = new;
-        for entry in deletes.get(&path).into_iter().flatten() {
-            positions |= read_positions(&table.file_io, &entry.file).await?;
-        }
+        let row_count = file.record_count();
         check_positions(&path, &positions, row_count)?;
         plan.touched.insert(path.clone());
         if positions.len() == row_count {
             plan.dropped_data.insert(path);
         } else {
+            let partition = (spec_id, file.partition().clone());
+            plan.partitions.insert(path.clone(), partition);
             plan.positions.insert(path, positions);
         }
     }
     Ok(plan)
+}
+
+/// What goes with the files that new ones replace, and what is deleted of the new ones.
+fn plan_rewrite(table: &CatalogTable, manifests: &Manifests, delta: &RowDelta) -> Result<Deletes> {
+    let mut plan = Deletes {
+        is_rewrite: !delta.rewritten.is_empty(),
+        dropped_data: delta.rewritten.clone(),
+        touched: delta.rewritten.clone(),
+        ..Deletes::default()
+    };
+    if plan.is_rewrite {
+        let is_rewritten = |entry: &&Entry| delta.rewritten.contains(entry.file.file_path());
+        if manifests.data_files().filter(is_rewritten).count() != delta.rewritten.len() {
+            let reason = "a data file that was rewritten is gone";
+            return Err(ExportError::foreign(&table.ident, reason));
+        }
+    }
+    for file in &delta.added_data.files {
+        if let Some(positions) = delta.dead.get(file.file_path()) {
+            let path = file.file_path().to_owned();
+            let partition = (delta.added_data.spec_id, file.partition().clone());
+            plan.partitions.insert(path.clone(), partition);
+            plan.positions.insert(path, positions.clone());
+        }
+    }
+    Ok(plan)
+}
+
+impl Deletes {
+    /// Takes the files that [`Deletes::positions`] were written to. A delete file is of the partition of its data file.
+    pub(super) fn take_files(&mut self, files: Vec<DataFile>) -> Result<()> {
+        for file in files {
+            let data_file = file.referenced_data_file().unwrap_or_default();
+            let (spec_id, partition) = self
+                .partitions
+                .get(&data_file)
+                .cloned()
+                .unwrap_or((0, Struct::empty()));
+            let file = copy_of(&file)
+                .partition(partition)
+                .partition_spec_id(spec_id)
+                .build()
+                .map_err(|error| ExportError::corrupt(file.file_path(), error))?;
+            self.added.entry(spec_id).or_default().push(file);
+        }
+        Ok(())
+    }
 }
 
 fn check_positions(path: &str, positions: &RoaringTreemap, row_count: u64) -> Result<()> {
@@ -122,54 +199,46 @@ impl Attempt<'_> {
     pub(crate) async fn build(
         &self,
         manifests: &Manifests,
-        added_data: &[DataFile],
+        added_data: &NewFiles,
         changed: &Deletes,
         stamp: &Stamp,
     ) -> Result<Vec<TableUpdate>> {
         let metadata = &self.table.metadata;
         let parent = metadata.current_snapshot().map(Arc::as_ref);
-        let mut counters = Counters::default();
+        let mut counters = Counters {
+            is_rewrite: changed.is_rewrite,
+            ..Counters::default()
+        };
         let mut list = Vec::new();
         let added = Rewrite {
-            added: added_data,
-            ..Rewrite::new(ManifestContentType::Data, ADDED_FILE)
+            added: &added_data.files,
+            ..Rewrite::new(ManifestContentType::Data, added_data.spec_id)
         };
-        list.extend(self.write_manifest(added, &mut counters).await?);
+        list.extend(self.write_manifest(ADDED, added, &mut counters).await?);
         let dropped = |entry: &Entry| changed.dropped_data.contains(entry.file.file_path());
-        let data = Rewrite::new(ManifestContentType::Data, DATA_FILE);
-        list.extend(
-            self.rewrite(
-                &manifests.data,
-                &changed.merged,
-                dropped,
-                data,
-                &mut counters,
-            )
-            .await?,
-        );
+        let merged = &changed.merged;
+        let nothing = BTreeMap::new();
+        let data = ManifestContentType::Data;
+        for rewrite in rewrites(data, &manifests.data, merged, dropped, &nothing, &mut list) {
+            list.extend(self.write_manifest(DATA, rewrite, &mut counters).await?);
+        }
         let replaced = |entry: &Entry| {
             let data_file = entry.file.referenced_data_file();
             data_file.is_some_and(|data_file| changed.touched.contains(&data_file))
         };
-        let deletes = Rewrite {
-            added: &changed.added,
-            ..Rewrite::new(ManifestContentType::Deletes, DELETES_FILE)
-        };
-        list.extend(
-            self.rewrite(
-                &manifests.deletes,
-                &changed.merged,
-                replaced,
-                deletes,
-                &mut counters,
-            )
-            .await?,
-        );
-
-        let mut summary = counters.summary(&self.table.ident, stamp, parent)?;
-        if !changed.merged.is_empty() {
-            summary.operation = Operation::Replace;
+        let deletes = ManifestContentType::Deletes;
+        for rewrite in rewrites(
+            deletes,
+            &manifests.deletes,
+            merged,
+            replaced,
+            &changed.added,
+            &mut list,
+        ) {
+            list.extend(self.write_manifest(DELETES, rewrite, &mut counters).await?);
         }
+
+        let summary = counters.summary(&self.table.ident, stamp, parent)?;
         let (manifest_list, added_rows) = self
             .write_list(list, parent.map(Snapshot::snapshot_id))
             .await?;
@@ -208,48 +277,24 @@ impl Attempt<'_> {
         })
     }
 
-    /// Carries manifests over, writing those anew that have an entry to drop or are to be merged.
-    async fn rewrite<'m>(
-        &self,
-        manifests: &'m [LoadedManifest],
-        merged: &HashSet<String>,
-        drops: impl Fn(&Entry) -> bool,
-        mut rewrite: Rewrite<'m>,
-        counters: &mut Counters,
-    ) -> Result<Vec<ManifestFile>> {
-        let mut list = Vec::new();
-        for loaded in manifests {
-            let is_merged = merged.contains(&loaded.manifest.manifest_path);
-            if !is_merged && !loaded.entries.iter().any(&drops) {
-                list.push(loaded.manifest.clone());
-                continue;
-            }
-            for entry in loaded.entries.iter() {
-                if drops(entry) {
-                    rewrite.deleted.push(entry)
-                } else {
-                    rewrite.existing.push(entry)
-                }
-            }
-        }
-        list.extend(self.write_manifest(rewrite, counters).await?);
-        Ok(list)
-    }
-
     async fn write_manifest(
         &self,
+        name: &str,
         rewrite: Rewrite<'_>,
         counters: &mut Counters,
     ) -> Result<Option<ManifestFile>> {
         if rewrite.added.is_empty() && rewrite.deleted.is_empty() && rewrite.existing.is_empty() {
             return Ok(None);
         }
-        let location = self.metadata_file(rewrite.name);
-        let mut writer = self.manifest_writer(&location, rewrite.content)?;
-        let write = || -> iceberg::Result<()> {
+        let location = self.manifest_path(name, rewrite.spec_id);
+        let (mut writer, partition_type) = self.manifest_writer(&location, &rewrite)?;
+        let write = || -> Result<()> {
             for file in rewrite.added {
                 counters.add(file);
-                writer.add_file(file.clone(), SEQUENCE_NUMBER_INHERITED)?;
+                let file = widened(file, &partition_type)?;
+                writer
+                    .add_file(file, SEQUENCE_NUMBER_INHERITED)
+                    .at(&location)?;
             }
             for Entry {
                 file,
@@ -258,12 +303,10 @@ impl Attempt<'_> {
                 file_sequence_number,
             } in rewrite.existing
             {
-                writer.add_existing_file(
-                    file.clone(),
-                    *snapshot_id,
-                    *sequence_number,
-                    *file_sequence_number,
-                )?;
+                let file = widened(file, &partition_type)?;
+                writer
+                    .add_existing_file(file, *snapshot_id, *sequence_number, *file_sequence_number)
+                    .at(&location)?;
             }
             for Entry {
                 file,
@@ -273,11 +316,14 @@ impl Attempt<'_> {
             } in rewrite.deleted
             {
                 counters.remove(file);
-                writer.add_delete_file(file.clone(), *sequence_number, *file_sequence_number)?;
+                let file = widened(file, &partition_type)?;
+                writer
+                    .add_delete_file(file, *sequence_number, *file_sequence_number)
+                    .at(&location)?;
             }
             Ok(())
         };
-        write().at(&location)?;
+        write()?;
         let manifest = writer.write_manifest_file().await;
         manifest
             .map(Some)
@@ -287,21 +333,23 @@ impl Attempt<'_> {
     fn manifest_writer(
         &self,
         location: &str,
-        content: ManifestContentType,
-    ) -> Result<ManifestWriter> {
-        let metadata = &self.table.metadata;
+        rewrite: &Rewrite<'_>,
+    ) -> Result<(ManifestWriter, StructType)> {
+        let (spec, schema) = self.spec(rewrite.spec_id)?;
+        let partition_type = spec.partition_type(&schema).at(location)?;
         let builder = ManifestWriterBuilder::new(
             self.table.file_io.new_output(location).at(location)?,
             Some(self.snapshot_id),
-            metadata.current_schema().clone(),
-            metadata.default_partition_spec().as_ref().clone(),
+            schema,
+            spec,
         );
-        Ok(match (self.version()?, content) {
+        let writer = match (self.version()?, rewrite.content) {
             (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
             (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
             (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
             (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
-        })
+        };
+        Ok((writer, partition_type))
     }
 
     /// Writes the manifest list; returns its location and, in format v3, for how many rows it assigned row ids.
@@ -343,12 +391,34 @@ impl Attempt<'_> {
         ))
     }
 
+    /// A partition spec, with the newest schema that has its columns.
+    fn spec(&self, spec_id: i32) -> Result<(PartitionSpec, SchemaRef)> {
+        let metadata = &self.table.metadata;
+        let missing = || {
+            let reason = format!("it has no partition spec {spec_id}, or not its columns");
+            ExportError::foreign(&self.table.ident, reason)
+        };
+        let spec = metadata.partition_spec_by_id(spec_id).ok_or_else(missing)?;
+        let mut schemas: Vec<&SchemaRef> = metadata.schemas_iter().collect();
+        schemas.sort_by_key(|schema| schema.schema_id());
+        let schemas = std::iter::once(metadata.current_schema()).chain(schemas.into_iter().rev());
+        let schema = schemas
+            .into_iter()
+            .find(|schema| spec.partition_type(schema).is_ok());
+        Ok((spec.as_ref().clone(), schema.ok_or_else(missing)?.clone()))
+    }
+
     /// Every file that [`Attempt::build`] may have written.
     pub(crate) fn paths(&self) -> Vec<String> {
-        [ADDED_FILE, DATA_FILE, DELETES_FILE, LIST_FILE]
-            .iter()
-            .map(|name| self.metadata_file(name))
-            .collect()
+        let specs = self.table.metadata.partition_specs_iter();
+        let manifests = specs.flat_map(|spec| {
+            [ADDED, DATA, DELETES].map(|name| self.manifest_path(name, spec.spec_id()))
+        });
+        manifests.chain([self.metadata_file(LIST_FILE)]).collect()
+    }
+
+    fn manifest_path(&self, name: &str, spec_id: i32) -> String {
+        self.metadata_file(&format!("{name}-{spec_id}.avro"))
     }
 
     fn metadata_file(&self, name: &str) -> String {
@@ -377,23 +447,80 @@ pub(crate) fn table_version(table: &CatalogTable) -> Result<FormatVersion> {
     }
 }
 
+/// The same entry, its partition values of the types that their columns have now.
+fn widened(file: &DataFile, partition_type: &StructType) -> Result<DataFile> {
+    let widened = |(value, field): (Option<&Literal>, &NestedFieldRef)| {
+        let wide = field.field_type.as_primitive_type() == Some(&PrimitiveType::Long);
+        match value {
+            Some(Literal::Primitive(PrimitiveLiteral::Int(value))) if wide => {
+                Some(Literal::long(i64::from(*value)))
+            }
+            value => value.cloned(),
+        }
+    };
+    let values = file.partition().iter().zip(partition_type.fields());
+    let partition: Struct = values.map(widened).collect();
+    if partition == *file.partition() {
+        return Ok(file.clone());
+    }
+    let copy = copy_of(file).partition(partition).build();
+    copy.map_err(|error| ExportError::corrupt(file.file_path(), error))
+}
+
 /// The entries of a manifest that is to be written.
 struct Rewrite<'a> {
     content: ManifestContentType,
-    name: &'static str,
+    spec_id: i32,
     added: &'a [DataFile],
     existing: Vec<&'a Entry>,
     deleted: Vec<&'a Entry>,
 }
 
 impl Rewrite<'_> {
-    fn new(content: ManifestContentType, name: &'static str) -> Self {
+    fn new(content: ManifestContentType, spec_id: i32) -> Self {
         Rewrite {
             content,
-            name,
+            spec_id,
             added: &[],
             existing: Vec::new(),
             deleted: Vec::new(),
         }
     }
+}
+
+/// The manifests to be written: one for each spec that has new entries, entries to drop, or manifests to merge. Those without are carried over to
+/// `list`.
+fn rewrites<'m>(
+    content: ManifestContentType,
+    manifests: &'m [LoadedManifest],
+    merged: &HashSet<String>,
+    drops: impl Fn(&Entry) -> bool,
+    added: &'m BTreeMap<i32, Vec<DataFile>>,
+    list: &mut Vec<ManifestFile>,
+) -> Vec<Rewrite<'m>> {
+    let mut by_spec: BTreeMap<i32, Rewrite<'m>> = BTreeMap::new();
+    for (spec_id, files) in added {
+        let rewrite = by_spec.entry(*spec_id);
+        rewrite
+            .or_insert_with(|| Rewrite::new(content, *spec_id))
+            .added = files;
+    }
+    for loaded in manifests {
+        let is_merged = merged.contains(&loaded.manifest.manifest_path);
+        if !is_merged && !loaded.entries.iter().any(&drops) {
+            list.push(loaded.manifest.clone());
+            continue;
+        }
+        let spec_id = loaded.manifest.partition_spec_id;
+        let rewrite = by_spec.entry(spec_id);
+        let rewrite = rewrite.or_insert_with(|| Rewrite::new(content, spec_id));
+        for entry in loaded.entries.iter() {
+            if drops(entry) {
+                rewrite.deleted.push(entry)
+            } else {
+                rewrite.existing.push(entry)
+            }
+        }
+    }
+    by_spec.into_values().collect()
 }

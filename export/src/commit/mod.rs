@@ -10,7 +10,7 @@ mod foreign;
 mod row_delta;
 mod run;
 
-pub(crate) use attempt::{Attempt, Deletes, RowDelta, table_version};
+pub(crate) use attempt::{Attempt, Deletes, NewFiles, RowDelta, table_version};
 pub(crate) use foreign::check_foreign;
 pub(crate) use row_delta::{ExportCommit, remove_attempts};
 pub(crate) use run::{Failure, Proposal, run};

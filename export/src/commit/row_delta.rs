@@ -70,7 +70,7 @@ impl ExportCommit<'_> {
         if matches!(&self.deletes, Some((joined, _)) if *joined == parent) {
             return Ok(());
         }
-        let mut deletes = plan_deletes(table, manifests, self.delta.removed.clone()).await?;
+        let mut deletes = plan_deletes(table, manifests, self.delta).await?;
         let (location, stamp) = (table.metadata.location(), self.stamp);
         let first = self.delete_paths.len();
         let path = |number: usize, extension: &str| {
@@ -82,7 +82,7 @@ impl ExportCommit<'_> {
                 extension,
             )
         };
-        deletes.added = write_positions(
+        let files = write_positions(
             &table.file_io,
             table_version(table)?,
             &deletes.positions,
@@ -90,15 +90,15 @@ impl ExportCommit<'_> {
             &mut self.delete_paths,
         )
         .await?;
+        deletes.take_files(files)?;
         self.deletes = Some((parent, deletes));
         Ok(())
     }
 
     /// The delete files of the last attempt.
-    pub(crate) fn delete_files(&self) -> &[DataFile] {
-        self.deletes
-            .as_ref()
-            .map_or(&[], |(_, deletes)| &deletes.added)
+    pub(crate) fn delete_files(&self) -> impl Iterator<Item = &DataFile> {
+        let deletes = self.deletes.iter();
+        deletes.flat_map(|(_, deletes)| deletes.added.values().flatten())
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     CadenceConfig, CadenceSettings, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
 };
 use crate::error::{ExportError, Result};
+use crate::layout::wanted::LayoutSettings;
 
 /// What a table is exported with, where it differs from others. A setting that is left out is as under `*`, and one that is
 /// left out there too as at the top.
@@ -22,6 +23,12 @@ pub struct TableConfig {
     pub target_file_size_mb: Option<u64>,
     /// How the table is looked after beside its exports.
     pub maintenance: MaintenanceConfig,
+    /// How rows are divided into partitions: columns, or `bucket(N, column)`, `truncate(W, column)`, `year(column)`, `month(column)`,
+    /// `day(column)`, `hour(column)`, `void(column)` of them. Left out, a table stays as it is; a new one is not partitioned.
+    pub partition_by: Option<Vec<String>>,
+    /// What rows are sorted by within a file: `column [asc|desc] [nulls first|last]`. Empty is the primary key. Left out, a table
+    /// stays as it is; a new one is sorted by its primary key.
+    pub sort_by: Option<Vec<String>>,
     /// How fresh the table is to be, and what that may cost.
     pub cadence: CadenceConfig,
     /// What rows that another writer appended to the Iceberg table mean: `stop` (the default) ends its export, `keep` lets them
@@ -43,6 +50,8 @@ pub struct TableSettings {
     pub target_file_size_bytes: u64,
     /// How it is looked after beside its exports.
     pub maintenance: MaintenanceSettings,
+    /// How rows are divided and sorted.
+    pub layout: LayoutSettings,
     /// How fresh it is to be, and what that may cost.
     pub cadence: CadenceSettings,
     /// What rows that another writer appended mean.
@@ -75,6 +84,8 @@ impl TableConfig {
             format_version: self.format_version.or(others.format_version),
             target_file_size_mb: self.target_file_size_mb.or(others.target_file_size_mb),
             maintenance: self.maintenance.over(&others.maintenance),
+            partition_by: self.partition_by.clone().or(others.partition_by.clone()),
+            sort_by: self.sort_by.clone().or(others.sort_by.clone()),
             cadence: self.cadence.over(&others.cadence),
             foreign_appends: self.foreign_appends.or(others.foreign_appends),
         }
@@ -90,11 +101,17 @@ impl TableConfig {
         let target_file_size_bytes = self
             .target_file_size_mb
             .map(|mb| mb.saturating_mul(1 << 20));
+        let layout = LayoutSettings {
+            partition_by: self.partition_by.clone(),
+            sort_by: self.sort_by.clone(),
+        };
+        layout.check(place)?;
         Ok(TableSettings {
             format_version: self.format_version.unwrap_or(default.format_version),
             target_file_size_bytes: target_file_size_bytes
                 .unwrap_or(default.target_file_size_bytes),
             maintenance: self.maintenance.settings(place)?,
+            layout,
             cadence: self.cadence.settings(place)?,
             foreign_appends: self.foreign_appends.unwrap_or_default(),
         })
@@ -107,6 +124,7 @@ impl Default for TableSettings {
             format_version: FormatVersion::default(),
             target_file_size_bytes: 128 << 20,
             maintenance: MaintenanceSettings::default(),
+            layout: LayoutSettings::default(),
             cadence: CadenceSettings::default(),
             foreign_appends: ForeignAppends::default(),
         }
@@ -168,7 +186,7 @@ pub enum ForeignAppends {
 }
 
 /// The format version of an Iceberg table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "u8")]
 pub enum FormatVersion {
     /// Version 2: position delete files.

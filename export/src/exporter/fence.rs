@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Core;
 use crate::catalog::{CatalogTable, Change, Guard};
-use crate::commit::{Attempt, Deletes, Failure, Proposal, remove_attempts, run};
+use crate::commit::{Attempt, Deletes, Failure, NewFiles, Proposal, remove_attempts, run};
 use crate::error::Result;
 use crate::manifest::ManifestCache;
 use crate::ownership::{Writer, check_epoch};
@@ -75,7 +75,12 @@ impl Fence<'_> {
             .load(&table.file_io, &table.metadata, parent)
             .await?;
         attempt
-            .build(&manifests, &[], &Deletes::default(), &stamp)
+            .build(
+                &manifests,
+                &NewFiles::default(),
+                &Deletes::default(),
+                &stamp,
+            )
             .await
     }
 }

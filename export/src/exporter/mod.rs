@@ -1,16 +1,19 @@
 //! The exporter: one tick makes each changed table's net change one Iceberg commit.
 //!
 //! `tables` finds and makes the Iceberg tables and settles exports of unknown end; `fence` keeps older exporters from
-//! committing; `standing` keeps one table's errors from the others; `columns` makes an Iceberg table's columns those of the engine's; `table_export` exports one table: files, the
+//! committing; `standing` keeps one table's errors from the others; `columns` makes an Iceberg table's columns those of the
+//! engine's, `layout` its partitions and order those of the configuration; `table_export` exports one table: files, the
 //! engine's note of them, the commit to the catalog, the engine's note of that.
 
 pub(crate) mod columns;
 mod core;
 mod fence;
+mod layout;
 mod metrics;
 mod standing;
 mod table_export;
 mod tables;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use moonshine_engine::{Database, Snapshot, Table};
 
-pub(crate) use self::core::{Core, TableSlot};
+pub(crate) use self::core::{Core, TableSlot, TableState};
 pub use self::standing::Standing;
 use self::standing::ends_all;
 use crate::cadence::Cadence;

@@ -11,10 +11,14 @@ use uuid::Uuid;
 use super::core::TableState;
 use super::{Core, TableExport};
 use crate::checksum::RowsChecksum;
-use crate::commit::{ExportCommit, Failure, RowDelta, remove_attempts, run};
-use crate::data_file::write_data_files;
+use crate::commit::{
+    ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run, table_version,
+};
+use crate::config::FormatVersion;
 use crate::delete::Positions;
 use crate::error::{At, ExportError, Result};
+use crate::layout::{Layout, Written, write_data_files};
+use crate::lineage::{RowIds, WithRowIds, kept_ids};
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::summary::{Stamp, origins_by_source};
 
@@ -28,7 +32,10 @@ impl Core {
         snapshot: &Snapshot,
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
+        self.upgrade(table, state).await?;
+        self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
+        self.lay_out(table, state).await?;
         let (database, engine_table, snapshot) =
             (self.database.clone(), table.clone(), snapshot.clone());
         let begin = move || database.begin_export(&engine_table, &snapshot);
@@ -71,47 +78,75 @@ impl Core {
         table: &Table,
         mut export: Export,
         commit_id: Uuid,
-        state: &TableState,
+        state: &mut TableState,
         paths: &mut Vec<String>,
     ) -> Result<(Export, RowDelta)> {
-        let mut delta = RowDelta {
-            added_data: Vec::new(),
-            removed: removed_positions(&export),
-            rows_checksum: None,
-        };
+        let removed = removed_positions(&export);
+        let target_size_bytes = self.settings(table).target_file_size_bytes;
+        let layout = Layout::of(&state.current, table.schema(), target_size_bytes)?;
+        let spec_id = state.current.metadata.default_partition_spec_id();
+        let mut written = Written::default();
         let checksum = Arc::new(Mutex::new(RowsChecksum::default()));
-        let columns = table.schema().columns().iter();
-        let field_ids: Vec<i32> = columns.map(|column| column.field_id).collect();
         if export.row_count() > 0 {
+            let row_ids = kept_row_ids(&export, state).await?;
+            export.set_row_ids(row_ids.clone());
+            let row_ids = Arc::new(row_ids);
+            let shared = Arc::new(export);
+            let source = shared.clone();
+            let columns = table.schema().columns().iter();
+            let field_ids: Arc<[i32]> = columns.map(|column| column.field_id).collect();
             let summed = checksum.clone();
-            let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
-            let batches = export
-                .batches(None, BATCH_ROWS)?
-                .map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
+            let batches = move || {
+                let batches = source.batches(None, BATCH_ROWS)?;
+                // The rows may be asked for more than once.
+                *summed.lock() = RowsChecksum::default();
+                let (summed, field_ids) = (summed.clone(), field_ids.clone());
+                let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
+                let batches =
+                    batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
+                Ok(WithRowIds::new(batches, row_ids.clone()))
+            };
             let (location, to_seq) = (
                 state.current.metadata.location().to_owned(),
-                export.to_seq(),
+                shared.to_seq(),
             );
             let path = move |number| data_file_path(&location, to_seq, commit_id, number);
-            let size = self.settings(table).target_file_size_bytes;
             let file_io = &state.current.file_io;
-            delta.added_data =
-                write_data_files(file_io, table.schema(), batches, path, size, paths).await?;
+            written =
+                write_data_files(file_io, table.schema(), layout, batches, path, paths).await?;
+            // The encoder, which had the other half, has ended.
+            export = Arc::into_inner(shared).ok_or_else(|| {
+                ExportError::unavailable("the Parquet encoder", "it has not ended")
+            })?;
         }
-        delta.rows_checksum = checksum.lock().text();
-        let files: Vec<ExportFile> = delta
-            .added_data
-            .iter()
-            .map(|file| ExportFile {
-                path: file.file_path().to_owned(),
-                row_count: file.record_count(),
-            })
-            .collect();
-        let prepare = move || export.prepare(commit_id, &files).map(|()| export);
+        let file = |file: &DataFile| ExportFile {
+            path: file.file_path().to_owned(),
+            row_count: file.record_count(),
+        };
+        let files: Vec<ExportFile> = written.files.iter().map(file).collect();
+        let order = written.order;
+        let prepare = move || match order {
+            None => export.prepare(commit_id, &files).map(|()| export),
+            Some(order) => export
+                .prepare_in_order(commit_id, &files, &order)
+                .map(|()| export),
+        };
         let export = tokio::task::spawn_blocking(prepare)
             .await
             .at("the engine")??;
-        Ok((export, delta))
+        let added_data = NewFiles {
+            spec_id,
+            files: written.files,
+        };
+        Ok((
+            export,
+            RowDelta {
+                added_data,
+                removed,
+                rows_checksum: checksum.lock().text(),
+                ..RowDelta::default()
+            },
+        ))
     }
 
     /// Commits to the catalog, then records that in the engine.
@@ -159,9 +194,11 @@ impl Core {
                     commit_seq: export.to_seq(),
                     rows_written: export.row_count(),
                     rows_removed: export.removed().len() as u64,
-                    data_files: delta.added_data.len() as u64,
-                    delete_files: commit.delete_files().len() as u64,
-                    bytes_written: bytes_written(&delta.added_data, commit.delete_files()),
+                    data_files: delta.added_data.files.len() as u64,
+                    delete_files: commit.delete_files().count() as u64,
+                    bytes_written: bytes_written(
+                        delta.added_data.files.iter().chain(commit.delete_files()),
+                    ),
                 };
                 state.current = current;
                 record(export, snapshot_id).await?;
@@ -191,6 +228,21 @@ async fn record(export: Export, snapshot_id: i64) -> Result<()> {
         .at("the engine")??)
 }
 
+/// The ids that an export's rows take over from those that they replace, in a table that has ids.
+async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds> {
+    let TableState {
+        current, manifests, ..
+    } = state;
+    if table_version(current)? < FormatVersion::V3 || export.replaced().is_empty() {
+        return Ok(RowIds::new());
+    }
+    let snapshot = current.metadata.current_snapshot().map(AsRef::as_ref);
+    let manifests = manifests
+        .load(&current.file_io, &current.metadata, snapshot)
+        .await?;
+    Ok(kept_ids(export.replaced(), &manifests))
+}
+
 fn removed_positions(export: &Export) -> Positions {
     let mut removed = Positions::new();
     for run in export
@@ -205,10 +257,10 @@ fn removed_positions(export: &Export) -> Positions {
     removed
 }
 
-fn bytes_written(data: &[DataFile], deletes: &[DataFile]) -> u64 {
+fn bytes_written<'a>(files: impl Iterator<Item = &'a DataFile>) -> u64 {
     let content_size = |file: &DataFile| match file.content_size_in_bytes() {
         Some(size) => u64::try_from(size).unwrap_or(0),
         None => file.file_size_in_bytes(),
     };
-    data.iter().chain(deletes).map(content_size).sum()
+    files.map(content_size).sum()
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::{CatalogTable, Change};
-use crate::commit::{Attempt, Deletes, Failure, Proposal, remove_attempts};
+use crate::commit::{Attempt, Deletes, Failure, NewFiles, Proposal, remove_attempts};
 use crate::error::{ExportError, Result};
 use crate::manifest::{LoadedManifest, Manifests, read_entries, read_list};
 use crate::pending::find_commit;
@@ -126,9 +126,12 @@ impl Proposal for Merge<'_> {
         let manifests = load(table, found, &merged).await?;
         let deletes = Deletes {
             merged,
+            is_rewrite: true,
             ..Deletes::default()
         };
-        let updates = attempt.build(&manifests, &[], &deletes, &stamp).await?;
+        let updates = attempt
+            .build(&manifests, &NewFiles::default(), &deletes, &stamp)
+            .await?;
         Ok(Change::of(&table.metadata, updates))
     }
 }

@@ -9,6 +9,7 @@
 mod expiry;
 mod manifests;
 mod orphans;
+mod rewrite;
 mod unneeded;
 
 use std::fmt;
@@ -20,12 +21,15 @@ use crate::catalog::CatalogTable;
 use crate::commit::{Failure, Proposal, run};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
-use crate::exporter::{Core, TableSlot};
+use crate::exporter::{Core, TableSlot, TableState};
+use crate::manifest::{ManifestCache, Manifests};
 
 /// What can be done for a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MaintenanceTask {
+    /// Small data files, and those with many deleted rows, are written anew.
+    RewriteFiles,
     /// Snapshots that are too old or too many go.
     ExpireSnapshots,
     /// Small manifests of one kind become one.
@@ -36,7 +40,8 @@ pub enum MaintenanceTask {
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 3] = [
+    const ALL: [MaintenanceTask; 4] = [
+        MaintenanceTask::RewriteFiles,
         MaintenanceTask::ExpireSnapshots,
         MaintenanceTask::MergeManifests,
         MaintenanceTask::RemoveOrphans,
@@ -45,6 +50,7 @@ impl MaintenanceTask {
     /// What it counts.
     pub fn noun(self) -> &'static str {
         match self {
+            MaintenanceTask::RewriteFiles => "files",
             MaintenanceTask::ExpireSnapshots => "snapshots",
             MaintenanceTask::MergeManifests => "manifests",
             MaintenanceTask::RemoveOrphans => "files",
@@ -55,6 +61,7 @@ impl MaintenanceTask {
 impl fmt::Display for MaintenanceTask {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            MaintenanceTask::RewriteFiles => "rewrite-files",
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
             MaintenanceTask::MergeManifests => "merge-manifests",
             MaintenanceTask::RemoveOrphans => "remove-orphans",
@@ -148,17 +155,57 @@ impl Work<'_> {
         Ok(committed)
     }
 
+    /// The Iceberg table, and its files; `None` if it was never exported, or if by itself there is nothing known of it.
+    async fn manifests(&self) -> Result<Option<(CatalogTable, Manifests)>> {
+        if self.is_pending() || self.core.database.exported(self.table).is_none() {
+            return Ok(None);
+        }
+        let mut place = self.slot.state.lock().await;
+        if place.is_none() {
+            match self.mode {
+                Mode::Automatic => return Ok(None),
+                Mode::ByHand => *place = Some(self.core.ready(self.table, None).await?),
+                Mode::DryRun => {
+                    let Some(current) = self.core.look_up(self.table, None).await? else {
+                        return Ok(None);
+                    };
+                    let manifests = load(&current, &mut ManifestCache::default()).await?;
+                    return Ok(Some((current, manifests)));
+                }
+            }
+        }
+        let Some(TableState {
+            current, manifests, ..
+        }) = &mut *place
+        else {
+            return Ok(None);
+        };
+        let manifests = load(current, manifests).await?;
+        Ok(Some((current.clone(), manifests)))
+    }
+
+    fn busy(&self) -> ExportError {
+        let place = format!("table '{}'", self.table.name());
+        ExportError::unavailable(place, "it is not exported just now")
+    }
+
     fn is_pending(&self) -> bool {
         self.core.pending(self.table).is_some()
     }
 
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
         match task {
+            MaintenanceTask::RewriteFiles => rewrite::run(self).await,
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
             MaintenanceTask::MergeManifests => manifests::run(self).await,
             MaintenanceTask::RemoveOrphans => orphans::run(self).await,
         }
     }
+}
+
+async fn load(table: &CatalogTable, cache: &mut ManifestCache) -> Result<Manifests> {
+    let snapshot = table.metadata.current_snapshot().map(AsRef::as_ref);
+    cache.load(&table.file_io, &table.metadata, snapshot).await
 }
 
 /// Looks after the tables of an [`Exporter`](crate::Exporter), beside its exports.

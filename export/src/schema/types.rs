@@ -44,23 +44,21 @@ pub(crate) fn iceberg_type(column_type: ColumnType) -> PrimitiveType {
     }
 }
 
-/// The Parquet schema of a table's data files.
-pub(crate) fn parquet_schema(schema: &TableSchema) -> Result<SchemaDescriptor> {
+/// The Parquet schema of a data file with the table's columns, and whatever `arrow_schema` has after them.
+pub(crate) fn parquet_schema(
+    schema: &TableSchema,
+    arrow_schema: &arrow_schema::Schema,
+) -> Result<SchemaDescriptor> {
     let place = || format!("table '{}'", schema.name());
     let derived = ArrowSchemaConverter::new()
-        .convert(schema.arrow_schema())
+        .convert(arrow_schema)
         .at(place())?;
-    let mut fields = Vec::with_capacity(schema.columns().len());
-    for (column, field) in schema
-        .columns()
-        .iter()
-        .zip(derived.root_schema().get_fields())
-    {
+    let mut fields = derived.root_schema().get_fields().to_vec();
+    for (column, field) in schema.columns().iter().zip(&mut fields) {
         // Arrow's type for a UUID does not say that it is one.
-        fields.push(match column.column_type {
-            ColumnType::Uuid => Arc::new(uuid_type(column).at(place())?),
-            _ => field.clone(),
-        });
+        if column.column_type == ColumnType::Uuid {
+            *field = Arc::new(uuid_type(column).at(place())?);
+        }
     }
     let root = ParquetType::group_type_builder("table")
         .with_fields(fields)
@@ -89,7 +87,8 @@ mod tests {
     #[test]
     fn a_uuid_says_so_in_parquet() {
         let builder = TableSchema::builder("t").column_with_id("k", ColumnType::Uuid, false, 7);
-        let schema = parquet_schema(&builder.primary_key(["k"]).build().unwrap()).unwrap();
+        let schema = builder.primary_key(["k"]).build().unwrap();
+        let schema = parquet_schema(&schema, schema.arrow_schema()).unwrap();
         let column = schema.column(0);
         assert_eq!(column.logical_type_ref(), Some(&LogicalType::Uuid));
         assert_eq!(column.self_type().get_basic_info().id(), 7);

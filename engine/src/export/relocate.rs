@@ -1,0 +1,270 @@
+//! Exported rows that come to lie in other files, while they stay what they are.
+//!
+//! Whoever rewrites files of an export, as small ones or those with many deleted rows, reads their rows, writes them to new
+//! files, and then has the engine take the new places: in the same two steps around the catalog's commit as an export. A row
+//! whose key was exported anew meanwhile keeps its newer place; the new file has a dead row then, which the catalog's
+//! commit has to delete.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use uuid::Uuid;
+
+use super::files::Exports;
+use super::keys::KeyRecords;
+use super::location::{RowLocation, RowMark};
+use super::steps::{Turn, resolve};
+use super::{ExportFile, Exported, Placement};
+use crate::codec::columns::BatchColumns;
+use crate::codec::key::hash_key;
+use crate::error::{Error, Result};
+use crate::log::fact::{ExportPrepared, OlderFiles};
+use crate::log::format::RecordKind;
+use crate::read::merge::not_stored;
+use crate::read::view::View;
+use crate::shared::{Shared, Table};
+
+/// A relocation of one table's exported rows that is under way. Exports go on until it is prepared; from then on none begins.
+///
+/// Dropped before [`commit`](Self::commit), it leaves the table as it was; if it was prepared it stays a
+/// [`PendingExport`](super::PendingExport), since the catalog may hold it.
+///
+/// ```
+/// use moonshine_engine::{ColumnType, Database, ExportFile, Options, Scan, TableSchema, Value};
+/// # use uuid::Uuid;
+/// # let folder = tempfile::tempdir()?;
+/// let database = Database::open(folder.path(), Options::unmeasured())?;
+/// # let schema = TableSchema::builder("users").column("id", ColumnType::Int64, false).primary_key(["id"]);
+/// # let users = database.create_table(schema.build()?)?;
+/// # let mut transaction = database.begin();
+/// # transaction.upsert(&users, vec![Value::Int64(1)])?;
+/// # transaction.commit()?;
+/// let file = |path: &str| ExportFile { path: path.into(), row_count: 1 };
+/// let mut export = database.begin_export(&users, &database.snapshot())?;
+/// export.prepare(Uuid::from_u128(1), &[file("data/1.parquet")])?;
+/// export.commit("snapshot 1".into())?;
+///
+/// // The rows of data/1.parquet were written to data/2.parquet; these are their keys.
+/// let keys = database.snapshot().scan(&users, Scan::default())?.next().ok_or("no rows")??;
+/// let mut relocation = database.begin_relocation(&users, Uuid::from_u128(2), &["data/1.parquet".into()])?;
+/// relocation.add(&keys, None)?;
+/// let dead_rows = relocation.prepare(&[file("data/2.parquet")])?;
+/// assert!(dead_rows.is_empty());
+/// // The catalog takes data/2.parquet in place of data/1.parquet.
+/// relocation.commit("snapshot 2".into())?;
+/// # let mut transaction = database.begin();
+/// # transaction.delete(&users, &[Value::Int64(1)])?;
+/// # transaction.commit()?;
+/// let changes = database.changes(&users, &database.snapshot())?;
+/// assert_eq!(changes.removed()[0].file.as_ref(), "data/2.parquet");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Relocation {
+    shared: Arc<Shared>,
+    table: Table,
+    commit_id: Uuid,
+    base: Exported,
+    exports: Arc<Exports>,
+    locations: View,
+    /// The numbers of the files that are replaced, and how many of their rows were found to count.
+    replaced: BTreeMap<u32, u64>,
+    keys: KeyRecords,
+    row_count: u64,
+    /// Numbers of the rows that count no more, ascending.
+    superseded: Vec<u64>,
+    /// Whether it was tried to prepare it, and whether it is prepared and has no outcome yet.
+    is_tried: bool,
+    is_prepared: bool,
+    turn: Option<Turn>,
+}
+
+impl Relocation {
+    pub(crate) fn begin(
+        shared: &Arc<Shared>,
+        table: &Table,
+        commit_id: Uuid,
+        replaced_files: &[String],
+    ) -> Result<Self> {
+        shared.check_writable()?;
+        let (_, locations, exports) =
+            View::of_changes(shared, &table.state, shared.pins.visible_seq());
+        let refused = |reason: &str| Error::Usage(format!("table '{}': {reason}", table.name()));
+        let base = exports.base.clone();
+        let base = base.ok_or_else(|| refused("it was never exported, so nothing can be moved"))?;
+        let mut replaced = BTreeMap::new();
+        for path in replaced_files {
+            let file = exports.file_at(path);
+            let file = file.ok_or_else(|| refused(&format!("no exported row lies in {path}")))?;
+            replaced.insert(file.number, 0);
+        }
+        if replaced.is_empty() {
+            return Err(refused("a relocation without files"));
+        }
+        Ok(Relocation {
+            shared: shared.clone(),
+            table: table.clone(),
+            commit_id,
+            base,
+            exports,
+            locations,
+            replaced,
+            keys: KeyRecords::placed(shared, commit_id),
+            row_count: 0,
+            superseded: Vec::new(),
+            is_tried: false,
+            is_prepared: false,
+            turn: None,
+        })
+    }
+
+    /// The export whose files they are.
+    pub fn base(&self) -> &Exported {
+        &self.base
+    }
+
+    /// The id that it was begun with.
+    pub fn commit_id(&self) -> Uuid {
+        self.commit_id
+    }
+
+    /// Whether no export and no other relocation was committed since it began. What was found of the rows holds only then.
+    pub fn is_current(&self) -> bool {
+        Arc::ptr_eq(&self.exports, &self.table.state.exports.load())
+    }
+
+    /// Takes the keys of the next rows of the new files, in the files' order, with the ids of the rows where the files say
+    /// them outright.
+    ///
+    /// # Errors
+    /// [`Error::Row`] if the batch has not the columns of the key, [`Error::Usage`] if there are not as many ids as rows; or
+    /// what reading and writing answer. Then it is of no use any more.
+    pub fn add(&mut self, keys: &RecordBatch, row_ids: Option<&[u64]>) -> Result<()> {
+        let schema = self.table.schema().clone();
+        let columns = BatchColumns::of_keys(&schema, keys)?;
+        if self.is_tried || row_ids.is_some_and(|ids| ids.len() != keys.num_rows()) {
+            return Err(self.refused("not an id for each row, or it is prepared already"));
+        }
+        let mut key = Vec::new();
+        for row in 0..keys.num_rows() {
+            key.clear();
+            columns.encode_key(&schema, row, &mut key)?;
+            let row_id = row_ids.and_then(|ids| ids.get(row)).copied();
+            match self.counting_row(&key)? {
+                Some(rows) => {
+                    *rows += 1;
+                    self.keys.push(&key, RowMark::of_row_id(row_id))?;
+                }
+                None => {
+                    self.superseded.push(self.row_count);
+                    self.keys.push(&[], RowMark::SUPERSEDED)?;
+                }
+            }
+            self.row_count += 1;
+        }
+        Ok(())
+    }
+
+    /// The count of the replaced file that the key's row lies in; `None` if it lies elsewhere by now, or is gone.
+    fn counting_row(&mut self, key: &[u8]) -> Result<Option<&mut u64>> {
+        let Some(found) = self.locations.get(hash_key(key), key)? else {
+            return Ok(None);
+        };
+        let location = RowLocation::decode(found.bytes()).map_err(not_stored)?;
+        Ok(self.replaced.get_mut(&location.file))
+    }
+
+    /// Notes durably which files hold the rows: in order, file after file. To be called once the files are written and before
+    /// the catalog is told of them. Returns the rows of these files that count no more, which the catalog's commit has to
+    /// delete; ascending by file as given, and position.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the files' row counts don't add up to the rows, if rows of the replaced files that count are not
+    /// among them, if an export or another relocation is under way, is pending or came in between, or if it was tried before;
+    /// or what writing to the log answers: then begin another one, with another commit id.
+    pub fn prepare(&mut self, files: &[ExportFile]) -> Result<Vec<Placement>> {
+        let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
+        let is_too_large = |file: &ExportFile| file.row_count > u64::from(u32::MAX);
+        if file_rows != self.row_count || files.iter().any(is_too_large) {
+            return Err(self.refused("the files have other numbers of rows than were given"));
+        }
+        if std::mem::replace(&mut self.is_tried, true) {
+            return Err(self.refused("prepared twice"));
+        }
+        self.turn = Some(Turn::take(&self.shared, &self.table)?);
+        if !self.is_current() {
+            return Err(self.refused("exported since the relocation began"));
+        }
+        for (number, found_count) in &self.replaced {
+            if let Some(file) = self.exports.file(*number)
+                && file.live_count.is_some_and(|count| count != *found_count)
+            {
+                let reason = format!("not the rows of {} were moved, each once", file.path);
+                return Err(self.refused(&reason));
+            }
+        }
+        self.keys.submit()?;
+        let prepared = ExportPrepared {
+            table_id: self.table.id(),
+            commit_id: self.commit_id,
+            from_seq: self.base.seq,
+            to_seq: self.base.seq,
+            files: files.to_vec(),
+            older: Some(OlderFiles {
+                taken: Vec::new(),
+                replaced: self.replaced.keys().copied().collect(),
+            }),
+        };
+        self.shared
+            .log(RecordKind::ExportPrepared, prepared.encode())?;
+        self.keys.are_used();
+        self.is_prepared = true;
+        Ok(self.dead_rows(files))
+    }
+
+    fn dead_rows(&self, files: &[ExportFile]) -> Vec<Placement> {
+        let mut numbers = self.superseded.iter().copied().peekable();
+        let mut first = 0;
+        let mut dead_rows = Vec::with_capacity(self.superseded.len());
+        for file in files {
+            let path: Arc<str> = file.path.as_str().into();
+            let end = first + file.row_count;
+            while let Some(number) = numbers.next_if(|number| *number < end) {
+                dead_rows.push(Placement {
+                    file: path.clone(),
+                    position: number - first,
+                });
+            }
+            first = end;
+        }
+        dead_rows
+    }
+
+    /// Notes durably that the catalog holds it, under that token; the rows have their new placements from now on, and the
+    /// last export goes by that token.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it was not prepared; or what writing to the log answers: it is then pending.
+    pub fn commit(mut self, token: String) -> Result<()> {
+        if !std::mem::take(&mut self.is_prepared) {
+            return Err(self.refused("committed without prepare"));
+        }
+        resolve(&self.shared, self.commit_id, Some(token))
+    }
+
+    /// Gives it up: the catalog does not hold it and never will.
+    ///
+    /// # Errors
+    /// What writing to the log answers: it is then pending, if it was prepared.
+    pub fn abort(mut self) -> Result<()> {
+        match std::mem::take(&mut self.is_prepared) {
+            false => Ok(()),
+            true => resolve(&self.shared, self.commit_id, None),
+        }
+    }
+
+    fn refused(&self, reason: &str) -> Error {
+        Error::Usage(format!("table '{}': {reason}", self.table.name()))
+    }
+}

@@ -1,0 +1,82 @@
+//! How a table's rows lie in its data files: which rows share a file, in which order, and how the file is encoded.
+//!
+//! A [`Layout`] is what an Iceberg table says of it, its default partition spec and sort order, bound to the engine's
+//! columns. `wanted` is what the configuration asks of a table, in the words that `text` reads. `partition` tells rows apart by
+//! the values of `transform`, `sort` puts them in order, `divider` holds the rows of each partition until they are worth a row group,
+//! `parquet` encodes those with their columns beside each other, and `writer` brings the bytes to the store.
+//!
+//! Rows come in the order of their primary key. Where a layout keeps that order, they pass through; elsewhere the numbers of
+//! the rows go along, for the engine has to know which row lies where.
+
+mod distinct;
+mod divider;
+mod parquet;
+mod partition;
+mod sort;
+pub(crate) mod text;
+mod transform;
+pub(crate) mod wanted;
+mod writer;
+
+use iceberg::spec::{DataFile, TableMetadata};
+use moonshine_engine::TableSchema;
+
+pub(crate) use writer::write_data_files;
+
+use crate::catalog::CatalogTable;
+use crate::error::Result;
+use partition::Partitioning;
+use sort::RowOrder;
+
+/// The layout of a table's new data files.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    spec_id: i32,
+    partitioning: Partitioning,
+    sort_order_id: i32,
+    /// `None` for the order in which rows come: the primary key's.
+    order: Option<RowOrder>,
+    target_size_bytes: u64,
+}
+
+/// Data files, and which rows are in them.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) files: Vec<DataFile>,
+    /// The numbers of the files' rows among the rows that were given, file after file; `None` for one after the other.
+    pub(crate) order: Option<Vec<u32>>,
+}
+
+impl Layout {
+    /// The layout that a table has now.
+    ///
+    /// # Errors
+    /// [`Foreign`](crate::ExportError::Foreign) for a spec or an order that can't be followed.
+    pub(crate) fn of(
+        table: &CatalogTable,
+        schema: &TableSchema,
+        target_size_bytes: u64,
+    ) -> Result<Self> {
+        let metadata: &TableMetadata = &table.metadata;
+        let spec = metadata.default_partition_spec();
+        let order = metadata.default_sort_order();
+        Ok(Layout {
+            spec_id: spec.spec_id(),
+            partitioning: Partitioning::new(&table.ident, spec, schema)?,
+            sort_order_id: i32::try_from(order.order_id).unwrap_or(0),
+            order: RowOrder::new(&table.ident, order, schema)?,
+            target_size_bytes,
+        })
+    }
+
+    /// Whether rows lie in files as they come.
+    fn keeps_rows_in_order(&self) -> bool {
+        self.order.is_none() && self.partitioning.is_empty()
+    }
+}
+
+/// The position of the column with that field id.
+fn position_of(schema: &TableSchema, field_id: i32) -> Option<usize> {
+    let mut columns = schema.columns().iter();
+    columns.position(|column| column.field_id == field_id)
+}

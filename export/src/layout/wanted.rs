@@ -1,0 +1,214 @@
+//! What the configuration asks of a table's layout, and what has to change in the table for it.
+
+use iceberg::TableUpdate;
+use iceberg::spec::{
+    NullOrder, PartitionSpec, PartitionSpecBuilder, Schema, SortDirection, SortField, SortOrder,
+    TableMetadata, TableMetadataBuilder, Transform, UnboundPartitionField, UnboundPartitionSpec,
+};
+use moonshine_engine::{ColumnType, TableSchema};
+
+use super::text::{self, SortText};
+use crate::error::{ExportError, Result};
+
+/// The layout that a configuration names. What it does not name stays as it is in a table that exists; a new table then has
+/// one partition and is sorted by its primary key.
+///
+/// ```
+/// let layout = moonshine_export::LayoutSettings {
+///     partition_by: Some(vec!["day(created_at)".into(), "bucket(16, customer)".into()]),
+///     sort_by: Some(vec!["customer".into(), "created_at desc".into()]),
+/// };
+/// layout.check("tables.orders: ")?;
+/// # Ok::<(), moonshine_export::ExportError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayoutSettings {
+    /// Partition fields, each a column or a transform of one.
+    pub partition_by: Option<Vec<String>>,
+    /// Columns that rows are sorted by within a file.
+    pub sort_by: Option<Vec<String>>,
+}
+
+impl LayoutSettings {
+    /// Checks what can be checked without the columns. `place` comes before the key in an error.
+    ///
+    /// # Errors
+    /// [`ExportError::Config`], naming the key.
+    pub fn check(&self, place: &str) -> Result<()> {
+        for field in self.partition_by.iter().flatten() {
+            text::partition(&format!("{place}partition_by"), field)?;
+        }
+        for field in self.sort_by.iter().flatten() {
+            text::sort(&format!("{place}sort_by"), field)?;
+        }
+        Ok(())
+    }
+
+    /// The partition spec that is asked for; `None` if none is.
+    pub(crate) fn spec(
+        &self,
+        schema: &TableSchema,
+        columns: &Schema,
+    ) -> Result<Option<UnboundPartitionSpec>> {
+        let Some(fields) = &self.partition_by else {
+            return Ok(None);
+        };
+        let wrong = |reason: String| {
+            ExportError::Config(format!(
+                "partition_by of table '{}': {reason}",
+                schema.name()
+            ))
+        };
+        let mut bound = PartitionSpecBuilder::new(columns.clone());
+        let mut spec = UnboundPartitionSpec::builder();
+        for text in fields {
+            let wanted = text::partition("partition_by", text)?;
+            let position = schema.position(&wanted.column);
+            let column = position.and_then(|position| schema.columns().get(position));
+            let column = column.ok_or_else(|| {
+                wrong(format!("'{text}': there is no column '{}'", wanted.column))
+            })?;
+            if matches!(
+                column.column_type,
+                ColumnType::Float32 | ColumnType::Float64
+            ) {
+                return Err(wrong(format!(
+                    "'{text}': a column of floating-point numbers can't divide a table"
+                )));
+            }
+            // What manifests are written with knows no UUIDs there.
+            if column.column_type == ColumnType::Uuid && wanted.transform == Transform::Identity {
+                return Err(wrong(format!(
+                    "'{text}': the values of a UUID column can't divide a table; its buckets can"
+                )));
+            }
+            let field = UnboundPartitionField {
+                source_id: column.field_id,
+                field_id: None,
+                name: field_name(&wanted.column, wanted.transform),
+                transform: wanted.transform,
+            };
+            bound = bound
+                .add_unbound_field(field.clone())
+                .map_err(|error| wrong(format!("'{text}': {}", error.message())))?;
+            spec = spec
+                .add_partition_field(field.source_id, field.name, field.transform)
+                .map_err(|error| wrong(format!("'{text}': {}", error.message())))?;
+        }
+        Ok(Some(spec.build()))
+    }
+
+    /// The sort order that is asked for; `None` if none is.
+    pub(crate) fn order(&self, schema: &TableSchema) -> Result<Option<SortOrder>> {
+        let Some(fields) = &self.sort_by else {
+            return Ok(None);
+        };
+        let field = |field: &String| {
+            let SortText {
+                column,
+                direction,
+                null_order,
+            } = text::sort("sort_by", field)?;
+            let position = schema.position(&column);
+            let found = position.and_then(|position| schema.columns().get(position));
+            let found = found.ok_or_else(|| {
+                let table = schema.name();
+                ExportError::Config(format!(
+                    "sort_by of table '{table}': there is no column '{column}'"
+                ))
+            })?;
+            Ok(sort_field(found.field_id, direction, null_order))
+        };
+        let fields = fields.iter().map(field).collect::<Result<Vec<_>>>()?;
+        Ok(Some(if fields.is_empty() {
+            key_order(schema)
+        } else {
+            sort_order(fields)
+        }))
+    }
+
+    /// The updates that give a table this layout; none if it has it.
+    ///
+    /// # Errors
+    /// [`ExportError::Config`] for a layout that the table's columns don't allow.
+    pub(crate) fn updates(
+        &self,
+        metadata: &TableMetadata,
+        schema: &TableSchema,
+    ) -> Result<Vec<TableUpdate>> {
+        let mut updates = Vec::new();
+        let spec = self.spec(schema, metadata.current_schema())?;
+        if let Some(spec) =
+            spec.filter(|spec| !is_same_spec(spec, metadata.default_partition_spec()))
+        {
+            updates.push(TableUpdate::AddSpec { spec });
+            updates.push(TableUpdate::SetDefaultSpec {
+                spec_id: TableMetadataBuilder::LAST_ADDED,
+            });
+        }
+        let order = self.order(schema)?;
+        if let Some(sort_order) =
+            order.filter(|order| order.fields != metadata.default_sort_order().fields)
+        {
+            updates.push(TableUpdate::AddSortOrder { sort_order });
+            updates.push(TableUpdate::SetDefaultSortOrder {
+                sort_order_id: i64::from(TableMetadataBuilder::LAST_ADDED),
+            });
+        }
+        Ok(updates)
+    }
+}
+
+/// The primary key as a sort order.
+pub(crate) fn key_order(schema: &TableSchema) -> SortOrder {
+    let field = |id| sort_field(id, SortDirection::Ascending, NullOrder::First);
+    sort_order(
+        schema
+            .key_columns()
+            .map(|column| field(column.field_id))
+            .collect(),
+    )
+}
+
+fn sort_order(fields: Vec<SortField>) -> SortOrder {
+    // The id of the first order; a table that has one gives its own.
+    SortOrder {
+        order_id: 1,
+        fields,
+    }
+}
+
+fn sort_field(source_id: i32, direction: SortDirection, null_order: NullOrder) -> SortField {
+    SortField {
+        source_id,
+        transform: Transform::Identity,
+        direction,
+        null_order,
+    }
+}
+
+/// The names that other writers give to partition fields.
+fn field_name(column: &str, transform: Transform) -> String {
+    let ending = match transform {
+        Transform::Identity | Transform::Unknown => return column.to_owned(),
+        Transform::Bucket(_) => "bucket",
+        Transform::Truncate(_) => "trunc",
+        Transform::Year => "year",
+        Transform::Month => "month",
+        Transform::Day => "day",
+        Transform::Hour => "hour",
+        Transform::Void => "null",
+    };
+    format!("{column}_{ending}")
+}
+
+fn is_same_spec(wanted: &UnboundPartitionSpec, found: &PartitionSpec) -> bool {
+    let wanted = wanted
+        .fields()
+        .iter()
+        .map(|field| (field.source_id, field.transform));
+    wanted.eq(found
+        .fields()
+        .iter()
+        .map(|field| (field.source_id, field.transform)))
+}

@@ -1,0 +1,393 @@
+//! Partitions, sort orders, and what files are made of. Defends *same* and *once*: whatever the layout, and however rows move
+//! between partitions, the Iceberg table holds the database's rows.
+
+use std::collections::BTreeMap;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use futures::TryStreamExt;
+use iceberg::spec::{
+    DataFile, Literal, ManifestContentType, ManifestList, ManifestStatus, PrimitiveLiteral,
+};
+use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
+use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader};
+
+use crate::support::{Random, VERSIONS, World, ident};
+
+/// A configuration that lays the table `shop.sales` out like this.
+fn config(world: &World, layout: &str) -> IcebergConfig {
+    let warehouse = world.path("warehouse");
+    let version = world.version.number();
+    let json = format!(
+        r#"{{"warehouse_path": {warehouse:?}, "format_version": {version}, "target_file_size_mb": 1,
+            "tables": {{"shop.sales": {layout}}}}}"#
+    );
+    serde_json::from_str(&json).unwrap()
+}
+
+async fn exporter(
+    world: &World,
+    database: &Database,
+    layout: &str,
+) -> Result<Exporter, ExportError> {
+    Exporter::open(database.clone(), &config(world, layout)).await
+}
+
+fn sales(database: &Database) -> Table {
+    let schema = TableSchema::builder("shop.sales")
+        .column("id", ColumnType::Int64, false)
+        .column("region", ColumnType::Utf8, true)
+        .column("amount", ColumnType::Int64, true)
+        .primary_key(["id"])
+        .build()
+        .unwrap();
+    database.create_table(schema).unwrap()
+}
+
+/// Writes and deletes rows at random; regions and amounts change, and may be null.
+fn change(database: &Database, table: &Table, random: &mut Random, rows: u64, ids: u64) {
+    let mut transaction = database.begin();
+    for _ in 0..rows {
+        let id = random.below(ids) as i64 - ids as i64 / 2;
+        if random.below(4) == 0 {
+            transaction.delete(table, &[Value::Int64(id)]).unwrap();
+            continue;
+        }
+        let region = match random.below(5) {
+            0 => Value::Null,
+            region => Value::Utf8(format!("region {region}")),
+        };
+        let amount = match random.below(6) {
+            0 => Value::Null,
+            _ => Value::Int64(random.below(1000) as i64 - 500),
+        };
+        transaction
+            .upsert(table, vec![Value::Int64(id), region, amount])
+            .unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+/// The live data files of the newest snapshot, with the id of their spec.
+async fn files(world: &World) -> Vec<(i32, DataFile)> {
+    let metadata = world.metadata(&ident("shop", "sales")).await;
+    let file_io = iceberg::io::FileIO::new_with_fs();
+    let list = metadata.current_snapshot().unwrap().manifest_list();
+    let bytes = file_io.new_input(list).unwrap().read().await.unwrap();
+    let list = ManifestList::parse_with_version(&bytes, metadata.format_version()).unwrap();
+    let mut files = Vec::new();
+    let mut partitions = BTreeMap::new();
+    let mut deletes = Vec::new();
+    for manifest in list.entries() {
+        for entry in manifest.load_manifest(&file_io).await.unwrap().entries() {
+            let file = entry.data_file().clone();
+            if entry.status() == ManifestStatus::Deleted {
+                continue;
+            }
+            let partition = (manifest.partition_spec_id, file.partition().clone());
+            if manifest.content == ManifestContentType::Deletes {
+                deletes.push((file.referenced_data_file().unwrap(), partition));
+                continue;
+            }
+            partitions.insert(file.file_path().to_owned(), partition);
+            files.push((manifest.partition_spec_id, file));
+        }
+    }
+    for (data_file, partition) in deletes {
+        assert_eq!(
+            partitions[&data_file], partition,
+            "a delete is of its data file's partition"
+        );
+    }
+    files
+}
+
+/// (id, region, amount) of a file's live rows, in their order.
+type Sale = (i64, Option<String>, Option<i64>);
+
+async fn rows_by_file(
+    world: &World,
+    database: &Database,
+    table: &Table,
+) -> BTreeMap<String, Vec<Sale>> {
+    let reader = IcebergReader::open(&world.config()).await.unwrap();
+    let token = database.exported(table).unwrap().token;
+    let snapshot = reader.load(table, &token).await.unwrap();
+    let mut by_file = BTreeMap::new();
+    for index in 0..snapshot.files().len() {
+        let scan = snapshot.scan_file(index, None, &[]);
+        let batches: Vec<_> = scan.try_collect().await.unwrap();
+        let rows = batches.iter().flat_map(|batch| {
+            let [id, region, amount] = [0, 1, 2].map(|column| batch.column(column));
+            let (id, amount) = (
+                id.as_primitive::<Int64Type>(),
+                amount.as_primitive::<Int64Type>(),
+            );
+            let values = id.iter().zip(region.as_string::<i32>()).zip(amount);
+            values
+                .map(|((id, region), amount)| (id.unwrap(), region.map(str::to_owned), amount))
+                .collect::<Vec<_>>()
+        });
+        by_file.insert(snapshot.files()[index].path().to_owned(), rows.collect());
+    }
+    by_file
+}
+
+fn long(value: Option<i64>) -> Option<Literal> {
+    value.map(|value| Literal::Primitive(PrimitiveLiteral::Long(value)))
+}
+
+fn string(value: Option<&str>) -> Option<Literal> {
+    value.map(|value| Literal::Primitive(PrimitiveLiteral::String(value.to_owned())))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_move_between_partitions() {
+    const LAYOUT: &str = r#"{"partition_by": ["region", "truncate(100, amount)"]}"#;
+    for version in VERSIONS {
+        let world = World::new(version);
+        let database = world.database();
+        let table = sales(&database);
+        let mut exporter = exporter(&world, &database, LAYOUT).await.unwrap();
+        let mut random = Random(7);
+        for tick in 0..8 {
+            change(&database, &table, &mut random, 150, 300);
+            exporter.tick(&database.snapshot()).await.unwrap();
+            world.check_same(&database).await;
+            if tick == 4 {
+                let mut transaction = database.begin();
+                transaction.truncate(&table).unwrap();
+                transaction.commit().unwrap();
+            }
+        }
+        world.check_manifests(&ident("shop", "sales")).await;
+        let rows = rows_by_file(&world, &database, &table).await;
+        let mut found = 0;
+        for (_, file) in files(&world).await {
+            for (_, region, amount) in &rows[file.file_path()] {
+                let below = amount.map(|amount| amount - amount.rem_euclid(100));
+                let expected = [string(region.as_deref()), long(below)];
+                assert_eq!(file.partition().fields(), expected);
+                found += 1;
+            }
+        }
+        assert!(found > 50, "{found} rows");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_sorted_as_asked() {
+    const LAYOUT: &str = r#"{"sort_by": ["region desc nulls first", "amount nulls last"], "partition_by": ["bucket(3, id)"]}"#;
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = sales(&database);
+    let mut exporter = exporter(&world, &database, LAYOUT).await.unwrap();
+    let mut random = Random(11);
+    for _ in 0..4 {
+        change(&database, &table, &mut random, 400, 500);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+    }
+    let order_id = world
+        .metadata(&ident("shop", "sales"))
+        .await
+        .default_sort_order()
+        .order_id;
+    assert!(order_id > 0);
+    for (_, file) in files(&world).await {
+        assert_eq!(file.sort_order_id().map(i64::from), Some(order_id));
+    }
+    for (path, rows) in rows_by_file(&world, &database, &table).await {
+        let mut sorted = rows.clone();
+        sorted.sort_by_key(|(_, region, amount)| {
+            let region = region.clone().map(std::cmp::Reverse);
+            (region.is_some(), region, amount.is_none(), *amount)
+        });
+        let keys = |rows: &[Sale]| {
+            rows.iter()
+                .map(|(_, region, amount)| (region.clone(), *amount))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&rows), keys(&sorted), "{path}");
+    }
+}
+
+/// More partitions than files may be open take several passes over the rows, and each has one file.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_partitions_have_one_file_each() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = sales(&database);
+    let mut exporter = exporter(&world, &database, r#"{"partition_by": ["amount"]}"#)
+        .await
+        .unwrap();
+    let mut transaction = database.begin();
+    for id in 0..20_000_i64 {
+        let row = vec![Value::Int64(id), Value::Null, Value::Int64(id * 7919 % 300)];
+        transaction.upsert(&table, row).unwrap();
+    }
+    transaction.commit().unwrap();
+    let exports = exporter.tick(&database.snapshot()).await.unwrap();
+    assert_eq!(
+        (exports[0].data_files, exports[0].rows_written),
+        (300, 20_000)
+    );
+    world.check_same(&database).await;
+    change(&database, &table, &mut Random(3), 2000, 20_000);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    world.check_same(&database).await;
+}
+
+/// A table takes another spec and another order while it is in use; its older files keep theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layout_changes() {
+    for version in VERSIONS {
+        let world = World::new(version);
+        let database = world.database();
+        let table = sales(&database);
+        let mut random = Random(5);
+        let layouts = [
+            "{}",
+            r#"{"partition_by": ["region"], "sort_by": ["amount"]}"#,
+            r#"{"partition_by": ["bucket(4, id)"]}"#,
+            "{}",
+            r#"{"partition_by": [], "sort_by": []}"#,
+        ];
+        for layout in layouts {
+            let mut exporter = exporter(&world, &database, layout).await.unwrap();
+            for _ in 0..2 {
+                change(&database, &table, &mut random, 100, 200);
+                exporter.tick(&database.snapshot()).await.unwrap();
+                world.check_same(&database).await;
+            }
+            let metadata = world.metadata(&ident("shop", "sales")).await;
+            let newest = files(&world).await.into_iter().map(|(spec, _)| spec).max();
+            assert!(
+                newest.unwrap() >= metadata.default_partition_spec_id(),
+                "{layout}"
+            );
+        }
+        let metadata = world.metadata(&ident("shop", "sales")).await;
+        assert_eq!(metadata.default_partition_spec().fields().len(), 0);
+        assert_eq!(metadata.default_sort_order().fields.len(), 1);
+        world.check_manifests(&ident("shop", "sales")).await;
+    }
+}
+
+/// The columns of a table whose field ids have gaps are those that its partitions name.
+#[tokio::test(flavor = "multi_thread")]
+async fn field_ids_may_have_gaps() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let schema = TableSchema::builder("shop.sales")
+        .column_with_id("id", ColumnType::Int64, false, 4)
+        .column_with_id("amount", ColumnType::Int64, true, 2)
+        .column_with_id("region", ColumnType::Utf8, true, 7)
+        .primary_key(["id"])
+        .build()
+        .unwrap();
+    let table = database.create_table(schema).unwrap();
+    let layout = r#"{"partition_by": ["region"], "sort_by": ["region"]}"#;
+    let mut exporter = exporter(&world, &database, layout).await.unwrap();
+    let mut transaction = database.begin();
+    for id in 0..10 {
+        let row = vec![
+            Value::Int64(id),
+            Value::Int64(id),
+            Value::Utf8(format!("r{}", id % 3)),
+        ];
+        transaction.upsert(&table, row).unwrap();
+    }
+    transaction.commit().unwrap();
+    exporter.tick(&database.snapshot()).await.unwrap();
+    world.check_same(&database).await;
+    let metadata = world.metadata(&ident("shop", "sales")).await;
+    let source = metadata.default_partition_spec().fields()[0].source_id;
+    assert_eq!(
+        metadata.current_schema().field_by_id(source).unwrap().name,
+        "region"
+    );
+    assert_eq!(files(&world).await.len(), 3);
+}
+
+/// A column that divides a table is widened, and dropped; the files from before keep their partitions.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_columns_of_partitions_change() {
+    for version in VERSIONS {
+        let world = World::new(version);
+        let database = world.database();
+        let schema = TableSchema::builder("shop.sales")
+            .column("id", ColumnType::Int64, false)
+            .column("kind", ColumnType::Int32, true)
+            .primary_key(["id"])
+            .build()
+            .unwrap();
+        let table = database.create_table(schema).unwrap();
+        let write = |table: &Table, ids: std::ops::Range<i64>, kind: fn(i64) -> Vec<Value>| {
+            let mut transaction = database.begin();
+            for id in ids {
+                let row = std::iter::once(Value::Int64(id)).chain(kind(id)).collect();
+                transaction.upsert(table, row).unwrap();
+            }
+            transaction.commit().unwrap();
+        };
+        let layout = r#"{"partition_by": ["kind", "bucket(2, id)"]}"#;
+        let mut exporter = exporter(&world, &database, layout).await.unwrap();
+        write(&table, 0..20, |id| vec![Value::Int32(id as i32 % 3)]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+
+        let widen = SchemaChange::WidenColumn {
+            name: "kind".into(),
+            column_type: ColumnType::Int64,
+        };
+        let table = database.alter_table(&table, &[widen]).unwrap();
+        write(&table, 5..10, |id| vec![Value::Int64(id % 3 + (1 << 40))]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+
+        let drop_column = SchemaChange::DropColumn {
+            name: "kind".into(),
+        };
+        let table = database.alter_table(&table, &[drop_column]).unwrap();
+        write(&table, 8..12, |_| Vec::new());
+        let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+        assert!(
+            matches!(&error, ExportError::Config(reason) if reason.contains("kind")),
+            "{error}"
+        );
+        drop(exporter);
+        let layout = r#"{"partition_by": ["bucket(2, id)"]}"#;
+        let mut exporter = self::exporter(&world, &database, layout).await.unwrap();
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+        write(&table, 0..3, |_| Vec::new());
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+        world.check_manifests(&ident("shop", "sales")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layout_that_the_columns_do_not_allow_is_refused() {
+    for (layout, word) in [
+        (r#"{"partition_by": ["country"]}"#, "country"),
+        (r#"{"partition_by": ["day(amount)"]}"#, "day"),
+        (r#"{"partition_by": ["region", "region"]}"#, "region"),
+        (r#"{"sort_by": ["country desc"]}"#, "country"),
+    ] {
+        let world = World::new(FormatVersion::V3);
+        let database = world.database();
+        let table = sales(&database);
+        change(&database, &table, &mut Random(1), 10, 10);
+        let mut exporter = exporter(&world, &database, layout).await.unwrap();
+        let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+        let is_named = matches!(&error, ExportError::Config(reason) if reason.contains(word));
+        assert!(is_named, "{layout}: {error}");
+    }
+    let world = World::new(FormatVersion::V3);
+    let text = r#"{"partition_by": ["week(at)"]}"#;
+    assert!(matches!(
+        config(&world, text).check(),
+        Err(ExportError::Config(_))
+    ));
+}
