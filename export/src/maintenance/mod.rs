@@ -1,4 +1,4 @@
-//! What exported tables need besides exports: old snapshots expired, small manifests merged.
+//! What exported tables need besides exports: old snapshots expired, small manifests merged, columns' statistics.
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
@@ -7,6 +7,7 @@
 //! those that are due, beside an exporter, or all by hand.
 
 mod expiry;
+mod statistics;
 mod unneeded;
 
 use std::fmt;
@@ -26,16 +27,22 @@ use crate::exporter::{Core, TableSlot};
 pub enum MaintenanceTask {
     /// Snapshots that are too old or too many go.
     ExpireSnapshots,
+    /// The newest export gets statistics of its columns. By hand only: it reads all of the table.
+    ColumnStatistics,
 }
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 1] = [MaintenanceTask::ExpireSnapshots];
+    const ALL: [MaintenanceTask; 2] = [
+        MaintenanceTask::ExpireSnapshots,
+        MaintenanceTask::ColumnStatistics,
+    ];
 
     /// What it counts.
     pub fn noun(self) -> &'static str {
         match self {
             MaintenanceTask::ExpireSnapshots => "snapshots",
+            MaintenanceTask::ColumnStatistics => "columns",
         }
     }
 }
@@ -44,6 +51,7 @@ impl fmt::Display for MaintenanceTask {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
+            MaintenanceTask::ColumnStatistics => "column-statistics",
         })
     }
 }
@@ -141,6 +149,7 @@ impl Work<'_> {
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
         match task {
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
+            MaintenanceTask::ColumnStatistics => statistics::run(self).await,
         }
     }
 }
