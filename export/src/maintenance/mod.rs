@@ -1,4 +1,5 @@
-//! What exported tables need besides exports: old snapshots expired, small manifests merged, orphans removed.
+//! What exported tables need besides exports: files rewritten, old snapshots expired, small manifests merged, columns' statistics,
+//! orphans removed.
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
@@ -10,6 +11,7 @@ mod expiry;
 mod manifests;
 mod orphans;
 mod rewrite;
+mod statistics;
 mod unneeded;
 
 use std::fmt;
@@ -36,14 +38,17 @@ pub enum MaintenanceTask {
     MergeManifests,
     /// Files that nothing names go.
     RemoveOrphans,
+    /// The newest export gets statistics of its columns. By hand only: it reads all of the table.
+    ColumnStatistics,
 }
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 4] = [
+    const ALL: [MaintenanceTask; 5] = [
         MaintenanceTask::RewriteFiles,
         MaintenanceTask::ExpireSnapshots,
         MaintenanceTask::MergeManifests,
+        MaintenanceTask::ColumnStatistics,
         MaintenanceTask::RemoveOrphans,
     ];
 
@@ -54,6 +59,7 @@ impl MaintenanceTask {
             MaintenanceTask::ExpireSnapshots => "snapshots",
             MaintenanceTask::MergeManifests => "manifests",
             MaintenanceTask::RemoveOrphans => "files",
+            MaintenanceTask::ColumnStatistics => "columns",
         }
     }
 }
@@ -65,6 +71,7 @@ impl fmt::Display for MaintenanceTask {
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
             MaintenanceTask::MergeManifests => "merge-manifests",
             MaintenanceTask::RemoveOrphans => "remove-orphans",
+            MaintenanceTask::ColumnStatistics => "column-statistics",
         })
     }
 }
@@ -199,6 +206,7 @@ impl Work<'_> {
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
             MaintenanceTask::MergeManifests => manifests::run(self).await,
             MaintenanceTask::RemoveOrphans => orphans::run(self).await,
+            MaintenanceTask::ColumnStatistics => statistics::run(self).await,
         }
     }
 }
