@@ -21,6 +21,7 @@ use crate::config::FormatVersion;
 use crate::delete::{FILES_IN_FLIGHT_MAX, Positions, read_positions};
 use crate::error::{At, ExportError, Result};
 use crate::manifest::{Entry, LoadedManifest, Manifests, copy_of};
+use crate::references::references;
 use crate::summary::{Counters, Stamp};
 
 /// A new file takes its sequence number from the snapshot that adds it.
@@ -49,6 +50,8 @@ pub(crate) struct RowDelta {
     pub(crate) added_data: NewFiles,
     /// Rows of older data files that are replaced or deleted.
     pub(crate) removed: Positions,
+    /// The checksum of the new rows.
+    pub(crate) rows_checksum: Option<String>,
     /// Older data files whose rows are in the new ones.
     pub(crate) rewritten: HashSet<String>,
     /// Rows of the new data files that count no more.
@@ -68,6 +71,8 @@ pub(crate) struct Deletes {
     pub(crate) dropped_data: HashSet<String>,
     /// Data files of either kind: what delete files they have goes.
     pub(crate) touched: HashSet<String>,
+    /// Manifests that are written anew, as one of their kind, though nothing in them changes.
+    pub(crate) merged: HashSet<String>,
     /// Whether the rows stay what they are.
     pub(crate) is_rewrite: bool,
 }
@@ -211,9 +216,10 @@ impl Attempt<'_> {
         };
         list.extend(self.write_manifest(ADDED, added, &mut counters).await?);
         let dropped = |entry: &Entry| changed.dropped_data.contains(entry.file.file_path());
+        let merged = &changed.merged;
         let nothing = BTreeMap::new();
         let data = ManifestContentType::Data;
-        for rewrite in rewrites(data, &manifests.data, dropped, &nothing, &mut list) {
+        for rewrite in rewrites(data, &manifests.data, merged, dropped, &nothing, &mut list) {
             list.extend(self.write_manifest(DATA, rewrite, &mut counters).await?);
         }
         let replaced = |entry: &Entry| {
@@ -224,6 +230,7 @@ impl Attempt<'_> {
         for rewrite in rewrites(
             deletes,
             &manifests.deletes,
+            merged,
             replaced,
             &changed.added,
             &mut list,
@@ -249,21 +256,25 @@ impl Attempt<'_> {
                 .build(),
             None => snapshot.build(),
         };
-        let reference = SnapshotReference {
-            snapshot_id: self.snapshot_id,
-            retention: SnapshotRetention::Branch {
-                min_snapshots_to_keep: None,
-                max_snapshot_age_ms: None,
-                max_ref_age_ms: None,
-            },
-        };
         Ok(vec![
             TableUpdate::AddSnapshot { snapshot },
-            TableUpdate::SetSnapshotRef {
-                ref_name: MAIN_BRANCH.to_owned(),
-                reference,
-            },
+            self.becomes_current()?,
         ])
+    }
+
+    /// The new snapshot becomes the head of the main branch, which keeps its retention.
+    fn becomes_current(&self) -> Result<TableUpdate> {
+        let main = references(&self.table.metadata)?.remove(MAIN_BRANCH);
+        let retention = main.map_or(SnapshotRetention::branch(None, None, None), |main| {
+            main.retention
+        });
+        Ok(TableUpdate::SetSnapshotRef {
+            ref_name: MAIN_BRANCH.to_owned(),
+            reference: SnapshotReference {
+                snapshot_id: self.snapshot_id,
+                retention,
+            },
+        })
     }
 
     async fn write_manifest(
@@ -272,7 +283,7 @@ impl Attempt<'_> {
         rewrite: Rewrite<'_>,
         counters: &mut Counters,
     ) -> Result<Option<ManifestFile>> {
-        if rewrite.added.is_empty() && rewrite.deleted.is_empty() {
+        if rewrite.added.is_empty() && rewrite.deleted.is_empty() && rewrite.existing.is_empty() {
             return Ok(None);
         }
         let location = self.manifest_path(name, rewrite.spec_id);
@@ -477,11 +488,12 @@ impl Rewrite<'_> {
     }
 }
 
-/// The manifests to be written: one for each spec that has new entries, or entries to drop. Those without are carried over to
+/// The manifests to be written: one for each spec that has new entries, entries to drop, or manifests to merge. Those without are carried over to
 /// `list`.
 fn rewrites<'m>(
     content: ManifestContentType,
     manifests: &'m [LoadedManifest],
+    merged: &HashSet<String>,
     drops: impl Fn(&Entry) -> bool,
     added: &'m BTreeMap<i32, Vec<DataFile>>,
     list: &mut Vec<ManifestFile>,
@@ -494,7 +506,8 @@ fn rewrites<'m>(
             .added = files;
     }
     for loaded in manifests {
-        if !loaded.entries.iter().any(&drops) {
+        let is_merged = merged.contains(&loaded.manifest.manifest_path);
+        if !is_merged && !loaded.entries.iter().any(&drops) {
             list.push(loaded.manifest.clone());
             continue;
         }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use iceberg::spec::DataFile;
 use moonshine_engine::{Export, ExportFile, Snapshot, Table};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::core::TableState;
 use super::{Core, TableExport};
+use crate::checksum::RowsChecksum;
 use crate::commit::{
     ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run, table_version,
 };
@@ -83,15 +86,24 @@ impl Core {
         let layout = Layout::of(&state.current, table.schema(), target_size_bytes)?;
         let spec_id = state.current.metadata.default_partition_spec_id();
         let mut written = Written::default();
+        let checksum = Arc::new(Mutex::new(RowsChecksum::default()));
         if export.row_count() > 0 {
             let row_ids = kept_row_ids(&export, state).await?;
             export.set_row_ids(row_ids.clone());
             let row_ids = Arc::new(row_ids);
             let shared = Arc::new(export);
             let source = shared.clone();
+            let columns = table.schema().columns().iter();
+            let field_ids: Arc<[i32]> = columns.map(|column| column.field_id).collect();
+            let summed = checksum.clone();
             let batches = move || {
                 let batches = source.batches(None, BATCH_ROWS)?;
-                let batches = batches.map(|batch| batch.map_err(ExportError::from));
+                // The rows may be asked for more than once.
+                *summed.lock() = RowsChecksum::default();
+                let (summed, field_ids) = (summed.clone(), field_ids.clone());
+                let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
+                let batches =
+                    batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
                 Ok(WithRowIds::new(batches, row_ids.clone()))
             };
             let (location, to_seq) = (
@@ -131,6 +143,7 @@ impl Core {
             RowDelta {
                 added_data,
                 removed,
+                rows_checksum: checksum.lock().text(),
                 ..RowDelta::default()
             },
         ))
@@ -153,6 +166,7 @@ impl Core {
             exporter_id: Some(state.writer.exporter_id),
             origins: origins_by_source(export.origins()),
             export_snapshot_id: None,
+            rows_checksum: delta.rows_checksum.clone(),
         };
         let base = state.current.clone();
         let mut commit = ExportCommit {

@@ -1,13 +1,17 @@
-//! What exported tables need besides exports: old snapshots expired, small manifests merged.
+//! What exported tables need besides exports: files rewritten, old snapshots expired, small manifests merged, columns' statistics,
+//! orphans removed.
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
-//! export's commit nor keeps one waiting for longer than one request. It commits through the same state machine as exports
+//! export's commit nor keeps one waiting for longer than one attempt. It commits through the same state machine as exports
 //! do, and removes files only when the table is known not to need them. [`Maintainer`] runs the tasks of all tables:
 //! those that are due, beside an exporter, or all by hand.
 
 mod expiry;
+mod manifests;
+mod orphans;
 mod rewrite;
+mod statistics;
 mod unneeded;
 
 use std::fmt;
@@ -16,7 +20,7 @@ use std::sync::Arc;
 use moonshine_engine::Table;
 
 use crate::catalog::CatalogTable;
-use crate::commit::{Failure, Proposal, run};
+use crate::commit::{ATTEMPTS_MAX, Failure, Proposal, run_up_to};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
 use crate::exporter::{Core, TableSlot, TableState};
@@ -30,13 +34,22 @@ pub enum MaintenanceTask {
     RewriteFiles,
     /// Snapshots that are too old or too many go.
     ExpireSnapshots,
+    /// Small manifests of one kind become one.
+    MergeManifests,
+    /// Files that nothing names go.
+    RemoveOrphans,
+    /// The newest export gets statistics of its columns. By hand only: it reads all of the table.
+    ColumnStatistics,
 }
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 2] = [
+    const ALL: [MaintenanceTask; 5] = [
         MaintenanceTask::RewriteFiles,
         MaintenanceTask::ExpireSnapshots,
+        MaintenanceTask::MergeManifests,
+        MaintenanceTask::ColumnStatistics,
+        MaintenanceTask::RemoveOrphans,
     ];
 
     /// What it counts.
@@ -44,6 +57,9 @@ impl MaintenanceTask {
         match self {
             MaintenanceTask::RewriteFiles => "files",
             MaintenanceTask::ExpireSnapshots => "snapshots",
+            MaintenanceTask::MergeManifests => "manifests",
+            MaintenanceTask::RemoveOrphans => "files",
+            MaintenanceTask::ColumnStatistics => "columns",
         }
     }
 }
@@ -53,6 +69,9 @@ impl fmt::Display for MaintenanceTask {
         formatter.write_str(match self {
             MaintenanceTask::RewriteFiles => "rewrite-files",
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
+            MaintenanceTask::MergeManifests => "merge-manifests",
+            MaintenanceTask::RemoveOrphans => "remove-orphans",
+            MaintenanceTask::ColumnStatistics => "column-statistics",
         })
     }
 }
@@ -137,7 +156,13 @@ impl Work<'_> {
         let mut state = ready.map_err(Failure::NotCommitted)?;
         let core = self.core;
         let base = state.current.clone();
-        let committed = run(core.catalog.as_ref(), &core.environment, base, proposal).await?;
+        let catalog = core.catalog.as_ref();
+        let attempts_max = match self.mode {
+            // An export may be waiting for the lock.
+            Mode::Automatic => 1,
+            Mode::ByHand | Mode::DryRun => ATTEMPTS_MAX,
+        };
+        let committed = run_up_to(attempts_max, catalog, &core.environment, base, proposal).await?;
         state.current = committed.clone();
         *place = Some(state);
         Ok(committed)
@@ -199,6 +224,9 @@ impl Work<'_> {
         match task {
             MaintenanceTask::RewriteFiles => rewrite::run(self).await,
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
+            MaintenanceTask::MergeManifests => manifests::run(self).await,
+            MaintenanceTask::RemoveOrphans => orphans::run(self).await,
+            MaintenanceTask::ColumnStatistics => statistics::run(self).await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Partitions, sort orders, and what files are made of. Defends *same* and *once*: whatever the layout, and however rows move
 //! between partitions, the Iceberg table holds the database's rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -10,7 +10,10 @@ use iceberg::spec::{
     DataFile, Literal, ManifestContentType, ManifestList, ManifestStatus, PrimitiveLiteral,
 };
 use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
-use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader};
+use moonshine_export::{
+    ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader, MaintenanceAction,
+    MaintenanceTask,
+};
 
 use crate::support::{Random, VERSIONS, World, ident};
 
@@ -308,6 +311,80 @@ async fn field_ids_may_have_gaps() {
         "region"
     );
     assert_eq!(files(&world).await.len(), 3);
+}
+
+/// Column statistics are made by hand, of the live rows, once a snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_have_statistics() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = sales(&database);
+    let mut exporter = exporter(&world, &database, "{}").await.unwrap();
+    let mut random = Random(9);
+    change(&database, &table, &mut random, 500, 300);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    change(&database, &table, &mut random, 200, 300);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    let maintainer = exporter.maintainer();
+    let of_statistics =
+        |action: &MaintenanceAction| action.task == MaintenanceTask::ColumnStatistics;
+    assert!(!maintainer.run_due().await.iter().any(of_statistics));
+    let planned = maintainer.run(None, true).await.unwrap();
+    assert_eq!(
+        planned
+            .iter()
+            .filter(|action| of_statistics(action))
+            .count(),
+        1
+    );
+    maintainer.run(None, false).await.unwrap();
+    assert!(
+        !maintainer
+            .run(None, false)
+            .await
+            .unwrap()
+            .iter()
+            .any(of_statistics)
+    );
+
+    let rows = rows_by_file(&world, &database, &table).await;
+    let rows: Vec<&Sale> = rows.values().flatten().collect();
+    let expected = [
+        rows.iter()
+            .map(|(id, ..)| id)
+            .collect::<BTreeSet<_>>()
+            .len(),
+        rows.iter()
+            .filter_map(|(_, region, _)| region.as_ref())
+            .collect::<BTreeSet<_>>()
+            .len(),
+        rows.iter()
+            .filter_map(|(.., amount)| amount.as_ref())
+            .collect::<BTreeSet<_>>()
+            .len(),
+    ];
+    let metadata = world.metadata(&ident("shop", "sales")).await;
+    let snapshot_id: i64 = database.exported(&table).unwrap().token.parse().unwrap();
+    let statistics = metadata.statistics_for_snapshot(snapshot_id).unwrap();
+    let blobs = &statistics.blob_metadata;
+    let found: Vec<usize> = blobs
+        .iter()
+        .map(|blob| blob.properties["ndv"].parse().unwrap())
+        .collect();
+    assert_eq!(found, expected);
+    let fields: Vec<i32> = blobs.iter().flat_map(|blob| blob.fields.clone()).collect();
+    assert_eq!(fields, [1, 2, 3]);
+    let file = iceberg::io::FileIO::new_with_fs()
+        .new_input(&statistics.statistics_path)
+        .unwrap();
+    let bytes = file.read().await.unwrap();
+    assert_eq!(bytes.len() as i64, statistics.file_size_in_bytes);
+    let footer = &bytes[bytes.len() - statistics.file_footer_size_in_bytes as usize..];
+    assert!(
+        footer.starts_with(b"PFA1"),
+        "the footer begins where the table says"
+    );
+    world.check_same(&database).await;
 }
 
 /// A column that divides a table is widened, and dropped; the files from before keep their partitions.

@@ -392,6 +392,8 @@ impl Rewrite<'_> {
             writer_epoch: state.writer.epoch,
             exporter_id: Some(state.writer.exporter_id),
             export_snapshot_id: None,
+            // It is of the rows that an export added.
+            rows_checksum: None,
             ..stamp.ok_or_else(|| self.work.busy())?
         };
         let base = state.current.clone();

@@ -1,7 +1,7 @@
 //! Whether a tick costs what its changes cost, however many rows are exported: the time of ticks that change the same number of
 //! rows, spread over all keys, of a small and of a large table.
 //!
-//! `cargo bench -p moonshine-export --bench ticks -- [rows small] [rows large] [changes a tick] [ticks]`
+//! `cargo bench -p moonshine-export --bench growth -- [rows small] [rows large] [changes a tick] [ticks]`
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock")]
 
