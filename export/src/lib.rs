@@ -1,7 +1,7 @@
 //! Materialises the tables of a Moonshine database as Apache Iceberg tables.
 //!
 //! The way of a tick, from top to bottom: [`Exporter::tick`] (`exporter`) takes the net change of a table from the
-//! engine; `data_file` encodes its rows as Parquet, with the column statistics of `metrics`; `delete` turns the
+//! engine; `layout` divides and sorts its rows and encodes them as Parquet, with the column statistics of `metrics`; `delete` turns the
 //! positions of replaced rows into deletion vectors (format v3) or position delete files (v2); `manifest` and
 //! `commit` make the next Iceberg snapshot of them, stamped with what `summary` says, and bring it to a [`catalog`] until it
 //! is known to be in or out.
@@ -36,7 +36,9 @@
 //! # }
 //! ```
 
+mod cadence;
 pub mod catalog;
+mod checksum;
 mod commit;
 mod config;
 mod delete;
@@ -54,15 +56,18 @@ mod reader;
 mod references;
 mod scan;
 mod schema;
-mod store;
+pub mod store;
 mod summary;
+mod verify;
 
+pub use cadence::{Cadence, CadenceReason};
 pub use config::{
-    CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
-    SettingsByTable, TableConfig, TableSettings,
+    CadenceConfig, CadenceSettings, CatalogType, ForeignAppends, FormatVersion, IcebergConfig,
+    MaintenanceConfig, MaintenanceSettings, Secret, SettingsByTable, SqlConfig, TableConfig,
+    TableSettings,
 };
 pub use error::{ExportError, Result};
-pub use exporter::{Exporter, TableExport};
+pub use exporter::{Exporter, Pace, Standing, TableExport};
 pub use layout::wanted::LayoutSettings;
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use arrow_array::Array;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Float64Type};
+use arrow_array::types::{ArrowPrimitiveType, Float32Type, Float64Type};
+use arrow_array::{Array, PrimitiveArray};
 use iceberg::spec::{DataFileBuilder, Datum};
 use moonshine_engine::{Column, ColumnType};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
@@ -84,14 +84,12 @@ impl ColumnTracker {
         match self {
             ColumnTracker::None => {}
             ColumnTracker::Nans(count) => {
-                let nans =
-                    |is_nan: &mut dyn Iterator<Item = bool>| is_nan.filter(|nan| *nan).count();
                 let more = match (
                     values.as_primitive_opt::<Float32Type>(),
                     values.as_primitive_opt::<Float64Type>(),
                 ) {
-                    (Some(values), _) => nans(&mut values.iter().flatten().map(f32::is_nan)),
-                    (_, Some(values)) => nans(&mut values.iter().flatten().map(f64::is_nan)),
+                    (Some(values), _) => nan_count(values, f32::is_nan),
+                    (_, Some(values)) => nan_count(values, f64::is_nan),
                     _ => 0,
                 };
                 *count += more as u64;
@@ -110,6 +108,21 @@ impl ColumnTracker {
                 };
             }
         }
+    }
+}
+
+fn nan_count<T: ArrowPrimitiveType>(
+    values: &PrimitiveArray<T>,
+    is_nan: impl Fn(T::Native) -> bool,
+) -> usize {
+    let count = |slots: &[T::Native]| slots.iter().filter(|value| is_nan(**value)).count();
+    match count(values.values()) {
+        // What a null's slot holds does not count.
+        found if found > 0 && values.null_count() > 0 => {
+            let values = values.iter().flatten();
+            values.filter(|value| is_nan(*value)).count()
+        }
+        found => found,
     }
 }
 

@@ -15,9 +15,13 @@ pub(crate) const DATABASE_ID: &str = "moonshine.database-id";
 pub(crate) const TABLE: &str = "moonshine.table";
 /// The epoch of the exporter that made the snapshot; as a table property, of the newest that opened the table.
 pub(crate) const WRITER_EPOCH: &str = "moonshine.writer-epoch";
+/// The exporter of that epoch.
+pub(crate) const EXPORTER_ID: &str = "moonshine.exporter-id";
 const COMMIT_SEQ: &str = "moonshine.commit-seq";
 const COMMIT_ID: &str = "moonshine.commit-id";
 const ORIGINS: &str = "moonshine.origins";
+/// The checksum of the rows that the snapshot added.
+pub(crate) const ROWS_CHECKSUM: &str = "moonshine.rows-checksum";
 /// The snapshot of the newest export, in a snapshot that is none itself.
 const EXPORT_SNAPSHOT_ID: &str = "moonshine.export-snapshot-id";
 /// What the newest fence is called; a table property only.
@@ -31,10 +35,14 @@ pub(crate) struct Stamp {
     pub(crate) commit_seq: u64,
     pub(crate) commit_id: Uuid,
     pub(crate) writer_epoch: u64,
+    /// The exporter that took the epoch.
+    pub(crate) exporter_id: Option<Uuid>,
     /// Source to position.
     pub(crate) origins: BTreeMap<String, String>,
     /// The snapshot of the export that brought the table there, if that is an earlier one.
     pub(crate) export_snapshot_id: Option<i64>,
+    /// The checksum of the rows that the snapshot added, where their types have one.
+    pub(crate) rows_checksum: Option<String>,
 }
 
 /// The commit that made a snapshot, if it was one of ours.
@@ -52,11 +60,16 @@ impl Stamp {
             commit_seq: properties.get(COMMIT_SEQ)?.parse().ok()?,
             commit_id: commit_id(snapshot)?,
             writer_epoch: properties.get(WRITER_EPOCH)?.parse().ok()?,
+            exporter_id: match properties.get(EXPORTER_ID) {
+                Some(id) => Some(id.parse().ok()?),
+                None => None,
+            },
             origins: serde_json::from_str(properties.get(ORIGINS)?).ok()?,
             export_snapshot_id: match properties.get(EXPORT_SNAPSHOT_ID) {
                 Some(id) => Some(id.parse().ok()?),
                 None => None,
             },
+            rows_checksum: properties.get(ROWS_CHECKSUM).cloned(),
         })
     }
 
@@ -66,6 +79,9 @@ impl Stamp {
         let export_snapshot_id = self
             .export_snapshot_id
             .map(|id| (EXPORT_SNAPSHOT_ID.to_owned(), id.to_string()));
+        let exporter_id = self
+            .exporter_id
+            .map(|id| (EXPORTER_ID.to_owned(), id.to_string()));
         let properties = [
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (COMMIT_SEQ.to_owned(), self.commit_seq.to_string()),
@@ -73,7 +89,13 @@ impl Stamp {
             (WRITER_EPOCH.to_owned(), self.writer_epoch.to_string()),
             (ORIGINS.to_owned(), origins),
         ];
-        Ok(properties.into_iter().chain(export_snapshot_id).collect())
+        let rows_checksum = self
+            .rows_checksum
+            .clone()
+            .map(|checksum| (ROWS_CHECKSUM.to_owned(), checksum));
+        let optional = export_snapshot_id.into_iter().chain(exporter_id);
+        let optional = optional.chain(rows_checksum);
+        Ok(properties.into_iter().chain(optional).collect())
     }
 }
 
@@ -93,6 +115,8 @@ pub(crate) struct Counters {
     delete_files: [u64; 2],
     position_deletes: [u64; 2],
     bytes: [u64; 2],
+    /// Whether the rows stay what they are.
+    pub(crate) is_rewrite: bool,
 }
 
 const ADDED: usize = 0;
@@ -187,6 +211,9 @@ impl Counters {
     }
 
     fn operation(&self) -> Operation {
+        if self.is_rewrite {
+            return Operation::Replace;
+        }
         let [added, _] = self.data_files;
         let removes = self.delete_files != [0, 0] || self.data_files != [added, 0];
         match (added > 0, removes) {
@@ -243,8 +270,10 @@ mod tests {
             commit_seq: 42,
             commit_id: Uuid::from_u128(2),
             writer_epoch: 3,
+            exporter_id: Some(Uuid::from_u128(4)),
             origins: BTreeMap::from([("pg".to_owned(), "0/16B3748".to_owned())]),
             export_snapshot_id: None,
+            rows_checksum: Some("00ff".to_owned()),
         }
     }
 

@@ -7,19 +7,21 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
 use iceberg::spec::{
-    DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter,
-    ManifestWriterBuilder, PartitionSpec, SchemaRef, Snapshot, SnapshotReference,
-    SnapshotRetention, Struct,
+    DataFile, Literal, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
+    ManifestWriter, ManifestWriterBuilder, NestedFieldRef, PartitionSpec, PrimitiveLiteral,
+    PrimitiveType, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Struct, StructType,
 };
 use roaring::RoaringTreemap;
 
 use crate::catalog::CatalogTable;
 use crate::config::FormatVersion;
-use crate::delete::{Positions, read_positions};
+use crate::delete::{FILES_IN_FLIGHT_MAX, Positions, read_positions};
 use crate::error::{At, ExportError, Result};
 use crate::manifest::{Entry, LoadedManifest, Manifests, copy_of};
+use crate::references::references;
 use crate::summary::{Counters, Stamp};
 
 /// A new file takes its sequence number from the snapshot that adds it.
@@ -48,6 +50,12 @@ pub(crate) struct RowDelta {
     pub(crate) added_data: NewFiles,
     /// Rows of older data files that are replaced or deleted.
     pub(crate) removed: Positions,
+    /// The checksum of the new rows.
+    pub(crate) rows_checksum: Option<String>,
+    /// Older data files whose rows are in the new ones.
+    pub(crate) rewritten: HashSet<String>,
+    /// Rows of the new data files that count no more.
+    pub(crate) dead: Positions,
 }
 
 /// What an export's removed rows mean for one snapshot of its table.
@@ -63,15 +71,20 @@ pub(crate) struct Deletes {
     pub(crate) dropped_data: HashSet<String>,
     /// Data files of either kind: what delete files they have goes.
     pub(crate) touched: HashSet<String>,
+    /// Manifests that are written anew, as one of their kind, though nothing in them changes.
+    pub(crate) merged: HashSet<String>,
+    /// Whether the rows stay what they are.
+    pub(crate) is_rewrite: bool,
 }
 
 /// Joins removed rows with those that were deleted before.
 pub(super) async fn plan_deletes(
     table: &CatalogTable,
     manifests: &Manifests,
-    removed: Positions,
+    delta: &RowDelta,
 ) -> Result<Deletes> {
-    let mut plan = Deletes::default();
+    let mut plan = plan_rewrite(table, manifests, delta)?;
+    let removed = delta.removed.clone();
     if removed.is_empty() {
         return Ok(plan);
     }
@@ -83,7 +96,18 @@ pub(super) async fn plan_deletes(
         let spec_id = loaded.manifest.partition_spec_id;
         changed.extend(entries.map(|file| (file.file_path(), (spec_id, file))));
     }
-    for (path, new) in removed {
+    let joined = removed.iter().map(|(path, new)| async {
+        let mut positions = new.clone();
+        for entry in deletes.get(path).into_iter().flatten() {
+            positions |= read_positions(&table.file_io, &entry.file).await?;
+        }
+        Ok::<_, ExportError>(positions)
+    });
+    let joined: Vec<RoaringTreemap> = futures::stream::iter(joined)
+        .buffered(FILES_IN_FLIGHT_MAX)
+        .try_collect()
+        .await?;
+    for (path, positions) in removed.into_keys().zip(joined) {
         let (spec_id, file) = *changed.get(path.as_str()).ok_or_else(|| {
             ExportError::foreign(
                 &table.ident,
@@ -91,10 +115,6 @@ pub(super) async fn plan_deletes(
             )
         })?;
         let row_count = file.record_count();
-        let mut positions = new;
-        for entry in deletes.get(&path).into_iter().flatten() {
-            positions |= read_positions(&table.file_io, &entry.file).await?;
-        }
         check_positions(&path, &positions, row_count)?;
         plan.touched.insert(path.clone());
         if positions.len() == row_count {
@@ -103,6 +123,32 @@ pub(super) async fn plan_deletes(
             let partition = (spec_id, file.partition().clone());
             plan.partitions.insert(path.clone(), partition);
             plan.positions.insert(path, positions);
+        }
+    }
+    Ok(plan)
+}
+
+/// What goes with the files that new ones replace, and what is deleted of the new ones.
+fn plan_rewrite(table: &CatalogTable, manifests: &Manifests, delta: &RowDelta) -> Result<Deletes> {
+    let mut plan = Deletes {
+        is_rewrite: !delta.rewritten.is_empty(),
+        dropped_data: delta.rewritten.clone(),
+        touched: delta.rewritten.clone(),
+        ..Deletes::default()
+    };
+    if plan.is_rewrite {
+        let is_rewritten = |entry: &&Entry| delta.rewritten.contains(entry.file.file_path());
+        if manifests.data_files().filter(is_rewritten).count() != delta.rewritten.len() {
+            let reason = "a data file that was rewritten is gone";
+            return Err(ExportError::foreign(&table.ident, reason));
+        }
+    }
+    for file in &delta.added_data.files {
+        if let Some(positions) = delta.dead.get(file.file_path()) {
+            let path = file.file_path().to_owned();
+            let partition = (delta.added_data.spec_id, file.partition().clone());
+            plan.partitions.insert(path.clone(), partition);
+            plan.positions.insert(path, positions.clone());
         }
     }
     Ok(plan)
@@ -159,7 +205,10 @@ impl Attempt<'_> {
     ) -> Result<Vec<TableUpdate>> {
         let metadata = &self.table.metadata;
         let parent = metadata.current_snapshot().map(Arc::as_ref);
-        let mut counters = Counters::default();
+        let mut counters = Counters {
+            is_rewrite: changed.is_rewrite,
+            ..Counters::default()
+        };
         let mut list = Vec::new();
         let added = Rewrite {
             added: &added_data.files,
@@ -167,9 +216,10 @@ impl Attempt<'_> {
         };
         list.extend(self.write_manifest(ADDED, added, &mut counters).await?);
         let dropped = |entry: &Entry| changed.dropped_data.contains(entry.file.file_path());
+        let merged = &changed.merged;
         let nothing = BTreeMap::new();
         let data = ManifestContentType::Data;
-        for rewrite in rewrites(data, &manifests.data, dropped, &nothing, &mut list) {
+        for rewrite in rewrites(data, &manifests.data, merged, dropped, &nothing, &mut list) {
             list.extend(self.write_manifest(DATA, rewrite, &mut counters).await?);
         }
         let replaced = |entry: &Entry| {
@@ -180,6 +230,7 @@ impl Attempt<'_> {
         for rewrite in rewrites(
             deletes,
             &manifests.deletes,
+            merged,
             replaced,
             &changed.added,
             &mut list,
@@ -205,21 +256,25 @@ impl Attempt<'_> {
                 .build(),
             None => snapshot.build(),
         };
-        let reference = SnapshotReference {
-            snapshot_id: self.snapshot_id,
-            retention: SnapshotRetention::Branch {
-                min_snapshots_to_keep: None,
-                max_snapshot_age_ms: None,
-                max_ref_age_ms: None,
-            },
-        };
         Ok(vec![
             TableUpdate::AddSnapshot { snapshot },
-            TableUpdate::SetSnapshotRef {
-                ref_name: MAIN_BRANCH.to_owned(),
-                reference,
-            },
+            self.becomes_current()?,
         ])
+    }
+
+    /// The new snapshot becomes the head of the main branch, which keeps its retention.
+    fn becomes_current(&self) -> Result<TableUpdate> {
+        let main = references(&self.table.metadata)?.remove(MAIN_BRANCH);
+        let retention = main.map_or(SnapshotRetention::branch(None, None, None), |main| {
+            main.retention
+        });
+        Ok(TableUpdate::SetSnapshotRef {
+            ref_name: MAIN_BRANCH.to_owned(),
+            reference: SnapshotReference {
+                snapshot_id: self.snapshot_id,
+                retention,
+            },
+        })
     }
 
     async fn write_manifest(
@@ -228,15 +283,18 @@ impl Attempt<'_> {
         rewrite: Rewrite<'_>,
         counters: &mut Counters,
     ) -> Result<Option<ManifestFile>> {
-        if rewrite.added.is_empty() && rewrite.deleted.is_empty() {
+        if rewrite.added.is_empty() && rewrite.deleted.is_empty() && rewrite.existing.is_empty() {
             return Ok(None);
         }
         let location = self.manifest_path(name, rewrite.spec_id);
-        let mut writer = self.manifest_writer(&location, &rewrite)?;
-        let write = || -> iceberg::Result<()> {
+        let (mut writer, partition_type) = self.manifest_writer(&location, &rewrite)?;
+        let write = || -> Result<()> {
             for file in rewrite.added {
                 counters.add(file);
-                writer.add_file(file.clone(), SEQUENCE_NUMBER_INHERITED)?;
+                let file = widened(file, &partition_type)?;
+                writer
+                    .add_file(file, SEQUENCE_NUMBER_INHERITED)
+                    .at(&location)?;
             }
             for Entry {
                 file,
@@ -245,12 +303,10 @@ impl Attempt<'_> {
                 file_sequence_number,
             } in rewrite.existing
             {
-                writer.add_existing_file(
-                    file.clone(),
-                    *snapshot_id,
-                    *sequence_number,
-                    *file_sequence_number,
-                )?;
+                let file = widened(file, &partition_type)?;
+                writer
+                    .add_existing_file(file, *snapshot_id, *sequence_number, *file_sequence_number)
+                    .at(&location)?;
             }
             for Entry {
                 file,
@@ -260,31 +316,40 @@ impl Attempt<'_> {
             } in rewrite.deleted
             {
                 counters.remove(file);
-                writer.add_delete_file(file.clone(), *sequence_number, *file_sequence_number)?;
+                let file = widened(file, &partition_type)?;
+                writer
+                    .add_delete_file(file, *sequence_number, *file_sequence_number)
+                    .at(&location)?;
             }
             Ok(())
         };
-        write().at(&location)?;
+        write()?;
         let manifest = writer.write_manifest_file().await;
         manifest
             .map(Some)
             .map_err(|error| ExportError::unavailable(&location, error))
     }
 
-    fn manifest_writer(&self, location: &str, rewrite: &Rewrite<'_>) -> Result<ManifestWriter> {
+    fn manifest_writer(
+        &self,
+        location: &str,
+        rewrite: &Rewrite<'_>,
+    ) -> Result<(ManifestWriter, StructType)> {
         let (spec, schema) = self.spec(rewrite.spec_id)?;
+        let partition_type = spec.partition_type(&schema).at(location)?;
         let builder = ManifestWriterBuilder::new(
             self.table.file_io.new_output(location).at(location)?,
             Some(self.snapshot_id),
             schema,
             spec,
         );
-        Ok(match (self.version()?, rewrite.content) {
+        let writer = match (self.version()?, rewrite.content) {
             (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
             (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
             (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
             (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
-        })
+        };
+        Ok((writer, partition_type))
     }
 
     /// Writes the manifest list; returns its location and, in format v3, for how many rows it assigned row ids.
@@ -382,6 +447,26 @@ pub(crate) fn table_version(table: &CatalogTable) -> Result<FormatVersion> {
     }
 }
 
+/// The same entry, its partition values of the types that their columns have now.
+fn widened(file: &DataFile, partition_type: &StructType) -> Result<DataFile> {
+    let widened = |(value, field): (Option<&Literal>, &NestedFieldRef)| {
+        let wide = field.field_type.as_primitive_type() == Some(&PrimitiveType::Long);
+        match value {
+            Some(Literal::Primitive(PrimitiveLiteral::Int(value))) if wide => {
+                Some(Literal::long(i64::from(*value)))
+            }
+            value => value.cloned(),
+        }
+    };
+    let values = file.partition().iter().zip(partition_type.fields());
+    let partition: Struct = values.map(widened).collect();
+    if partition == *file.partition() {
+        return Ok(file.clone());
+    }
+    let copy = copy_of(file).partition(partition).build();
+    copy.map_err(|error| ExportError::corrupt(file.file_path(), error))
+}
+
 /// The entries of a manifest that is to be written.
 struct Rewrite<'a> {
     content: ManifestContentType,
@@ -403,11 +488,12 @@ impl Rewrite<'_> {
     }
 }
 
-/// The manifests to be written: one for each spec that has new entries, or entries to drop. Those without are carried over to
+/// The manifests to be written: one for each spec that has new entries, entries to drop, or manifests to merge. Those without are carried over to
 /// `list`.
 fn rewrites<'m>(
     content: ManifestContentType,
     manifests: &'m [LoadedManifest],
+    merged: &HashSet<String>,
     drops: impl Fn(&Entry) -> bool,
     added: &'m BTreeMap<i32, Vec<DataFile>>,
     list: &mut Vec<ManifestFile>,
@@ -420,7 +506,8 @@ fn rewrites<'m>(
             .added = files;
     }
     for loaded in manifests {
-        if !loaded.entries.iter().any(&drops) {
+        let is_merged = merged.contains(&loaded.manifest.manifest_path);
+        if !is_merged && !loaded.entries.iter().any(&drops) {
             list.push(loaded.manifest.clone());
             continue;
         }

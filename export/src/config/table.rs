@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::{IcebergConfig, MaintenanceConfig, MaintenanceSettings};
+use super::{
+    CadenceConfig, CadenceSettings, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
+};
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::LayoutSettings;
 
@@ -27,6 +29,11 @@ pub struct TableConfig {
     /// What rows are sorted by within a file: `column [asc|desc] [nulls first|last]`. Empty is the primary key. Left out, a table
     /// stays as it is; a new one is sorted by its primary key.
     pub sort_by: Option<Vec<String>>,
+    /// How fresh the table is to be, and what that may cost.
+    pub cadence: CadenceConfig,
+    /// What rows that another writer appended to the Iceberg table mean: `stop` (the default) ends its export, `keep` lets them
+    /// be, though they are not in the database.
+    pub foreign_appends: Option<ForeignAppends>,
 }
 
 /// What one table is exported with.
@@ -45,6 +52,10 @@ pub struct TableSettings {
     pub maintenance: MaintenanceSettings,
     /// How rows are divided and sorted.
     pub layout: LayoutSettings,
+    /// How fresh it is to be, and what that may cost.
+    pub cadence: CadenceSettings,
+    /// What rows that another writer appended mean.
+    pub foreign_appends: ForeignAppends,
 }
 
 /// What each table is exported with.
@@ -75,6 +86,8 @@ impl TableConfig {
             maintenance: self.maintenance.over(&others.maintenance),
             partition_by: self.partition_by.clone().or(others.partition_by.clone()),
             sort_by: self.sort_by.clone().or(others.sort_by.clone()),
+            cadence: self.cadence.over(&others.cadence),
+            foreign_appends: self.foreign_appends.or(others.foreign_appends),
         }
     }
 
@@ -99,6 +112,8 @@ impl TableConfig {
                 .unwrap_or(default.target_file_size_bytes),
             maintenance: self.maintenance.settings(place)?,
             layout,
+            cadence: self.cadence.settings(place)?,
+            foreign_appends: self.foreign_appends.unwrap_or_default(),
         })
     }
 }
@@ -110,6 +125,8 @@ impl Default for TableSettings {
             target_file_size_bytes: 128 << 20,
             maintenance: MaintenanceSettings::default(),
             layout: LayoutSettings::default(),
+            cadence: CadenceSettings::default(),
+            foreign_appends: ForeignAppends::default(),
         }
     }
 }
@@ -155,6 +172,17 @@ impl IcebergConfig {
         let all = all.settings("")?;
         Ok(SettingsByTable { all, named })
     }
+}
+
+/// What rows that another writer appended to an exported table mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignAppends {
+    /// They end the export of the table until they are gone.
+    #[default]
+    Stop,
+    /// They stay, and exports go on beside them.
+    Keep,
 }
 
 /// The format version of an Iceberg table.

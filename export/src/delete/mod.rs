@@ -9,12 +9,16 @@ pub(crate) mod vector;
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
 use iceberg::spec::{DataContentType, DataFile, DataFileFormat};
 use roaring::RoaringTreemap;
 
 use crate::config::FormatVersion;
 use crate::error::{ExportError, Result};
+
+/// How many delete files are read or written at once.
+pub(crate) const FILES_IN_FLIGHT_MAX: usize = 16;
 
 /// Deleted positions by data file.
 pub(crate) type Positions = BTreeMap<String, RoaringTreemap>;
@@ -60,16 +64,20 @@ pub(crate) async fn write_positions(
     path: impl Fn(usize, &str) -> String,
     started: &mut Vec<String>,
 ) -> Result<Vec<DataFile>> {
-    let mut entries = Vec::with_capacity(positions.len());
-    for (number, (data_file, positions)) in positions.iter().enumerate() {
-        let path = path(number, extension(version));
-        started.push(path.clone());
-        entries.push(match version {
-            FormatVersion::V3 => vector::write(file_io, path, data_file, positions).await?,
-            FormatVersion::V2 => position::write(file_io, path, data_file, positions).await?,
-        });
-    }
-    Ok(entries)
+    let paths = (0..positions.len()).map(|number| path(number, extension(version)));
+    let paths: Vec<String> = paths.collect();
+    started.extend_from_slice(&paths);
+    let writes = positions.iter().zip(paths);
+    let writes = writes.map(|((data_file, positions), path)| async move {
+        match version {
+            FormatVersion::V3 => vector::write(file_io, path, data_file, positions).await,
+            FormatVersion::V2 => position::write(file_io, path, data_file, positions).await,
+        }
+    });
+    futures::stream::iter(writes)
+        .buffered(FILES_IN_FLIGHT_MAX)
+        .try_collect()
+        .await
 }
 
 fn extension(version: FormatVersion) -> &'static str {

@@ -1,17 +1,22 @@
 //! What the exporter and the maintenance beside it share: the database, the catalog, and what is known of each table.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use moonshine_engine::{Database, Table};
+use moonshine_engine::{Database, PendingExport, Table};
 use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
+use super::standing::Standing;
+use crate::cadence::Controller;
 use crate::catalog::{CatalogTable, TableCatalog};
 use crate::config::{SettingsByTable, TableSettings};
 use crate::environment::Environment;
+use crate::error::{ExportError, Result};
 use crate::manifest::ManifestCache;
-use crate::ownership::Owner;
+use crate::ownership::{Owner, Writer};
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -19,7 +24,10 @@ pub(crate) struct Core {
     pub(crate) catalog: Arc<dyn TableCatalog>,
     pub(crate) environment: Environment,
     pub(crate) owner: Owner,
-    pub(super) epoch: AtomicU64,
+    /// As whom this exporter writes, once it looked at the tables.
+    writer: OnceCell<Writer>,
+    /// One table is made at a time: the first one of a namespace makes that, too.
+    pub(super) creation: tokio::sync::Mutex<()>,
     /// What is known of each table, by the engine's id of it.
     tables: Mutex<HashMap<u32, Arc<TableSlot>>>,
 }
@@ -31,21 +39,28 @@ pub(crate) struct TableSlot {
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
     /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
+    /// The snapshot at which there was nothing to rewrite.
+    pub(crate) compact_snapshot: Mutex<Option<i64>>,
+    /// The table's sequence number from which on its manifests are worth a look.
+    pub(crate) manifests_due: AtomicI64,
+    /// When orphans are looked for again, in milliseconds since 1970; `None` before the first thought of it.
+    pub(crate) orphans_due_ms: Mutex<Option<i64>>,
+    /// How its exports went.
+    pub(super) standing: Mutex<Standing>,
+    /// The newest snapshot of the database that was exported of it, whether or not it held a change.
+    pub(super) seen_seq: Mutex<Option<u64>>,
+    /// How often it is exported.
+    pub(super) controller: Mutex<Controller>,
+    /// Whether this exporter took it over.
+    pub(super) is_taken: AtomicBool,
 }
 
 #[derive(Debug)]
 pub(crate) struct TableState {
+    /// As whom it is written to.
+    pub(crate) writer: Writer,
     pub(crate) current: CatalogTable,
     pub(crate) manifests: ManifestCache,
-}
-
-impl TableState {
-    pub(super) fn new(current: CatalogTable) -> Self {
-        TableState {
-            current,
-            manifests: ManifestCache::default(),
-        }
-    }
 }
 
 impl Core {
@@ -60,10 +75,11 @@ impl Core {
                 database_id: database.id(),
                 settings,
             },
+            writer: OnceCell::new(),
             database,
             catalog,
             environment,
-            epoch: AtomicU64::new(0),
+            creation: tokio::sync::Mutex::default(),
             tables: Mutex::default(),
         }
     }
@@ -73,11 +89,55 @@ impl Core {
         self.owner.settings.of(table.name())
     }
 
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::SeqCst)
-    }
-
     pub(crate) fn slot(&self, table: &Table) -> Arc<TableSlot> {
         self.tables.lock().entry(table.id()).or_default().clone()
+    }
+
+    /// As whom this exporter writes, once it looked at the tables.
+    pub(crate) fn writer(&self) -> Option<Writer> {
+        self.writer.get().copied()
+    }
+
+    /// The same, of a table that was taken over.
+    pub(crate) fn own_writer(&self, table: &Table) -> Result<Writer> {
+        let place = || format!("table '{}'", table.name());
+        let reason = "it was not taken over yet";
+        self.writer()
+            .ok_or_else(|| ExportError::unavailable(place(), reason))
+    }
+
+    /// As whom this exporter writes: it is newer than whoever wrote to one of these tables, and than whoever opened before.
+    pub(super) async fn begin<F>(&self, newest_epoch: F) -> Result<Writer>
+    where
+        F: Future<Output = Result<u64>>,
+    {
+        let writer = async {
+            let now_ms = u64::try_from(self.environment.clock.now_ms()).unwrap_or(0);
+            Ok::<_, ExportError>(Writer {
+                epoch: now_ms.max(newest_epoch.await? + 1),
+                exporter_id: self.environment.identities.uuid(),
+            })
+        };
+        self.writer.get_or_try_init(|| writer).await.copied()
+    }
+
+    /// What is known of a table that this exporter took over.
+    pub(super) fn state(&self, table: &Table, current: CatalogTable) -> Result<TableState> {
+        Ok(TableState {
+            writer: self.own_writer(table)?,
+            current,
+            manifests: ManifestCache::default(),
+        })
+    }
+
+    /// The table was taken over.
+    pub(super) fn set_taken(&self, table: &Table) {
+        self.slot(table).is_taken.store(true, Ordering::SeqCst);
+    }
+
+    /// A table's export whose end is not known.
+    pub(crate) fn pending(&self, table: &Table) -> Option<PendingExport> {
+        let mut pending = self.database.pending_exports().into_iter();
+        pending.find(|pending| pending.table().id() == table.id())
     }
 }

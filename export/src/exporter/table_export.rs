@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use iceberg::spec::DataFile;
 use moonshine_engine::{Export, ExportFile, Snapshot, Table};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::core::TableState;
 use super::{Core, TableExport};
+use crate::checksum::RowsChecksum;
 use crate::commit::{
     ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run, table_version,
 };
@@ -30,6 +33,7 @@ impl Core {
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
         self.upgrade(table, state).await?;
+        self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
         self.lay_out(table, state).await?;
         let (database, engine_table, snapshot) =
@@ -82,15 +86,24 @@ impl Core {
         let layout = Layout::of(&state.current, table.schema(), target_size_bytes)?;
         let spec_id = state.current.metadata.default_partition_spec_id();
         let mut written = Written::default();
+        let checksum = Arc::new(Mutex::new(RowsChecksum::default()));
         if export.row_count() > 0 {
             let row_ids = kept_row_ids(&export, state).await?;
             export.set_row_ids(row_ids.clone());
             let row_ids = Arc::new(row_ids);
             let shared = Arc::new(export);
             let source = shared.clone();
+            let columns = table.schema().columns().iter();
+            let field_ids: Arc<[i32]> = columns.map(|column| column.field_id).collect();
+            let summed = checksum.clone();
             let batches = move || {
                 let batches = source.batches(None, BATCH_ROWS)?;
-                let batches = batches.map(|batch| batch.map_err(ExportError::from));
+                // The rows may be asked for more than once.
+                *summed.lock() = RowsChecksum::default();
+                let (summed, field_ids) = (summed.clone(), field_ids.clone());
+                let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
+                let batches =
+                    batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
                 Ok(WithRowIds::new(batches, row_ids.clone()))
             };
             let (location, to_seq) = (
@@ -130,6 +143,8 @@ impl Core {
             RowDelta {
                 added_data,
                 removed,
+                rows_checksum: checksum.lock().text(),
+                ..RowDelta::default()
             },
         ))
     }
@@ -147,15 +162,18 @@ impl Core {
             database_id: self.owner.database_id,
             commit_seq: export.to_seq(),
             commit_id,
-            writer_epoch: self.epoch(),
+            writer_epoch: state.writer.epoch,
+            exporter_id: Some(state.writer.exporter_id),
             origins: origins_by_source(export.origins()),
             export_snapshot_id: None,
+            rows_checksum: delta.rows_checksum.clone(),
         };
         let base = state.current.clone();
         let mut commit = ExportCommit {
             environment: &self.environment,
             owner: &self.owner,
             base: base.clone(),
+            writer: state.writer,
             delta: &delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
@@ -177,6 +195,7 @@ impl Core {
                     rows_written: export.row_count(),
                     rows_removed: export.removed().len() as u64,
                     data_files: delta.added_data.files.len() as u64,
+                    delete_files: commit.delete_files().count() as u64,
                     bytes_written: bytes_written(
                         delta.added_data.files.iter().chain(commit.delete_files()),
                     ),
@@ -211,7 +230,9 @@ async fn record(export: Export, snapshot_id: i64) -> Result<()> {
 
 /// The ids that an export's rows take over from those that they replace, in a table that has ids.
 async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds> {
-    let TableState { current, manifests } = state;
+    let TableState {
+        current, manifests, ..
+    } = state;
     if table_version(current)? < FormatVersion::V3 || export.replaced().is_empty() {
         return Ok(RowIds::new());
     }

@@ -13,10 +13,12 @@ use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal, run, table_version};
 use crate::config::FormatVersion;
 use crate::error::Result;
+use crate::ownership::Writer;
 
 struct Upgrade<'a> {
     core: &'a Core,
     base: CatalogTable,
+    writer: Writer,
     wanted: FormatVersion,
 }
 
@@ -27,10 +29,8 @@ impl Proposal for Upgrade<'_> {
     }
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
-        let epoch = self.core.epoch();
-        self.core
-            .owner
-            .check_position_unmoved(&self.base, table, epoch)?;
+        let owner = &self.core.owner;
+        owner.check_position_unmoved(&self.base, table, &self.writer)?;
         let upgrade = TableUpdate::UpgradeFormatVersion {
             format_version: self.wanted.iceberg(),
         };
@@ -45,6 +45,7 @@ impl Core {
         let mut change = Upgrade {
             core: self,
             base: base.clone(),
+            writer: state.writer,
             wanted: self.settings(table).format_version,
         };
         state.current = run(self.catalog.as_ref(), &self.environment, base, &mut change)

@@ -3,7 +3,8 @@
 //! A [`Layout`] is what an Iceberg table says of it, its default partition spec and sort order, bound to the engine's
 //! columns. `wanted` is what the configuration asks of a table, in the words that `text` reads. `partition` tells rows apart by
 //! the values of `transform`, `sort` puts them in order, `divider` holds the rows of each partition until they are worth a row group,
-//! `parquet` encodes those with their columns beside each other, and `writer` brings the bytes to the store.
+//! `parquet` encodes those with their columns beside each other, and `writer` brings the bytes to the store. `statistics` counts
+//! different values, apart from exports.
 //!
 //! Rows come in the order of their primary key. Where a layout keeps that order, they pass through; elsewhere the numbers of
 //! the rows go along, for the engine has to know which row lies where.
@@ -13,6 +14,7 @@ mod divider;
 mod parquet;
 mod partition;
 mod sort;
+mod statistics;
 pub(crate) mod text;
 mod transform;
 pub(crate) mod wanted;
@@ -21,6 +23,7 @@ mod writer;
 use iceberg::spec::{DataFile, TableMetadata};
 use moonshine_engine::TableSchema;
 
+pub(crate) use statistics::DistinctValues;
 pub(crate) use writer::write_data_files;
 
 use crate::catalog::CatalogTable;
@@ -67,6 +70,17 @@ impl Layout {
             order: RowOrder::new(&table.ident, order, schema)?,
             target_size_bytes,
         })
+    }
+
+    /// The same for rows that come in no order. What has to be put in order is; else the files say that they have none.
+    pub(crate) fn of_unordered_rows(self) -> Self {
+        Layout {
+            sort_order_id: match self.order {
+                Some(_) => self.sort_order_id,
+                None => 0,
+            },
+            ..self
+        }
     }
 
     /// Whether rows lie in files as they come.

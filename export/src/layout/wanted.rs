@@ -76,6 +76,12 @@ impl LayoutSettings {
                     "'{text}': a column of floating-point numbers can't divide a table"
                 )));
             }
+            // What manifests are written with knows no UUIDs there.
+            if column.column_type == ColumnType::Uuid && wanted.transform == Transform::Identity {
+                return Err(wrong(format!(
+                    "'{text}': the values of a UUID column can't divide a table; its buckets can"
+                )));
+            }
             let field = UnboundPartitionField {
                 source_id: column.field_id,
                 field_id: None,

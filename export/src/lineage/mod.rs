@@ -2,10 +2,14 @@
 //!
 //! A row's id is the column `_row_id` of its file where that is not null, else the file's first row id and the row's
 //! position. So a new row needs nothing; a row that replaces another one takes the other's id along in the column, which is
-//! left out of files that are of new rows alone. The number of the commit is the file's own unless the
+//! left out of the files of an export that replaces nothing. The number of the commit is the file's own unless the
 //! column `_last_updated_sequence_number` says another, as it does in rewritten files.
 //!
 //! Source: the Iceberg specification, section "Row Lineage".
+
+mod read;
+
+pub(crate) use read::{FileLineage, RowLineage};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,9 +21,12 @@ use moonshine_engine::Replaced;
 use crate::error::{ExportError, Result};
 use crate::manifest::Manifests;
 
-const ROW_ID: &str = "_row_id";
+pub(crate) const ROW_ID: &str = "_row_id";
 /// The field id that the specification reserves for `_row_id`.
 const ROW_ID_FIELD_ID: i32 = 2_147_483_540;
+const LAST_UPDATED: &str = "_last_updated_sequence_number";
+/// The field id that the specification reserves for `_last_updated_sequence_number`.
+const LAST_UPDATED_FIELD_ID: i32 = 2_147_483_539;
 
 /// Ids of rows by the number of the row, ascending.
 pub(crate) type RowIds = Vec<(u64, u64)>;
@@ -75,12 +82,7 @@ impl<B> WithRowIds<B> {
         };
         let column: Int64Array = rows.map(&mut id_of).collect();
         self.given += given;
-        let mut fields = batch.schema().fields().to_vec();
-        fields.push(Arc::new(lineage_field(ROW_ID, ROW_ID_FIELD_ID)));
-        let mut columns = batch.columns().to_vec();
-        columns.push(Arc::new(column));
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-            .map_err(|error| ExportError::corrupt("rows with their ids", error))
+        with_columns(batch, [(ROW_ID, ROW_ID_FIELD_ID, column)])
     }
 }
 
@@ -94,6 +96,21 @@ impl<B: Iterator<Item = Result<RecordBatch>>> Iterator for WithRowIds<B> {
         }
         Some(batch.and_then(|batch| self.add_column(&batch)))
     }
+}
+
+/// The batch with columns behind its own.
+fn with_columns(
+    batch: &RecordBatch,
+    added: impl IntoIterator<Item = (&'static str, i32, Int64Array)>,
+) -> Result<RecordBatch> {
+    let mut fields = batch.schema().fields().to_vec();
+    let mut columns = batch.columns().to_vec();
+    for (name, field_id, column) in added {
+        fields.push(Arc::new(lineage_field(name, field_id)));
+        columns.push(Arc::new(column));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|error| ExportError::corrupt("rows with their lineage", error))
 }
 
 fn lineage_field(name: &str, field_id: i32) -> Field {

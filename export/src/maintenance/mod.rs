@@ -1,12 +1,17 @@
-//! What exported tables need besides exports: old snapshots expired, small manifests merged.
+//! What exported tables need besides exports: files rewritten, old snapshots expired, small manifests merged, columns' statistics,
+//! orphans removed.
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
-//! export's commit nor keeps one waiting for longer than one request. It commits through the same state machine as exports
+//! export's commit nor keeps one waiting for longer than one attempt. It commits through the same state machine as exports
 //! do, and removes files only when the table is known not to need them. [`Maintainer`] runs the tasks of all tables:
 //! those that are due, beside an exporter, or all by hand.
 
 mod expiry;
+mod manifests;
+mod orphans;
+mod rewrite;
+mod statistics;
 mod unneeded;
 
 use std::fmt;
@@ -15,27 +20,46 @@ use std::sync::Arc;
 use moonshine_engine::Table;
 
 use crate::catalog::CatalogTable;
-use crate::commit::{Failure, Proposal, run};
+use crate::commit::{ATTEMPTS_MAX, Failure, Proposal, run_up_to};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
-use crate::exporter::{Core, TableSlot};
+use crate::exporter::{Core, TableSlot, TableState};
+use crate::manifest::{ManifestCache, Manifests};
 
 /// What can be done for a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MaintenanceTask {
+    /// Small data files, and those with many deleted rows, are written anew.
+    RewriteFiles,
     /// Snapshots that are too old or too many go.
     ExpireSnapshots,
+    /// Small manifests of one kind become one.
+    MergeManifests,
+    /// Files that nothing names go.
+    RemoveOrphans,
+    /// The newest export gets statistics of its columns. By hand only: it reads all of the table.
+    ColumnStatistics,
 }
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 1] = [MaintenanceTask::ExpireSnapshots];
+    const ALL: [MaintenanceTask; 5] = [
+        MaintenanceTask::RewriteFiles,
+        MaintenanceTask::ExpireSnapshots,
+        MaintenanceTask::MergeManifests,
+        MaintenanceTask::ColumnStatistics,
+        MaintenanceTask::RemoveOrphans,
+    ];
 
     /// What it counts.
     pub fn noun(self) -> &'static str {
         match self {
+            MaintenanceTask::RewriteFiles => "files",
             MaintenanceTask::ExpireSnapshots => "snapshots",
+            MaintenanceTask::MergeManifests => "manifests",
+            MaintenanceTask::RemoveOrphans => "files",
+            MaintenanceTask::ColumnStatistics => "columns",
         }
     }
 }
@@ -43,7 +67,11 @@ impl MaintenanceTask {
 impl fmt::Display for MaintenanceTask {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            MaintenanceTask::RewriteFiles => "rewrite-files",
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
+            MaintenanceTask::MergeManifests => "merge-manifests",
+            MaintenanceTask::RemoveOrphans => "remove-orphans",
+            MaintenanceTask::ColumnStatistics => "column-statistics",
         })
     }
 }
@@ -104,6 +132,9 @@ impl Work<'_> {
         if let Some(state) = &*self.slot.state.lock().await {
             return Ok(Some(state.current.clone()));
         }
+        if self.mode == Mode::Automatic {
+            return Ok(None);
+        }
         self.core.look_up(self.table, None).await
     }
 
@@ -113,38 +144,96 @@ impl Work<'_> {
         proposal: &mut dyn Proposal,
     ) -> Result<CatalogTable, Failure> {
         let mut place = self.slot.state.lock().await;
-        let busy = || {
-            let place = format!("table '{}'", self.table.name());
-            Failure::NotCommitted(ExportError::unavailable(
-                place,
-                "it is not exported just now",
-            ))
-        };
         if self.is_pending() {
-            return Err(busy());
+            let place = format!("table '{}'", self.table.name());
+            let reason = "the end of an export is not known yet";
+            let pending = ExportError::unavailable(place, reason);
+            return Err(Failure::NotCommitted(pending));
         }
         // Taken out for as long as its end is not known: what comes next then looks at the table anew.
-        let mut state = place.take().ok_or_else(busy)?;
+        let known = place.take();
+        let ready = self.core.ready(self.table, known).await;
+        let mut state = ready.map_err(Failure::NotCommitted)?;
         let core = self.core;
         let base = state.current.clone();
-        let committed = run(core.catalog.as_ref(), &core.environment, base, proposal).await?;
+        let catalog = core.catalog.as_ref();
+        let attempts_max = match self.mode {
+            // An export may be waiting for the lock.
+            Mode::Automatic => 1,
+            Mode::ByHand | Mode::DryRun => ATTEMPTS_MAX,
+        };
+        let committed = run_up_to(attempts_max, catalog, &core.environment, base, proposal).await?;
         state.current = committed.clone();
         *place = Some(state);
         Ok(committed)
     }
 
+    /// The Iceberg table, and its files; `None` if it was never exported, or if by itself there is nothing known of it.
+    async fn manifests(&self) -> Result<Option<(CatalogTable, Manifests)>> {
+        if self.is_pending() || self.core.database.exported(self.table).is_none() {
+            return Ok(None);
+        }
+        let mut place = self.slot.state.lock().await;
+        if self.mode == Mode::Automatic && self.is_compact(place.as_ref()) {
+            return Ok(None);
+        }
+        if place.is_none() {
+            match self.mode {
+                Mode::Automatic => return Ok(None),
+                Mode::ByHand => *place = Some(self.core.ready(self.table, None).await?),
+                Mode::DryRun => {
+                    let Some(current) = self.core.look_up(self.table, None).await? else {
+                        return Ok(None);
+                    };
+                    let manifests = load(&current, &mut ManifestCache::default()).await?;
+                    return Ok(Some((current, manifests)));
+                }
+            }
+        }
+        let Some(TableState {
+            current, manifests, ..
+        }) = &mut *place
+        else {
+            return Ok(None);
+        };
+        let manifests = load(current, manifests).await?;
+        Ok(Some((current.clone(), manifests)))
+    }
+
+    /// Whether there was nothing to rewrite when the table was as it is.
+    fn is_compact(&self, state: Option<&TableState>) -> bool {
+        let snapshot = state.and_then(|state| state.current.metadata.current_snapshot_id());
+        snapshot.is_some() && *self.slot.compact_snapshot.lock() == snapshot
+    }
+
+    /// Notes that there is nothing to rewrite of a table.
+    fn note_compact(&self, table: &CatalogTable) {
+        *self.slot.compact_snapshot.lock() = table.metadata.current_snapshot_id();
+    }
+
+    fn busy(&self) -> ExportError {
+        let place = format!("table '{}'", self.table.name());
+        ExportError::unavailable(place, "it is not exported just now")
+    }
+
     fn is_pending(&self) -> bool {
-        let pending = self.core.database.pending_exports();
-        pending
-            .iter()
-            .any(|pending| pending.table().id() == self.table.id())
+        self.core.pending(self.table).is_some()
     }
 
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
         match task {
+            MaintenanceTask::RewriteFiles => rewrite::run(self).await,
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
+            MaintenanceTask::MergeManifests => manifests::run(self).await,
+            MaintenanceTask::RemoveOrphans => orphans::run(self).await,
+            MaintenanceTask::ColumnStatistics => statistics::run(self).await,
         }
     }
+}
+
+async fn load(table: &CatalogTable, cache: &mut ManifestCache) -> Result<Manifests> {
+    let snapshot = table.metadata.current_snapshot().map(AsRef::as_ref);
+    cache.load(&table.file_io, &table.metadata, snapshot).await
 }
 
 /// Looks after the tables of an [`Exporter`](crate::Exporter), beside its exports.

@@ -1,7 +1,7 @@
 //! Partitions, sort orders, and what files are made of. Defends *same* and *once*: whatever the layout, and however rows move
 //! between partitions, the Iceberg table holds the database's rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -9,8 +9,11 @@ use futures::TryStreamExt;
 use iceberg::spec::{
     DataFile, Literal, ManifestContentType, ManifestList, ManifestStatus, PrimitiveLiteral,
 };
-use moonshine_engine::{ColumnType, Database, Table, TableSchema, Value};
-use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader};
+use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
+use moonshine_export::{
+    ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader, MaintenanceAction,
+    MaintenanceTask,
+};
 
 use crate::support::{Random, VERSIONS, World, ident};
 
@@ -308,6 +311,137 @@ async fn field_ids_may_have_gaps() {
         "region"
     );
     assert_eq!(files(&world).await.len(), 3);
+}
+
+/// Column statistics are made by hand, of the live rows, once a snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_have_statistics() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = sales(&database);
+    let mut exporter = exporter(&world, &database, "{}").await.unwrap();
+    let mut random = Random(9);
+    change(&database, &table, &mut random, 500, 300);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    change(&database, &table, &mut random, 200, 300);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    let maintainer = exporter.maintainer();
+    let of_statistics =
+        |action: &MaintenanceAction| action.task == MaintenanceTask::ColumnStatistics;
+    assert!(!maintainer.run_due().await.iter().any(of_statistics));
+    let planned = maintainer.run(None, true).await.unwrap();
+    assert_eq!(
+        planned
+            .iter()
+            .filter(|action| of_statistics(action))
+            .count(),
+        1
+    );
+    maintainer.run(None, false).await.unwrap();
+    assert!(
+        !maintainer
+            .run(None, false)
+            .await
+            .unwrap()
+            .iter()
+            .any(of_statistics)
+    );
+
+    let rows = rows_by_file(&world, &database, &table).await;
+    let rows: Vec<&Sale> = rows.values().flatten().collect();
+    let expected = [
+        rows.iter()
+            .map(|(id, ..)| id)
+            .collect::<BTreeSet<_>>()
+            .len(),
+        rows.iter()
+            .filter_map(|(_, region, _)| region.as_ref())
+            .collect::<BTreeSet<_>>()
+            .len(),
+        rows.iter()
+            .filter_map(|(.., amount)| amount.as_ref())
+            .collect::<BTreeSet<_>>()
+            .len(),
+    ];
+    let metadata = world.metadata(&ident("shop", "sales")).await;
+    let snapshot_id: i64 = database.exported(&table).unwrap().token.parse().unwrap();
+    let statistics = metadata.statistics_for_snapshot(snapshot_id).unwrap();
+    let blobs = &statistics.blob_metadata;
+    let found: Vec<usize> = blobs
+        .iter()
+        .map(|blob| blob.properties["ndv"].parse().unwrap())
+        .collect();
+    assert_eq!(found, expected);
+    let fields: Vec<i32> = blobs.iter().flat_map(|blob| blob.fields.clone()).collect();
+    assert_eq!(fields, [1, 2, 3]);
+    let file = iceberg::io::FileIO::new_with_fs()
+        .new_input(&statistics.statistics_path)
+        .unwrap();
+    let bytes = file.read().await.unwrap();
+    assert_eq!(bytes.len() as i64, statistics.file_size_in_bytes);
+    let footer = &bytes[bytes.len() - statistics.file_footer_size_in_bytes as usize..];
+    assert!(
+        footer.starts_with(b"PFA1"),
+        "the footer begins where the table says"
+    );
+    world.check_same(&database).await;
+}
+
+/// A column that divides a table is widened, and dropped; the files from before keep their partitions.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_columns_of_partitions_change() {
+    for version in VERSIONS {
+        let world = World::new(version);
+        let database = world.database();
+        let schema = TableSchema::builder("shop.sales")
+            .column("id", ColumnType::Int64, false)
+            .column("kind", ColumnType::Int32, true)
+            .primary_key(["id"])
+            .build()
+            .unwrap();
+        let table = database.create_table(schema).unwrap();
+        let write = |table: &Table, ids: std::ops::Range<i64>, kind: fn(i64) -> Vec<Value>| {
+            let mut transaction = database.begin();
+            for id in ids {
+                let row = std::iter::once(Value::Int64(id)).chain(kind(id)).collect();
+                transaction.upsert(table, row).unwrap();
+            }
+            transaction.commit().unwrap();
+        };
+        let layout = r#"{"partition_by": ["kind", "bucket(2, id)"]}"#;
+        let mut exporter = exporter(&world, &database, layout).await.unwrap();
+        write(&table, 0..20, |id| vec![Value::Int32(id as i32 % 3)]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+
+        let widen = SchemaChange::WidenColumn {
+            name: "kind".into(),
+            column_type: ColumnType::Int64,
+        };
+        let table = database.alter_table(&table, &[widen]).unwrap();
+        write(&table, 5..10, |id| vec![Value::Int64(id % 3 + (1 << 40))]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+
+        let drop_column = SchemaChange::DropColumn {
+            name: "kind".into(),
+        };
+        let table = database.alter_table(&table, &[drop_column]).unwrap();
+        write(&table, 8..12, |_| Vec::new());
+        let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+        assert!(
+            matches!(&error, ExportError::Config(reason) if reason.contains("kind")),
+            "{error}"
+        );
+        drop(exporter);
+        let layout = r#"{"partition_by": ["bucket(2, id)"]}"#;
+        let mut exporter = self::exporter(&world, &database, layout).await.unwrap();
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+        write(&table, 0..3, |_| Vec::new());
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+        world.check_manifests(&ident("shop", "sales")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! Partition values, bounds and pruning by other implementations: `tests/python/partitions.py` recomputes every partition value by
-//! PyIceberg's transforms, and looks for every value in PyIceberg's and DuckDB's plans. Defends *same*.
+//! Partition values, bounds and pruning by another implementation: `tests/python/partitions.py` recomputes every partition value by
+//! PyIceberg's transforms, and looks for every value in its plans. Defends *same*.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ const COLUMNS: [(&str, ColumnType); 11] = [
     ("timestamptz", ColumnType::TimestampTz),
 ];
 
-const TRANSFORMS: [&str; 26] = [
+const TRANSFORMS: [&str; 25] = [
     "bucket(7, int32)",
     "bucket(1000, int64)",
     "bucket(7, decimal9)",
@@ -62,7 +62,6 @@ const TRANSFORMS: [&str; 26] = [
     "month(timestamp)",
     "day(timestamptz)",
     "int64",
-    "uuid",
     "decimal38",
     "string",
     "time",
@@ -163,7 +162,7 @@ pub(crate) fn python() -> Option<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn partitions_are_what_other_implementations_reckon() {
+async fn partitions_are_what_another_implementation_reckons() {
     let Some(python) = python() else { return };
     // A partition for each row; one for some of them; none, so that bounds alone prune.
     let layouts = [
@@ -223,6 +222,6 @@ async fn partitions_are_what_other_implementations_reckon() {
         let count = |name: &str| checked[name].as_u64().unwrap();
         assert_eq!(count("values"), 9 * partition_by.len() as u64);
         assert_eq!(count("planned"), 9 * 12);
-        assert!(count("pruned") > 40 && count("duckdb") > 40, "{checked}");
+        assert!(count("pruned") > 40, "{checked}");
     }
 }

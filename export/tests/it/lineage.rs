@@ -1,5 +1,5 @@
 //! Row lineage as a reader sees it that nobody here wrote: a row keeps its id as long as its key lives, and says which commit
-//! last changed it.
+//! last changed it; also through rewrites of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -108,6 +108,7 @@ struct History {
     live: Expected,
     snapshots: Vec<i64>,
     expected: Vec<Expected>,
+    rewrites: u64,
 }
 
 impl History {
@@ -123,6 +124,7 @@ impl History {
             live: Expected::new(),
             snapshots: Vec::new(),
             expected: Vec::new(),
+            rewrites: 0,
         }
     }
 
@@ -156,10 +158,26 @@ impl History {
             }
             self.snapshots.push(export.snapshot_id);
             self.expected.push(self.live.clone());
+            if self.random.below(3) == 0 {
+                self.rewrite(&exporter).await;
+            }
+        }
+    }
+
+    /// Files are rewritten, in which nothing becomes another.
+    async fn rewrite(&mut self, exporter: &Exporter) {
+        exporter.maintainer().run(None, false).await.unwrap();
+        let metadata = self.world.metadata(&ident("shop", "lines")).await;
+        let current = metadata.current_snapshot_id().unwrap();
+        if self.snapshots.last() != Some(&current) {
+            self.snapshots.push(current);
+            self.expected.push(self.live.clone());
+            self.rewrites += 1;
         }
     }
 
     async fn check(&self, python: &Path) {
+        assert!(self.rewrites > 2, "{}", self.rewrites);
         let found = read(&self.world, &self.snapshots, python).await;
         check(&found, &self.expected);
     }

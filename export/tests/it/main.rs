@@ -10,18 +10,25 @@
     clippy::unwrap_used
 )]
 
+mod checksum;
+mod conformance;
 mod crash;
 mod evolution;
+mod faulty_store;
 mod history;
 mod layout;
 mod layout_readers;
 mod lineage;
 mod maintenance;
+mod orphans;
 mod ownership;
+#[path = "../../../connectors/tests/it/postgres_server.rs"]
+mod postgres_server;
 mod readers;
-mod rest;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod standing;
+mod stores;
 mod support;
 mod types;

@@ -1,7 +1,7 @@
 //! A catalog server of the Iceberg REST protocol.
 //!
 //! `client` sends requests and knows what statuses mean; `messages` are their bodies; `config` says where the server is and
-//! who we are. A commit is the [`Change`] as it is: its requirements and updates. The server makes the metadata.
+//! who we are; `signing` signs requests for the catalogs of AWS. A commit is the [`Change`] as it is: its requirements and updates. The server makes the metadata.
 //!
 //! The crate `iceberg-catalog-rest` can't be used for that: it commits what its own transactions made alone, tells a
 //! conflict from a busy server by text alone, and keeps a token beyond its end.
@@ -9,6 +9,7 @@
 mod client;
 mod config;
 mod messages;
+mod signing;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,26 +21,34 @@ use reqwest::Method;
 use uuid::Uuid;
 
 use self::client::{NoAnswer, Request, RestClient, json};
+pub use self::config::RestConfig;
 pub(crate) use self::config::address;
-pub use self::config::{RestConfig, Secret};
 use self::messages::{
     CatalogConfig, CommitTable, CreateNamespace, CreateTable, Namespaces, TableAnswer, Tables,
 };
+use self::signing::Signer;
+pub use self::signing::SigningConfig;
 use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog};
 use crate::config::IcebergConfig;
-use crate::environment::Environment;
+use crate::environment::{Clock, Environment};
 use crate::error::{ExportError, Result};
-use crate::store;
+use crate::store::{CredentialSource, Renewal, Store, StoreProperties};
+
+/// The id of the first partition spec of a table.
+const FIRST_SPEC_ID: i32 = 0;
 
 /// What stands between the parts of a namespace in a path.
 const NAMESPACE_SEPARATOR: &str = "\u{1F}";
 
 /// A catalog server of the Iceberg REST protocol.
 pub struct RestCatalog {
-    client: RestClient,
+    client: Arc<RestClient>,
     warehouse: Option<String>,
     /// What the server says of the stores of its tables.
     properties: HashMap<String, String>,
+    /// What the configuration says of them.
+    configured: StoreProperties,
+    clock: Arc<dyn Clock>,
 }
 
 /// Without the properties, which may hold keys.
@@ -68,7 +77,10 @@ impl RestCatalog {
     pub async fn open_with(config: &IcebergConfig, environment: Environment) -> Result<Self> {
         let (base, warehouse) = config.rest_places()?;
         let rest = config.rest.clone().unwrap_or_default();
-        let mut client = RestClient::new(base, &rest, environment)?;
+        let clock = environment.clock.clone();
+        let signing = rest.signing.clone();
+        let signer = signing.map(|signing| Signer::new(signing, &config.store));
+        let mut client = RestClient::new(base, &rest, signer.transpose()?, environment)?;
         let query: Vec<(&str, &str)> = rest
             .warehouse
             .as_deref()
@@ -87,9 +99,11 @@ impl RestCatalog {
         let mut properties = defaults;
         properties.extend(overrides);
         Ok(RestCatalog {
-            client,
+            client: Arc::new(client),
             warehouse,
             properties,
+            configured: config.store.clone(),
+            clock,
         })
     }
 
@@ -135,9 +149,13 @@ impl RestCatalog {
             query.extend(parent.as_deref().map(|parent| ("parent", parent)));
             query.extend(page.as_deref().map(|page| ("pageToken", page)));
             let answer = self.client.ask(&get(&["namespaces"], &query)).await?;
+            // So does one that knows no namespaces in others.
+            if parent.is_some() && matches!(answer.status, 400 | 404 | 406) {
+                return Ok(namespaces);
+            }
             let answer: Namespaces = answer.json()?;
             namespaces.extend(answer.namespaces);
-            page = answer.next_page_token;
+            page = answer.next_page_token.filter(|page| !page.is_empty());
             if page.is_none() {
                 return Ok(namespaces);
             }
@@ -161,7 +179,7 @@ impl RestCatalog {
             }
             let answer: Tables = answer.json()?;
             tables.extend(answer.identifiers);
-            page = answer.next_page_token;
+            page = answer.next_page_token.filter(|page| !page.is_empty());
             if page.is_none() {
                 return Ok(tables);
             }
@@ -187,15 +205,31 @@ impl RestCatalog {
         self.client.ask(&post(&path, json(&message)?)).await?.json()
     }
 
-    fn table(&self, ident: &TableIdent, answer: TableAnswer) -> Result<CatalogTable> {
+    /// The store of a table, with the credentials that came with it.
+    fn store_of(&self, ident: &TableIdent, answer: &TableAnswer) -> Result<Store> {
         let properties = answer.store_properties(&self.properties);
+        let renewal = Renewal {
+            source: Arc::new(TableCredentials {
+                client: self.client.clone(),
+                ident: ident.clone(),
+                properties: self.properties.clone(),
+            }),
+            configured: self.configured.clone(),
+            clock: self.clock.clone(),
+        };
+        let properties = self.configured.under(&properties);
+        Store::open_renewed(answer.metadata.location(), &properties, Some(renewal))
+    }
+
+    fn table(&self, ident: &TableIdent, answer: TableAnswer) -> Result<CatalogTable> {
+        let store = self.store_of(ident, &answer)?;
         let metadata_location = answer.metadata_location.ok_or_else(|| {
             let place = format!("table '{ident}'");
             ExportError::unavailable(place, "the catalog does not say where its metadata is")
         })?;
         Ok(CatalogTable {
             ident: ident.clone(),
-            file_io: store::file_io(answer.metadata.location(), &properties)?,
+            file_io: store.file_io(),
             metadata: Arc::new(answer.metadata),
             metadata_location,
         })
@@ -235,7 +269,10 @@ impl TableCatalog for RestCatalog {
             tables.extend(self.tables(&namespace).await?);
             let inner = self.namespaces(Some(&namespace)).await?;
             // A server without nested namespaces may answer with all of them.
-            let is_inner = |inner: &NamespaceIdent| inner.as_ref().len() > namespace.as_ref().len();
+            let is_inner = |inner: &NamespaceIdent| {
+                let parent: &[String] = namespace.as_ref();
+                inner.as_ref().starts_with(parent) && inner.as_ref().len() > parent.len()
+            };
             namespaces.extend(inner.into_iter().filter(is_inner));
         }
         tables.sort_by_key(ToString::to_string);
@@ -243,9 +280,7 @@ impl TableCatalog for RestCatalog {
     }
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>> {
-        let namespace = url_part(ident.namespace());
-        let path = ["namespaces", namespace.as_str(), "tables", ident.name()];
-        let answer = self.client.ask(&get(&path, &[])).await?;
+        let answer = ask_for_table(&self.client, ident).await?;
         if answer.is_missing() {
             return Ok(None);
         }
@@ -255,9 +290,11 @@ impl TableCatalog for RestCatalog {
     async fn create(
         &self,
         ident: &TableIdent,
-        table: NewTable,
+        mut table: NewTable,
         _file_id: Uuid,
     ) -> Result<CatalogTable> {
+        // Iceberg's own parser asks for the id, though the protocol does not.
+        table.partition_spec = table.partition_spec.with_spec_id(FIRST_SPEC_ID);
         self.create_namespace(ident.namespace()).await?;
         // A table that is made in one step may get its columns numbered anew; one that is staged gets them from us.
         let staged = self.stage(ident, &table).await?;
@@ -292,6 +329,7 @@ impl TableCatalog for RestCatalog {
                     error,
                 };
             }
+            Err(NoAnswer::Denied(error)) => return CommitOutcome::Refused(error),
             Err(NoAnswer::Lost(error)) => return CommitOutcome::Unknown(error),
         };
         match answer.status {
@@ -318,6 +356,11 @@ impl TableCatalog for RestCatalog {
         }
     }
 
+    async fn store(&self, table: &CatalogTable) -> Result<Option<Store>> {
+        let answer = ask_for_table(&self.client, &table.ident).await?;
+        self.store_of(&table.ident, &answer.json()?).map(Some)
+    }
+
     async fn drop_table(&self, ident: &TableIdent) -> Result<bool> {
         let namespace = url_part(ident.namespace());
         let path = ["namespaces", namespace.as_str(), "tables", ident.name()];
@@ -332,6 +375,28 @@ impl TableCatalog for RestCatalog {
             false => Err(answer.error()),
         }
     }
+}
+
+/// Loads a table again, for the credentials that come with it.
+struct TableCredentials {
+    client: Arc<RestClient>,
+    ident: TableIdent,
+    properties: HashMap<String, String>,
+}
+
+#[async_trait]
+impl CredentialSource for TableCredentials {
+    async fn properties(&self) -> Result<HashMap<String, String>> {
+        let answer = ask_for_table(&self.client, &self.ident).await?;
+        let answer: TableAnswer = answer.json()?;
+        Ok(answer.store_properties(&self.properties))
+    }
+}
+
+async fn ask_for_table(client: &RestClient, ident: &TableIdent) -> Result<client::Answer> {
+    let namespace = url_part(ident.namespace());
+    let path = ["namespaces", namespace.as_str(), "tables", ident.name()];
+    client.ask(&get(&path, &[])).await
 }
 
 /// A namespace as a part of a path.

@@ -1,0 +1,186 @@
+//! Column statistics: how many different values each column has, for engines that plan joins by it.
+//!
+//! They are of one snapshot, of all of its live rows, so all files are read. That is done by hand only: no export waits for it,
+//! and what changes by the second is not worth it.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use iceberg::TableUpdate;
+use iceberg::compression::CompressionCodec;
+use iceberg::puffin::{APACHE_DATASKETCHES_THETA_V1, Blob, CREATED_BY_PROPERTY, PuffinWriter};
+use iceberg::spec::{BlobMetadata, StatisticsFile};
+
+use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
+use crate::catalog::{CatalogTable, Change};
+use crate::commit::{Failure, Proposal};
+use crate::error::{At, ExportError, Result};
+use crate::layout::DistinctValues;
+use crate::ownership::check_epoch;
+use crate::pending::remove_files;
+use crate::reader::IcebergReader;
+
+/// Bytes of a Puffin file before its blobs.
+const PUFFIN_HEADER_BYTES: u64 = 4;
+
+/// Makes the statistics of the newest export, if it has none.
+pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
+    if work.mode == Mode::Automatic {
+        return Ok(None);
+    }
+    let exported = work.core.database.exported(work.table);
+    let (Some(current), Some(exported)) = (work.current().await?, exported) else {
+        return Ok(None);
+    };
+    let snapshot_id = exported.token.parse().unwrap_or_default();
+    let metadata = &current.metadata;
+    let is_there = metadata.statistics_for_snapshot(snapshot_id).is_some();
+    let Some(snapshot) = metadata.snapshot_by_id(snapshot_id).filter(|_| !is_there) else {
+        return Ok(None);
+    };
+    let mut action = MaintenanceAction {
+        table: current.ident.to_string(),
+        task: MaintenanceTask::ColumnStatistics,
+        items: work.table.schema().columns().len() as u64,
+        files_written: 0,
+        bytes_written: 0,
+        files_removed: 0,
+    };
+    if work.mode == Mode::DryRun {
+        return Ok(Some(action));
+    }
+    let sketches = sketches(work, &exported.token).await?;
+    let sequence_number = snapshot.sequence_number();
+    let statistics = write(work, &current, (snapshot_id, sequence_number), &sketches).await?;
+    action.files_written = 1;
+    action.bytes_written = u64::try_from(statistics.file_size_in_bytes).unwrap_or(0);
+    let path = statistics.statistics_path.clone();
+    match work.commit(&mut Statistics { work, statistics }).await {
+        Ok(_) => Ok(Some(action)),
+        Err(Failure::NotCommitted(error)) => {
+            remove_files(&current.file_io, &[path]).await;
+            Err(error)
+        }
+        Err(Failure::Unknown(error)) => Err(error),
+    }
+}
+
+/// The sketches of all columns, over the live rows.
+async fn sketches(work: &Work<'_>, token: &str) -> Result<Vec<DistinctValues>> {
+    let columns = work.table.schema().columns().iter();
+    let mut sketches = columns
+        .map(|_| DistinctValues::new())
+        .collect::<Result<Vec<_>>>()?;
+    let reader = IcebergReader::with_catalog(work.core.catalog.clone());
+    let snapshot = reader.load(work.table, token).await?;
+    for index in 0..snapshot.files().len() {
+        let mut batches = snapshot.scan_file(index, None, &[]);
+        while let Some(batch) = batches.try_next().await? {
+            let observe = move || {
+                for (sketch, column) in sketches.iter_mut().zip(batch.columns()) {
+                    sketch.observe(column);
+                }
+                sketches
+            };
+            sketches = tokio::task::spawn_blocking(observe)
+                .await
+                .at("the sketches")?;
+        }
+    }
+    Ok(sketches)
+}
+
+/// Writes the sketches of a snapshot, given by its id and sequence number.
+async fn write(
+    work: &Work<'_>,
+    table: &CatalogTable,
+    (snapshot_id, sequence_number): (i64, i64),
+    sketches: &[DistinctValues],
+) -> Result<StatisticsFile> {
+    let uuid = work.core.environment.identities.uuid();
+    let path = format!(
+        "{}/metadata/{snapshot_id}-{uuid}.stats",
+        table.metadata.location()
+    );
+    let unavailable = |error: iceberg::Error| ExportError::unavailable(&path, error);
+    let output = table.file_io.new_output(&path).map_err(unavailable)?;
+    let created_by = concat!("moonshine version ", env!("CARGO_PKG_VERSION")).to_owned();
+    let properties = HashMap::from([(CREATED_BY_PROPERTY.to_owned(), created_by)]);
+    let mut writer = PuffinWriter::new(&output, properties, false)
+        .await
+        .map_err(unavailable)?;
+    let mut blob_metadata = Vec::new();
+    let mut blob_bytes = PUFFIN_HEADER_BYTES;
+    for (column, sketch) in work.table.schema().columns().iter().zip(sketches) {
+        let properties = HashMap::from([("ndv".to_owned(), sketch.estimate().to_string())]);
+        let data = sketch.serialized();
+        blob_bytes += data.len() as u64;
+        blob_metadata.push(BlobMetadata {
+            r#type: APACHE_DATASKETCHES_THETA_V1.to_owned(),
+            snapshot_id,
+            sequence_number,
+            fields: vec![column.field_id],
+            properties: properties.clone(),
+        });
+        let blob = Blob::builder()
+            .r#type(APACHE_DATASKETCHES_THETA_V1.to_owned())
+            .fields(vec![column.field_id])
+            .snapshot_id(snapshot_id)
+            .sequence_number(sequence_number)
+            .data(data)
+            .properties(properties)
+            .build();
+        writer
+            .add(blob, CompressionCodec::None)
+            .await
+            .map_err(unavailable)?;
+    }
+    writer.close().await.map_err(unavailable)?;
+    let size = output
+        .to_input_file()
+        .metadata()
+        .await
+        .map_err(unavailable)?
+        .size;
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    Ok(StatisticsFile {
+        snapshot_id,
+        statistics_path: path,
+        file_size_in_bytes: bytes(size),
+        file_footer_size_in_bytes: bytes(size.saturating_sub(blob_bytes)),
+        key_metadata: None,
+        blob_metadata,
+    })
+}
+
+/// A statistics file on its way into its table.
+struct Statistics<'a> {
+    work: &'a Work<'a>,
+    statistics: StatisticsFile,
+}
+
+#[async_trait]
+impl Proposal for Statistics<'_> {
+    fn is_in(&self, table: &CatalogTable) -> bool {
+        let found = table
+            .metadata
+            .statistics_for_snapshot(self.statistics.snapshot_id);
+        found.is_some_and(|found| found.statistics_path == self.statistics.statistics_path)
+    }
+
+    async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
+        let core = self.work.core;
+        core.check_ours(self.work.table, None, table)?;
+        check_epoch(table, &core.own_writer(self.work.table)?)?;
+        let id = self.statistics.snapshot_id;
+        if table.metadata.snapshot_by_id(id).is_none() {
+            let reason = format!("snapshot {id} expired before its statistics were written");
+            return Err(ExportError::unavailable(&table.ident, reason));
+        }
+        let updates = vec![TableUpdate::SetStatistics {
+            statistics: self.statistics.clone(),
+        }];
+        Ok(Change::of(&table.metadata, updates))
+    }
+}
