@@ -4,6 +4,7 @@
 //! not read again before their turn to go comes; keeping them would cost more than reading them, and would drive out
 //! others that are. (2Q's queue of what is gone, Johnson and Shasha 1994, with entries that replace each other at random.)
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// One entry for that many bytes of the limit of the page cache: a page is remembered for about as many reads as half
@@ -15,7 +16,9 @@ const ENTRY_COUNT_MAX: u64 = 1 << 20;
 /// Tags of pages, each at the place that its hash says, until another page takes that.
 #[derive(Debug)]
 pub(crate) struct ReadLately {
-    tags: Box<[AtomicU16]>,
+    entry_count: usize,
+    /// Made when a page is noted: most caches are never full.
+    tags: OnceLock<Box<[AtomicU16]>>,
 }
 
 impl ReadLately {
@@ -23,16 +26,21 @@ impl ReadLately {
     pub(crate) fn new(limit_bytes: u64) -> Self {
         let entries = (limit_bytes / BYTES_PER_ENTRY).clamp(ENTRY_COUNT_MIN, ENTRY_COUNT_MAX);
         ReadLately {
-            tags: (0..entries).map(|_| AtomicU16::new(0)).collect(),
+            entry_count: entries as usize,
+            tags: OnceLock::new(),
         }
     }
 
     /// Notes a page; says whether it was noted lately. Wrong about once in 32,000.
     pub(crate) fn note(&self, hash: u64) -> bool {
-        let place = ((u128::from(hash) * self.tags.len() as u128) >> 64) as usize;
+        let tags = self.tags.get_or_init(|| {
+            let empty = (0..self.entry_count).map(|_| AtomicU16::new(0));
+            empty.collect()
+        });
+        let place = ((u128::from(hash) * tags.len() as u128) >> 64) as usize;
         // No page has the tag of an empty entry.
         let tag = (hash >> 16) as u16 | 1;
-        let Some(noted) = self.tags.get(place) else {
+        let Some(noted) = tags.get(place) else {
             return false;
         };
         let is_noted = noted.load(Ordering::Relaxed) == tag;
