@@ -116,13 +116,21 @@ pub(crate) struct Counters {
     position_deletes: [u64; 2],
     bytes: [u64; 2],
     /// Whether the rows stay what they are.
-    pub(crate) is_rewrite: bool,
+    is_rewrite: bool,
 }
 
 const ADDED: usize = 0;
 const REMOVED: usize = 1;
 
 impl Counters {
+    /// `is_rewrite`: whether the rows stay what they are.
+    pub(crate) fn new(is_rewrite: bool) -> Self {
+        Counters {
+            is_rewrite,
+            ..Counters::default()
+        }
+    }
+
     pub(crate) fn add(&mut self, file: &DataFile) {
         self.count::<ADDED>(file);
     }

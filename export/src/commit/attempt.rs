@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
+use iceberg::io::FileIO;
 use iceberg::spec::{
     DataFile, Literal, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
     ManifestWriter, ManifestWriterBuilder, NestedFieldRef, PartitionSpec, PrimitiveLiteral,
@@ -96,13 +97,11 @@ pub(super) async fn plan_deletes(
         let spec_id = loaded.manifest.partition_spec_id;
         changed.extend(entries.map(|file| (file.file_path(), (spec_id, file))));
     }
-    let joined = removed.iter().map(|(path, new)| async {
-        let mut positions = new.clone();
-        for entry in deletes.get(path).into_iter().flatten() {
-            positions |= read_positions(&table.file_io, &entry.file).await?;
-        }
-        Ok::<_, ExportError>(positions)
-    });
+    let mut joined = Vec::with_capacity(removed.len());
+    for (path, new) in &removed {
+        let older = deletes.get(path).map_or(&[][..], Vec::as_slice);
+        joined.push(join(&table.file_io, new, older).boxed());
+    }
     let joined: Vec<RoaringTreemap> = futures::stream::iter(joined)
         .buffered(FILES_IN_FLIGHT_MAX)
         .try_collect()
@@ -126,6 +125,15 @@ pub(super) async fn plan_deletes(
         }
     }
     Ok(plan)
+}
+
+/// Positions, and those that were deleted before.
+async fn join(file_io: &FileIO, new: &RoaringTreemap, older: &[&Entry]) -> Result<RoaringTreemap> {
+    let mut positions = new.clone();
+    for entry in older {
+        positions |= read_positions(file_io, &entry.file).await?;
+    }
+    Ok(positions)
 }
 
 /// What goes with the files that new ones replace, and what is deleted of the new ones.
@@ -205,10 +213,7 @@ impl Attempt<'_> {
     ) -> Result<Vec<TableUpdate>> {
         let metadata = &self.table.metadata;
         let parent = metadata.current_snapshot().map(Arc::as_ref);
-        let mut counters = Counters {
-            is_rewrite: changed.is_rewrite,
-            ..Counters::default()
-        };
+        let mut counters = Counters::new(changed.is_rewrite);
         let mut list = Vec::new();
         let added = Rewrite {
             added: &added_data.files,

@@ -9,7 +9,7 @@ pub(crate) mod vector;
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
 use iceberg::spec::{DataContentType, DataFile, DataFileFormat};
 use roaring::RoaringTreemap;
@@ -67,17 +67,27 @@ pub(crate) async fn write_positions(
     let paths = (0..positions.len()).map(|number| path(number, extension(version)));
     let paths: Vec<String> = paths.collect();
     started.extend_from_slice(&paths);
-    let writes = positions.iter().zip(paths);
-    let writes = writes.map(|((data_file, positions), path)| async move {
-        match version {
-            FormatVersion::V3 => vector::write(file_io, path, data_file, positions).await,
-            FormatVersion::V2 => position::write(file_io, path, data_file, positions).await,
-        }
-    });
+    let mut writes = Vec::with_capacity(positions.len());
+    for ((data_file, positions), path) in positions.iter().zip(paths) {
+        writes.push(write_one(file_io, version, path, data_file, positions).boxed());
+    }
     futures::stream::iter(writes)
         .buffered(FILES_IN_FLIGHT_MAX)
         .try_collect()
         .await
+}
+
+async fn write_one(
+    file_io: &FileIO,
+    version: FormatVersion,
+    path: String,
+    data_file: &str,
+    positions: &RoaringTreemap,
+) -> Result<DataFile> {
+    match version {
+        FormatVersion::V3 => vector::write(file_io, path, data_file, positions).await,
+        FormatVersion::V2 => position::write(file_io, path, data_file, positions).await,
+    }
 }
 
 fn extension(version: FormatVersion) -> &'static str {
