@@ -6,7 +6,7 @@
 //! `commit` make the next Iceberg snapshot of them, stamped with what `summary` says, and bring it to a [`catalog`] until it
 //! is known to be in or out.
 //! `pending` finds out after a crash which of the prepared exports were committed, `ownership` refuses tables that
-//! are not ours. [`IcebergReader`] (`reader`) is the way back: the rows of one snapshot, for queries.
+//! are not ours. [`TableHistory`] (`refs`) names points of a table's history. [`IcebergReader`] (`reader`) is the way back: the rows of one snapshot, for queries.
 //!
 //! No equality delete is ever written, and every file goes through Iceberg's `FileIO`.
 //!
@@ -51,6 +51,7 @@ mod ownership;
 mod pending;
 mod reader;
 mod references;
+mod refs;
 mod scan;
 mod schema;
 mod store;
@@ -64,3 +65,4 @@ pub use error::{ExportError, Result};
 pub use exporter::{Exporter, TableExport};
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};
+pub use refs::{AsOf, ReferenceKind, TableHistory, TableVersion};

@@ -16,6 +16,7 @@ mod history;
 mod maintenance;
 mod ownership;
 mod readers;
+mod refs;
 mod rest;
 mod rest_answers;
 mod servers;
