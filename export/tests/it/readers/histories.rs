@@ -1,9 +1,10 @@
-//! Histories of one table: inserts, updates, deletes, keys that change, columns that change.
+//! Histories of one table: inserts, updates, deletes, keys that change, columns that change, maintenance in between.
 
 use std::collections::BTreeSet;
 
 use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
-use moonshine_export::{Exporter, FormatVersion};
+use moonshine_export::environment::Environment;
+use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, TableSettings};
 
 use super::matrix::{Matrix, Outcome};
 use super::process::{Reader, Request};
@@ -78,6 +79,10 @@ async fn at_random(version: FormatVersion, seed: u64, reader: &mut Reader, matri
         }
         let outcome = history.export_and_read(reader).await;
         matrix.note("readers", &cell, outcome);
+        if history.random.below(2) == 0 {
+            history.maintain().await;
+            matrix.note("readers", &cell, history.read(reader).await);
+        }
     }
 }
 
@@ -112,8 +117,27 @@ impl History {
             .primary_key(["region", "number"])
             .build();
         let table = database.create_table(schema.unwrap()).unwrap();
+        // Few enough for every history to be maintained.
+        let maintenance = MaintenanceSettings {
+            snapshots_min: 2,
+            snapshots_max: 3,
+            file_grace_ms: 0,
+            manifests_max: 2,
+            ..MaintenanceSettings::default()
+        };
+        let settings = TableSettings {
+            format_version: version,
+            maintenance,
+            ..TableSettings::default()
+        };
+        let exporter = Exporter::open_with(
+            database.clone(),
+            world.catalog().await,
+            settings.into(),
+            Environment::default(),
+        );
         History {
-            exporter: world.exporter(&database).await.unwrap(),
+            exporter: exporter.await.unwrap(),
             world,
             database,
             table,
@@ -256,6 +280,15 @@ impl History {
     async fn export_and_read(&mut self, reader: &mut Reader) -> Outcome {
         let snapshot = self.database.snapshot();
         self.exporter.tick(&snapshot).await.unwrap();
+        self.read(reader).await
+    }
+
+    /// Has all done that there is to do for the table.
+    async fn maintain(&self) {
+        self.exporter.maintainer().run(None, false).await.unwrap();
+    }
+
+    async fn read(&self, reader: &mut Reader) -> Outcome {
         let read = reader.read(&Request {
             metadata_location: &self.metadata_location().await,
             columns: columns_of(self.table.schema()),
