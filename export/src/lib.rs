@@ -54,12 +54,12 @@ mod references;
 mod refs;
 mod scan;
 mod schema;
-mod store;
+pub mod store;
 mod summary;
 
 pub use config::{
-    CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
-    SettingsByTable, TableConfig, TableSettings,
+    CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, MaintenanceSettings, Secret,
+    SettingsByTable, SqlConfig, TableConfig, TableSettings,
 };
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, TableExport};

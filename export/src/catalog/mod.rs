@@ -23,7 +23,7 @@ use uuid::Uuid;
 pub use change::Change;
 pub use new_table::NewTable;
 pub(crate) use rest::address;
-pub use rest::{RestCatalog, RestConfig, Secret};
+pub use rest::{RestCatalog, RestConfig};
 pub(crate) use sql::METADATA_DELETE_AFTER_COMMIT;
 pub use sql::SqlCatalog;
 

@@ -6,15 +6,16 @@ use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::IcebergConfig;
+use super::{IcebergConfig, Secret};
 use crate::catalog::address;
 use crate::error::{ExportError, Result};
+use crate::store;
 
 /// The kind of an Iceberg catalog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CatalogType {
-    /// Tables of an SQL database; SQLite.
+    /// Tables of an SQL database: SQLite or PostgreSQL.
     #[default]
     Sql,
     /// A server of the Iceberg REST protocol.
@@ -25,13 +26,31 @@ pub enum CatalogType {
     Hive,
 }
 
-/// A checked [`IcebergConfig`], with absolute places.
+/// More about an SQL catalog.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqlConfig {
+    /// The password of the PostgreSQL server. Default: `PGPASSWORD`, or what `~/.pgpass` says.
+    pub password: Option<Secret>,
+    /// The catalog's name within the database; other implementations have to be told it. Default: `moonshine`.
+    pub catalog_name: Option<String>,
+}
+
+/// Where an SQL catalog is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Places {
-    /// The warehouse as a `file://` location without a trailing slash.
+pub(crate) enum SqlPlace {
+    /// An SQLite file.
+    File(PathBuf),
+    /// A PostgreSQL server. The address holds no password.
+    Server(Url),
+}
+
+/// Where an SQL catalog and its tables are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SqlPlaces {
+    /// The warehouse as a location without a slash at its end.
     pub(crate) warehouse: String,
-    /// The SQLite file of the catalog.
-    pub(crate) catalog_file: PathBuf,
+    pub(crate) catalog: SqlPlace,
 }
 
 impl IcebergConfig {
@@ -45,46 +64,79 @@ impl IcebergConfig {
         }
         let warehouse = match self.warehouse_path.as_str() {
             "" => None,
-            _ => Some(self.warehouse()?.1),
+            _ => Some(self.warehouse()?),
         };
         Ok((base, warehouse))
     }
 
-    /// The warehouse's folder, and its location without a slash at the end.
-    fn warehouse(&self) -> Result<(PathBuf, String)> {
-        let path = absolute(
-            "warehouse_path",
-            local_path("warehouse_path", &self.warehouse_path, "file:")?,
-        )?;
-        let text = path
-            .to_str()
-            .ok_or_else(|| ExportError::Config("warehouse_path: not UTF-8".into()))?;
-        if let Some(character) = text.chars().find(|c| matches!(c, '#' | '?' | '%')) {
-            return Err(ExportError::Config(format!(
-                "warehouse_path: '{character}' in '{text}': readers of Iceberg tables disagree about that character"
-            )));
+    /// The warehouse's location, without a slash at the end.
+    fn warehouse(&self) -> Result<String> {
+        let key = "warehouse_path";
+        let location = self.warehouse_path.trim_end_matches('/');
+        let location = match location.split_once("://") {
+            Some((scheme, _)) if scheme != "file" => {
+                store::check_location(key, location)?;
+                location.to_owned()
+            }
+            _ => {
+                let path = absolute(key, local_path(key, &self.warehouse_path, "file:")?)?;
+                let text = path
+                    .to_str()
+                    .ok_or_else(|| ExportError::Config(format!("{key}: not UTF-8")))?;
+                format!("file://{}", text.trim_end_matches('/'))
+            }
+        };
+        match location.chars().find(|c| matches!(c, '#' | '?' | '%')) {
+            None => Ok(location),
+            Some(character) => Err(ExportError::Config(format!(
+                "{key}: '{character}' in '{location}': readers of Iceberg tables disagree about that character"
+            ))),
         }
-        let location = format!("file://{}", text.trim_end_matches('/'));
-        Ok((path, location))
     }
 
-    pub(crate) fn places(&self) -> Result<Places> {
+    /// Where the SQL catalog and its tables are.
+    pub(crate) fn sql_places(&self) -> Result<SqlPlaces> {
         if self.catalog_type != CatalogType::Sql {
             return Err(ExportError::Config(format!(
-                "catalog_type: {:?} is not supported, the supported types are 'sql' (an SQLite file) and 'rest' (a server)",
+                "catalog_type: {:?} is not supported, the supported types are 'sql' (an SQLite file or a PostgreSQL \
+                 server) and 'rest' (a server)",
                 format!("{:?}", self.catalog_type).to_lowercase()
             )));
         }
-        let (warehouse, location) = self.warehouse()?;
-        let catalog_file = match &self.catalog_uri {
-            Some(uri) => absolute("catalog_uri", local_path("catalog_uri", uri, "sqlite:")?)?,
-            None => warehouse.join("catalog.db"),
+        let warehouse = self.warehouse()?;
+        let catalog = match &self.catalog_uri {
+            Some(uri) if is_postgres(uri) => SqlPlace::Server(postgres_address(uri)?),
+            Some(uri) => {
+                let path = local_path("catalog_uri", uri, "sqlite:")?;
+                SqlPlace::File(absolute("catalog_uri", path)?)
+            }
+            None => match warehouse.strip_prefix("file://") {
+                Some(folder) => SqlPlace::File(Path::new(folder).join("catalog.db")),
+                None => {
+                    return Err(ExportError::Config(format!(
+                        "catalog_uri: missing; the warehouse {warehouse} can't hold an SQLite file"
+                    )));
+                }
+            },
         };
-        Ok(Places {
-            warehouse: location,
-            catalog_file,
-        })
+        Ok(SqlPlaces { warehouse, catalog })
     }
+}
+
+fn is_postgres(uri: &str) -> bool {
+    uri.starts_with("postgresql://") || uri.starts_with("postgres://")
+}
+
+/// A PostgreSQL server's address. It has no password, as addresses are shown: in errors, logs and reports.
+fn postgres_address(text: &str) -> Result<Url> {
+    let wrong = |reason: &str| ExportError::Config(format!("catalog_uri: {reason}"));
+    let url = Url::parse(text)
+        .map_err(|_| wrong("not an address as in postgresql://user@host:5432/database"))?;
+    let has_password = url.query_pairs().any(|(name, _)| name == "password");
+    if url.password().is_some() || has_password {
+        return Err(wrong("an address holds no password, give sql.password"));
+    }
+    Ok(url)
 }
 
 /// The path in a location of that scheme, or in a plain path.

@@ -5,6 +5,7 @@
 
 mod catalog;
 mod maintenance;
+mod secret;
 mod table;
 
 use std::collections::BTreeMap;
@@ -12,12 +13,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use catalog::CatalogType;
+pub(crate) use catalog::SqlPlace;
+pub use catalog::{CatalogType, SqlConfig};
 pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
+pub use secret::Secret;
 pub use table::{FormatVersion, SettingsByTable, TableConfig, TableSettings};
 
 use crate::catalog::RestConfig;
 use crate::error::Result;
+use crate::store::StoreProperties;
 
 /// Where and how tables are exported.
 ///
@@ -29,19 +33,27 @@ use crate::error::Result;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IcebergConfig {
-    /// The folder that holds the Iceberg tables. A catalog server chooses where it is left out.
+    /// The folder that holds the Iceberg tables: a local path, `s3://bucket/…`, `gs://bucket/…` or
+    /// `abfss://container@account.dfs.core.windows.net/…`. A catalog server chooses where it is left out.
     #[serde(default)]
     pub warehouse_path: String,
     /// The kind of catalog.
     #[serde(default)]
     pub catalog_type: CatalogType,
-    /// The catalog: for `sql`, the path of an SQLite file, with or without `sqlite:` before it, by default
-    /// `catalog.db` in the warehouse; for `rest`, the address of the server.
+    /// The catalog: for `sql`, the path of an SQLite file, with or without `sqlite:` before it, by default `catalog.db` in
+    /// a local warehouse, or the address of a PostgreSQL server, `postgresql://user@host/database`; for `rest`, the
+    /// address of the server.
     #[serde(default)]
     pub catalog_uri: Option<String>,
+    /// More about an SQL catalog.
+    #[serde(default)]
+    pub sql: SqlConfig,
     /// More about a server of the REST protocol.
     #[serde(default)]
     pub rest: Option<RestConfig>,
+    /// How the store of the files is reached: `s3.endpoint`, `s3.region` and others of Iceberg's property names.
+    #[serde(default)]
+    pub store: StoreProperties,
     /// The Iceberg format version of new tables: 3 (deletion vectors, the default) or 2 (position deletes).
     #[serde(default)]
     pub format_version: Option<FormatVersion>,
@@ -60,9 +72,10 @@ impl IcebergConfig {
     /// [`ExportError::Config`], naming the key.
     pub fn check(&self) -> Result<()> {
         self.settings_by_table()?;
+        self.store.check()?;
         match self.catalog_type {
             CatalogType::Rest => self.rest_places().map(drop),
-            _ => self.places().map(drop),
+            _ => self.sql_places().map(drop),
         }
     }
 }
@@ -78,19 +91,24 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
+    fn catalog_of(json: &str) -> SqlPlace {
+        config(json).sql_places().unwrap().catalog
+    }
+
     #[test]
     fn places_are_absolute() {
         let places = config(r#"{"warehouse_path": "/a/./b/../warehouse/"}"#)
-            .places()
+            .sql_places()
             .unwrap();
         assert_eq!(places.warehouse, "file:///a/warehouse");
-        assert_eq!(places.catalog_file, Path::new("/a/warehouse/catalog.db"));
+        let file = |path: &str| SqlPlace::File(Path::new(path).to_owned());
+        assert_eq!(places.catalog, file("/a/warehouse/catalog.db"));
         let here = std::env::current_dir().unwrap();
         let places = config(r#"{"warehouse_path": "w", "catalog_uri": "sqlite://c.db"}"#)
-            .places()
+            .sql_places()
             .unwrap();
         assert_eq!(places.warehouse, format!("file://{}/w", here.display()));
-        assert_eq!(places.catalog_file, here.join("c.db"));
+        assert_eq!(places.catalog, SqlPlace::File(here.join("c.db")));
     }
 
     #[test]
@@ -102,18 +120,37 @@ mod tests {
             "sqlite:////x/c.db",
         ] {
             let json = format!(r#"{{"warehouse_path": "file:///w", "catalog_uri": "{uri}"}}"#);
-            assert_eq!(
-                config(&json).places().unwrap().catalog_file,
-                Path::new("/x/c.db"),
-                "{uri}"
-            );
+            let expected = SqlPlace::File(Path::new("/x/c.db").to_owned());
+            assert_eq!(catalog_of(&json), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_needs_a_catalog_elsewhere() {
+        for warehouse in [
+            "s3://bucket/w",
+            "gs://bucket/w/",
+            "abfss://box@account.dfs.core.windows.net/w",
+        ] {
+            let json = |uri: &str| format!(r#"{{"warehouse_path": "{warehouse}"{uri}}}"#);
+            let alone = config(&json("")).check().unwrap_err();
+            assert!(alone.to_string().contains("catalog_uri"), "{alone}");
+            let places = config(&json(r#", "catalog_uri": "postgresql://me@h/db""#));
+            let places = places.sql_places().unwrap();
+            assert_eq!(places.warehouse, warehouse.trim_end_matches('/'));
+            assert!(matches!(places.catalog, SqlPlace::Server(url) if url.host_str() == Some("h")));
         }
     }
 
     #[test]
     fn what_is_not_supported_says_what_is() {
         for (json, word) in [
-            (r#"{"warehouse_path": "s3://bucket/w"}"#, "local path"),
+            (r#"{"warehouse_path": "hdfs://h/w"}"#, "local path"),
+            (r#"{"warehouse_path": "s3:///w"}"#, "s3://bucket"),
+            (
+                r#"{"warehouse_path": "w", "store": {"s3.end-point": "hush"}}"#,
+                "'s3.end-point'",
+            ),
             (r#"{"warehouse_path": ""}"#, "empty"),
             (
                 r#"{"warehouse_path": "w", "catalog_type": "glue"}"#,
@@ -124,17 +161,17 @@ mod tests {
                 "http://",
             ),
             (
-                r#"{"catalog_type": "rest", "catalog_uri": "https://me:secret@h"}"#,
+                r#"{"catalog_type": "rest", "catalog_uri": "https://me:hush@h"}"#,
                 "no password",
             ),
             (
                 r#"{"catalog_type": "rest", "catalog_uri": "https://h",
-                    "rest": {"oauth2_server_uri": "https://secret@h"}}"#,
+                    "rest": {"oauth2_server_uri": "https://hush@h"}}"#,
                 "rest.oauth2_server_uri",
             ),
             (
-                r#"{"warehouse_path": "w", "catalog_uri": "postgresql://h/db"}"#,
-                "sqlite:",
+                r#"{"warehouse_path": "w", "catalog_uri": "postgresql://me:hush@h/db"}"#,
+                "sql.password",
             ),
             (
                 r#"{"warehouse_path": "w", "target_file_size_mb": 0}"#,
@@ -151,7 +188,7 @@ mod tests {
                 matches!(error, ExportError::Config(_)) && error.to_string().contains(word),
                 "{json}: {error}"
             );
-            assert!(!error.to_string().contains("secret"), "{error}");
+            assert!(!error.to_string().contains("hush"), "{error}");
         }
         let error = serde_json::from_str::<IcebergConfig>(
             r#"{"warehouse_path": "w", "format_version": 1}"#,

@@ -10,16 +10,19 @@
     clippy::unwrap_used
 )]
 
+mod conformance;
 mod crash;
 mod evolution;
 mod history;
 mod maintenance;
 mod ownership;
+#[path = "../../../connectors/tests/it/postgres_server.rs"]
+mod postgres_server;
 mod readers;
 mod refs;
-mod rest;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod stores;
 mod support;
 mod types;

@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use super::config::{RestConfig, Secret, address};
+use super::config::{RestConfig, address};
 use super::messages::{ErrorAnswer, Token};
+use crate::config::Secret;
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
 

@@ -1,36 +1,13 @@
 //! How a REST catalog is reached.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::Secret;
 use crate::error::{ExportError, Result};
-
-/// A text that is not shown.
-#[derive(Clone, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Secret(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("\"…\"")
-    }
-}
 
 /// Settings of a catalog server of the Iceberg REST protocol; its address is `catalog_uri`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

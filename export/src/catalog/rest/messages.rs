@@ -8,7 +8,7 @@ use iceberg::spec::{Schema, SortOrder, TableMetadata, UnboundPartitionSpec};
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 use serde::{Deserialize, Serialize};
 
-use super::config::Secret;
+use crate::config::Secret;
 
 /// May hold keys, as the answers about tables: none of them can be shown.
 #[derive(Default, Deserialize)]

@@ -20,26 +20,32 @@ use reqwest::Method;
 use uuid::Uuid;
 
 use self::client::{NoAnswer, Request, RestClient, json};
+pub use self::config::RestConfig;
 pub(crate) use self::config::address;
-pub use self::config::{RestConfig, Secret};
 use self::messages::{
     CatalogConfig, CommitTable, CreateNamespace, CreateTable, Namespaces, TableAnswer, Tables,
 };
 use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog};
 use crate::config::IcebergConfig;
-use crate::environment::Environment;
+use crate::environment::{Clock, Environment};
 use crate::error::{ExportError, Result};
-use crate::store;
+use crate::store::{CredentialSource, Renewal, Store, StoreProperties};
+
+/// The id of the first partition spec of a table.
+const FIRST_SPEC_ID: i32 = 0;
 
 /// What stands between the parts of a namespace in a path.
 const NAMESPACE_SEPARATOR: &str = "\u{1F}";
 
 /// A catalog server of the Iceberg REST protocol.
 pub struct RestCatalog {
-    client: RestClient,
+    client: Arc<RestClient>,
     warehouse: Option<String>,
     /// What the server says of the stores of its tables.
     properties: HashMap<String, String>,
+    /// What the configuration says of them.
+    configured: StoreProperties,
+    clock: Arc<dyn Clock>,
 }
 
 /// Without the properties, which may hold keys.
@@ -68,6 +74,7 @@ impl RestCatalog {
     pub async fn open_with(config: &IcebergConfig, environment: Environment) -> Result<Self> {
         let (base, warehouse) = config.rest_places()?;
         let rest = config.rest.clone().unwrap_or_default();
+        let clock = environment.clock.clone();
         let mut client = RestClient::new(base, &rest, environment)?;
         let query: Vec<(&str, &str)> = rest
             .warehouse
@@ -87,9 +94,11 @@ impl RestCatalog {
         let mut properties = defaults;
         properties.extend(overrides);
         Ok(RestCatalog {
-            client,
+            client: Arc::new(client),
             warehouse,
             properties,
+            configured: config.store.clone(),
+            clock,
         })
     }
 
@@ -189,13 +198,24 @@ impl RestCatalog {
 
     fn table(&self, ident: &TableIdent, answer: TableAnswer) -> Result<CatalogTable> {
         let properties = answer.store_properties(&self.properties);
+        let renewal = Renewal {
+            source: Arc::new(TableCredentials {
+                client: self.client.clone(),
+                ident: ident.clone(),
+                properties: self.properties.clone(),
+            }),
+            configured: self.configured.clone(),
+            clock: self.clock.clone(),
+        };
+        let properties = self.configured.under(&properties);
+        let store = Store::open_renewed(answer.metadata.location(), &properties, Some(renewal))?;
         let metadata_location = answer.metadata_location.ok_or_else(|| {
             let place = format!("table '{ident}'");
             ExportError::unavailable(place, "the catalog does not say where its metadata is")
         })?;
         Ok(CatalogTable {
             ident: ident.clone(),
-            file_io: store::file_io(answer.metadata.location(), &properties)?,
+            file_io: store.file_io(),
             metadata: Arc::new(answer.metadata),
             metadata_location,
         })
@@ -243,9 +263,7 @@ impl TableCatalog for RestCatalog {
     }
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>> {
-        let namespace = url_part(ident.namespace());
-        let path = ["namespaces", namespace.as_str(), "tables", ident.name()];
-        let answer = self.client.ask(&get(&path, &[])).await?;
+        let answer = ask_for_table(&self.client, ident).await?;
         if answer.is_missing() {
             return Ok(None);
         }
@@ -255,9 +273,11 @@ impl TableCatalog for RestCatalog {
     async fn create(
         &self,
         ident: &TableIdent,
-        table: NewTable,
+        mut table: NewTable,
         _file_id: Uuid,
     ) -> Result<CatalogTable> {
+        // Iceberg's own parser asks for the id, though the protocol does not.
+        table.partition_spec = table.partition_spec.with_spec_id(FIRST_SPEC_ID);
         self.create_namespace(ident.namespace()).await?;
         // A table that is made in one step may get its columns numbered anew; one that is staged gets them from us.
         let staged = self.stage(ident, &table).await?;
@@ -332,6 +352,28 @@ impl TableCatalog for RestCatalog {
             false => Err(answer.error()),
         }
     }
+}
+
+/// Loads a table again, for the credentials that come with it.
+struct TableCredentials {
+    client: Arc<RestClient>,
+    ident: TableIdent,
+    properties: HashMap<String, String>,
+}
+
+#[async_trait]
+impl CredentialSource for TableCredentials {
+    async fn properties(&self) -> Result<HashMap<String, String>> {
+        let answer = ask_for_table(&self.client, &self.ident).await?;
+        let answer: TableAnswer = answer.json()?;
+        Ok(answer.store_properties(&self.properties))
+    }
+}
+
+async fn ask_for_table(client: &RestClient, ident: &TableIdent) -> Result<client::Answer> {
+    let namespace = url_part(ident.namespace());
+    let path = ["namespaces", namespace.as_str(), "tables", ident.name()];
+    client.ask(&get(&path, &[])).await
 }
 
 /// A namespace as a part of a path.

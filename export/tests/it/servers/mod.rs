@@ -1,0 +1,93 @@
+//! Servers that tests start: on a free port of this machine, ended with the value that stands for them.
+//!
+//! `scripts/test` installs them below `<target>/test-servers`; an environment variable may name another copy. Where one is
+//! missing, its tests print `SKIPPED:` and the reason; in continuous integration (`CI` is set) they fail.
+
+mod azure;
+mod rest;
+mod s3;
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+pub(crate) use self::azure::AzureServer;
+pub(crate) use self::rest::{RestKind, RestServer};
+pub(crate) use self::s3::{S3Kind, S3Server};
+
+/// How often a server is asked whether it listens, and how long after each time.
+const LOOKS_MAX: u32 = 1200;
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// A file that `scripts/test` installs, or that an environment variable names.
+pub(crate) fn installed(variable: &str, below_target: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    let path = match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        None => target.join(below_target),
+    };
+    if path.exists() {
+        return Some(path);
+    }
+    let reason = format!("there is no {} ({variable})", path.display());
+    assert!(std::env::var_os("CI").is_none(), "{reason}, and this is CI");
+    // Straight to the process's standard error: the test harness would keep it to itself.
+    let notice = format!("\nSKIPPED: {reason}; scripts/test installs it\n");
+    std::io::stderr().write_all(notice.as_bytes()).unwrap();
+    None
+}
+
+/// A file that is used where an environment variable names it.
+fn named(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
+}
+
+/// A process that is ended when this is dropped.
+pub(crate) struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Server {
+    /// Starts what `command` says for a free port, and waits until it listens there. What it prints goes to a file.
+    fn start(log: &Path, command: impl FnOnce(u16) -> Command) -> Server {
+        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let output = std::fs::File::create(log).unwrap();
+        let process = command(port)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        let mut server = Server { process, port };
+        for _ in 0..LOOKS_MAX {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return server;
+            }
+            if let Ok(Some(status)) = server.process.try_wait() {
+                let said = std::fs::read_to_string(log).unwrap_or_default();
+                panic!("the server ended ({status}): {said}");
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        panic!("the server does not listen at {port}: {}", log.display());
+    }
+
+    fn uri(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
