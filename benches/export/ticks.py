@@ -5,7 +5,7 @@
     target/test-venv/bin/python benches/export/ticks.py target/release/deps/ticks-… [--rows 1000000] [--ticks 20]
 
 For 1 % and 10 % of the rows changed at each tick, and formats 3 and 2, Moonshine makes a table by that many exports (`write` is
-the rows into the database, `export` the Iceberg commit). DuckDB reads it and the same rows as one clean append, in turns: all
+the rows into the database, `export` the Iceberg commit, `maintain` what a sync does beside the exports). DuckDB reads it and the same rows as one clean append, in turns: all
 columns of all rows, medians. Then PyIceberg makes the same ticks on fewer rows, by `upsert`, and by reading, joining and
 `overwrite` of the whole table; Moonshine's figures for as many rows stand beside them. Prints Markdown. The environment is
 the one that `scripts/test` makes.
@@ -115,38 +115,52 @@ def milliseconds(times):
     return f"{statistics.median(times) * 1000:,.0f} ms"
 
 
+def measure_reading(arguments):
+    """Prints what ticks cost, and what they leave for readers."""
+    print(f"{arguments.rows:,} rows of 8 columns, {arguments.ticks} ticks, {os.cpu_count()} cores; medians.\n")
+    print("| format | changed a tick | write | export | maintain | DuckDB reads it | the clean append | ratio |\n|---|---|---|---|---|---|---|---|")
+    for version in (3, 2):
+        for share in (0.01, 0.1):
+            with tempfile.TemporaryDirectory() as folder:
+                folder = pathlib.Path(folder)
+                times = moonshine(arguments.program, folder, arguments.rows, arguments.ticks, share, version)
+                read = read_times(folder, arguments.rounds)
+            print(
+                f"| {version} | {share:.0%} | {milliseconds(times['write_s'][1:])} | {milliseconds(times['export_s'][1:])} |"
+                f" {milliseconds(times['maintain_s'][1:])} |"
+                f" {read['ticks'] * 1000:,.0f} ms | {read['clean'] * 1000:,.0f} ms | {read['ticks'] / read['clean']:.2f} |",
+                flush=True,
+            )
+
+
+def measure_peers(arguments):
+    """Prints what the same ticks cost PyIceberg."""
+    print(f"\nUpsert ticks on {arguments.peer_rows:,} rows:\n")
+    print("| changed a tick | Moonshine, write and export | PyIceberg upsert | PyIceberg overwrite |\n|---|---|---|---|")
+    for share in (0.01, 0.1):
+        with tempfile.TemporaryDirectory() as folder:
+            times = moonshine(arguments.program, folder, arguments.peer_rows, arguments.peer_ticks, share, 2)
+            ours = [sum(both) for both in zip(times["write_s"][1:], times["export_s"][1:])]
+            peers = [
+                pyiceberg(folder, arguments.peer_rows, arguments.peer_ticks, share, how) for how in ("upsert", "overwrite")
+            ]
+        print(f"| {share:.0%} | {milliseconds(ours)} | {milliseconds(peers[0])} | {milliseconds(peers[1])} |", flush=True)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("program")
+    arguments.add_argument("program", type=os.path.abspath)
     arguments.add_argument("--rows", type=int, default=1_000_000)
     arguments.add_argument("--ticks", type=int, default=20)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--peer-rows", type=int, default=100_000)
     arguments.add_argument("--peer-ticks", type=int, default=3)
+    arguments.add_argument("--part", choices=["reading", "peers"], help="one of the two tables")
     arguments = arguments.parse_args()
-    program = os.path.abspath(arguments.program)
-    print(f"{arguments.rows:,} rows of 8 columns, {arguments.ticks} ticks, {os.cpu_count()} cores; medians.\n")
-    print("| format | changed a tick | write | export | DuckDB reads it | the clean append | ratio |\n|---|---|---|---|---|---|---|")
-    for version in (3, 2):
-        for share in (0.01, 0.1):
-            with tempfile.TemporaryDirectory() as folder:
-                folder = pathlib.Path(folder)
-                times = moonshine(program, folder, arguments.rows, arguments.ticks, share, version)
-                read = read_times(folder, arguments.rounds)
-            print(
-                f"| {version} | {share:.0%} | {milliseconds(times['write_s'][1:])} | {milliseconds(times['export_s'][1:])} |"
-                f" {read['ticks'] * 1000:,.0f} ms | {read['clean'] * 1000:,.0f} ms | {read['ticks'] / read['clean']:.2f} |"
-            )
-    print(f"\nUpsert ticks on {arguments.peer_rows:,} rows:\n")
-    print("| changed a tick | Moonshine, write and export | PyIceberg upsert | PyIceberg overwrite |\n|---|---|---|---|")
-    for share in (0.01, 0.1):
-        with tempfile.TemporaryDirectory() as folder:
-            times = moonshine(program, folder, arguments.peer_rows, arguments.peer_ticks, share, 2)
-            ours = [sum(both) for both in zip(times["write_s"][1:], times["export_s"][1:])]
-            peers = [
-                pyiceberg(folder, arguments.peer_rows, arguments.peer_ticks, share, how) for how in ("upsert", "overwrite")
-            ]
-        print(f"| {share:.0%} | {milliseconds(ours)} | {milliseconds(peers[0])} | {milliseconds(peers[1])} |")
+    if arguments.part != "peers":
+        measure_reading(arguments)
+    if arguments.part != "reading":
+        measure_peers(arguments)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 //! `cargo bench -p moonshine-export --bench ticks -- FOLDER ROWS TICKS SHARE FORMAT_VERSION`
 //!
 //! Makes a database and a warehouse in FOLDER, loads ROWS rows by one export, and then TICKS times changes SHARE of them (0.01 is
-//! 1 %) and exports that. At the end the same rows are exported once more, by one export into a warehouse of their own
+//! 1 %), exports that, and does the maintenance that is due. At the end the same rows are exported once more, by one export into a warehouse of their own
 //! (`clean`), to be read beside the first. Prints one JSON object. `benches/export/ticks.py` calls it, reads both tables by
 //! DuckDB, and has PyIceberg make the same ticks; the rows are made by the same formulas there.
 
@@ -116,7 +116,7 @@ async fn ticks(
     let config = config(&folder.join("ticks"), format_version)?;
     let mut exporter = Exporter::open(database.clone(), &config).await?;
     let all: Vec<i64> = (0..workload.rows as i64).collect();
-    let (mut write_s, mut export_s) = (Vec::new(), Vec::new());
+    let (mut write_s, mut export_s, mut maintain_s) = (Vec::new(), Vec::new(), Vec::new());
     for tick in 0..=workload.ticks {
         let changed =
             (0..workload.changed_rows).map(|n| ((n * STRIDE + tick * 7) % workload.rows) as i64);
@@ -130,8 +130,13 @@ async fn ticks(
         let start = Instant::now();
         exporter.tick(&database.snapshot()).await?;
         export_s.push(start.elapsed().as_secs_f64());
+        // A sync does so beside the exports.
+        let start = Instant::now();
+        exporter.maintainer().run_due().await;
+        maintain_s.push(start.elapsed().as_secs_f64());
     }
-    let times = json!({ "write_s": write_s, "export_s": export_s });
+    let times =
+        json!({ "write_s": write_s, "export_s": export_s, "maintain_s": maintain_s });
     Ok((database, times))
 }
 

@@ -43,6 +43,7 @@ async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut 
     history.change_keys(60..70);
     let outcome = outcome.max(history.export_and_read(reader).await);
     matrix.note("readers", &cell("deletes"), outcome);
+    let then = history.point().await;
     if version == FormatVersion::V3 {
         matrix.note("readers", "v3 lineage", history.lineage(reader).await);
     }
@@ -59,6 +60,7 @@ async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut 
         let outcome = outcome.max(history.export_and_read(reader).await);
         matrix.note("readers", "v3 defaults", outcome);
     }
+    matrix.note("readers", &cell("as of"), history.read_point(reader, &then).await);
 }
 
 async fn at_random(version: FormatVersion, seed: u64, reader: &mut Reader, matrix: &mut Matrix) {
@@ -84,6 +86,13 @@ async fn at_random(version: FormatVersion, seed: u64, reader: &mut Reader, matri
             matrix.note("readers", &cell, history.read(reader).await);
         }
     }
+}
+
+/// A table as of one snapshot.
+struct Point {
+    snapshot_id: i64,
+    columns: Vec<(String, String)>,
+    rows: Vec<TextRow>,
 }
 
 /// A table that is written, exported and read.
@@ -293,8 +302,30 @@ impl History {
             metadata_location: &self.metadata_location().await,
             columns: columns_of(self.table.schema()),
             lineage: false,
+            snapshot_id: None,
         });
         Outcome::of(read, &expected_rows(&self.database, &self.table))
+    }
+
+    /// The table as it is now.
+    async fn point(&self) -> Point {
+        let metadata = self.world.metadata(&ident("shop", "orders")).await;
+        Point {
+            snapshot_id: metadata.current_snapshot_id().unwrap(),
+            columns: columns_of(self.table.schema()),
+            rows: expected_rows(&self.database, &self.table),
+        }
+    }
+
+    /// An earlier snapshot shows the columns and rows of then.
+    async fn read_point(&self, reader: &mut Reader, then: &Point) -> Outcome {
+        let read = reader.read(&Request {
+            metadata_location: &self.metadata_location().await,
+            columns: then.columns.clone(),
+            lineage: false,
+            snapshot_id: Some(then.snapshot_id),
+        });
+        Outcome::of(read, &then.rows)
     }
 
     /// Row ids are there, and no two rows share one.
@@ -303,6 +334,7 @@ impl History {
             metadata_location: &self.metadata_location().await,
             columns: columns_of(self.table.schema()),
             lineage: true,
+            snapshot_id: None,
         });
         let rows = match read {
             Ok(rows) => rows,
