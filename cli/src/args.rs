@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Check(CheckArguments),
     /// Write a database's newest rows below its log and do every compaction that is due
     Compact(CompactArguments),
+    /// Look after the exported tables: expire old snapshots, merge small manifests; a running sync does so by itself
+    Maintain(MaintainArguments),
     /// Copy a database, also beside a running sync, into a folder of its own; by hard links where that is possible
     Backup(BackupArguments),
     /// Copy a backup into a new folder and check every file of the copy
@@ -187,6 +189,27 @@ pub(crate) struct CompactArguments {
     /// The database's folder. No sync may run on it meanwhile
     pub(crate) database: PathBuf,
     /// Print what was saved as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MaintainArguments {
+    /// The configuration file; or use --database and --warehouse
+    pub(crate) config: Option<PathBuf>,
+    /// Say what would be done, change nothing, and leave a running sync undisturbed; without it no sync may run meanwhile
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// One table, schema.table; by default all
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    /// The engine's folder, instead of a configuration file
+    #[arg(long, requires = "warehouse")]
+    pub(crate) database: Option<PathBuf>,
+    /// The folder of the Iceberg tables
+    #[arg(long, requires = "database")]
+    pub(crate) warehouse: Option<PathBuf>,
+    /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

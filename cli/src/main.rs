@@ -2,7 +2,7 @@
 //!
 //! [`args`] says which commands and flags there are; [`config`] reads the configuration file that most of them name;
 //! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`probe`] measures the machine, [`mod@bench`] runs
-//! jobs of I/O, [`inspect`] says what a database was laid out from, [`maintenance`] checks, compacts and copies it. Whatever stops a command is one line on standard
+//! jobs of I/O, [`inspect`] says what a database was laid out from, [`maintenance`] checks, compacts and copies it, [`maintain`] looks after the exported tables. Whatever stops a command is one line on standard
 //! error and an exit status: 2 for what the user has to mend (arguments, configuration, SQL), 1 for the rest.
 
 mod args;
@@ -12,6 +12,7 @@ mod error;
 mod export;
 mod inspect;
 mod log;
+mod maintain;
 mod maintenance;
 mod probe;
 mod query;
@@ -68,6 +69,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
             Command::Export(arguments) => export::run(arguments).await,
             Command::Sync(arguments) => sync::run(arguments).await,
             Command::Query(arguments) => query::run(arguments).await,
+            Command::Maintain(arguments) => maintain::run(arguments).await,
             // These need no threads, and were run above.
             _ => Ok(()),
         }

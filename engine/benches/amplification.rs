@@ -1,7 +1,8 @@
-//! Write and space amplification of a load and of churn, settled: 16-byte keys, 100-byte values, as in benches/kv.
+//! Write and space amplification of a load and of churn, settled: 16-byte keys, 100-byte values, as in benches/kv; what
+//! the log, flushes and each kind of compaction wrote of it, and what the levels hold then.
 //!
 //! ```sh
-//! cargo bench -p moonshine-engine --bench amplification -- FOLDER [ROWS]
+//! cargo bench -p moonshine-engine --bench amplification -- FOLDER [ROWS [MEMORY_MIB]]
 //! ```
 //!
 //! Bytes written are those that the kernel counts for the process, size on disk is allocated blocks, and *settled* means
@@ -17,7 +18,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use moonshine_engine::{Database, Durability, Keyspace, Options};
+use moonshine_engine::{Database, Durability, Keyspace, Options, Statistics};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -26,12 +27,12 @@ const ROW_SIZE_BYTES: u64 = 116;
 const BATCH_ROWS: u64 = 1000;
 /// One row in so many survives the deletes.
 const SURVIVORS: u64 = 5;
-const MEMORY_BYTES: u64 = 320 << 20;
+const MEMORY_MIB: u64 = 320;
 /// What the database lays itself out with, given this S-Size, S-Paral and memory.
 const S_SIZE_BYTES: u64 = 512 << 10;
 const S_PARAL: u32 = 4;
 const FRAGMENT_SIZE_BYTES: u64 = 128 * S_SIZE_BYTES;
-const GENERATION_SIZE_BYTES: u64 = MEMORY_BYTES / 6;
+const GENERATIONS_PER_MEMORY: u64 = 6;
 
 /// The finaliser of SplitMix64.
 fn mix(x: u64) -> u64 {
@@ -143,14 +144,14 @@ fn settle(database: &Database) -> Result<Usage> {
 /// The write amplification of updates at random of so many bytes of rows, by the formula for a tree of fragments:
 /// 1 + L + ⌊log_k(ρ·b/S)⌋ + 1/ρ. L is the number of levels below the root, b the bytes of a leaf, S what a flush brings it,
 /// k how many RowSets a merge takes at least, and ρ the part of a leaf that may be dead.
-fn formula(data_bytes: u64) -> f64 {
+fn formula(data_bytes: u64, generation_size_bytes: u64) -> f64 {
     const MERGED_ROW_SETS: f64 = 8.0;
     const DEAD_SHARE: f64 = 0.5;
     let fanout = f64::from(S_PARAL);
     let fragments = data_bytes as f64 / FRAGMENT_SIZE_BYTES as f64;
     let levels = fragments.log(fanout).ceil().max(0.0);
     let leaves = fanout.powf(levels);
-    let flushed_bytes = (GENERATION_SIZE_BYTES as f64 / leaves).max(S_SIZE_BYTES as f64);
+    let flushed_bytes = (generation_size_bytes as f64 / leaves).max(S_SIZE_BYTES as f64);
     let dead_bytes = DEAD_SHARE * data_bytes as f64 / leaves;
     let merges = (dead_bytes / flushed_bytes).log(MERGED_ROW_SETS).floor();
     1.0 + levels + merges.max(0.0) + 1.0 / DEAD_SHARE
@@ -158,9 +159,36 @@ fn formula(data_bytes: u64) -> f64 {
 
 struct Bench<'a> {
     row_count: u64,
+    generation_size_bytes: u64,
     folder: &'a Path,
     database: Database,
     rows: Keyspace,
+}
+
+/// What was written between two moments for each byte of rows, by who wrote it, and the levels as they are at the second.
+fn print_levels(before: &Statistics, after: &Statistics, user_bytes: u64) {
+    let times = |before: u64, after: u64| (after - before) as f64 / user_bytes as f64;
+    print!(
+        "  log {:.2}, flushes {:.2}",
+        times(before.writes.log_bytes, after.writes.log_bytes),
+        times(before.flushes.written_bytes, after.flushes.written_bytes),
+    );
+    for (kind, work) in &after.compactions {
+        let known = before.compactions.iter().find(|(known, _)| known == kind);
+        let written_bytes = known.map_or(0, |(_, work)| work.written_bytes);
+        print!(", {kind} {:.2}", times(written_bytes, work.written_bytes));
+    }
+    println!();
+    for level in after.tables.iter().flat_map(|table| &table.levels) {
+        println!(
+            "  level {}: {} fragments, {} MiB in {} RowSets, {} at most in one",
+            level.level,
+            level.fragments,
+            level.held.size_bytes >> 20,
+            level.held.row_sets,
+            level.row_sets_max,
+        );
+    }
 }
 
 impl Bench<'_> {
@@ -198,13 +226,13 @@ impl Bench<'_> {
         live_rows: u64,
         work: impl FnOnce() -> Result<u64>,
     ) -> Result<()> {
-        let before = Usage::now()?;
+        let (before, counted) = (Usage::now()?, self.database.statistics());
         let user_bytes = work()?;
         let worked = Usage::now()?;
         let settled = settle(&self.database)?;
         let written = (settled.written_bytes - before.written_bytes) as f64 / user_bytes as f64;
         let space = disk_bytes(self.folder)? as f64 / (live_rows * ROW_SIZE_BYTES) as f64;
-        let bound = formula(self.row_count * ROW_SIZE_BYTES);
+        let bound = formula(self.row_count * ROW_SIZE_BYTES, self.generation_size_bytes);
         println!(
             "{what:<22} write amplification {written:6.2} (formula for updates {bound:.2})  space amplification {space:5.2}  {:6.1} s, settled after {:5.1} s, \
              {:6.1} CPU-s",
@@ -212,6 +240,7 @@ impl Bench<'_> {
             (settled.at - worked.at).as_secs_f64(),
             (settled.cpu - before.cpu).as_secs_f64(),
         );
+        print_levels(&counted, &self.database.statistics(), user_bytes);
         Ok(())
     }
 }
@@ -224,12 +253,13 @@ fn main() -> Result<()> {
     let row_count: u64 = arguments
         .next()
         .map_or(Ok(1_000_000), |rows| rows.parse())?;
+    let memory_mib: u64 = arguments.next().map_or(Ok(MEMORY_MIB), |mib| mib.parse())?;
     let folder = Path::new(&folder);
     let database = Database::open(
         folder,
         Options {
             profile: moonshine_sysprobe::Profile::given(S_SIZE_BYTES, S_PARAL).into(),
-            memory_budget_bytes: MEMORY_BYTES,
+            memory_budget_bytes: memory_mib << 20,
             ..Options::default()
         },
     )?;
@@ -237,6 +267,7 @@ fn main() -> Result<()> {
     let rows = rows.with_durability(Durability::Buffered);
     let bench = Bench {
         row_count,
+        generation_size_bytes: (memory_mib << 20) / GENERATIONS_PER_MEMORY,
         folder,
         database,
         rows,
@@ -244,6 +275,12 @@ fn main() -> Result<()> {
     bench.measure("load", row_count, || {
         bench.put(shuffled(row_count, 42), 0)?;
         Ok(row_count * ROW_SIZE_BYTES)
+    })?;
+    bench.measure("updates of a quarter", row_count, || {
+        let quarter = row_count as usize / 4;
+        let picks = (0..).map(|i| mix(i ^ 0xface) % row_count);
+        bench.put(picks.take(quarter), 3)?;
+        Ok(quarter as u64 * ROW_SIZE_BYTES)
     })?;
     bench.measure("two updates of each", row_count, || {
         for pass in 1..3 {

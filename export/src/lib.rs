@@ -36,6 +36,7 @@
 //! # }
 //! ```
 
+mod cadence;
 pub mod catalog;
 mod commit;
 mod config;
@@ -57,12 +58,14 @@ mod schema;
 pub mod store;
 mod summary;
 
+pub use cadence::{Cadence, CadenceReason};
 pub use config::{
-    CatalogType, FormatVersion, IcebergConfig, MaintenanceConfig, MaintenanceSettings, Secret,
-    SettingsByTable, SqlConfig, TableConfig, TableSettings,
+    CadenceConfig, CadenceSettings, CatalogType, ForeignAppends, FormatVersion, IcebergConfig,
+    MaintenanceConfig, MaintenanceSettings, Secret, SettingsByTable, SqlConfig, TableConfig,
+    TableSettings,
 };
 pub use error::{ExportError, Result};
-pub use exporter::{Exporter, TableExport};
+pub use exporter::{Exporter, Pace, Standing, TableExport};
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};
 pub use refs::{AsOf, ReferenceKind, TableHistory, TableVersion};

@@ -5,16 +5,16 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::{SortOrder, UnboundPartitionSpec};
+use iceberg::spec::{SnapshotRef, SortOrder, UnboundPartitionSpec};
 use moonshine_engine::{Exported, TableSchema};
 use uuid::Uuid;
 
 use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT, NewTable};
-use crate::commit::table_version;
+use crate::commit::{check_foreign, table_version};
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
 use crate::schema::{check_columns, iceberg_schema};
-use crate::summary::{DATABASE_ID, Stamp, TABLE, WRITER_EPOCH};
+use crate::summary::{DATABASE_ID, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
 #[derive(Clone, Debug)]
@@ -65,26 +65,42 @@ impl Owner {
         Ok(())
     }
 
-    /// The stamp of the table's current snapshot; `None` for a table without one.
+    /// The newest snapshot of ours in the table's history, with its stamp; `None` for a table without one.
+    ///
+    /// # Errors
+    /// [`ExportError::Foreign`] if what another writer made on top of it does not let an export go on.
     pub(crate) fn stamp(&self, table: &CatalogTable) -> Result<Option<(i64, Stamp)>> {
-        let Some(snapshot) = table.metadata.current_snapshot() else {
-            return Ok(None);
-        };
-        let id = snapshot.snapshot_id();
-        let foreign = |reason: String| ExportError::foreign(&table.ident, reason);
-        let stamp = Stamp::of(snapshot).ok_or_else(|| {
-            let operation = snapshot.summary().operation.as_str();
-            foreign(format!(
-                "its current snapshot {id} ({operation}) was made by another writer"
-            ))
-        })?;
-        if stamp.database_id != self.database_id {
-            return Err(foreign(format!(
-                "its current snapshot {id} was made by database {}",
-                stamp.database_id
-            )));
+        let mut foreign: Vec<&SnapshotRef> = Vec::new();
+        let mut snapshot = table.metadata.current_snapshot();
+        let mut ours = None;
+        while let Some(current) = snapshot {
+            if let Some(stamp) = Stamp::of(current) {
+                ours = Some((current.snapshot_id(), stamp));
+                break;
+            }
+            foreign.push(current);
+            let parent = current.parent_snapshot_id();
+            snapshot = parent.and_then(|parent| table.metadata.snapshot_by_id(parent));
         }
-        Ok(Some((id, stamp)))
+        let name = table.metadata.properties().get(TABLE);
+        let name = name.map(String::as_str).unwrap_or_default();
+        let appends = self.settings.of(name).foreign_appends;
+        let below = ours.as_ref().map(|(id, _)| *id);
+        for snapshot in foreign {
+            check_foreign(&table.ident, snapshot, below, appends)?;
+        }
+        match &ours {
+            Some((id, stamp)) if stamp.database_id != self.database_id => {
+                Err(ExportError::foreign(
+                    &table.ident,
+                    format!(
+                        "its snapshot {id} was made by database {}",
+                        stamp.database_id
+                    ),
+                ))
+            }
+            _ => Ok(ours),
+        }
     }
 
     /// Checks that the table stands where this export left it: not before, not after, and nobody else was there.
@@ -98,7 +114,7 @@ impl Owner {
         match (self.stamp(table)?, exported) {
             (None, None) => Ok(()),
             (None, Some(_)) => foreign(format!(
-                "it is empty, though the database exported up to {exported_seq} into it"
+                "it has no snapshot of this database, though that exported up to {exported_seq} into it"
             )),
             (Some((_, stamp)), _) if stamp.commit_seq > exported_seq => Err(ExportError::Stale {
                 table: table.ident.to_string(),
@@ -110,7 +126,7 @@ impl Owner {
                     || stamp.export_snapshot_id.unwrap_or(id).to_string() != exported.token =>
             {
                 foreign(format!(
-                    "its current snapshot {id} holds commits up to {}, the database exported up to {exported_seq} as \
+                    "its snapshot {id} holds commits up to {}, the database exported up to {exported_seq} as \
                      snapshot {}: the table was rolled back or replaced",
                     stamp.commit_seq, exported.token
                 ))
@@ -136,9 +152,9 @@ impl Owner {
         &self,
         base: &CatalogTable,
         found: &CatalogTable,
-        own_epoch: u64,
+        own: &Writer,
     ) -> Result<()> {
-        self.check_position_unmoved(base, found, own_epoch)?;
+        self.check_position_unmoved(base, found, own)?;
         check_partitions(found)?;
         if base.metadata.format_version() != found.metadata.format_version() {
             return Err(ExportError::foreign(
@@ -161,9 +177,9 @@ impl Owner {
         &self,
         base: &CatalogTable,
         found: &CatalogTable,
-        own_epoch: u64,
+        own: &Writer,
     ) -> Result<()> {
-        check_epoch(found, own_epoch)?;
+        check_epoch(found, own)?;
         let foreign = |reason: &str| Err(ExportError::foreign(&base.ident, reason));
         if base.metadata.uuid() != found.metadata.uuid() {
             return foreign("it was dropped, and another one was made in its place");
@@ -179,13 +195,14 @@ impl Owner {
         &self,
         schema: &TableSchema,
         location: Option<String>,
-        epoch: u64,
+        writer: &Writer,
     ) -> Result<NewTable> {
         let format_version = self.settings.of(schema.name()).format_version.iceberg();
         let properties = HashMap::from([
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
-            (WRITER_EPOCH.to_owned(), epoch.to_string()),
+            (WRITER_EPOCH.to_owned(), writer.epoch.to_string()),
+            (EXPORTER_ID.to_owned(), writer.exporter_id.to_string()),
             (METADATA_DELETE_AFTER_COMMIT.to_owned(), "true".to_owned()),
             ("write.delete.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
@@ -213,30 +230,47 @@ fn check_partitions(table: &CatalogTable) -> Result<()> {
     }
 }
 
+/// As whom an exporter writes to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Writer {
+    /// Higher than that of whoever wrote before.
+    pub(crate) epoch: u64,
+    /// Tells apart two that took the same epoch.
+    pub(crate) exporter_id: Uuid,
+}
+
+/// The epoch and the exporter that newest wrote to the table or announced that it would. Versions before 0.2 named no
+/// exporter.
+fn newest_writer(table: &CatalogTable) -> (u64, Option<Uuid>) {
+    let properties = table.metadata.properties();
+    let number = |key| properties.get(key).and_then(|text| text.parse().ok());
+    let id = properties.get(EXPORTER_ID).and_then(|id| id.parse().ok());
+    let announced = (number(WRITER_EPOCH).unwrap_or(0), id);
+    let snapshot = table.metadata.current_snapshot();
+    let written = snapshot.and_then(|snapshot| Stamp::of(snapshot));
+    match written {
+        Some(written) if written.writer_epoch > announced.0 => {
+            (written.writer_epoch, written.exporter_id)
+        }
+        _ => announced,
+    }
+}
+
 /// The epoch of the newest exporter that wrote to the table or announced that it would.
 pub(crate) fn newest_epoch(table: &CatalogTable) -> u64 {
-    let announced = table
-        .metadata
-        .properties()
-        .get(WRITER_EPOCH)
-        .and_then(|epoch| epoch.parse().ok());
-    let written = table
-        .metadata
-        .current_snapshot()
-        .and_then(|snapshot| Stamp::of(snapshot));
-    announced
-        .unwrap_or(0)
-        .max(written.map_or(0, |stamp| stamp.writer_epoch))
+    newest_writer(table).0
 }
 
 /// Checks that no newer exporter took over.
-pub(crate) fn check_epoch(table: &CatalogTable, own: u64) -> Result<()> {
-    match newest_epoch(table) {
-        current if current > own => Err(ExportError::Fenced {
+pub(crate) fn check_epoch(table: &CatalogTable, own: &Writer) -> Result<()> {
+    let (epoch, exporter_id) = newest_writer(table);
+    let is_another = exporter_id.is_some_and(|id| id != own.exporter_id);
+    if epoch > own.epoch || (epoch == own.epoch && is_another) {
+        return Err(ExportError::Fenced {
             table: table.ident.to_string(),
-            own,
-            current,
-        }),
-        _ => Ok(()),
+            own: own.epoch,
+            current: epoch,
+        });
     }
+    Ok(())
 }

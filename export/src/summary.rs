@@ -15,6 +15,8 @@ pub(crate) const DATABASE_ID: &str = "moonshine.database-id";
 pub(crate) const TABLE: &str = "moonshine.table";
 /// The epoch of the exporter that made the snapshot; as a table property, of the newest that opened the table.
 pub(crate) const WRITER_EPOCH: &str = "moonshine.writer-epoch";
+/// The exporter of that epoch.
+pub(crate) const EXPORTER_ID: &str = "moonshine.exporter-id";
 const COMMIT_SEQ: &str = "moonshine.commit-seq";
 const COMMIT_ID: &str = "moonshine.commit-id";
 const ORIGINS: &str = "moonshine.origins";
@@ -31,6 +33,8 @@ pub(crate) struct Stamp {
     pub(crate) commit_seq: u64,
     pub(crate) commit_id: Uuid,
     pub(crate) writer_epoch: u64,
+    /// The exporter that took the epoch.
+    pub(crate) exporter_id: Option<Uuid>,
     /// Source to position.
     pub(crate) origins: BTreeMap<String, String>,
     /// The snapshot of the export that brought the table there, if that is an earlier one.
@@ -52,6 +56,10 @@ impl Stamp {
             commit_seq: properties.get(COMMIT_SEQ)?.parse().ok()?,
             commit_id: commit_id(snapshot)?,
             writer_epoch: properties.get(WRITER_EPOCH)?.parse().ok()?,
+            exporter_id: match properties.get(EXPORTER_ID) {
+                Some(id) => Some(id.parse().ok()?),
+                None => None,
+            },
             origins: serde_json::from_str(properties.get(ORIGINS)?).ok()?,
             export_snapshot_id: match properties.get(EXPORT_SNAPSHOT_ID) {
                 Some(id) => Some(id.parse().ok()?),
@@ -66,6 +74,9 @@ impl Stamp {
         let export_snapshot_id = self
             .export_snapshot_id
             .map(|id| (EXPORT_SNAPSHOT_ID.to_owned(), id.to_string()));
+        let exporter_id = self
+            .exporter_id
+            .map(|id| (EXPORTER_ID.to_owned(), id.to_string()));
         let properties = [
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (COMMIT_SEQ.to_owned(), self.commit_seq.to_string()),
@@ -73,7 +84,8 @@ impl Stamp {
             (WRITER_EPOCH.to_owned(), self.writer_epoch.to_string()),
             (ORIGINS.to_owned(), origins),
         ];
-        Ok(properties.into_iter().chain(export_snapshot_id).collect())
+        let optional = export_snapshot_id.into_iter().chain(exporter_id);
+        Ok(properties.into_iter().chain(optional).collect())
     }
 }
 
@@ -243,6 +255,7 @@ mod tests {
             commit_seq: 42,
             commit_id: Uuid::from_u128(2),
             writer_epoch: 3,
+            exporter_id: Some(Uuid::from_u128(4)),
             origins: BTreeMap::from([("pg".to_owned(), "0/16B3748".to_owned())]),
             export_snapshot_id: None,
         }

@@ -1,4 +1,7 @@
 //! The mirror at work: sources run as tasks of their own, exports happen between.
+//!
+//! A catalog that is down, or a table that can't be exported, keeps no source from being read: what is read is in the
+//! engine, up to its limits, and is exported when the cause is gone. Only what concerns all tables ends the mirror.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,8 +10,8 @@ use indicatif::MultiProgress;
 use moonshine_connectors::postgres::is_unfinished_copy;
 use moonshine_connectors::{Phase, Progress, RunMode, Source, SourceContext, SourceError};
 use moonshine_engine::{Database, Origin};
-use moonshine_export::{ExportError, Exporter};
-use tokio::task::{JoinError, JoinSet};
+use moonshine_export::{ExportError, Exporter, IcebergConfig, Maintainer, Pace, TableExport};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Display;
@@ -17,14 +20,23 @@ use crate::error::CliError;
 
 /// How often the mirror looks whether an export is due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// The pause after an export that failed and may succeed later; doubled each time.
+/// How often the exported tables are looked after.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long an export that is under way may still take after the signal to stop; what it leaves is settled by the next one.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long the last export may take. What it leaves is exported by the next run.
+const LAST_EXPORT_MAX: Duration = Duration::from_secs(120);
+/// The pause after a look at a catalog that did not answer; doubled each time.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Sources, engine and exporter.
 pub(crate) struct Mirror {
     database: Database,
-    exporter: Exporter,
+    /// `None` as long as the catalog was not reached.
+    exporter: Option<Exporter>,
+    maintenance: Option<AbortHandle>,
+    iceberg: IcebergConfig,
     sources: Vec<Box<dyn Source>>,
     flush_interval: Duration,
     flush_batch_size: u64,
@@ -32,39 +44,43 @@ pub(crate) struct Mirror {
     exports: ExportClock,
 }
 
-/// When an export happened and when the next is due.
+/// What the last export was, and when the catalog is tried again.
 struct ExportClock {
-    last: Instant,
     /// Row changes read up to the last export.
     last_rows: u64,
-    /// The commit sequence of the last export; `None` before the first.
+    /// The commit sequence up to which every table is exported; `None` before the first export.
     last_seq: Option<u64>,
-    /// The pause that the last failure asks for.
-    retry_pause: Option<Duration>,
+    /// When the catalog is tried again, and the pause before it.
+    retry: Option<(Instant, Duration)>,
 }
 
 type Finished = Result<(String, Result<(), SourceError>), JoinError>;
 
 impl Mirror {
-    pub(crate) async fn open(setup: Setup) -> Result<Self, CliError> {
+    pub(crate) async fn open(setup: Setup, mode: RunMode) -> Result<Self, CliError> {
         let (folder, options) = (setup.database, setup.options);
         let open = move || Database::open(folder, options);
         let database = tokio::task::spawn_blocking(open).await;
         let database = database.map_err(|error| CliError::Output(error.to_string()))??;
         check_copies(&database, &setup.sources)?;
-        let exporter = Exporter::open(database.clone(), &setup.iceberg).await?;
+        setup.iceberg.check()?;
+        let exporter = match mode {
+            RunMode::Once => Some(Exporter::open(database.clone(), &setup.iceberg).await?),
+            RunMode::Continuous => None,
+        };
         Ok(Mirror {
             database,
             exporter,
+            maintenance: None,
+            iceberg: setup.iceberg,
             progress: setup.sources.iter().map(|_| Arc::default()).collect(),
             sources: setup.sources,
             flush_interval: setup.flush_interval,
             flush_batch_size: setup.flush_batch_size,
             exports: ExportClock {
-                last: Instant::now(),
                 last_rows: 0,
                 last_seq: None,
-                retry_pause: None,
+                retry: None,
             },
         })
     }
@@ -94,9 +110,9 @@ impl Mirror {
                 },
                 _ = looks.tick() => {
                     display.update();
-                    if failure.is_none() && self.export_is_due() && let Err(error) = self.export_and_retry(mode).await {
+                    if failure.is_none() && self.may_export() && let Err(error) = self.export_due(&stop).await {
                         stop.cancel();
-                        failure.get_or_insert(error);
+                        failure.get_or_insert(error.into());
                     }
                 }
             }
@@ -110,11 +126,14 @@ impl Mirror {
             tracing::info!(
                 "a first copy is not complete, so nothing of it is exported; the next run starts it again"
             );
-        } else if let Err(error) = self.export().await {
+        } else if let Err(error) = self.last_export().await {
             match &failure {
                 None => failure = Some(error.into()),
                 Some(_) => tracing::error!(%error, "the last export failed"),
             }
+        }
+        if let Some(maintenance) = self.maintenance.take() {
+            maintenance.abort();
         }
         let tables = self.database.tables();
         let names = tables.iter().map(|table| table.name().to_owned());
@@ -145,20 +164,13 @@ impl Mirror {
         running
     }
 
-    fn export_is_due(&self) -> bool {
+    /// Whether no table would appear in part, and there may be something to export.
+    fn may_export(&self) -> bool {
         // A table that is being copied would appear in part; one whose source has not said so yet might be.
         let complete = |progress: &Arc<Progress>| {
             matches!(progress.read().phase, Phase::Streaming | Phase::Finished)
         };
-        if !self.progress.iter().all(complete) {
-            return false;
-        }
-        let since = self.exports.last.elapsed();
-        if let Some(pause) = self.exports.retry_pause {
-            return since >= pause;
-        }
-        let full = self.rows_read().saturating_sub(self.exports.last_rows) >= self.flush_batch_size;
-        (full || since >= self.flush_interval)
+        self.progress.iter().all(complete)
             && self.exports.last_seq != Some(self.database.durable_seq())
     }
 
@@ -169,48 +181,122 @@ impl Mirror {
             .sum()
     }
 
-    /// Exports; in a continuous run what may succeed later is put off.
-    async fn export_and_retry(&mut self, mode: RunMode) -> Result<(), CliError> {
-        match self.export().await {
-            Ok(()) => {
-                self.exports.retry_pause = None;
-                Ok(())
-            }
-            Err(error @ (ExportError::Unavailable { .. } | ExportError::Conflict { .. }))
-                if mode == RunMode::Continuous =>
-            {
-                let pause = self
-                    .exports
-                    .retry_pause
-                    .map_or(RETRY_PAUSE_MIN, |pause| pause * 2)
-                    .min(RETRY_PAUSE_MAX);
-                tracing::warn!(%error, pause_secs = pause.as_secs(), "the export failed and is tried again");
-                self.exports.retry_pause = Some(pause);
-                self.exports.last = Instant::now();
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
+    fn pace(&self) -> Pace {
+        let waiting = self.rows_read().saturating_sub(self.exports.last_rows);
+        Pace {
+            freshness_ms: i64::try_from(self.flush_interval.as_millis()).unwrap_or(i64::MAX),
+            is_full: waiting >= self.flush_batch_size,
         }
     }
 
-    async fn export(&mut self) -> Result<(), ExportError> {
+    /// Exports the tables that are due. What fails of a table is tried again later; a stop is heard within a grace.
+    async fn export_due(&mut self, stop: &CancellationToken) -> Result<(), ExportError> {
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        let pace = self.pace();
         let rows = self.rows_read();
+        if !self.connect().await? {
+            return Ok(());
+        }
+        let Some(exporter) = &mut self.exporter else {
+            return Ok(());
+        };
+        if !exporter.is_due(pace) {
+            return Ok(());
+        }
         let snapshot = self.database.snapshot();
-        for export in self.exporter.tick(&snapshot).await? {
+        let exports = tokio::select! {
+            exports = exporter.tick_due(&snapshot, pace) => exports?,
+            () = stopped => return Ok(()),
+        };
+        log_exports(&exports);
+        exporter.cadences(pace.freshness_ms);
+        self.exports.last_rows = rows;
+        // Tables may be waiting after a failure, or for their budget.
+        self.exports.last_seq = exporter
+            .is_exported_up_to(snapshot.seq())
+            .then(|| snapshot.seq());
+        Ok(())
+    }
+
+    /// Connects to the catalog if that was not possible before; `false` if it still isn't.
+    async fn connect(&mut self) -> Result<bool, ExportError> {
+        if self.exporter.is_none() {
+            let retry = self.exports.retry;
+            if retry.is_some_and(|(at, _)| Instant::now() < at) {
+                return Ok(false);
+            }
+            match Exporter::connect(self.database.clone(), &self.iceberg).await {
+                Ok(exporter) => self.exporter = Some(exporter),
+                Err(error @ ExportError::Unavailable { .. }) => {
+                    let pause = retry.map_or(RETRY_PAUSE_MIN, |(_, pause)| pause * 2);
+                    let pause = pause.min(RETRY_PAUSE_MAX);
+                    tracing::warn!(%error, pause_secs = pause.as_secs(), "the catalog is not reached and is tried again");
+                    self.exports.retry = Some((Instant::now() + pause, pause));
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let (None, Some(exporter)) = (&self.maintenance, &self.exporter) {
+            self.maintenance = Some(tokio::spawn(maintain(exporter.maintainer())).abort_handle());
+        }
+        Ok(true)
+    }
+
+    /// Exports all that there is, whatever failed before.
+    async fn last_export(&mut self) -> Result<(), ExportError> {
+        let last = async {
+            if self.exporter.is_none() {
+                self.exporter =
+                    Some(Exporter::connect(self.database.clone(), &self.iceberg).await?);
+            }
+            let snapshot = self.database.snapshot();
+            if let Some(exporter) = &mut self.exporter {
+                log_exports(&exporter.tick(&snapshot).await?);
+            }
+            Ok(())
+        };
+        let timed_out = |_| ExportError::Unavailable {
+            place: "the last export".into(),
+            reason: format!("not done within {} s", LAST_EXPORT_MAX.as_secs()),
+        };
+        tokio::time::timeout(LAST_EXPORT_MAX, last)
+            .await
+            .map_err(timed_out)?
+    }
+}
+
+fn log_exports(exports: &[TableExport]) {
+    for export in exports {
+        tracing::info!(
+            table = %export.table,
+            snapshot_id = export.snapshot_id,
+            commit_seq = export.commit_seq,
+            rows_written = export.rows_written,
+            rows_removed = export.rows_removed,
+            bytes_written = export.bytes_written,
+            "exported"
+        );
+    }
+}
+
+/// Looks after the exported tables, beside their exports, for as long as it is let.
+async fn maintain(maintainer: Maintainer) {
+    loop {
+        tokio::time::sleep(MAINTENANCE_INTERVAL).await;
+        for action in maintainer.run_due().await {
             tracing::info!(
-                table = %export.table,
-                snapshot_id = export.snapshot_id,
-                commit_seq = export.commit_seq,
-                rows_written = export.rows_written,
-                rows_removed = export.rows_removed,
-                bytes_written = export.bytes_written,
-                "exported"
+                table = %action.table,
+                task = %action.task,
+                items = action.items,
+                files_written = action.files_written,
+                files_removed = action.files_removed,
+                "maintained"
             );
         }
-        self.exports.last = Instant::now();
-        self.exports.last_rows = rows;
-        self.exports.last_seq = Some(snapshot.seq());
-        Ok(())
     }
 }
 

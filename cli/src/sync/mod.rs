@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: SyncArguments) -> Result<(), CliError> {
         RunMode::Continuous
     };
     let report = report::Report::new(&arguments, &setup);
-    let mirror = Mirror::open(setup).await?;
+    let mirror = Mirror::open(setup, mode).await?;
     let table_names = mirror.run(mode, stop, &bars).await?;
     if arguments.once {
         report.print(&table_names).await
@@ -57,7 +57,7 @@ async fn check(setup: &Setup) -> Result<(), CliError> {
     }
     let reader = IcebergReader::open_if_exists(&setup.iceberg).await?;
     if let Some(reader) = reader {
-        reader.summary().await?;
+        reader.check().await?;
     }
     println!(
         "ok: configuration, {} and catalog",

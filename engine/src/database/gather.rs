@@ -91,13 +91,13 @@ fn log_statistics(shared: &Shared) -> LogStatistics {
 
 fn read_statistics(shared: &Shared) -> ReadStatistics {
     let [gets, generations] = shared.counters.gets();
-    let delta = &shared.counters.io.delta;
+    let [file_reads, file_bytes] = shared.counters.io.delta.reads.totals();
     ReadStatistics {
         gets,
         generations,
         pages: shared.store.cache.stats(),
-        file_reads: delta.reads.load(Ordering::Relaxed),
-        file_bytes: delta.read_bytes.load(Ordering::Relaxed),
+        file_reads,
+        file_bytes,
     }
 }
 

@@ -1,8 +1,9 @@
 //! A vector that one thread appends to while others read it, without locks.
 //!
-//! Elements lie in chunks, each twice as large as the one before, and never move. They are made empty (`T::default()`)
-//! with their chunk and are filled through interior mutability, so nothing here needs unsafe code. Who publishes an
-//! element's number after filling it (a store with `Release`) makes it whole for who reads the number (`Acquire`).
+//! Elements lie in chunks and never move. Chunks double, but large ones are made in parts, so that no more than a part is
+//! there in vain. They are made empty (`T::default()`) and are filled through interior mutability, so nothing here needs
+//! unsafe code. Who publishes an element's number after filling it (a store with `Release`) makes it whole for who reads
+//! the number (`Acquire`).
 
 use std::sync::OnceLock;
 
@@ -10,11 +11,29 @@ use std::sync::OnceLock;
 const FIRST_CHUNK_LOG2: u32 = 6;
 /// Chunks: enough for 2^32 elements.
 const CHUNKS: usize = 32 - FIRST_CHUNK_LOG2 as usize + 1;
+/// Parts of a chunk. With eight, what is there in vain is an eighth of all at most.
+const PARTS_LOG2: u32 = 3;
+/// Smaller chunks are made as one part.
+const DIVIDED_CHUNK_LOG2: u32 = 12;
 
 /// Elements of type `T` by number.
 #[derive(Debug)]
 pub(crate) struct AppendVec<T> {
-    chunks: [OnceLock<Box<[T]>>; CHUNKS],
+    chunks: [OnceLock<Chunk<T>>; CHUNKS],
+}
+
+/// The parts of a chunk, each once it is needed.
+type Chunk<T> = Box<[OnceLock<Box<[T]>>]>;
+
+/// Where an element lies: the chunk, the part of it, the place there.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    chunk: usize,
+    part: usize,
+    offset: usize,
+    /// Elements of the part, and parts of the chunk.
+    part_len: usize,
+    part_count: usize,
 }
 
 impl<T> Default for AppendVec<T> {
@@ -26,33 +45,51 @@ impl<T> Default for AppendVec<T> {
 }
 
 impl<T: Default> AppendVec<T> {
-    /// The element of that number, if its chunk is there.
+    /// The element of that number, if its part is there.
     pub(crate) fn get(&self, number: u32) -> Option<&T> {
-        let (chunk, offset) = place(number);
-        self.chunks.get(chunk)?.get()?.get(offset)
+        let place = Place::of(number);
+        let parts = self.chunks.get(place.chunk)?.get()?;
+        parts.get(place.part)?.get()?.get(place.offset)
     }
 
-    /// The element of that number; its chunk is made if need be. Returns the elements made, 0 mostly.
+    /// The element of that number; its part is made if need be. Returns the elements made, 0 mostly.
     pub(crate) fn reserve(&self, number: u32) -> (Option<&T>, usize) {
-        let (chunk, offset) = place(number);
-        let Some(slot) = self.chunks.get(chunk) else {
+        let place = Place::of(number);
+        let Some(chunk) = self.chunks.get(place.chunk) else {
+            return (None, 0);
+        };
+        let parts = chunk.get_or_init(|| (0..place.part_count).map(|_| OnceLock::new()).collect());
+        let Some(part) = parts.get(place.part) else {
             return (None, 0);
         };
         let mut made = 0;
-        let elements = slot.get_or_init(|| {
-            made = 1_usize << (FIRST_CHUNK_LOG2 + chunk as u32);
+        let elements = part.get_or_init(|| {
+            made = place.part_len;
             (0..made).map(|_| T::default()).collect()
         });
-        (elements.get(offset), made)
+        (elements.get(place.offset), made)
     }
 }
 
-/// The chunk of an element and its place there.
-fn place(number: u32) -> (usize, usize) {
-    let shifted = u64::from(number) + (1 << FIRST_CHUNK_LOG2);
-    let chunk = shifted.ilog2() - FIRST_CHUNK_LOG2;
-    let offset = shifted - (1 << (chunk + FIRST_CHUNK_LOG2));
-    (chunk as usize, offset as usize)
+impl Place {
+    fn of(number: u32) -> Self {
+        let shifted = u64::from(number) + (1 << FIRST_CHUNK_LOG2);
+        let chunk_log2 = shifted.ilog2();
+        let parts_log2 = if chunk_log2 < DIVIDED_CHUNK_LOG2 {
+            0
+        } else {
+            PARTS_LOG2
+        };
+        let part_log2 = chunk_log2 - parts_log2;
+        let within = shifted - (1 << chunk_log2);
+        Place {
+            chunk: (chunk_log2 - FIRST_CHUNK_LOG2) as usize,
+            part: (within >> part_log2) as usize,
+            offset: (within & ((1 << part_log2) - 1)) as usize,
+            part_len: 1 << part_log2,
+            part_count: 1 << parts_log2,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -65,17 +102,20 @@ mod tests {
     fn every_number_has_a_place_of_its_own() {
         let vec = AppendVec::<AtomicU64>::default();
         let mut made = 0;
-        for number in 0..10_000 {
+        for number in 0..20_000 {
             let (element, more) = vec.reserve(number);
             element.unwrap().store(u64::from(number), Ordering::Relaxed);
             made += more;
         }
-        assert!((10_000..32_768).contains(&made), "{made}");
-        for number in 0..10_000 {
+        assert!(
+            (20_000..22_500).contains(&made),
+            "an eighth is there in vain: {made}"
+        );
+        for number in 0..20_000 {
             let stored = vec.get(number).unwrap().load(Ordering::Relaxed);
             assert_eq!(stored, u64::from(number));
         }
         assert!(vec.get(1 << 20).is_none());
-        assert_eq!(place(u32::MAX).0, CHUNKS - 1);
+        assert_eq!(Place::of(u32::MAX).chunk, CHUNKS - 1);
     }
 }

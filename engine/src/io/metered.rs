@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{FileLock, Io, IoFile, OpenMode};
 use crate::counting::histogram::Histogram;
+use crate::counting::striped::Striped;
 use crate::profile::StoredProfile;
 
 /// What went through since the database was opened.
@@ -24,19 +25,37 @@ pub(crate) struct IoCounters {
 
 #[derive(Debug, Default)]
 pub(crate) struct FileCounters {
-    pub(crate) reads: AtomicU64,
-    pub(crate) read_bytes: AtomicU64,
+    /// How many reads, and their bytes.
+    pub(crate) reads: Striped<2>,
     pub(crate) written_bytes: AtomicU64,
     /// How long syncs took, in nanoseconds.
     pub(crate) sync_ns: Histogram,
 }
 
 impl IoCounters {
-    fn of(&self, path: &Path) -> &FileCounters {
+    fn of(&self, purpose: Purpose) -> &FileCounters {
+        match purpose {
+            Purpose::Log => &self.log,
+            Purpose::Delta => &self.delta,
+            Purpose::Other => &self.other,
+        }
+    }
+}
+
+/// What a file is for.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Log,
+    Delta,
+    Other,
+}
+
+impl Purpose {
+    fn of(path: &Path) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("mlog") => &self.log,
-            Some("mdelta") => &self.delta,
-            _ => &self.other,
+            Some("mlog") => Purpose::Log,
+            Some("mdelta") => Purpose::Delta,
+            _ => Purpose::Other,
         }
     }
 }
@@ -52,7 +71,7 @@ pub(crate) struct MeteredIo {
 struct MeteredFile {
     inner: Arc<dyn IoFile>,
     io: Arc<dyn Io>,
-    path: PathBuf,
+    purpose: Purpose,
     counters: Arc<IoCounters>,
 }
 
@@ -69,7 +88,7 @@ impl Io for MeteredIo {
         Ok(Arc::new(MeteredFile {
             inner,
             io: self.inner.clone(),
-            path: path.to_owned(),
+            purpose: Purpose::of(path),
             counters: self.counters.clone(),
         }))
     }
@@ -137,7 +156,7 @@ impl Io for MeteredIo {
 
 impl MeteredFile {
     fn counters(&self) -> &FileCounters {
-        self.counters.of(&self.path)
+        self.counters.of(self.purpose)
     }
 }
 
@@ -145,9 +164,7 @@ impl IoFile for MeteredFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         self.inner.read_exact_at(buffer, offset)?;
         let counters = self.counters();
-        counters.reads.fetch_add(1, Ordering::Relaxed);
-        let read = buffer.len() as u64;
-        counters.read_bytes.fetch_add(read, Ordering::Relaxed);
+        counters.reads.add([1, buffer.len() as u64]);
         Ok(())
     }
 

@@ -1,23 +1,19 @@
-//! The rows of a table that is divided by range, leaf by leaf: each is opened when the one before is read.
+//! The leaves of a table that is divided by range, in key order: each is opened when the one before is read.
 
-use super::merge::{Merge, not_stored};
+use std::ops::Bound;
+
+use super::merge::Source;
 use super::view::View;
-use crate::codec::Malformed;
-use crate::error::{Error, Result};
 use crate::key_range::KeyRange;
-use crate::row_set::rows_page::RowRef;
 use crate::tree::leaves::LeafAt;
 
-/// The rows of leaves in key order, or against it; without those that lie above the leaves.
+/// The leaves that hold rows of a range, in key order or against it.
 #[derive(Debug)]
 pub(crate) struct Leaves {
     view: View,
     truncate_seq: u64,
     range: KeyRange,
     descending: bool,
-    tombstones: bool,
-    /// The leaf that is read.
-    rows: Option<Merge>,
     next: Next,
 }
 
@@ -32,53 +28,24 @@ enum Next {
 }
 
 impl Leaves {
-    /// Before the first row of a range; nothing is read yet.
-    pub(crate) fn new(view: View, range: KeyRange, descending: bool, tombstones: bool) -> Self {
+    /// Before the first leaf.
+    pub(crate) fn new(view: View, truncate_seq: u64, range: KeyRange, descending: bool) -> Self {
         Leaves {
-            truncate_seq: view.truncate_seq(),
             view,
+            truncate_seq,
             range,
             descending,
-            tombstones,
-            rows: None,
             next: Next::First,
         }
     }
 
-    /// The row it is at.
-    pub(crate) fn row(&self) -> Option<RowRef<'_>> {
-        self.rows.as_ref()?.row()
+    /// The range that they hold rows of.
+    pub(super) fn range(&self) -> &KeyRange {
+        &self.range
     }
 
-    /// When the row it is at was written, at the latest.
-    pub(super) fn written_seq(&self) -> u64 {
-        self.rows.as_ref().map_or(u64::MAX, Merge::written_seq)
-    }
-
-    /// Goes to the next row, if there is one.
-    pub(crate) fn advance(&mut self) -> Result<()> {
-        loop {
-            if let Some(rows) = &mut self.rows
-                && rows.advance()?
-            {
-                return Ok(());
-            }
-            self.rows = self.next_leaf();
-            if self.rows.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The error for a row that is not what its place says.
-    pub(crate) fn corrupt(&self, malformed: Malformed) -> Error {
-        match &self.rows {
-            Some(rows) => rows.corrupt(malformed),
-            None => not_stored(malformed),
-        }
-    }
-
-    fn next_leaf(&mut self) -> Option<Merge> {
+    /// Goes to the next leaf: cursors of its RowSets, newest first, and the range up to where the leaf ends.
+    pub(super) fn next_leaf(&mut self) -> Option<(Vec<Source>, KeyRange)> {
         let at = match &self.next {
             Next::First => LeafAt::start_of(&self.range, self.descending),
             Next::Beyond(key) if self.descending => LeafAt::Below(key),
@@ -90,17 +57,18 @@ impl Leaves {
             .view
             .fragment_sources(place.leaf, &self.range, self.truncate_seq)
             .collect();
+        let mut range = self.range.clone();
         self.next = match place.end(self.descending) {
             Some(key) if !place.holds_all_of(&self.range, self.descending) => {
+                if self.descending {
+                    range.start = Bound::Included(key.to_vec());
+                } else {
+                    range.end = Bound::Excluded(key.to_vec());
+                }
                 Next::Beyond(key.into())
             }
             _ => Next::End,
         };
-        Some(Merge::new(
-            sources,
-            self.range.clone(),
-            self.descending,
-            self.tombstones,
-        ))
+        Some((sources, range))
     }
 }

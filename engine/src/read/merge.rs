@@ -27,8 +27,6 @@ pub(crate) enum Source {
     Generation(GenerationCursor),
     /// Rows of a RowSet, which is held meanwhile.
     RowSet(Cursor, Arc<HeldRowSet>),
-    /// Rows of leaves that are read one after the other.
-    Leaves(Box<Leaves>),
 }
 
 impl Keyed for Source {
@@ -44,7 +42,6 @@ impl Source {
         match self {
             Source::Generation(cursor) => cursor.version().map_or(0, |version| version.seq),
             Source::RowSet(_, held) => held.row_set.meta().head.seq_to,
-            Source::Leaves(leaves) => leaves.written_seq(),
         }
     }
 
@@ -53,7 +50,6 @@ impl Source {
         match self {
             Source::Generation(cursor) => cursor.row(),
             Source::RowSet(cursor, _) => cursor.row(),
-            Source::Leaves(leaves) => leaves.row(),
         }
     }
 
@@ -66,7 +62,6 @@ impl Source {
             }
             Source::RowSet(cursor, _) if descending => cursor.retreat(),
             Source::RowSet(cursor, _) => cursor.advance(),
-            Source::Leaves(leaves) => leaves.advance(),
         }
     }
 
@@ -89,7 +84,6 @@ impl Source {
             }
             Source::RowSet(cursor, _) if descending => settle_at_end(cursor, &range.end),
             Source::RowSet(cursor, _) => settle_at_start(cursor, &range.start),
-            Source::Leaves(leaves) => leaves.advance(),
         }
     }
 }
@@ -100,7 +94,7 @@ fn start_all(sources: &mut [Source], range: &KeyRange, descending: bool) -> Resu
     if let Bound::Included(key) | Bound::Excluded(key) = bound {
         let cursors = sources.iter_mut().filter_map(|source| match source {
             Source::RowSet(cursor, _) => Some(cursor),
-            Source::Generation(_) | Source::Leaves(_) => None,
+            Source::Generation(_) => None,
         });
         Cursor::seek_together(&mut cursors.collect::<Vec<_>>(), key)?;
     }
@@ -163,7 +157,10 @@ pub(crate) struct Merge {
     sources: Vec<Source>,
     /// Which of them comes next, once it is started.
     order: Option<LoserTree>,
+    /// The keys that are wanted of these sources.
     range: KeyRange,
+    /// Where more sources come from when these have no more such keys: they take the place of those from a number on.
+    leaves: Option<(Box<Leaves>, usize)>,
     descending: bool,
     /// Whether tombstones are given too.
     tombstones: bool,
@@ -187,12 +184,19 @@ impl Merge {
             sources,
             order: None,
             range,
+            leaves: None,
             descending,
             tombstones,
             hidden: Hidden::default(),
             hidden_run: 0,
             at_row: false,
         }
+    }
+
+    /// Goes on through the rows of leaves, which are older than those of its sources.
+    pub(super) fn above(mut self, leaves: Leaves) -> Self {
+        self.leaves = Some((Box::new(leaves), self.sources.len()));
+        self
     }
 
     /// Leaves out what is deleted; nothing is given for it.
@@ -219,18 +223,14 @@ impl Merge {
         }
         loop {
             self.at_row = false;
-            let Some(row) = self.first().and_then(Source::row) else {
-                return Ok(false);
-            };
-            let is_inside = if self.descending {
-                self.range.starts_before(row.key)
-            } else {
-                self.range.ends_after(row.key)
-            };
-            if !is_inside {
+            let row = self.first().and_then(Source::row);
+            let Some(row) = row.filter(|row| self.is_inside(row.key)) else {
+                if self.next_leaf()? {
+                    continue;
+                }
                 self.sources.clear();
                 return Ok(false);
-            }
+            };
             let is_repeated = self.order.as_ref().is_some_and(LoserTree::is_repeated);
             self.at_row = !is_repeated && (self.tombstones || row.value.is_some());
             // Of the rows of a key the newest decides: where that is deleted, the older ones are.
@@ -247,6 +247,16 @@ impl Merge {
         }
     }
 
+    /// Whether a key lies before the end.
+    #[inline]
+    fn is_inside(&self, key: &[u8]) -> bool {
+        if self.descending {
+            self.range.starts_before(key)
+        } else {
+            self.range.ends_after(key)
+        }
+    }
+
     /// The row it is at: key, and value unless it is a tombstone.
     #[inline]
     pub(crate) fn row(&self) -> Option<RowRef<'_>> {
@@ -257,16 +267,10 @@ impl Merge {
         }
     }
 
-    /// When the row it is at was written, at the latest.
-    pub(super) fn written_seq(&self) -> u64 {
-        self.first().map_or(u64::MAX, Source::written_seq)
-    }
-
     /// The error for a row that is not what its place says.
     pub(crate) fn corrupt(&self, malformed: Malformed) -> Error {
         match self.first() {
             Some(Source::RowSet(_, held)) => held.corrupt(malformed.0),
-            Some(Source::Leaves(leaves)) => leaves.corrupt(malformed),
             _ => not_stored(malformed),
         }
     }
@@ -278,8 +282,27 @@ impl Merge {
 
     fn start(&mut self) -> Result<()> {
         start_all(&mut self.sources, &self.range, self.descending)?;
-        self.order = Some(LoserTree::new(&self.sources, self.descending));
+        if !self.next_leaf()? {
+            self.order = Some(LoserTree::new(&self.sources, self.descending));
+        }
         Ok(())
+    }
+
+    /// Goes on in the next leaf; whether there is one.
+    #[cold]
+    fn next_leaf(&mut self) -> Result<bool> {
+        let Some((leaves, above_count)) = &mut self.leaves else {
+            return Ok(false);
+        };
+        let Some((mut sources, range)) = leaves.next_leaf() else {
+            return Ok(false);
+        };
+        start_all(&mut sources, leaves.range(), self.descending)?;
+        self.sources.truncate(*above_count);
+        self.sources.append(&mut sources);
+        self.range = range;
+        self.order = Some(LoserTree::new(&self.sources, self.descending));
+        Ok(true)
     }
 
     /// Goes past the first source's row, which is deleted; after some of them to the end of what is.

@@ -15,7 +15,6 @@ use crate::sharding::Sharding;
 use crate::shared::Shared;
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Fragment, FragmentTree};
-use crate::tree::leaves::LeafAt;
 use crate::tree::state::{Exports, TableTree};
 
 /// A table, or the locations of its exported rows, at a commit sequence.
@@ -132,29 +131,20 @@ impl View {
         let shard_hash = tree.sharding().hash_of_range(&range);
         // Fragments of one level share no key, and newer rows lie further up.
         let fragments = match (tree.sharding(), shard_hash) {
-            (Sharding::Range, _) => {
-                let mut above = tree.divided_fragments();
-                let at = LeafAt::start_of(&range, descending);
-                if let Some(place) = tree.leaf(at)
-                    && place.holds_all_of(&range, descending)
-                {
-                    above.push(place.leaf);
-                }
-                above
-            }
+            (Sharding::Range, _) => tree.divided_fragments(),
             (_, Some(shard_hash)) => tree.hash_path(shard_hash),
             _ => tree.fragments(),
         };
-        let mut has_leaf = false;
         for fragment in fragments {
-            has_leaf |= fragment.children.is_none();
             sources.extend(self.fragment_sources(fragment, &range, truncate_seq));
         }
-        if !has_leaf {
-            let leaves = Leaves::new(self.clone(), range.clone(), descending, tombstones);
-            sources.push(Source::Leaves(Box::new(leaves)));
+        let leaves = matches!(tree.sharding(), Sharding::Range)
+            .then(|| Leaves::new(self.clone(), truncate_seq, range.clone(), descending));
+        let merge = Merge::new(sources, range, descending, tombstones).without(self.hidden());
+        match leaves {
+            Some(leaves) => merge.above(leaves),
+            None => merge,
         }
-        Merge::new(sources, range, descending, tombstones).without(self.hidden())
     }
 
     /// What was deleted by ranges.

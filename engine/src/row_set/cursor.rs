@@ -5,8 +5,9 @@ use std::hint::black_box;
 use crate::error::Result;
 
 use super::budget::Charge;
+use super::cached_page::PageGuard;
 use super::page::PageScratch;
-use super::page_cache::{PageCache, PageGuard};
+use super::page_cache::PageCache;
 use super::reader::RowSet;
 use super::rows_page::{RowRef, RowsView};
 

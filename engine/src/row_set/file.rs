@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::codec::{self, Malformed, Reader};
@@ -59,7 +60,10 @@ fn check_file_header(bytes: &[u8], database_id: Uuid, file_number: u64) -> Resul
 #[derive(Debug)]
 pub struct DeltaFile {
     path: PathBuf,
-    file: RwLock<Option<Arc<dyn IoFile>>>,
+    /// Read without a count or a lock that threads would share.
+    file: ArcSwapOption<OpenFile>,
+    /// Held by who opens it.
+    opening: Mutex<()>,
     /// Whether it was read since somebody thought of closing it.
     is_used: AtomicBool,
     /// Who closes it, and what it is known by there.
@@ -99,7 +103,8 @@ impl DeltaFile {
     ) -> Arc<Self> {
         Arc::new(DeltaFile {
             path: path.to_owned(),
-            file: RwLock::new(Some(file)),
+            file: ArcSwapOption::from_pointee(OpenFile(file)),
+            opening: Mutex::default(),
             is_used: AtomicBool::new(false),
             limit: OnceLock::new(),
             file_number,
@@ -130,8 +135,7 @@ impl DeltaFile {
     /// # Errors
     /// [`Error::Io`] as the system answers.
     pub(crate) fn share(&self) -> Result<()> {
-        self.handle()?
-            .share()
+        self.with_file(|file| file.share())?
             .map_err(|source| Error::io("lock", &self.path, source))
     }
 
@@ -139,42 +143,50 @@ impl DeltaFile {
     pub(crate) fn close_if_unused(&self) -> bool {
         let is_unused = !self.is_used.swap(false, Ordering::Relaxed);
         if is_unused {
-            *self.file.write() = None;
+            self.file.store(None);
         }
         is_unused
     }
 
-    /// The file; opened if it was closed.
-    fn handle(&self) -> Result<Arc<dyn IoFile>> {
-        self.is_used.store(true, Ordering::Relaxed);
-        if let Some(file) = &*self.file.read() {
-            return Ok(file.clone());
+    /// What `use_file` makes of the file, which is opened if it was closed.
+    fn with_file<T>(&self, use_file: impl FnOnce(&dyn IoFile) -> T) -> Result<T> {
+        // Written only when it changes, so that threads that read the same file keep it in their caches.
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
         }
-        let mut place = self.file.write();
-        if let Some(file) = &*place {
-            return Ok(file.clone());
+        match &*self.file.load() {
+            Some(file) => Ok(use_file(&*file.0)),
+            None => Ok(use_file(&*self.reopen()?.0)),
+        }
+    }
+
+    #[cold]
+    fn reopen(&self) -> Result<Arc<OpenFile>> {
+        let opening = self.opening.lock();
+        if let Some(file) = self.file.load_full() {
+            return Ok(file);
         }
         let Some((open_files, me)) = self.limit.get() else {
             return Err(Error::Usage(format!("{} was closed", self.path.display())));
         };
         let opened = open_files.io.open(&self.path, OpenMode::Read);
         let file = opened.map_err(|source| Error::io("open", &self.path, source))?;
-        *place = Some(file.clone());
-        drop(place);
+        let file = Arc::new(OpenFile(file));
+        self.file.store(Some(file.clone()));
+        drop(opening);
         open_files.note(me.clone());
         Ok(file)
     }
 
     /// Its length.
     pub(crate) fn len_bytes(&self) -> Result<u64> {
-        let len_bytes = self.handle()?.len_bytes();
+        let len_bytes = self.with_file(|file| file.len_bytes())?;
         len_bytes.map_err(|source| Error::io("read", &self.path, source))
     }
 
     /// Fills the buffer from that offset.
     pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        self.handle()?
-            .read_exact_at(buffer, offset)
+        self.with_file(|file| file.read_exact_at(buffer, offset))?
             .map_err(|source| match source.kind() {
                 std::io::ErrorKind::UnexpectedEof => self.corrupt(offset, "the file ends early"),
                 _ => Error::io("read", &self.path, source),
@@ -234,6 +246,9 @@ impl DeltaFile {
         }
     }
 }
+
+#[derive(Debug)]
+struct OpenFile(Arc<dyn IoFile>);
 
 /// What a thread reads pages with.
 #[derive(Default)]

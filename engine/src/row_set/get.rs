@@ -2,17 +2,19 @@
 
 use std::hint::black_box;
 
+use super::cached_page::PageGuard;
 use super::index::{LINES_PER_PAGE, Line, Probe};
 use super::page::PageKind;
-use super::page_cache::PageGuard;
 use super::reader::{Inner, RowSet};
 use super::rows_page::RowRef;
 use crate::error::Result;
 
-/// A row that [`RowSet::get`](super::reader::RowSet::get) found. It holds the page that the row lies in.
+/// A row that [`RowSet::get`](super::reader::RowSet::get) found. It holds the page that the row lies in, or, where that was
+/// read and not kept, one with this row only.
 #[derive(Debug)]
 pub struct FoundRow {
     page: PageGuard,
+    /// In that page.
     slot: u32,
     ordinal: u32,
 }
@@ -37,14 +39,6 @@ impl FoundRow {
     /// The row's ordinal in its RowSet.
     pub fn ordinal(&self) -> u32 {
         self.ordinal
-    }
-
-    /// The same, for keeping: a thread reads fastest while it holds few rows that are not pinned.
-    pub fn pin(self) -> FoundRow {
-        FoundRow {
-            page: self.page.into_pinned(),
-            ..self
-        }
     }
 }
 
@@ -183,7 +177,10 @@ impl Inner {
             };
         };
         let (number, slot) = self.page_and_slot(ordinal);
-        let page = self.peek(PageKind::Rows, number)?;
+        let place = self.slot_of(PageKind::Rows, number);
+        let Some(page) = place.and_then(|place| self.slots.peek(place)) else {
+            return self.get_from_file(ordinal, hash, key);
+        };
         let rows = self.slots.rows_of(&page);
         black_box(rows.touch(slot as usize));
         if rows.key(slot as usize) == key && (slot as usize) < rows.row_count() {
@@ -195,6 +192,24 @@ impl Inner {
             }));
         }
         self.get_among_all(hash, key)
+    }
+
+    /// Takes the first candidate, whose page is not in memory: a copy of the row, if the page is not to be kept.
+    #[cold]
+    fn get_from_file(&self, ordinal: u32, hash: u64, key: &[u8]) -> Result<Option<FoundRow>> {
+        let (number, slot) = self.page_and_slot(ordinal);
+        let page = self.read_past_cache(number, |rows| {
+            let row = rows.get(slot as usize);
+            row.filter(|row| row.key == key).map(PageGuard::of_row)
+        })?;
+        match page.flatten() {
+            Some(page) => Ok(Some(FoundRow {
+                page,
+                slot: 0,
+                ordinal,
+            })),
+            None => self.get_among_all(hash, key),
+        }
     }
 
     #[cold]

@@ -42,6 +42,7 @@
 //! ```
 
 pub mod budget;
+mod cached_page;
 pub mod check;
 mod clock;
 pub mod cursor;
@@ -58,6 +59,7 @@ pub mod page;
 pub mod page_cache;
 pub mod page_scan;
 pub mod patch;
+mod read_lately;
 pub mod reader;
 pub mod rows_page;
 pub(crate) mod rows_page_builder;

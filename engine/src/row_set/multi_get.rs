@@ -8,8 +8,8 @@ use std::hint::black_box;
 
 use crate::error::Result;
 
+use super::cached_page::PageGuard;
 use super::index::{LINES_PER_PAGE, Probe};
-use super::page_cache::PageGuard;
 use super::reader::{ReadParts, RowSet};
 use super::rows_page::RowRef;
 

@@ -1,19 +1,21 @@
 //! The page cache: one for all RowSets, under the memory budget.
 //!
 //! A RowSet has a slot for each of its pages. A page that is in memory hangs in its slot, so a hit is one load: no
-//! lookup, no lock. The `clock` decides which pages go when the budget is used up.
+//! lookup, no lock. The `clock` decides which pages go when the budget is used up, `read_lately` which are worth that
+//! others go for them.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwapAny, Guard};
-use triomphe::ThinArc;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use arc_swap::Guard;
 
 use super::budget::{Charge, MemoryBudget};
+use super::cached_page::{
+    LIVES_MAX, Page, PageGuard, PageHeader, Slot, lives_max, new_page, page_memory_bytes,
+};
 use super::clock::Clock;
-use super::index::{LINE_SIZE_BYTES, Line};
 use super::page::PageKind;
+use super::read_lately::ReadLately;
 use super::rows_page::{RowsLayout, RowsView};
 use super::stats::{PageCacheStats, PageKindStats};
 use crate::counting::striped::Striped;
@@ -31,71 +33,16 @@ const ROOM_BYTES: u64 = 64 << 10;
 /// How often a page tries to get into the cache.
 const ROOM_TRIES: usize = 4;
 
-/// 64 bytes of a page, aligned so that a line of the index takes one load of memory.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-pub(crate) struct CacheLine(Line);
-
-/// What is known of a page in memory besides its content. It fits into one line of memory.
-#[derive(Debug)]
-pub(crate) struct PageHeader {
-    cache: Arc<PageCache>,
-    /// The page's share of the budget.
-    size_bytes: u32,
-    content_size_bytes: u32,
-    rows: RowsLayout,
-    /// Whether `rows` is the usual layout of the RowSet.
-    usual: bool,
-    kind: PageKind,
-    /// How often the clock still passes the page over.
-    lives: AtomicU8,
-}
-
-const _: () = assert!(size_of::<PageHeader>() <= LINE_SIZE_BYTES - size_of::<usize>());
-
-impl Drop for PageHeader {
-    fn drop(&mut self) {
-        let size_bytes = self.size_bytes.into();
-        self.cache
-            .counters_of(self.kind)
-            .size_bytes
-            .fetch_sub(size_bytes, Ordering::Relaxed);
-        self.cache.budget.give_back(size_bytes);
-    }
-}
-
-/// A page in memory: one allocation for header and content.
-pub(crate) type Page = ThinArc<PageHeader, CacheLine>;
-
-/// The place of a page that may be in memory.
-pub(crate) type Slot = ArcSwapAny<Option<Page>>;
-
-/// Bytes of memory that a page with that content takes: a line for the reference count, one for the header, the content
-/// in whole lines, and its entry in a clock.
-fn page_memory_bytes(content_size_bytes: usize) -> u32 {
-    let content = content_size_bytes.next_multiple_of(LINE_SIZE_BYTES);
-    crate::codec::len_u32(2 * LINE_SIZE_BYTES + content + Clock::ENTRY_SIZE_BYTES)
-}
-
-/// How often the clock passes a page over that was used since.
-fn lives_max(kind: PageKind) -> u8 {
-    match kind {
-        PageKind::Rows | PageKind::Locations | PageKind::Patch => 1,
-        PageKind::Index | PageKind::Directory | PageKind::Footer => LIVES_MAX,
-    }
-}
-
-/// The most lives that a page has. A page of the index stands for the rows of 14 pages or more, and is used as often as
-/// all of them. Measured with `benches/keyspace_read.rs` on 3 M rows, where the index takes 78 % of the memory for pages: with 8
-/// lives a get reads 0.15 pages of the index, with 32 it reads 0.01.
-pub(crate) const LIVES_MAX: u8 = 32;
-
 /// The pages in memory of all RowSets.
 #[derive(Debug)]
 pub struct PageCache {
     budget: Arc<MemoryBudget>,
     clocks: [Clock; CLOCK_COUNT],
     by_kind: [KindCounters; PageKind::ALL.len()],
+    /// Pages that were read, by kind.
+    misses: Striped<{ PageKind::ALL.len() }>,
+    /// Pages of rows that were read without being kept.
+    read_lately: ReadLately,
     slot_bytes: AtomicU64,
     /// RowSets asked for a key, and rows found there.
     lookups: Striped<2>,
@@ -103,7 +50,6 @@ pub struct PageCache {
 
 #[derive(Debug, Default)]
 struct KindCounters {
-    misses: AtomicU64,
     evicted: AtomicU64,
     size_bytes: AtomicU64,
 }
@@ -112,9 +58,11 @@ impl PageCache {
     /// An empty cache that takes its memory from that budget.
     pub fn new(budget: Arc<MemoryBudget>) -> Arc<Self> {
         Arc::new(PageCache {
+            read_lately: ReadLately::new(budget.limit_bytes()),
             budget,
             clocks: Default::default(),
             by_kind: Default::default(),
+            misses: Striped::default(),
             slot_bytes: AtomicU64::new(0),
             lookups: Striped::default(),
         })
@@ -128,6 +76,7 @@ impl PageCache {
     /// How it fared since it was made.
     pub fn stats(&self) -> PageCacheStats {
         let [row_sets_asked, rows_found] = self.lookups.totals();
+        let mut misses = self.misses.totals().into_iter();
         PageCacheStats {
             row_sets_asked,
             rows_found,
@@ -135,7 +84,7 @@ impl PageCache {
                 let counters = self.counters_of(kind);
                 PageKindStats {
                     kind,
-                    misses: counters.misses.load(Ordering::Relaxed),
+                    misses: misses.next().unwrap_or(0),
                     evicted: counters.evicted.load(Ordering::Relaxed),
                     size_bytes: counters.size_bytes.load(Ordering::Relaxed),
                 }
@@ -198,6 +147,19 @@ impl PageCache {
         }
     }
 
+    /// Gives the memory of a page back.
+    pub(super) fn give_back(&self, kind: PageKind, size_bytes: u64) {
+        let counters = self.counters_of(kind);
+        counters.size_bytes.fetch_sub(size_bytes, Ordering::Relaxed);
+        self.budget.give_back(size_bytes);
+    }
+
+    /// Counts a page that was not in memory.
+    fn count_miss(&self, kind: PageKind) {
+        self.misses
+            .add(PageKind::ALL.map(|one| u64::from(one == kind)));
+    }
+
     /// A page with its own memory, and whether there was room for it.
     fn build(
         self: &Arc<Self>,
@@ -219,7 +181,7 @@ impl PageCache {
             .size_bytes
             .fetch_add(size_bytes.into(), Ordering::Relaxed);
         let header = PageHeader {
-            cache: self.clone(),
+            cache: Some(self.clone()),
             size_bytes,
             content_size_bytes: crate::codec::len_u32(content.len()),
             rows,
@@ -228,19 +190,7 @@ impl PageCache {
             // Rows that are read once, as by a scan, go first.
             lives: AtomicU8::new(lives_max(kind) - 1),
         };
-        let lines = content.chunks(LINE_SIZE_BYTES).map(|chunk| {
-            let mut line = [0; LINE_SIZE_BYTES];
-            match chunk.first_chunk::<LINE_SIZE_BYTES>() {
-                Some(whole) => line = *whole,
-                None => {
-                    for (to, from) in line.iter_mut().zip(chunk) {
-                        *to = *from;
-                    }
-                }
-            }
-            CacheLine(line)
-        });
-        (ThinArc::from_header_and_iter(header, lines), fits)
+        (new_page(header, content), fits)
     }
 
     /// Counts RowSets that were asked for a key, and rows that were found there.
@@ -317,10 +267,7 @@ impl PageSlots {
         rows: RowsLayout,
     ) -> PageGuard {
         let usual = kind == PageKind::Rows && *self.usual_layout.get_or_init(|| rows) == rows;
-        self.cache
-            .counters_of(kind)
-            .misses
-            .fetch_add(1, Ordering::Relaxed);
+        self.cache.count_miss(kind);
         let clock = self.clock_of(slot);
         let (page, fits) = self.cache.build(kind, content, rows, usual);
         let (Some(place), true) = (self.slots.get(slot as usize), fits) else {
@@ -336,6 +283,17 @@ impl PageSlots {
         PageGuard(Guard::from_inner(Some(page)))
     }
 
+    /// Whether a page that is not in memory is worth a place there; where others have to go for it, only if it was read
+    /// lately.
+    pub(crate) fn admits(&self, slot: u32) -> bool {
+        !self.cache.is_full() || self.cache.read_lately.note(self.hash_of(slot))
+    }
+
+    /// Counts a page that was read and not kept.
+    pub(crate) fn count_miss(&self, kind: PageKind) {
+        self.cache.count_miss(kind);
+    }
+
     /// A page that was read to be used once; it goes with the guard.
     pub(crate) fn build_uncached(
         &self,
@@ -349,9 +307,16 @@ impl PageSlots {
 
     /// Which clock knows the page in a slot. Each gets the same mixture (Fibonacci hashing, Knuth 6.4).
     pub(crate) fn clock_of(&self, slot: u32) -> usize {
-        let start = std::ptr::from_ref(self).addr() as u32 / 64;
-        let mixed = start.wrapping_add(slot).wrapping_mul(0x9e37_79b9);
-        (mixed >> (u32::BITS - CLOCK_COUNT_LOG2)) as usize
+        (self.hash_of(slot) >> (u64::BITS - CLOCK_COUNT_LOG2)) as usize
+    }
+
+    /// A hash of a page. RowSets lie close to each other in memory, so their places are mixed first.
+    fn hash_of(&self, slot: u32) -> u64 {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let row_set = (std::ptr::from_ref(self).addr() as u64 / 64).wrapping_mul(FACTOR);
+        (row_set ^ row_set >> 32)
+            .wrapping_add(slot.into())
+            .wrapping_mul(FACTOR)
     }
 }
 
@@ -368,71 +333,6 @@ impl Drop for PageSlots {
                 clock.note_dead();
             }
         }
-    }
-}
-
-/// A page that stays while this lives, whether the cache lets it go or not.
-#[derive(Debug)]
-pub(crate) struct PageGuard(Guard<Option<Page>>);
-
-impl PageGuard {
-    /// Gives the page its lives back.
-    #[inline]
-    pub(crate) fn mark_used(&self) {
-        if let Some(page) = self.0.as_ref() {
-            let header = &page.header.header;
-            let lives = lives_max(header.kind);
-            // Written only when it changes, so that a page that all threads use stays in all their caches.
-            if header.lives.load(Ordering::Relaxed) != lives {
-                header.lives.store(lives, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// The page's content.
-    #[inline]
-    pub(crate) fn content(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |page| {
-            let size_bytes = page.header.header.content_size_bytes as usize;
-            let bytes = page.slice.as_bytes();
-            bytes.get(..size_bytes).unwrap_or(bytes)
-        })
-    }
-
-    /// The rows of a page of rows.
-    #[inline]
-    pub(crate) fn rows(&self) -> RowsView<'_> {
-        let layout = self
-            .0
-            .as_ref()
-            .map_or_else(RowsLayout::default, |page| page.header.header.rows);
-        RowsView::new(self.content(), layout)
-    }
-
-    /// Apart, so that no compiler makes a choice between two layouts of the prediction.
-    #[cold]
-    #[inline(never)]
-    fn unusual_rows(&self) -> RowsView<'_> {
-        self.rows()
-    }
-
-    /// Uses the count that holding the page will change, to have it loaded.
-    #[inline]
-    pub(crate) fn touch_count(&self) -> u8 {
-        self.0
-            .as_ref()
-            .map_or(0, |page| ThinArc::strong_count(page) as u8)
-    }
-
-    /// A line of a page of the index.
-    #[inline]
-    pub(crate) fn line(&self, line: usize) -> Option<&Line> {
-        self.0.as_ref()?.slice.get(line).map(|CacheLine(line)| line)
-    }
-
-    /// The same, held by a count instead of by this thread: for what lives long.
-    pub(crate) fn into_pinned(self) -> PageGuard {
-        PageGuard(Guard::from_inner(Guard::into_inner(self.0)))
     }
 }
 

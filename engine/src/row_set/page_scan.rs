@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use crate::error::Result;
 
+use super::cached_page::PageGuard;
 use super::cursor::ReadAhead;
 use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace, PageScratch};
-use super::page_cache::PageGuard;
 use super::reader::RowSet;
 use super::rows_page::{RowsLayout, RowsView};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::codec::{Malformed, Reader};
 use crate::error::{Error, Result};
 
+use super::cached_page::PageGuard;
 use super::cursor::{Cursor, Fetch};
 use super::directory::{Fence, Node, PAGES_PER_LEAF};
 use super::file::DeltaFile;
@@ -13,7 +14,7 @@ use super::index::{LINE_SIZE_BYTES, LINES_PER_PAGE, Probe};
 use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::RowSetMeta;
 use super::page::{PAGE_HEADER_SIZE_BYTES, PageKind, PagePlace, PageScratch};
-use super::page_cache::{PageCache, PageGuard, PageSlots};
+use super::page_cache::{PageCache, PageSlots};
 use super::patch::PatchMeta;
 use super::rows_page::{RowsLayout, RowsView};
 
@@ -410,6 +411,37 @@ impl Inner {
         let Some(slot) = self.slot_of(kind, number) else {
             return Err(self.corrupt_index("a page is named that does not exist"));
         };
+        let (place, stored_size_bytes) = self.place_of(kind, number)?;
+        self.file.read_page(place, stored_size_bytes, |content| {
+            let layout = decode_content(kind, content)?;
+            if kind == PageKind::Footer {
+                self.check_footer(content)?;
+            }
+            Ok(self.slots.insert(slot, kind, content, layout))
+        })
+    }
+
+    /// What `take` makes of the rows of a page that is read for it and not kept; `None` where it is to be kept.
+    pub(super) fn read_past_cache<T>(
+        &self,
+        number: u32,
+        take: impl FnOnce(RowsView<'_>) -> T,
+    ) -> Result<Option<T>> {
+        let slot = self.slot_of(PageKind::Rows, number);
+        if slot.is_none_or(|slot| self.slots.admits(slot)) {
+            return Ok(None);
+        }
+        let (place, stored_size_bytes) = self.place_of(PageKind::Rows, number)?;
+        self.slots.count_miss(PageKind::Rows);
+        let taken = self.file.read_page(place, stored_size_bytes, |content| {
+            let layout = RowsLayout::decode(content)?;
+            Ok(take(RowsView::new(content, layout)))
+        });
+        taken.map(Some)
+    }
+
+    /// Which page that is and where it lies, and its stored length in bytes.
+    fn place_of(&self, kind: PageKind, number: u32) -> Result<(PagePlace, u64)> {
         let (offset, stored_size_bytes) = match kind {
             PageKind::Rows => self.rows_page_span(number)?,
             PageKind::Directory => {
@@ -426,13 +458,7 @@ impl Inner {
             kind,
             number,
         };
-        self.file.read_page(place, stored_size_bytes, |content| {
-            let layout = decode_content(kind, content)?;
-            if kind == PageKind::Footer {
-                self.check_footer(content)?;
-            }
-            Ok(self.slots.insert(slot, kind, content, layout))
-        })
+        Ok((place, stored_size_bytes))
     }
 
     /// Checks that the footer is that of this RowSet.

@@ -284,6 +284,34 @@ proptest! {
     }
 }
 
+/// In a full cache, a page that is read once makes no other go, and one that is read again soon stays.
+#[test]
+fn a_full_cache_keeps_pages_that_are_read_again() {
+    let key = |i: u32| i.to_be_bytes();
+    let model = (0..600).map(|i| (key(i).to_vec(), Some(vec![i as u8; 4000])));
+    let io = SimulatedIo::new(1);
+    let cache = cache(400_000);
+    let row_sets = written(&io, &[model.collect()], Compression::None, &cache);
+    let misses = || cache.stats().misses();
+    let get = |i: u32| {
+        let found = row_sets[0].get(xxh3_64(&key(i)), &key(i)).unwrap().unwrap();
+        assert_eq!(
+            (found.ordinal(), found.value()),
+            (i, Some(&[i as u8; 4000][..]))
+        );
+    };
+    (0..300).for_each(get);
+    let (before, evicted) = (misses(), cache.stats().evicted());
+    (300..600).for_each(get);
+    assert!(misses() >= before + 300);
+    assert!(cache.stats().evicted() < evicted + 30);
+    get(100);
+    get(100);
+    let before = misses();
+    get(100);
+    assert_eq!(misses(), before);
+}
+
 /// Many pages of one row each, for several leaves of the directory; and pages that end long before they are full.
 #[test]
 fn large_rows_alone_and_behind_small_ones_are_read() {

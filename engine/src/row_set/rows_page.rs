@@ -76,6 +76,20 @@ pub(crate) struct RowsLayout {
 }
 
 impl RowsLayout {
+    /// The layout of one row alone: a byte that says whether it is a tombstone, its key, its value.
+    pub(crate) fn of_row(row: RowRef<'_>) -> Self {
+        let key_size_bytes = len_u32(row.key.len());
+        RowsLayout {
+            row_count: 1,
+            tombstones: row.value.is_none(),
+            key_bounds: Bounds::Fixed(key_size_bytes),
+            value_bounds: Bounds::Fixed(len_u32(row.value.map_or(0, <[u8]>::len))),
+            value_bounds_at: 0,
+            keys_at: 1,
+            values_at: 1 + key_size_bytes,
+        }
+    }
+
     /// Checks the content of a page, so that every row of it can be taken without a further check.
     pub(crate) fn decode(content: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(content);

@@ -405,7 +405,11 @@ impl Writing<'_> {
                 piece_bytes += row.key.len() + row.value.map_or(0, <[u8]>::len) + 1;
             }
             if piece_bytes >= self.shared.write_size_bytes() {
-                self.shared.scheduler.pace.permit(piece_bytes as u64);
+                let pace = &self.shared.scheduler.pace;
+                match self.division {
+                    Some(_) => pace.await_block(),
+                    None => pace.permit(piece_bytes as u64),
+                }
                 piece_bytes = 0;
             }
             if self.shared.generations.is_stopping() {

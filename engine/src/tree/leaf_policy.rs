@@ -46,7 +46,7 @@ impl Leaf<'_> {
     pub(super) fn due(&self, depth: Depth, spend: impl FnOnce(u64) -> bool) -> Option<Due> {
         let due = |kind, row_sets| Some(Due { kind, row_sets });
         let all = 0..self.row_sets.len();
-        if self.is_too_large() {
+        if self.is_too_large(0) {
             return if self.would_fit() {
                 due(JobKind::Merge, all)
             } else {
@@ -77,11 +77,21 @@ impl Leaf<'_> {
         self.row_sets.get(range.clone()).unwrap_or_default()
     }
 
-    /// One that would soon be divided is not merged before.
-    fn is_too_large(&self) -> bool {
-        let is_many = self.row_sets.len() > LEAF_ROW_SETS_MAX;
-        let size_bytes_max = self.size_bytes_max / 4 * if is_many { 3 } else { 4 };
-        self.can_divide && size_bytes(self.row_sets) > size_bytes_max
+    /// Whether it is to be divided, if so many more bytes are dead than patches tell. What a merge gives back is no reason
+    /// to, within limits: compactions need memory for all. A leaf that would soon be divided is not merged before, where
+    /// that costs about as much.
+    fn is_too_large(&self, more_dead_bytes: u64) -> bool {
+        let (all_bytes, size_bytes_max) = (size_bytes(self.row_sets), self.size_bytes_max);
+        let nearly_bytes = size_bytes_max / 4 * 3;
+        if !self.can_divide || all_bytes <= nearly_bytes {
+            return false;
+        }
+        let dead_bytes = self.reclaimable_bytes().saturating_add(more_dead_bytes);
+        let live_bytes = all_bytes.saturating_sub(dead_bytes);
+        let merged = || self.cheapest().map_or(0, |run| size_bytes(self.of(&run)));
+        live_bytes > size_bytes_max
+            || all_bytes > size_bytes_max / 2 * 3
+            || (live_bytes > nearly_bytes && merged() > live_bytes / 2)
     }
 
     /// Whether a leaf that is too large is so only for what is dead in it.
@@ -117,10 +127,16 @@ impl Leaf<'_> {
             }
             _ => false,
         };
-        if pays && self.groups.len() == 1 {
-            JobKind::Merge
-        } else {
-            kind
+        if self.groups.len() != 1 {
+            return kind;
+        }
+        match kind {
+            _ if pays => JobKind::Merge,
+            // Once so much is known to be dead, the leaf is not too large. Then nothing more is unknown, so this ends.
+            JobKind::Divide if more_dead_bytes > 0 && !self.is_too_large(more_dead_bytes) => {
+                JobKind::Resolve
+            }
+            kind => kind,
         }
     }
 
@@ -154,6 +170,12 @@ impl Leaf<'_> {
             size_bytes(row_sets.split_last().map_or(&[][..], |(_, newer)| newer))
         };
         self.droppable_bytes(range).saturating_add(replaced_bytes)
+    }
+
+    /// Bytes that go when each group is written anew, as far as patches tell. Without patches nothing is known.
+    fn reclaimable_bytes(&self) -> u64 {
+        let groups = self.groups.iter().filter(|_| self.has_patches);
+        groups.map(|range| self.dead_bytes(range)).sum()
     }
 
     /// A group of which much is dead.
@@ -315,10 +337,16 @@ mod tests {
         };
         assert_eq!(due(&[(65, 0)], &[], Depth::Regular), divide(0..1));
         assert_eq!(due(&[(64, 0)], &[], Depth::Regular), None);
-        let many = [(50 / 15 + 1, 0); 15];
-        // Each between two boundaries, so nothing is known to be dead.
-        let boundaries: Vec<u64> = (80..120).collect();
-        assert_eq!(due(&many, &boundaries, Depth::Regular), divide(0..15));
+        let many = row_sets(&[(4, 0); 15]);
+        let leaf = Leaf {
+            row_sets: &many,
+            groups: groups(&many, &[], &[]),
+            size_bytes_max: 64 * MIB,
+            can_divide: true,
+            has_patches: true,
+            is_flushing: false,
+        };
+        assert_eq!(leaf.due(Depth::Regular, |_| false), divide(0..15));
     }
 
     #[test]
@@ -371,7 +399,35 @@ mod tests {
         assert_eq!(refined(Resolve, Depth::Idle, 3, &[], true), Merge);
         assert_eq!(refined(Resolve, Depth::Idle, 3, &[], false), Resolve);
         assert_eq!(refined(Divide, Depth::Regular, 9, &[], false), Merge);
-        assert_eq!(refined(Divide, Depth::Regular, 8, &[], true), Divide);
+    }
+
+    #[test]
+    fn what_only_the_dead_make_too_large_is_not_divided() {
+        let row_sets = row_sets(&[(30, 0), (40, 0)]);
+        let refined = |dead_mib: u64, boundaries: &[u64]| {
+            let leaf = Leaf {
+                row_sets: &row_sets,
+                groups: groups(&row_sets, &[], boundaries),
+                size_bytes_max: 64 * MIB,
+                can_divide: true,
+                has_patches: true,
+                is_flushing: false,
+            };
+            leaf.refined(JobKind::Divide, Depth::Regular, dead_mib * MIB, |_| false)
+        };
+        assert_eq!(refined(0, &[]), JobKind::Divide);
+        assert_eq!(refined(5, &[]), JobKind::Divide);
+        assert_eq!(refined(6, &[]), JobKind::Resolve);
+        assert_eq!(refined(38, &[]), JobKind::Resolve);
+        assert_eq!(refined(39, &[]), JobKind::Merge);
+        assert_eq!(refined(39, &[99]), JobKind::Divide, "a boundary keeps it");
+    }
+
+    #[test]
+    fn a_leaf_that_is_nearly_too_large_is_merged_where_that_costs_little() {
+        let many = [[(2, 0); 14].as_slice(), &[(32, 0)]].concat();
+        let due = due(&many, &[], Depth::Regular);
+        assert_eq!(due, merge(0..14), "not divided with 60 of 64 MiB");
     }
 
     #[test]

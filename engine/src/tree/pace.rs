@@ -4,11 +4,12 @@
 //! the end of that block, so that a commit finds the device free, and is held up by one block a piece at most. While a
 //! generation is flushed it may write one byte for each [`FLUSHED_BYTES_PER_BYTE`] that the flush wrote: the flush goes
 //! first, since writers may wait for it, and compactions go on at a part of its speed, since reads and space need them. A
-//! flush always comes to its end, so nobody starves.
+//! flush always comes to its end, so nobody starves. What moves rows down waits for no flush: whatever is flushed into its
+//! fragment before it ends is written once more.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Bytes that are flushed for each that compactions may write meanwhile.
 const FLUSHED_BYTES_PER_BYTE: u64 = 2;
@@ -71,17 +72,27 @@ impl Pace {
         self.changed.notify_all();
     }
 
-    /// Waits until a compaction may write so many bytes more.
-    pub(crate) fn permit(&self, size_bytes: u64) {
+    /// Waits for the end of the block of the log that is being written, if one is.
+    pub(crate) fn await_block(&self) {
         let mut state = self.state.lock();
+        self.await_block_with(&mut state);
+    }
+
+    fn await_block_with(&self, state: &mut MutexGuard<'_, State>) {
         self.block_waiters.fetch_add(1, Ordering::SeqCst);
         let bounds = self.block_bounds.load(Ordering::SeqCst);
         let is_written = bounds % 2 == 1;
         while is_written && self.block_bounds.load(Ordering::SeqCst) == bounds && !state.is_stopped
         {
-            self.changed.wait(&mut state);
+            self.changed.wait(state);
         }
         self.block_waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Waits until a compaction may write so many bytes more.
+    pub(crate) fn permit(&self, size_bytes: u64) {
+        let mut state = self.state.lock();
+        self.await_block_with(&mut state);
         let mut left_bytes = size_bytes;
         while state.is_flushing && !state.is_stopped {
             let taken_bytes = left_bytes.min(state.allowed_bytes);
@@ -184,6 +195,14 @@ mod tests {
         });
         drop(next);
         assert_eq!(pace.block_waiters.load(Ordering::SeqCst), 0);
+    }
+
+    /// Else all that is flushed meanwhile is written once more.
+    #[test]
+    fn what_moves_rows_down_waits_for_no_flush() {
+        let pace = Pace::default();
+        let _flush = pace.flush();
+        pace.await_block();
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn plan_tree(
             dead: dead.clone(),
             is_bottom,
         };
-        if fragment.children.is_some() && is_push_down_due(&shared.tree_sizes, &live, depth) {
+        if fragment.children.is_some() && is_push_down_due(shared, &live, depth) {
             return Some(job(JobKind::PushDown, live, false));
         }
         if fragment.children.is_none()
@@ -184,11 +184,17 @@ pub(super) fn refine(shared: &Shared, job: &mut Job) -> Result<()> {
     Ok(())
 }
 
-fn is_push_down_due(sizes: &TreeSizes, live: &[Arc<HeldRowSet>], depth: Depth) -> bool {
-    let enough = sizes.flush_size_bytes_min << sizes.child_bits;
-    size_bytes(live) > enough
+/// While nobody writes also little goes down: what lies here when writers come back holds up all that they write.
+fn is_push_down_due(shared: &Shared, live: &[Arc<HeldRowSet>], depth: Depth) -> bool {
+    let sizes = &shared.tree_sizes;
+    let (enough, all_bytes) = (
+        sizes.flush_size_bytes_min << sizes.child_bits,
+        size_bytes(live),
+    );
+    all_bytes > enough
         || live.len() > LEAF_ROW_SETS_MAX
         || (depth == Depth::Full && !live.is_empty())
+        || (depth == Depth::Idle && !live.is_empty() && shared.scheduler.spend(all_bytes))
 }
 
 /// The boundaries of a table; its locations have none.

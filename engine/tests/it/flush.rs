@@ -11,12 +11,16 @@ use crate::disk_full::with_space;
 const ROW_COUNT: u64 = 12_000;
 
 fn open(io: &SimulatedIo) -> (Database, Keyspace) {
+    open_with(io, 64 << 20)
+}
+
+fn open_with(io: &SimulatedIo, generation_size_bytes: u64) -> (Database, Keyspace) {
     let options = Options {
         io: Arc::new(io.clone()),
         profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
         memory_budget_bytes: 256 << 20,
         segment_size_bytes_max: None,
-        generation_size_bytes_max: Some(64 << 20),
+        generation_size_bytes_max: Some(generation_size_bytes),
         fragment_size_bytes_max: Some(8 << 20),
         compaction_threads: Some(4),
     };
@@ -108,5 +112,63 @@ fn a_flush_counts_whole_or_not_at_all_on_a_full_disk() {
         with_space(|| database.flush());
         assert!(delta_file_count(&io) > 1);
         check(&open(&io.crash(CrashStyle::LoseUnsynced)).1);
+    }
+}
+
+/// *Durable*, *Atomic*: a crash between the files of a flush and its edit leaves files that nobody names, which the next
+/// start removes, and the rows in the log.
+#[test]
+fn a_crash_before_the_edit_leaves_the_rows_in_the_log() {
+    let mut last_failed = None;
+    for writes in 0.. {
+        let io = SimulatedIo::new(writes);
+        let (database, rows) = open(&io);
+        write(&rows);
+        database.sync().unwrap();
+        io.fail_writes_after(writes);
+        if database.flush().is_ok() {
+            break;
+        }
+        last_failed = Some(io);
+    }
+    // The edit is the last write of a flush.
+    let io = last_failed.unwrap();
+    assert!(delta_file_count(&io) > 1, "the files are whole");
+    for style in [
+        CrashStyle::LoseUnsynced,
+        CrashStyle::TearUnsynced(5),
+        CrashStyle::KeepUnsynced,
+    ] {
+        let crashed = io.crash(style);
+        let (database, rows) = open(&crashed);
+        assert_eq!(delta_file_count(&crashed), 0, "{style:?}");
+        check(&rows);
+        database.flush().unwrap();
+        check(&rows);
+    }
+}
+
+/// *Durable*, *Atomic*: a close while several threads write a flush ends it, whole or not at all.
+#[test]
+fn a_close_during_a_flush_loses_nothing() {
+    for seed in 0..4 {
+        let io = SimulatedIo::new(seed);
+        let (database, rows) = open_with(&io, 16 << 20);
+        io.hold_writes(Some(".mdelta"));
+        write(&rows);
+        database.sync().unwrap();
+        // All threads are at their files.
+        while delta_file_count(&io) < 2 {
+            std::thread::yield_now();
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop((database, rows)));
+            (0..seed * 1000).for_each(|_| std::thread::yield_now());
+            io.hold_writes(None);
+        });
+        assert_ne!(delta_file_count(&io), 1, "{seed}");
+        for style in [CrashStyle::LoseUnsynced, CrashStyle::KeepUnsynced] {
+            check(&open(&io.crash(style)).1);
+        }
     }
 }

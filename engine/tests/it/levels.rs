@@ -59,6 +59,36 @@ fn size_bytes(io: &SimulatedIo, ending: &str) -> usize {
     files(io, ending).iter().map(|(_, size)| size).sum()
 }
 
+/// RowSets of fragments that have children.
+fn row_sets_on_their_way(database: &Database) -> u64 {
+    let tables = database.statistics().tables;
+    let fragments = tables.iter().flat_map(|table| &table.fragments);
+    let inner = fragments.filter(|fragment| !fragment.is_leaf);
+    inner.map(|fragment| fragment.held.row_sets).sum()
+}
+
+/// *Bounded*: what is too little for the leaves does not stay above them, where all that comes next would be held up, but
+/// goes down while nobody writes.
+#[test]
+fn a_small_rest_goes_down_while_nobody_writes() {
+    let io = SimulatedIo::new(3);
+    let (database, keyspace) = open(&io).unwrap();
+    for round in 0..8 {
+        write(&keyspace, round * 200..(round + 1) * 200, &"v".repeat(100)).unwrap();
+        database.flush().unwrap();
+    }
+    let table = database.statistics().tables.swap_remove(0);
+    assert!(table.levels.len() > 1, "it has divided");
+    for rest in 0..5 {
+        write(&keyspace, rest..rest + 1, "rest").unwrap();
+        database.flush().unwrap();
+        while row_sets_on_their_way(&database) > 0 {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(rows(&keyspace, &database.snapshot()).len(), 1600);
+}
+
 /// *Bounded*: the log, the memory and the space for rows that were replaced all end somewhere.
 #[test]
 fn the_log_the_memory_and_dead_rows_stay_under_their_limits() {

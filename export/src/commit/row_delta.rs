@@ -11,7 +11,7 @@ use crate::delete::write_positions;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::manifest::{ManifestCache, Manifests};
-use crate::ownership::Owner;
+use crate::ownership::{Owner, Writer};
 use crate::pending::{delete_file_path, find_commit, remove_files};
 use crate::summary::Stamp;
 
@@ -21,6 +21,7 @@ pub(crate) struct ExportCommit<'a> {
     pub(crate) owner: &'a Owner,
     /// The table that the delta was made for.
     pub(crate) base: CatalogTable,
+    pub(crate) writer: Writer,
     pub(crate) delta: &'a RowDelta,
     pub(crate) stamp: &'a Stamp,
     pub(crate) manifests: &'a mut ManifestCache,
@@ -39,8 +40,7 @@ impl Proposal for ExportCommit<'_> {
     }
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
-        self.owner
-            .check_unmoved(&self.base, table, self.stamp.writer_epoch)?;
+        self.owner.check_unmoved(&self.base, table, &self.writer)?;
         let parent = table.metadata.current_snapshot().map(AsRef::as_ref);
         let manifests = self
             .manifests

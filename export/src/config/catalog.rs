@@ -54,6 +54,22 @@ pub(crate) struct SqlPlaces {
 }
 
 impl IcebergConfig {
+    /// Checks that what is said of a catalog is said of this one's kind.
+    pub(super) fn check_sections(&self) -> Result<()> {
+        let of_sql = self.sql.password.is_some() || self.sql.catalog_name.is_some();
+        let (stranger, is_there) = match self.catalog_type {
+            CatalogType::Rest => ("sql", of_sql),
+            _ => ("rest", self.rest.is_some()),
+        };
+        match (&self.rest, is_there) {
+            (_, true) => Err(ExportError::Config(format!(
+                "{stranger}: the catalog is of another type, see catalog_type"
+            ))),
+            (Some(rest), false) => rest.check(),
+            (None, false) => Ok(()),
+        }
+    }
+
     /// Where the catalog server is, and where tables go if it does not choose.
     pub(crate) fn rest_places(&self) -> Result<(Url, Option<String>)> {
         let uri = self.catalog_uri.as_deref().unwrap_or_default();

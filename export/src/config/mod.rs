@@ -3,6 +3,7 @@
 //! `catalog` is what all tables share: which catalog, and where. `table` is what may differ from table to table: a new
 //! setting of that kind is a field of [`TableConfig`], another of [`TableSettings`], and a line in `over` and `settings`.
 
+mod cadence;
 mod catalog;
 mod maintenance;
 mod secret;
@@ -13,11 +14,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use cadence::{CadenceConfig, CadenceSettings};
 pub(crate) use catalog::SqlPlace;
 pub use catalog::{CatalogType, SqlConfig};
 pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
 pub use secret::Secret;
-pub use table::{FormatVersion, SettingsByTable, TableConfig, TableSettings};
+pub use table::{ForeignAppends, FormatVersion, SettingsByTable, TableConfig, TableSettings};
 
 use crate::catalog::RestConfig;
 use crate::error::Result;
@@ -73,6 +75,7 @@ impl IcebergConfig {
     pub fn check(&self) -> Result<()> {
         self.settings_by_table()?;
         self.store.check()?;
+        self.check_sections()?;
         match self.catalog_type {
             CatalogType::Rest => self.rest_places().map(drop),
             _ => self.sql_places().map(drop),
@@ -180,6 +183,22 @@ mod tests {
             (
                 r#"{"warehouse_path": "w", "tables": {"a.b": {"target_file_size_mb": 0}}}"#,
                 "tables.a.b",
+            ),
+            (
+                r#"{"warehouse_path": "w", "rest": {"token": "hush"}}"#,
+                "catalog_type",
+            ),
+            (
+                r#"{"catalog_type": "rest", "catalog_uri": "https://h", "sql": {"password": "hush"}}"#,
+                "catalog_type",
+            ),
+            (
+                r#"{"catalog_type": "rest", "catalog_uri": "https://h", "rest": {"token": "hush", "credential": "hush"}}"#,
+                "one of them",
+            ),
+            (
+                r#"{"catalog_type": "rest", "catalog_uri": "https://h", "rest": {"headers": {"a b": "hush"}}}"#,
+                "rest.headers",
             ),
             (r#"{"warehouse_path": "w%20x"}"#, "'%'"),
         ] {

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::{IcebergConfig, MaintenanceConfig, MaintenanceSettings};
+use super::{
+    CadenceConfig, CadenceSettings, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
+};
 use crate::error::{ExportError, Result};
 
 /// What a table is exported with, where it differs from others. A setting that is left out is as under `*`, and one that is
@@ -20,6 +22,11 @@ pub struct TableConfig {
     pub target_file_size_mb: Option<u64>,
     /// How the table is looked after beside its exports.
     pub maintenance: MaintenanceConfig,
+    /// How fresh the table is to be, and what that may cost.
+    pub cadence: CadenceConfig,
+    /// What rows that another writer appended to the Iceberg table mean: `stop` (the default) ends its export, `keep` lets them
+    /// be, though they are not in the database.
+    pub foreign_appends: Option<ForeignAppends>,
 }
 
 /// What one table is exported with.
@@ -36,6 +43,10 @@ pub struct TableSettings {
     pub target_file_size_bytes: u64,
     /// How it is looked after beside its exports.
     pub maintenance: MaintenanceSettings,
+    /// How fresh it is to be, and what that may cost.
+    pub cadence: CadenceSettings,
+    /// What rows that another writer appended mean.
+    pub foreign_appends: ForeignAppends,
 }
 
 /// What each table is exported with.
@@ -64,6 +75,8 @@ impl TableConfig {
             format_version: self.format_version.or(others.format_version),
             target_file_size_mb: self.target_file_size_mb.or(others.target_file_size_mb),
             maintenance: self.maintenance.over(&others.maintenance),
+            cadence: self.cadence.over(&others.cadence),
+            foreign_appends: self.foreign_appends.or(others.foreign_appends),
         }
     }
 
@@ -82,6 +95,8 @@ impl TableConfig {
             target_file_size_bytes: target_file_size_bytes
                 .unwrap_or(default.target_file_size_bytes),
             maintenance: self.maintenance.settings(place)?,
+            cadence: self.cadence.settings(place)?,
+            foreign_appends: self.foreign_appends.unwrap_or_default(),
         })
     }
 }
@@ -92,6 +107,8 @@ impl Default for TableSettings {
             format_version: FormatVersion::default(),
             target_file_size_bytes: 128 << 20,
             maintenance: MaintenanceSettings::default(),
+            cadence: CadenceSettings::default(),
+            foreign_appends: ForeignAppends::default(),
         }
     }
 }
@@ -137,6 +154,17 @@ impl IcebergConfig {
         let all = all.settings("")?;
         Ok(SettingsByTable { all, named })
     }
+}
+
+/// What rows that another writer appended to an exported table mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignAppends {
+    /// They end the export of the table until they are gone.
+    #[default]
+    Stop,
+    /// They stay, and exports go on beside them.
+    Keep,
 }
 
 /// The format version of an Iceberg table.

@@ -11,6 +11,7 @@ use super::core::TableState;
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal, run};
 use crate::error::Result;
+use crate::ownership::Writer;
 use crate::schema::{evolved, iceberg_schema};
 
 /// The columns of an engine's table on their way into the Iceberg table.
@@ -18,6 +19,7 @@ struct ColumnsChange<'a> {
     exporter: &'a Core,
     base: CatalogTable,
     schema: &'a TableSchema,
+    writer: Writer,
 }
 
 #[async_trait]
@@ -30,10 +32,8 @@ impl Proposal for ColumnsChange<'_> {
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let change = evolved(table, self.schema)?;
-        let epoch = self.exporter.epoch();
-        self.exporter
-            .owner
-            .check_position_unmoved(&self.base, table, epoch)?;
+        let owner = &self.exporter.owner;
+        owner.check_position_unmoved(&self.base, table, &self.writer)?;
         Ok(change)
     }
 }
@@ -45,6 +45,7 @@ impl Core {
             exporter: self,
             base: state.current.clone(),
             schema: table.schema(),
+            writer: state.writer,
         };
         let base = state.current.clone();
         state.current = run(self.catalog.as_ref(), &self.environment, base, &mut change)

@@ -4,14 +4,18 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use moonshine_engine::{Database, Table};
+use moonshine_engine::{Database, PendingExport, Table};
 use parking_lot::Mutex;
+use uuid::Uuid;
 
+use super::standing::Standing;
+use crate::cadence::Controller;
 use crate::catalog::{CatalogTable, TableCatalog};
 use crate::config::{SettingsByTable, TableSettings};
 use crate::environment::Environment;
+use crate::error::{ExportError, Result};
 use crate::manifest::ManifestCache;
-use crate::ownership::Owner;
+use crate::ownership::{Owner, Writer};
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -19,7 +23,10 @@ pub(crate) struct Core {
     pub(crate) catalog: Arc<dyn TableCatalog>,
     pub(crate) environment: Environment,
     pub(crate) owner: Owner,
-    pub(super) epoch: AtomicU64,
+    /// Tells this exporter from another one that took the same epoch.
+    exporter_id: Uuid,
+    /// One table is made at a time: the first one of a namespace makes that, too.
+    pub(super) creation: tokio::sync::Mutex<()>,
     /// What is known of each table, by the engine's id of it.
     tables: Mutex<HashMap<u32, Arc<TableSlot>>>,
 }
@@ -31,21 +38,24 @@ pub(crate) struct TableSlot {
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
     /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
+    /// When orphans are looked for again, in milliseconds since 1970; `None` before the first thought of it.
+    pub(crate) orphans_due_ms: Mutex<Option<i64>>,
+    /// How its exports went.
+    pub(super) standing: Mutex<Standing>,
+    /// The newest snapshot of the database that was exported of it, whether or not it held a change.
+    pub(super) seen_seq: Mutex<Option<u64>>,
+    /// How often it is exported.
+    pub(super) controller: Mutex<Controller>,
+    /// The epoch that this exporter took of it; 0 before it did.
+    epoch: AtomicU64,
 }
 
 #[derive(Debug)]
 pub(crate) struct TableState {
+    /// As whom it is written to.
+    pub(crate) writer: Writer,
     pub(crate) current: CatalogTable,
     pub(crate) manifests: ManifestCache,
-}
-
-impl TableState {
-    pub(super) fn new(current: CatalogTable) -> Self {
-        TableState {
-            current,
-            manifests: ManifestCache::default(),
-        }
-    }
 }
 
 impl Core {
@@ -60,10 +70,11 @@ impl Core {
                 database_id: database.id(),
                 settings,
             },
+            exporter_id: environment.identities.uuid(),
             database,
             catalog,
             environment,
-            epoch: AtomicU64::new(0),
+            creation: tokio::sync::Mutex::default(),
             tables: Mutex::default(),
         }
     }
@@ -73,11 +84,51 @@ impl Core {
         self.owner.settings.of(table.name())
     }
 
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::SeqCst)
-    }
-
     pub(crate) fn slot(&self, table: &Table) -> Arc<TableSlot> {
         self.tables.lock().entry(table.id()).or_default().clone()
+    }
+
+    /// As whom this exporter writes to a table, once it took it over.
+    pub(crate) fn writer(&self, table: &Table) -> Option<Writer> {
+        match self.slot(table).epoch.load(Ordering::SeqCst) {
+            0 => None,
+            epoch => Some(self.writer_of(epoch)),
+        }
+    }
+
+    /// As whom this exporter writes to a table that it took over.
+    pub(crate) fn own_writer(&self, table: &Table) -> Result<Writer> {
+        let place = || format!("table '{}'", table.name());
+        let reason = "it was not taken over yet";
+        self.writer(table)
+            .ok_or_else(|| ExportError::unavailable(place(), reason))
+    }
+
+    /// What is known of a table that this exporter took over.
+    pub(super) fn state(&self, table: &Table, current: CatalogTable) -> Result<TableState> {
+        Ok(TableState {
+            writer: self.own_writer(table)?,
+            current,
+            manifests: ManifestCache::default(),
+        })
+    }
+
+    /// As whom it would write in that epoch.
+    pub(super) fn writer_of(&self, epoch: u64) -> Writer {
+        Writer {
+            epoch,
+            exporter_id: self.exporter_id,
+        }
+    }
+
+    /// The table was taken over.
+    pub(super) fn set_epoch(&self, table: &Table, epoch: u64) {
+        self.slot(table).epoch.store(epoch, Ordering::SeqCst);
+    }
+
+    /// A table's export whose end is not known.
+    pub(crate) fn pending(&self, table: &Table) -> Option<PendingExport> {
+        let mut pending = self.database.pending_exports().into_iter();
+        pending.find(|pending| pending.table().id() == table.id())
     }
 }

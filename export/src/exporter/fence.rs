@@ -16,11 +16,13 @@ use crate::catalog::{CatalogTable, Change, Guard};
 use crate::commit::{Attempt, Deletes, Failure, Proposal, remove_attempts, run};
 use crate::error::Result;
 use crate::manifest::ManifestCache;
-use crate::ownership::check_epoch;
+use crate::ownership::{Writer, check_epoch, newest_epoch};
 use crate::pending::find_commit;
-use crate::summary::{FENCE_ID, Stamp, WRITER_EPOCH};
+use crate::summary::{EXPORTER_ID, FENCE_ID, Stamp, WRITER_EPOCH};
 
 struct Fence<'a> {
+    /// As whom the last change announces this exporter.
+    writer: Writer,
     exporter: &'a Core,
     table: &'a Table,
     pending: Option<&'a PendingExport>,
@@ -43,10 +45,17 @@ impl Proposal for Fence<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let exporter = self.exporter;
         exporter.check_ours(self.table, self.pending, table)?;
-        check_epoch(table, exporter.epoch())?;
+        self.writer = match exporter.writer(self.table) {
+            Some(own) => {
+                check_epoch(table, &own)?;
+                own
+            }
+            None => exporter.writer_of(newest_epoch(table) + 1),
+        };
         let mut updates = vec![TableUpdate::SetProperties {
             updates: HashMap::from([
-                (WRITER_EPOCH.to_owned(), exporter.epoch().to_string()),
+                (WRITER_EPOCH.to_owned(), self.writer.epoch.to_string()),
+                (EXPORTER_ID.to_owned(), self.writer.exporter_id.to_string()),
                 (FENCE_ID.to_owned(), self.id.to_string()),
             ]),
         }];
@@ -72,7 +81,8 @@ impl Fence<'_> {
             database_id: owner.database_id,
             commit_seq: before.as_ref().map_or(0, |stamp| stamp.commit_seq),
             commit_id: self.id,
-            writer_epoch: self.exporter.epoch(),
+            writer_epoch: self.writer.epoch,
+            exporter_id: Some(self.writer.exporter_id),
             origins: before.map(|stamp| stamp.origins).unwrap_or_default(),
             export_snapshot_id,
         };
@@ -94,16 +104,15 @@ impl Fence<'_> {
 }
 
 impl Core {
-    /// Fences a table, if there is one.
+    /// Fences a table.
     pub(super) async fn fence(
         &self,
         table: &Table,
         pending: Option<&PendingExport>,
-    ) -> Result<Option<CatalogTable>> {
-        let Some(found) = self.look_up(table, pending).await? else {
-            return Ok(None);
-        };
+        found: CatalogTable,
+    ) -> Result<CatalogTable> {
         let mut fence = Fence {
+            writer: self.writer_of(0),
             exporter: self,
             table,
             pending,
@@ -115,8 +124,9 @@ impl Core {
             Ok(current) => {
                 let landed = find_commit(&current.metadata, fence.id);
                 remove_attempts(&current.file_io, &fence.attempts, landed).await;
-                check_epoch(&current, self.epoch())?;
-                Ok(Some(current))
+                check_epoch(&current, &fence.writer)?;
+                self.set_epoch(table, fence.writer.epoch);
+                Ok(current)
             }
             Err(Failure::NotCommitted(error)) => {
                 remove_attempts(&file_io, &fence.attempts, None).await;

@@ -115,7 +115,8 @@ impl Core {
             database_id: self.owner.database_id,
             commit_seq: export.to_seq(),
             commit_id,
-            writer_epoch: self.epoch(),
+            writer_epoch: state.writer.epoch,
+            exporter_id: Some(state.writer.exporter_id),
             origins: origins_by_source(export.origins()),
             export_snapshot_id: None,
         };
@@ -124,6 +125,7 @@ impl Core {
             environment: &self.environment,
             owner: &self.owner,
             base: base.clone(),
+            writer: state.writer,
             delta: &delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
@@ -145,6 +147,7 @@ impl Core {
                     rows_written: export.row_count(),
                     rows_removed: export.removed().len() as u64,
                     data_files: delta.added_data.len() as u64,
+                    delete_files: commit.delete_files().len() as u64,
                     bytes_written: bytes_written(&delta.added_data, commit.delete_files()),
                 };
                 state.current = current;

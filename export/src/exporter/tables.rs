@@ -1,46 +1,93 @@
 //! The Iceberg tables of a database: found, made, fenced, and settled where an export's end is not known.
 
-use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-
+use futures::{StreamExt, TryStreamExt, stream};
 use moonshine_engine::{PendingExport, Table};
 
 use super::Core;
 use super::core::TableState;
 use crate::catalog::CatalogTable;
 use crate::error::{ExportError, Result};
-use crate::ownership::{check_epoch, newest_epoch};
+use crate::ownership::check_epoch;
 use crate::pending::{exported_after, settle};
 use crate::schema::{table_ident, table_location};
 
+/// How many tables are looked at, or taken over, at the same time.
+pub(super) const TABLES_AT_ONCE: usize = 16;
+
 impl Core {
-    /// Checks every table before anything is changed, then announces the new epoch, then settles pending exports: once
-    /// the epoch stands, a commit that an older exporter has under way fails.
+    /// Checks every table before anything is changed, then takes over those that there are: announces the new epoch, and
+    /// settles what is pending.
     pub(super) async fn take_over(&self) -> Result<()> {
-        let mut pending: HashMap<u32, PendingExport> = self
-            .database
-            .pending_exports()
-            .into_iter()
-            .map(|pending| (pending.table().id(), pending))
-            .collect();
         let tables = self.database.tables();
-        let mut newest = 0;
-        for table in &tables {
-            let found = self.look_up(table, pending.get(&table.id())).await?;
-            newest = newest.max(found.as_ref().map_or(0, newest_epoch));
+        let look_up = |table: Table| async move {
+            let pending = self.pending(&table);
+            let found = self.look_up(&table, pending.as_ref()).await?;
+            Ok::<_, ExportError>((table, found))
+        };
+        let found: Vec<(Table, Option<CatalogTable>)> = stream::iter(tables)
+            .map(look_up)
+            .buffered(TABLES_AT_ONCE)
+            .try_collect()
+            .await?;
+        let adopt = |(table, found): (Table, Option<CatalogTable>)| async move {
+            let slot = self.slot(&table);
+            let mut place = slot.state.lock().await;
+            let current = self.adopt(&table, found).await?;
+            let state = current.map(|current| self.state(&table, current));
+            *place = state.transpose()?;
+            Ok::<_, ExportError>(())
+        };
+        stream::iter(found)
+            .map(adopt)
+            .buffered(TABLES_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// Fences a table, if there is one, and then finds out what became of an export of it that has no end yet: a commit that
+    /// is still on its way fails once the fence stands.
+    async fn adopt(
+        &self,
+        table: &Table,
+        found: Option<CatalogTable>,
+    ) -> Result<Option<CatalogTable>> {
+        let pending = self.pending(table);
+        let current = match found {
+            Some(found) => Some(self.fence(table, pending.as_ref(), found).await?),
+            None => None,
+        };
+        if let Some(pending) = pending {
+            settle(pending, current.as_ref()).await?;
         }
-        self.epoch.store(newest + 1, Ordering::SeqCst);
-        for table in &tables {
-            let pending = pending.remove(&table.id());
-            let current = self.fence(table, pending.as_ref()).await?;
-            if let Some(pending) = pending {
-                settle(pending, current.as_ref()).await?;
-            }
-            if let Some(current) = current {
-                *self.slot(table).state.lock().await = Some(TableState::new(current));
-            }
+        Ok(current)
+    }
+
+    /// The table as it is now, to be committed to by this exporter; made if it is missing.
+    ///
+    /// It is fenced where this exporter did not take it over yet, and where an earlier tick's commit got no answer.
+    pub(crate) async fn ready(
+        &self,
+        table: &Table,
+        known: Option<TableState>,
+    ) -> Result<TableState> {
+        let pending = self.pending(table);
+        let writer = self.writer(table);
+        if let (None, Some(_), Some(known)) = (&pending, &writer, known) {
+            return Ok(known);
         }
-        Ok(())
+        let found = self.look_up(table, pending.as_ref()).await?;
+        let current = match (found, pending, writer) {
+            (Some(found), None, Some(writer)) => {
+                check_epoch(&found, &writer)?;
+                Some(found)
+            }
+            (found, _, _) => self.adopt(table, found).await?,
+        };
+        let current = match current {
+            Some(current) => current,
+            None => self.create(table).await?,
+        };
+        self.state(table, current)
     }
 
     /// Loads the Iceberg table and checks that it is ours and stands where we left it.
@@ -80,32 +127,22 @@ impl Core {
         self.owner.check_position(found, exported.as_ref())
     }
 
-    /// Finds out what became of an earlier tick's commit that got no answer, or whose tick was dropped half way.
-    ///
-    /// The table is fenced first: a commit that is still on its way then fails.
-    pub(super) async fn settle_pending(&self, table: &Table) -> Result<Option<CatalogTable>> {
-        let mut pending = self.database.pending_exports().into_iter();
-        let Some(pending) = pending.find(|pending| pending.table().id() == table.id()) else {
-            return Ok(None);
-        };
-        let current = self.fence(table, Some(&pending)).await?;
-        settle(pending, current.as_ref()).await?;
-        Ok(current)
-    }
-
-    pub(super) async fn create(&self, table: &Table) -> Result<CatalogTable> {
+    async fn create(&self, table: &Table) -> Result<CatalogTable> {
+        let _alone = self.creation.lock().await;
+        // Another table of ours may have come to the same name.
         if let Some(found) = self.look_up(table, None).await? {
-            check_epoch(&found, self.epoch())?;
-            return Ok(found);
+            return self.fence(table, None, found).await;
         }
         let ident = table_ident(table.name())?;
         let warehouse = self.catalog.warehouse();
         let location = warehouse.map(|warehouse| table_location(warehouse, &ident, table.id()));
-        let wanted = self
-            .owner
-            .new_table(table.schema(), location, self.epoch())?;
-        self.catalog
+        let writer = self.writer_of(1);
+        let wanted = self.owner.new_table(table.schema(), location, &writer)?;
+        let created = self
+            .catalog
             .create(&ident, wanted, self.environment.identities.uuid())
-            .await
+            .await?;
+        self.set_epoch(table, writer.epoch);
+        Ok(created)
     }
 }

@@ -80,7 +80,7 @@ impl Proposal for Expiry<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let core = self.work.core;
         core.check_ours(self.work.table, None, table)?;
-        check_epoch(table, core.epoch())?;
+        check_epoch(table, &core.own_writer(self.work.table)?)?;
         let removed = self.expired(&table.metadata)?;
         let mut snapshot_ids: Vec<i64> = removed.iter().copied().collect();
         snapshot_ids.sort_unstable();

@@ -1,4 +1,4 @@
-//! What exported tables need besides exports: old snapshots expired, small manifests merged.
+//! What exported tables need besides exports: old snapshots expired, small manifests merged, orphans removed.
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
@@ -7,6 +7,7 @@
 //! those that are due, beside an exporter, or all by hand.
 
 mod expiry;
+mod orphans;
 mod unneeded;
 
 use std::fmt;
@@ -26,16 +27,22 @@ use crate::exporter::{Core, TableSlot};
 pub enum MaintenanceTask {
     /// Snapshots that are too old or too many go.
     ExpireSnapshots,
+    /// Files that nothing names go.
+    RemoveOrphans,
 }
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 1] = [MaintenanceTask::ExpireSnapshots];
+    const ALL: [MaintenanceTask; 2] = [
+        MaintenanceTask::ExpireSnapshots,
+        MaintenanceTask::RemoveOrphans,
+    ];
 
     /// What it counts.
     pub fn noun(self) -> &'static str {
         match self {
             MaintenanceTask::ExpireSnapshots => "snapshots",
+            MaintenanceTask::RemoveOrphans => "files",
         }
     }
 }
@@ -44,6 +51,7 @@ impl fmt::Display for MaintenanceTask {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
+            MaintenanceTask::RemoveOrphans => "remove-orphans",
         })
     }
 }
@@ -104,6 +112,9 @@ impl Work<'_> {
         if let Some(state) = &*self.slot.state.lock().await {
             return Ok(Some(state.current.clone()));
         }
+        if self.mode == Mode::Automatic {
+            return Ok(None);
+        }
         self.core.look_up(self.table, None).await
     }
 
@@ -113,18 +124,16 @@ impl Work<'_> {
         proposal: &mut dyn Proposal,
     ) -> Result<CatalogTable, Failure> {
         let mut place = self.slot.state.lock().await;
-        let busy = || {
-            let place = format!("table '{}'", self.table.name());
-            Failure::NotCommitted(ExportError::unavailable(
-                place,
-                "it is not exported just now",
-            ))
-        };
         if self.is_pending() {
-            return Err(busy());
+            let place = format!("table '{}'", self.table.name());
+            let reason = "the end of an export is not known yet";
+            let pending = ExportError::unavailable(place, reason);
+            return Err(Failure::NotCommitted(pending));
         }
         // Taken out for as long as its end is not known: what comes next then looks at the table anew.
-        let mut state = place.take().ok_or_else(busy)?;
+        let known = place.take();
+        let ready = self.core.ready(self.table, known).await;
+        let mut state = ready.map_err(Failure::NotCommitted)?;
         let core = self.core;
         let base = state.current.clone();
         let committed = run(core.catalog.as_ref(), &core.environment, base, proposal).await?;
@@ -134,15 +143,13 @@ impl Work<'_> {
     }
 
     fn is_pending(&self) -> bool {
-        let pending = self.core.database.pending_exports();
-        pending
-            .iter()
-            .any(|pending| pending.table().id() == self.table.id())
+        self.core.pending(self.table).is_some()
     }
 
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
         match task {
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
+            MaintenanceTask::RemoveOrphans => orphans::run(self).await,
         }
     }
 }

@@ -15,6 +15,7 @@ mod crash;
 mod evolution;
 mod history;
 mod maintenance;
+mod orphans;
 mod ownership;
 #[path = "../../../connectors/tests/it/postgres_server.rs"]
 mod postgres_server;
@@ -23,6 +24,7 @@ mod refs;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod standing;
 mod stores;
 mod support;
 mod types;

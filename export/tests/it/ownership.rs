@@ -1,5 +1,6 @@
 //! Tables that are not ours, or not where we left them, are left alone; older exporters are fenced.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use iceberg::TableUpdate;
@@ -43,14 +44,20 @@ async fn current(catalog: &dyn TableCatalog) -> CatalogTable {
         .unwrap()
 }
 
-/// Commits an empty snapshot of another writer's.
+/// Commits a snapshot of another writer's that says it appended a file.
 async fn foreign_snapshot(catalog: &dyn TableCatalog) {
     let table = current(catalog).await;
     let metadata = &table.metadata;
     let parent = metadata.current_snapshot().unwrap();
+    let before = &parent.summary().additional_properties;
+    let totals = before.iter().filter(|(key, _)| key.starts_with("total-"));
+    let mut properties: HashMap<String, String> = totals
+        .map(|(key, total)| (key.clone(), total.clone()))
+        .collect();
+    properties.insert("added-data-files".to_owned(), "1".to_owned());
     let summary = Summary {
         operation: Operation::Append,
-        additional_properties: Default::default(),
+        additional_properties: properties,
     };
     let snapshot = Snapshot::builder()
         .with_snapshot_id(4711)
@@ -262,4 +269,31 @@ async fn a_reader_makes_nothing() {
         "{error}"
     );
     assert!(!world.path("warehouse").exists());
+}
+
+/// Rows that others append stand in the way of an export unless the table's settings let them be.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_appends_are_kept_where_the_settings_say_so() {
+    let (world, database) = exported().await;
+    let table = notes(&database);
+    let catalog = world.catalog().await;
+    foreign_snapshot(catalog.as_ref()).await;
+    write_notes(&database, &table, [(1, "b".to_owned())], &[]);
+    let mut config = world.config();
+    let error = moonshine_export::Exporter::open(database.clone(), &config)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("foreign_appends"), "{error}");
+    let all = config.tables.entry("*".to_owned()).or_default();
+    all.foreign_appends = Some(moonshine_export::ForeignAppends::Keep);
+    let mut exporter = moonshine_export::Exporter::open(database.clone(), &config)
+        .await
+        .unwrap();
+    let exports = exporter.tick(&database.snapshot()).await.unwrap();
+    assert_eq!(exports.len(), 1);
+    world.check_same(&database).await;
+    let found = current(catalog.as_ref()).await;
+    let kept = found.metadata.snapshot_by_id(4711);
+    assert!(kept.is_some(), "it stays in the history");
+    assert!(database.pending_exports().is_empty());
 }

@@ -77,6 +77,8 @@ pub(super) struct Answer {
 pub(super) enum NoAnswer {
     /// The request did not reach the server.
     NotSent(ExportError),
+    /// The request was not sent, as there is no token for it.
+    Denied(ExportError),
     /// Whether it did is not known.
     Lost(ExportError),
 }
@@ -84,7 +86,7 @@ pub(super) enum NoAnswer {
 impl From<NoAnswer> for ExportError {
     fn from(no_answer: NoAnswer) -> Self {
         match no_answer {
-            NoAnswer::NotSent(error) | NoAnswer::Lost(error) => error,
+            NoAnswer::NotSent(error) | NoAnswer::Denied(error) | NoAnswer::Lost(error) => error,
         }
     }
 }
@@ -181,7 +183,7 @@ impl RestClient {
             let answered = self.send(request).await;
             let is_passing = match &answered {
                 Ok(answer) => answer.status == 429 || answer.status >= 500,
-                Err(_) => true,
+                Err(no_answer) => !matches!(no_answer, NoAnswer::Denied(_)),
             };
             if !is_passing || attempt == ATTEMPTS_MAX {
                 return Ok(answered?);
@@ -198,13 +200,10 @@ impl RestClient {
 
     /// Sends a request once; once more with another token if its own does not do.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<Answer, NoAnswer> {
-        let token = self.token(None).await.map_err(NoAnswer::NotSent)?;
+        let token = self.token(None).await?;
         let answer = self.send_with(request, token.as_ref()).await?;
         if UNAUTHORIZED.contains(&answer.status) && self.tokens.credential.is_some() {
-            let renewed = self
-                .token(token.as_ref())
-                .await
-                .map_err(NoAnswer::NotSent)?;
+            let renewed = self.token(token.as_ref()).await?;
             return self.send_with(request, renewed.as_ref()).await;
         }
         Ok(answer)
@@ -237,7 +236,7 @@ impl RestClient {
     }
 
     /// The token to send; another one than `refused`.
-    async fn token(&self, refused: Option<&Secret>) -> Result<Option<Secret>> {
+    async fn token(&self, refused: Option<&Secret>) -> Result<Option<Secret>, NoAnswer> {
         let Some(credential) = &self.tokens.credential else {
             return Ok(self.tokens.fixed.clone());
         };
@@ -259,7 +258,12 @@ impl RestClient {
         }
         let place = format!("catalog {}", self.tokens.endpoint);
         let builder = self.http.post(self.tokens.endpoint.clone()).form(&form);
-        let token: Token = receive(builder, place).await?.json()?;
+        let not_sent = |no_answer: NoAnswer| NoAnswer::NotSent(no_answer.into());
+        let answer = receive(builder, place).await.map_err(not_sent)?;
+        if (400..500).contains(&answer.status) && answer.status != 429 {
+            return Err(NoAnswer::Denied(answer.error()));
+        }
+        let token: Token = answer.json().map_err(NoAnswer::NotSent)?;
         let lifetime_ms = token.expires_in.map_or(i64::MAX, |seconds| {
             i64::try_from(seconds)
                 .unwrap_or(i64::MAX)

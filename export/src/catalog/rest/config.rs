@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -27,6 +28,26 @@ pub struct RestConfig {
     pub scope: Option<String>,
     /// More headers of each request.
     pub headers: BTreeMap<String, Secret>,
+}
+
+impl RestConfig {
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.token.is_some() && self.credential.is_some() {
+            return Err(ExportError::Config(
+                "rest.token and rest.credential: give one of them".into(),
+            ));
+        }
+        for (name, value) in &self.headers {
+            let fits = HeaderName::from_bytes(name.as_bytes()).is_ok()
+                && HeaderValue::from_str(value.reveal()).is_ok();
+            if !fits {
+                return Err(ExportError::Config(format!(
+                    "rest.headers: {name:?} or its value is no header of HTTP"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A server's address. It has no user and no password, as addresses are shown: in errors, logs and reports.

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use moonshine_export::IcebergConfig;
-
 use super::{S3Server, Server, installed, named};
 
 const API_KEY: &str = "rb_0123456789abcdef0123456789abcdef0123456789ab";
@@ -103,15 +101,5 @@ impl RestServer {
 
     pub(crate) fn token(&self) -> &'static str {
         API_KEY
-    }
-
-    pub(crate) fn config(&self, format_version: u8) -> IcebergConfig {
-        serde_json::from_value(serde_json::json!({
-            "catalog_type": "rest",
-            "catalog_uri": self.uri(),
-            "rest": { "token": API_KEY },
-            "format_version": format_version,
-        }))
-        .unwrap()
     }
 }

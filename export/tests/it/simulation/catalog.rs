@@ -88,6 +88,8 @@ pub(crate) struct SimulatedCatalog {
     is_calm: AtomicBool,
     /// Whether every look at a table is answered.
     pub(crate) is_reachable: AtomicBool,
+    /// Whether no look at a table is answered.
+    pub(crate) is_down: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -158,6 +160,7 @@ impl SimulatedCatalog {
             }),
             is_calm: AtomicBool::new(false),
             is_reachable: AtomicBool::new(false),
+            is_down: AtomicBool::new(false),
         })
     }
 
@@ -179,6 +182,12 @@ impl SimulatedCatalog {
     /// How often each fault happened.
     pub(crate) fn seen(&self) -> BTreeMap<String, u32> {
         self.state.lock().seen.clone()
+    }
+
+    /// Takes a table in that was dropped.
+    pub(crate) fn put_back(&self, table: CatalogTable) {
+        let name = table.ident.to_string();
+        self.state.lock().tables.insert(name, table);
     }
 
     /// Says what becomes of the next commits, and whether the next looks at a table fail.
@@ -221,6 +230,9 @@ impl TableCatalog for SimulatedCatalog {
     }
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>, ExportError> {
+        if self.is_down.load(Ordering::SeqCst) {
+            return Err(failed("down"));
+        }
         let mut state = self.state.lock();
         if let Some(fails) = state.next_looks_fail.pop_front() {
             let table = state.tables.get(&ident.to_string()).cloned();
