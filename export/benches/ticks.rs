@@ -135,8 +135,7 @@ async fn ticks(
         exporter.maintainer().run_due().await;
         maintain_s.push(start.elapsed().as_secs_f64());
     }
-    let times =
-        json!({ "write_s": write_s, "export_s": export_s, "maintain_s": maintain_s });
+    let times = json!({ "write_s": write_s, "export_s": export_s, "maintain_s": maintain_s });
     Ok((database, times))
 }
 

@@ -60,7 +60,11 @@ async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut 
         let outcome = outcome.max(history.export_and_read(reader).await);
         matrix.note("readers", "v3 defaults", outcome);
     }
-    matrix.note("readers", &cell("as of"), history.read_point(reader, &then).await);
+    matrix.note(
+        "readers",
+        &cell("as of"),
+        history.read_point(reader, &then).await,
+    );
 }
 
 async fn at_random(version: FormatVersion, seed: u64, reader: &mut Reader, matrix: &mut Matrix) {

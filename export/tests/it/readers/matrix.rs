@@ -167,7 +167,8 @@ impl Matrix {
 /// Invariant 5, "same": no row that is missing, too many or another passes for the database's.
 #[test]
 fn rows_that_differ_are_wrong() {
-    let row = |first: &str, second: Option<&str>| vec![Some(first.to_owned()), second.map(str::to_owned)];
+    let row =
+        |first: &str, second: Option<&str>| vec![Some(first.to_owned()), second.map(str::to_owned)];
     let expected = [row("a", None), row("b", None)];
     assert_eq!(Outcome::of(Ok(expected.to_vec()), &expected), Outcome::Same);
     let [a, b] = expected.clone();
