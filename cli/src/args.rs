@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Sync(SyncArguments),
     /// Answer SQL from the engine and the exported tables together
     Query(QueryArguments),
+    /// Export one table into its Iceberg table and end; or name a point of the table's history
+    Export(ExportArguments),
     /// Measure a folder's device and the cores: S-Size, S-Paral, and the curves they come from
     Probe(ProbeArguments),
     /// Measure I/O with jobs in fio's syntax, from job files and flags
@@ -101,6 +103,30 @@ pub(crate) struct QueryArguments {
     /// The folder of the Iceberg tables
     #[arg(long, requires = "database")]
     pub(crate) warehouse: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// The database's folder. No sync may run on it meanwhile, except with --as-of
+    pub(crate) database: PathBuf,
+    /// The table, schema.table
+    #[arg(long)]
+    pub(crate) table: String,
+    /// The folder of the Iceberg tables
+    #[arg(long)]
+    pub(crate) warehouse: PathBuf,
+    /// Export nothing; find the newest state up to a commit (1042), an LSN (0/16B3748) or a time (2026-11-21T12:00:00Z)
+    #[arg(long, value_name = "COMMIT|LSN|TIME")]
+    pub(crate) as_of: Option<String>,
+    /// Give the state this tag
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tag: Option<String>,
+    /// Begin this branch with the state
+    #[arg(long, value_name = "NAME")]
+    pub(crate) branch: Option<String>,
+    /// Print the state as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod args;
 mod bench;
 mod config;
 mod error;
+mod export;
 mod inspect;
 mod log;
 mod maintain;
@@ -65,6 +66,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
         runtime.map_err(|error| CliError::Output(format!("starting threads: {error}")))?;
     runtime.block_on(async {
         match arguments.command {
+            Command::Export(arguments) => export::run(arguments).await,
             Command::Sync(arguments) => sync::run(arguments).await,
             Command::Query(arguments) => query::run(arguments).await,
             Command::Maintain(arguments) => maintain::run(arguments).await,

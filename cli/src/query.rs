@@ -33,7 +33,7 @@ pub(crate) async fn run(arguments: QueryArguments) -> Result<(), CliError> {
         ));
     }
     log::start(question.log_level, &MultiProgress::new());
-    let database = open(question.database).await?;
+    let database = open_to_read(question.database).await?;
     let reader = reader(question.iceberg.as_ref()).await;
     let session = QuerySession::open(&database, reader.as_ref()).await?;
     let answer = session.query(&question.sql).await?;
@@ -75,7 +75,8 @@ fn question(arguments: &QueryArguments) -> Result<Question, CliError> {
     }
 }
 
-async fn open(folder: PathBuf) -> Result<Database, CliError> {
+/// Opens a database beside whoever writes it.
+pub(crate) async fn open_to_read(folder: PathBuf) -> Result<Database, CliError> {
     let open = move || Database::open_read_only(folder, Options::default());
     let database = tokio::task::spawn_blocking(open).await;
     Ok(database.map_err(|error| CliError::Output(error.to_string()))??)

@@ -6,7 +6,7 @@
 //! `commit` make the next Iceberg snapshot of them, stamped with what `summary` says, and bring it to a [`catalog`] until it
 //! is known to be in or out.
 //! `pending` finds out after a crash which of the prepared exports were committed, `ownership` refuses tables that
-//! are not ours. [`IcebergReader`] (`reader`) is the way back: the rows of one snapshot, for queries.
+//! are not ours. [`TableHistory`] (`refs`) names points of a table's history. [`IcebergReader`] (`reader`) is the way back: the rows of one snapshot, for queries.
 //!
 //! No equality delete is ever written, and every file goes through Iceberg's `FileIO`.
 //!
@@ -54,6 +54,7 @@ mod ownership;
 mod pending;
 mod reader;
 mod references;
+mod refs;
 mod scan;
 mod schema;
 pub mod store;
@@ -71,3 +72,4 @@ pub use exporter::{Exporter, Pace, Standing, TableExport};
 pub use layout::wanted::LayoutSettings;
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};
+pub use refs::{AsOf, ReferenceKind, TableHistory, TableVersion};

@@ -17,6 +17,7 @@
 mod bad_input;
 mod bench;
 mod bench_database;
+mod export;
 mod inspect;
 mod maintenance;
 mod moonshine;

@@ -219,6 +219,18 @@ impl Exporter {
         }
         failure.map_or(Ok(exports), Err)
     }
+
+    /// Exports one table, as [`tick`](Self::tick) does; `None` if nothing changed since its last export.
+    ///
+    /// # Errors
+    /// As [`tick`](Self::tick).
+    pub async fn export(
+        &mut self,
+        table: &Table,
+        snapshot: &Snapshot,
+    ) -> Result<Option<TableExport>> {
+        self.core.tick_table(table, snapshot).await
+    }
 }
 
 impl Core {

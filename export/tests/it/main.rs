@@ -25,6 +25,7 @@ mod ownership;
 #[path = "../../../connectors/tests/it/postgres_server.rs"]
 mod postgres_server;
 mod readers;
+mod refs;
 mod rest_answers;
 mod servers;
 mod simulation;

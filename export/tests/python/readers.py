@@ -3,9 +3,10 @@
     readers.py READER
 
 Takes one JSON object a line on standard input: {"metadata": path of the metadata file, "columns": [[name, type], …],
-"lineage": whether row ids and sequence numbers are wanted too, "out": file}. Writes a JSON array of texts for each row to `out`
-and answers with one line: {"rows": count}, {"another type": text} where the values are not of the columns' types, or
-{"error": text}. The first line that it prints says the reader's version, or {"missing": text} where it is not installed. `canonical.py` says what the texts are.
+"lineage": whether row ids and sequence numbers are wanted too, "snapshot": id of an older snapshot or null, "out": file}.
+Writes a JSON array of texts for each row to `out` and answers with one line: {"rows": count}, {"another type": text} where the
+values are not of the columns' types, or {"error": text}. The first line that it prints says the reader's version, or
+{"missing": text} where it is not installed. `canonical.py` says what the texts are.
 """
 
 import json
@@ -37,10 +38,13 @@ class DuckDb:
             import_extension(extension, con=self._connection)
             self._connection.execute(f"LOAD {extension}")
 
-    def read(self, metadata, columns):
+    def read(self, metadata, columns, snapshot):
         names = ", ".join(f'"{name}"' for name, _ in columns)
         query = f"SELECT {names} FROM iceberg_scan(?)"
-        return self._connection.execute(query, [metadata]).to_arrow_table()
+        if snapshot is None:
+            return self._connection.execute(query, [metadata]).to_arrow_table()
+        query = f"SELECT {names} FROM iceberg_scan(?, snapshot_from_id = ?)"
+        return self._connection.execute(query, [metadata, snapshot]).to_arrow_table()
 
 
 class PyIceberg:
@@ -53,8 +57,8 @@ class PyIceberg:
         self.version = pyiceberg.__version__
         self._open = StaticTable.from_metadata
 
-    def read(self, metadata, columns):
-        return self._open(metadata).scan().to_arrow().select([name for name, _ in columns])
+    def read(self, metadata, columns, snapshot):
+        return self._open(metadata).scan(snapshot_id=snapshot).to_arrow().select([name for name, _ in columns])
 
 
 class Polars:
@@ -66,8 +70,8 @@ class Polars:
         self.version = polars.__version__
         self._scan = polars.scan_iceberg
 
-    def read(self, metadata, columns):
-        return self._scan(metadata).select([name for name, _ in columns]).collect().to_arrow()
+    def read(self, metadata, columns, snapshot):
+        return self._scan(metadata, snapshot_id=snapshot).select([name for name, _ in columns]).collect().to_arrow()
 
 
 class Daft:
@@ -82,8 +86,8 @@ class Daft:
         self._read = daft.read_iceberg
         self._open = StaticTable.from_metadata
 
-    def read(self, metadata, columns):
-        return self._read(self._open(metadata)).select(*(name for name, _ in columns)).to_arrow()
+    def read(self, metadata, columns, snapshot):
+        return self._read(self._open(metadata), snapshot_id=snapshot).select(*(name for name, _ in columns)).to_arrow()
 
 
 class Chdb:
@@ -99,12 +103,14 @@ class Chdb:
         self._open = session.Session
         self._session = None
 
-    def read(self, metadata, columns):
+    def read(self, metadata, columns, snapshot):
         table = os.path.dirname(os.path.dirname(metadata))
         names = ", ".join(f"`{name}`" for name, _ in columns)
         file = os.path.relpath(metadata, table)
         query = f"SELECT {names} FROM icebergLocal('{table}', SETTINGS iceberg_metadata_file_path = '{file}')"
         settings = "output_format_arrow_string_as_string = 0"
+        if snapshot is not None:
+            settings += f", iceberg_snapshot_id = {snapshot}"
         # What a failed query had put out so far would be at the head of the next one's rows.
         self._session = self._session or self._open()
         try:
@@ -137,9 +143,12 @@ class Sail:
         self._spark = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
         self._spark.conf.set("spark.sql.session.timeZone", "UTC")
 
-    def read(self, metadata, columns):
+    def read(self, metadata, columns, snapshot):
         table = os.path.dirname(os.path.dirname(metadata))
-        frame = self._spark.read.format("iceberg").load(f"file://{table}")
+        source = self._spark.read.format("iceberg")
+        if snapshot is not None:
+            source = source.option("snapshotId", str(snapshot))
+        frame = source.load(f"file://{table}")
         return frame.select(*(name for name, _ in columns)).toArrow()
 
 
@@ -161,8 +170,11 @@ class Spark:
             .getOrCreate()
         )
 
-    def read(self, metadata, columns):
-        frame = self._spark.read.format("iceberg").load(metadata)
+    def read(self, metadata, columns, snapshot):
+        source = self._spark.read.format("iceberg")
+        if snapshot is not None:
+            source = source.option("snapshot-id", str(snapshot))
+        frame = source.load(metadata)
         return frame.select(*(name for name, _ in columns)).toArrow()
 
 
@@ -180,7 +192,7 @@ READERS = {
 def answer(reader, request):
     """Reads one table and writes its rows."""
     columns = request["columns"] + (LINEAGE if request["lineage"] else [])
-    table = reader.read(request["metadata"], columns)
+    table = reader.read(request["metadata"], columns, request["snapshot"])
     try:
         rows = canonical.rows(table, columns)
     except TypeError as error:

@@ -1,9 +1,10 @@
-//! Histories of one table: inserts, updates, deletes, keys that change, columns that change.
+//! Histories of one table: inserts, updates, deletes, keys that change, columns that change, maintenance in between.
 
 use std::collections::BTreeSet;
 
 use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
-use moonshine_export::{Exporter, FormatVersion};
+use moonshine_export::environment::Environment;
+use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, TableSettings};
 
 use super::matrix::{Matrix, Outcome};
 use super::process::{Reader, Request};
@@ -42,6 +43,7 @@ async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut 
     history.change_keys(60..70);
     let outcome = outcome.max(history.export_and_read(reader).await);
     matrix.note("readers", &cell("deletes"), outcome);
+    let then = history.point().await;
     if version == FormatVersion::V3 {
         matrix.note("readers", "v3 lineage", history.lineage(reader).await);
     }
@@ -58,6 +60,11 @@ async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut 
         let outcome = outcome.max(history.export_and_read(reader).await);
         matrix.note("readers", "v3 defaults", outcome);
     }
+    matrix.note(
+        "readers",
+        &cell("as of"),
+        history.read_point(reader, &then).await,
+    );
 }
 
 async fn at_random(version: FormatVersion, seed: u64, reader: &mut Reader, matrix: &mut Matrix) {
@@ -78,7 +85,18 @@ async fn at_random(version: FormatVersion, seed: u64, reader: &mut Reader, matri
         }
         let outcome = history.export_and_read(reader).await;
         matrix.note("readers", &cell, outcome);
+        if history.random.below(2) == 0 {
+            history.maintain().await;
+            matrix.note("readers", &cell, history.read(reader).await);
+        }
     }
+}
+
+/// A table as of one snapshot.
+struct Point {
+    snapshot_id: i64,
+    columns: Vec<(String, String)>,
+    rows: Vec<TextRow>,
 }
 
 /// A table that is written, exported and read.
@@ -112,8 +130,27 @@ impl History {
             .primary_key(["region", "number"])
             .build();
         let table = database.create_table(schema.unwrap()).unwrap();
+        // Few enough for every history to be maintained.
+        let maintenance = MaintenanceSettings {
+            snapshots_min: 2,
+            snapshots_max: 3,
+            file_grace_ms: 0,
+            manifests_max: 2,
+            ..MaintenanceSettings::default()
+        };
+        let settings = TableSettings {
+            format_version: version,
+            maintenance,
+            ..TableSettings::default()
+        };
+        let exporter = Exporter::open_with(
+            database.clone(),
+            world.catalog().await,
+            settings.into(),
+            Environment::default(),
+        );
         History {
-            exporter: world.exporter(&database).await.unwrap(),
+            exporter: exporter.await.unwrap(),
             world,
             database,
             table,
@@ -256,12 +293,43 @@ impl History {
     async fn export_and_read(&mut self, reader: &mut Reader) -> Outcome {
         let snapshot = self.database.snapshot();
         self.exporter.tick(&snapshot).await.unwrap();
+        self.read(reader).await
+    }
+
+    /// Has all done that there is to do for the table.
+    async fn maintain(&self) {
+        self.exporter.maintainer().run(None, false).await.unwrap();
+    }
+
+    async fn read(&self, reader: &mut Reader) -> Outcome {
         let read = reader.read(&Request {
             metadata_location: &self.metadata_location().await,
             columns: columns_of(self.table.schema()),
             lineage: false,
+            snapshot_id: None,
         });
         Outcome::of(read, &expected_rows(&self.database, &self.table))
+    }
+
+    /// The table as it is now.
+    async fn point(&self) -> Point {
+        let metadata = self.world.metadata(&ident("shop", "orders")).await;
+        Point {
+            snapshot_id: metadata.current_snapshot_id().unwrap(),
+            columns: columns_of(self.table.schema()),
+            rows: expected_rows(&self.database, &self.table),
+        }
+    }
+
+    /// An earlier snapshot shows the columns and rows of then.
+    async fn read_point(&self, reader: &mut Reader, then: &Point) -> Outcome {
+        let read = reader.read(&Request {
+            metadata_location: &self.metadata_location().await,
+            columns: then.columns.clone(),
+            lineage: false,
+            snapshot_id: Some(then.snapshot_id),
+        });
+        Outcome::of(read, &then.rows)
     }
 
     /// Row ids are there, and no two rows share one.
@@ -270,6 +338,7 @@ impl History {
             metadata_location: &self.metadata_location().await,
             columns: columns_of(self.table.schema()),
             lineage: true,
+            snapshot_id: None,
         });
         let rows = match read {
             Ok(rows) => rows,

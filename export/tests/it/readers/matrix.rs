@@ -69,11 +69,13 @@ const TABLES: [(&str, &[&str]); 2] = [
             "v2 rows",
             "v2 deletes",
             "v2 columns",
+            "v2 as of",
             "v2 histories",
             "v3 rows",
             "v3 deletes",
             "v3 columns",
             "v3 defaults",
+            "v3 as of",
             "v3 histories",
             "v3 lineage",
         ],
@@ -159,5 +161,25 @@ impl Matrix {
             unlike.join("\n"),
             reasons.join("\n")
         );
+    }
+}
+
+/// Invariant 5, "same": no row that is missing, too many or another passes for the database's.
+#[test]
+fn rows_that_differ_are_wrong() {
+    let row =
+        |first: &str, second: Option<&str>| vec![Some(first.to_owned()), second.map(str::to_owned)];
+    let expected = [row("a", None), row("b", None)];
+    assert_eq!(Outcome::of(Ok(expected.to_vec()), &expected), Outcome::Same);
+    let [a, b] = expected.clone();
+    for found in [
+        vec![],
+        vec![a.clone()],
+        vec![a.clone(), a.clone()],
+        vec![a.clone(), b.clone(), b],
+        vec![a, row("b", Some(""))],
+    ] {
+        let outcome = Outcome::of(Ok(found), &expected);
+        assert!(matches!(outcome, Outcome::Wrong(_)), "{outcome:?}");
     }
 }

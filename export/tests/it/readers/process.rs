@@ -26,6 +26,8 @@ pub(super) struct Request<'a> {
     pub(super) columns: Vec<(String, String)>,
     /// Whether row ids and sequence numbers are wanted behind them.
     pub(super) lineage: bool,
+    /// An older snapshot than the newest.
+    pub(super) snapshot_id: Option<i64>,
 }
 
 /// The Python that has the readers.
@@ -81,7 +83,8 @@ impl Reader {
         let out = self.folder.path().join("rows");
         let path = request.metadata_location.strip_prefix("file://").unwrap();
         let line = json!({
-            "metadata": path, "columns": request.columns, "lineage": request.lineage, "out": out,
+            "metadata": path, "columns": request.columns, "lineage": request.lineage,
+            "snapshot": request.snapshot_id, "out": out,
         });
         let requests = self.requests.as_mut().unwrap();
         let sent = writeln!(requests, "{line}").and_then(|()| requests.flush());

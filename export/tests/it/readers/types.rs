@@ -184,6 +184,7 @@ pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
             metadata_location: &found.metadata_location,
             columns: columns_of(table.schema()),
             lineage: false,
+            snapshot_id: None,
         });
         let outcome = Outcome::of(read, &expected_rows(&database, &table));
         matrix.note("types", case, outcome);
