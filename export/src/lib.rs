@@ -38,6 +38,7 @@
 
 mod cadence;
 pub mod catalog;
+mod checksum;
 mod commit;
 mod config;
 mod delete;
@@ -56,6 +57,7 @@ mod scan;
 mod schema;
 pub mod store;
 mod summary;
+mod verify;
 
 pub use cadence::{Cadence, CadenceReason};
 pub use config::{

@@ -222,47 +222,46 @@ impl Owner {
     }
 }
 
-/// As whom an exporter writes to a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// As whom an exporter writes to tables: of two, the greater is the newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Writer {
-    /// Higher than that of whoever wrote before.
+    /// When it opened, in milliseconds since 1970, and higher than that of whoever wrote before.
     pub(crate) epoch: u64,
-    /// Tells apart two that took the same epoch.
+    /// Decides between two that opened at the same instant.
     pub(crate) exporter_id: Uuid,
 }
 
-/// The epoch and the exporter that newest wrote to the table or announced that it would. Versions before 0.2 named no
-/// exporter.
-fn newest_writer(table: &CatalogTable) -> (u64, Option<Uuid>) {
+/// Who newest wrote to the table or announced that it would. Earlier versions named no exporter.
+fn newest_writer(table: &CatalogTable) -> Writer {
     let properties = table.metadata.properties();
-    let number = |key| properties.get(key).and_then(|text| text.parse().ok());
-    let id = properties.get(EXPORTER_ID).and_then(|id| id.parse().ok());
-    let announced = (number(WRITER_EPOCH).unwrap_or(0), id);
+    let epoch = properties.get(WRITER_EPOCH);
+    let exporter_id = properties.get(EXPORTER_ID).and_then(|id| id.parse().ok());
+    let announced = Writer {
+        epoch: epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(0),
+        exporter_id: exporter_id.unwrap_or_default(),
+    };
     let snapshot = table.metadata.current_snapshot();
     let written = snapshot.and_then(|snapshot| Stamp::of(snapshot));
-    match written {
-        Some(written) if written.writer_epoch > announced.0 => {
-            (written.writer_epoch, written.exporter_id)
-        }
-        _ => announced,
-    }
+    let written = written.map(|stamp| Writer {
+        epoch: stamp.writer_epoch,
+        exporter_id: stamp.exporter_id.unwrap_or_default(),
+    });
+    written.map_or(announced, |written| announced.max(written))
 }
 
 /// The epoch of the newest exporter that wrote to the table or announced that it would.
 pub(crate) fn newest_epoch(table: &CatalogTable) -> u64 {
-    newest_writer(table).0
+    newest_writer(table).epoch
 }
 
 /// Checks that no newer exporter took over.
 pub(crate) fn check_epoch(table: &CatalogTable, own: &Writer) -> Result<()> {
-    let (epoch, exporter_id) = newest_writer(table);
-    let is_another = exporter_id.is_some_and(|id| id != own.exporter_id);
-    if epoch > own.epoch || (epoch == own.epoch && is_another) {
-        return Err(ExportError::Fenced {
+    match newest_writer(table) {
+        newest if newest > *own => Err(ExportError::Fenced {
             table: table.ident.to_string(),
             own: own.epoch,
-            current: epoch,
-        });
+            current: newest.epoch,
+        }),
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use futures::stream::BoxStream;
+use iceberg::TableIdent;
 use iceberg::io::FileIO;
 use iceberg::spec::{DataFile, SnapshotRef};
 use moonshine_engine::{Table, TableSchema};
@@ -124,20 +125,48 @@ impl IcebergReader {
         }
     }
 
+    pub(crate) fn catalog(&self) -> &dyn TableCatalog {
+        self.catalog.as_ref()
+    }
+
     /// What each table of the catalog holds, sorted by name.
     ///
     /// # Errors
     /// [`ExportError::Unavailable`]; [`ExportError::Corrupt`]; [`ExportError::Foreign`] for a table whose summary
     /// lacks the counters.
     pub async fn summary(&self) -> Result<Vec<TableSummary>> {
+        let all = self.catalog.list().await?;
+        self.summaries(&all).await
+    }
+
+    /// As [`summary`](Self::summary), of these tables alone, by their names in the database; those that are not in the
+    /// catalog are left out.
+    ///
+    /// # Errors
+    /// As [`summary`](Self::summary); [`ExportError::Config`] for a name that does not do.
+    pub async fn summary_of(&self, tables: &[String]) -> Result<Vec<TableSummary>> {
+        let idents: Result<Vec<TableIdent>> = tables.iter().map(|name| table_ident(name)).collect();
+        self.summaries(&idents?).await
+    }
+
+    /// Checks that the catalog answers: asks it for a table that need not exist.
+    ///
+    /// # Errors
+    /// [`ExportError::Unavailable`].
+    pub async fn check(&self) -> Result<()> {
+        let ident = table_ident("moonshine.check")?;
+        self.catalog.load(&ident).await.map(drop)
+    }
+
+    async fn summaries(&self, idents: &[TableIdent]) -> Result<Vec<TableSummary>> {
         let mut summaries = Vec::new();
-        for ident in self.catalog.list().await? {
-            let Some(table) = self.catalog.load(&ident).await? else {
+        for ident in idents {
+            let Some(table) = self.catalog.load(ident).await? else {
                 continue;
             };
             let snapshot = table.metadata.current_snapshot();
             let (row_count, data_files) = match snapshot {
-                Some(snapshot) => live_counts(&ident, snapshot)?,
+                Some(snapshot) => live_counts(ident, snapshot)?,
                 None => (0, 0),
             };
             summaries.push(TableSummary {

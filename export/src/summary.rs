@@ -20,6 +20,8 @@ pub(crate) const EXPORTER_ID: &str = "moonshine.exporter-id";
 const COMMIT_SEQ: &str = "moonshine.commit-seq";
 const COMMIT_ID: &str = "moonshine.commit-id";
 const ORIGINS: &str = "moonshine.origins";
+/// The checksum of the rows that the snapshot added.
+pub(crate) const ROWS_CHECKSUM: &str = "moonshine.rows-checksum";
 /// The snapshot of the newest export, in a snapshot that is none itself.
 const EXPORT_SNAPSHOT_ID: &str = "moonshine.export-snapshot-id";
 /// What the newest fence is called; a table property only.
@@ -39,6 +41,8 @@ pub(crate) struct Stamp {
     pub(crate) origins: BTreeMap<String, String>,
     /// The snapshot of the export that brought the table there, if that is an earlier one.
     pub(crate) export_snapshot_id: Option<i64>,
+    /// The checksum of the rows that the snapshot added, where their types have one.
+    pub(crate) rows_checksum: Option<String>,
 }
 
 /// The commit that made a snapshot, if it was one of ours.
@@ -65,6 +69,7 @@ impl Stamp {
                 Some(id) => Some(id.parse().ok()?),
                 None => None,
             },
+            rows_checksum: properties.get(ROWS_CHECKSUM).cloned(),
         })
     }
 
@@ -84,7 +89,12 @@ impl Stamp {
             (WRITER_EPOCH.to_owned(), self.writer_epoch.to_string()),
             (ORIGINS.to_owned(), origins),
         ];
+        let rows_checksum = self
+            .rows_checksum
+            .clone()
+            .map(|checksum| (ROWS_CHECKSUM.to_owned(), checksum));
         let optional = export_snapshot_id.into_iter().chain(exporter_id);
+        let optional = optional.chain(rows_checksum);
         Ok(properties.into_iter().chain(optional).collect())
     }
 }
@@ -258,6 +268,7 @@ mod tests {
             exporter_id: Some(Uuid::from_u128(4)),
             origins: BTreeMap::from([("pg".to_owned(), "0/16B3748".to_owned())]),
             export_snapshot_id: None,
+            rows_checksum: Some("00ff".to_owned()),
         }
     }
 

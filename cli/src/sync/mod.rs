@@ -57,7 +57,7 @@ async fn check(setup: &Setup) -> Result<(), CliError> {
     }
     let reader = IcebergReader::open_if_exists(&setup.iceberg).await?;
     if let Some(reader) = reader {
-        reader.summary().await?;
+        reader.check().await?;
     }
     println!(
         "ok: configuration, {} and catalog",

@@ -31,12 +31,9 @@ impl Report {
 
     /// Prints the database's tables, given by their names there, as the catalog has them now.
     pub(crate) async fn print(self, table_names: &[String]) -> Result<(), CliError> {
-        let names: Vec<String> = table_names.iter().map(|name| iceberg_name(name)).collect();
-        let summaries = IcebergReader::open(&self.iceberg).await?.summary().await?;
-        let summaries: Vec<TableSummary> = summaries
-            .into_iter()
-            .filter(|summary| names.contains(&summary.table))
-            .collect();
+        let reader = IcebergReader::open(&self.iceberg).await?;
+        let mut summaries = reader.summary_of(table_names).await?;
+        summaries.sort_by(|left, right| left.table.cmp(&right.table));
         print_tables(&summaries);
         match (
             &self.iceberg.catalog_uri,
@@ -85,15 +82,6 @@ fn sql_name(table_name: &str) -> String {
     match table_name.rsplit_once('.') {
         Some((namespace, name)) => format!("{}.{}", quoted(namespace), quoted(name)),
         None => quoted(table_name),
-    }
-}
-
-/// The name that an engine's table has in the catalog.
-fn iceberg_name(table_name: &str) -> String {
-    if table_name.contains('.') {
-        table_name.to_owned()
-    } else {
-        format!("default.{table_name}")
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use moonshine_engine::{Database, Options, Origin};
 use serde_json::{Value, json};
 
-use crate::moonshine::Workplace;
+use crate::moonshine::{Workplace, wait_for};
 use crate::orders;
 use crate::postgres_server::PostgresServer;
 use crate::python::Python;
@@ -148,6 +148,37 @@ fn a_catalog_that_cannot_be_reached_is_named_and_loses_nothing() {
     workplace
         .run(&["sync", "sync.yaml", "--once"])
         .assert_success();
+    check_accepted(&workplace);
+}
+
+/// A catalog that is down at the start keeps no row from being taken in, and is found again without a restart.
+#[test]
+fn a_catalog_that_is_down_at_the_start_is_waited_for() {
+    let workplace = Workplace::new();
+    workplace.write("orders.jsonl", good_events());
+    workplace.write("good.jsonl", good_events());
+    let in_the_way = workplace.write("warehouse", "a file where the warehouse should be");
+    workplace.write(
+        "sync.yaml",
+        orders::config("buffer: { flush_interval_secs: 0.1 }"),
+    );
+    let mut sync = workplace.start(&["sync", "sync.yaml"], "log");
+    wait_for(
+        "the rows to be taken in, and the catalog to be missed",
+        || {
+            assert!(sync.is_running(), "{}", sync.log_text());
+            let is_missed = sync.log_text().contains("the catalog is not reached");
+            (is_missed && orders::query_row_count(&workplace).is_some_and(|rows| rows > 0))
+                .then_some(())
+        },
+    );
+    std::fs::remove_file(in_the_way).unwrap();
+    wait_for("the rows to be exported", || {
+        assert!(sync.is_running(), "{}", sync.log_text());
+        sync.log_text().contains("exported").then_some(())
+    });
+    sync.signal("TERM");
+    assert!(sync.wait().success(), "{}", sync.log_text());
     check_accepted(&workplace);
 }
 

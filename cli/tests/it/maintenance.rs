@@ -1,4 +1,4 @@
-//! `moonshine check`, `compact`, `backup` and `restore`: what they say, what they leave, and what they refuse.
+//! `moonshine check`, `compact`, `maintain`, `backup` and `restore`: what they say, what they leave, and what they refuse.
 
 use std::path::{Path, PathBuf};
 
@@ -130,4 +130,52 @@ fn a_folder_without_a_database_is_named() {
     for folder in ["data", "saved", "new"] {
         assert!(!workplace.path(folder).exists(), "{folder}");
     }
+}
+
+#[test]
+fn maintain_says_what_it_would_do_and_does_it() {
+    let workplace = orders::synced();
+    workplace.write("orders.jsonl", orders::events(1..=25));
+    let sync = || {
+        workplace
+            .run(&["sync", "sync.yaml", "--once"])
+            .assert_success();
+    };
+    sync();
+    let few = "iceberg: { warehouse_path: ./warehouse, tables: { '*': { maintenance: { snapshots_min: 1, snapshots_max: 1 } } } }";
+    let all = "iceberg: { warehouse_path: ./warehouse }";
+    workplace.write("sync.yaml", orders::config("").replace(all, few));
+    let would = json(
+        &workplace,
+        &["maintain", "sync.yaml", "--dry-run", "--json"],
+    );
+    let expiry = |found: &Value| {
+        let mut actions = found.as_array().unwrap().clone();
+        actions.retain(|action| action["task"] == "expire-snapshots");
+        actions
+    };
+    let [action] = expiry(&would).try_into().unwrap();
+    assert_eq!(
+        (&action["table"], &action["is_dry_run"]),
+        (&"shop.orders".into(), &true.into())
+    );
+    let items = action["items"].as_u64().unwrap();
+    assert!(items > 0, "{action}");
+
+    let refused = workplace.run(&["maintain", "sync.yaml", "--table", "shop.other"]);
+    refused.assert_error(&["shop.other"]);
+    let did = workplace.run(&["maintain", "sync.yaml", "--table", "shop.orders"]);
+    let text = did.assert_success().stdout_text();
+    let expected = format!("expire-snapshots took {items} snapshots");
+    assert!(text.contains(&expected), "{text}");
+    let again = json(
+        &workplace,
+        &["maintain", "sync.yaml", "--dry-run", "--json"],
+    );
+    assert!(expiry(&again).is_empty(), "{again}");
+    assert_eq!(
+        orders::query_row_count(&workplace),
+        Some(orders::row_count(25))
+    );
+    sync();
 }

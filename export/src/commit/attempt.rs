@@ -10,8 +10,9 @@ use std::sync::Arc;
 use iceberg::TableUpdate;
 use iceberg::spec::{
     DataFile, Literal, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
-    ManifestWriter, ManifestWriterBuilder, NestedFieldRef, PartitionSpec, PrimitiveLiteral,
-    PrimitiveType, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Struct, StructType,
+    ManifestWriter, ManifestWriterBuilder, NestedFieldRef, Operation, PartitionSpec,
+    PrimitiveLiteral, PrimitiveType, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention,
+    Struct, StructType,
 };
 use roaring::RoaringTreemap;
 
@@ -20,6 +21,7 @@ use crate::config::FormatVersion;
 use crate::delete::{Positions, read_positions};
 use crate::error::{At, ExportError, Result};
 use crate::manifest::{Entry, LoadedManifest, Manifests, copy_of};
+use crate::references::references;
 use crate::summary::{Counters, Stamp};
 
 /// A new file takes its sequence number from the snapshot that adds it.
@@ -48,6 +50,8 @@ pub(crate) struct RowDelta {
     pub(crate) added_data: NewFiles,
     /// Rows of older data files that are replaced or deleted.
     pub(crate) removed: Positions,
+    /// The checksum of the new rows.
+    pub(crate) rows_checksum: Option<String>,
 }
 
 /// What an export's removed rows mean for one snapshot of its table.
@@ -63,6 +67,8 @@ pub(crate) struct Deletes {
     pub(crate) dropped_data: HashSet<String>,
     /// Data files of either kind: what delete files they have goes.
     pub(crate) touched: HashSet<String>,
+    /// Manifests that are written anew, as one of their kind, though nothing in them changes.
+    pub(crate) merged: HashSet<String>,
 }
 
 /// Joins removed rows with those that were deleted before.
@@ -167,27 +173,24 @@ impl Attempt<'_> {
         };
         list.extend(self.write_manifest(ADDED, added, &mut counters).await?);
         let dropped = |entry: &Entry| changed.dropped_data.contains(entry.file.file_path());
-        let nothing = BTreeMap::new();
+        let (nothing, merged) = (BTreeMap::new(), &changed.merged);
         let data = ManifestContentType::Data;
-        for rewrite in rewrites(data, &manifests.data, dropped, &nothing, &mut list) {
+        for rewrite in rewrites(data, &manifests.data, merged, dropped, &nothing, &mut list) {
             list.extend(self.write_manifest(DATA, rewrite, &mut counters).await?);
         }
         let replaced = |entry: &Entry| {
             let data_file = entry.file.referenced_data_file();
             data_file.is_some_and(|data_file| changed.touched.contains(&data_file))
         };
-        let deletes = ManifestContentType::Deletes;
-        for rewrite in rewrites(
-            deletes,
-            &manifests.deletes,
-            replaced,
-            &changed.added,
-            &mut list,
-        ) {
+        let (deletes, added) = (ManifestContentType::Deletes, &changed.added);
+        for rewrite in rewrites(deletes, &manifests.deletes, merged, replaced, added, &mut list) {
             list.extend(self.write_manifest(DELETES, rewrite, &mut counters).await?);
         }
 
-        let summary = counters.summary(&self.table.ident, stamp, parent)?;
+        let mut summary = counters.summary(&self.table.ident, stamp, parent)?;
+        if !changed.merged.is_empty() {
+            summary.operation = Operation::Replace;
+        }
         let (manifest_list, added_rows) = self
             .write_list(list, parent.map(Snapshot::snapshot_id))
             .await?;
@@ -205,21 +208,25 @@ impl Attempt<'_> {
                 .build(),
             None => snapshot.build(),
         };
-        let reference = SnapshotReference {
-            snapshot_id: self.snapshot_id,
-            retention: SnapshotRetention::Branch {
-                min_snapshots_to_keep: None,
-                max_snapshot_age_ms: None,
-                max_ref_age_ms: None,
-            },
-        };
         Ok(vec![
             TableUpdate::AddSnapshot { snapshot },
-            TableUpdate::SetSnapshotRef {
-                ref_name: MAIN_BRANCH.to_owned(),
-                reference,
-            },
+            self.becomes_current()?,
         ])
+    }
+
+    /// The new snapshot becomes the head of the main branch, which keeps its retention.
+    fn becomes_current(&self) -> Result<TableUpdate> {
+        let main = references(&self.table.metadata)?.remove(MAIN_BRANCH);
+        let retention = main.map_or(SnapshotRetention::branch(None, None, None), |main| {
+            main.retention
+        });
+        Ok(TableUpdate::SetSnapshotRef {
+            ref_name: MAIN_BRANCH.to_owned(),
+            reference: SnapshotReference {
+                snapshot_id: self.snapshot_id,
+                retention,
+            },
+        })
     }
 
     async fn write_manifest(
@@ -228,7 +235,7 @@ impl Attempt<'_> {
         rewrite: Rewrite<'_>,
         counters: &mut Counters,
     ) -> Result<Option<ManifestFile>> {
-        if rewrite.added.is_empty() && rewrite.deleted.is_empty() {
+        if rewrite.added.is_empty() && rewrite.deleted.is_empty() && rewrite.existing.is_empty() {
             return Ok(None);
         }
         let location = self.manifest_path(name, rewrite.spec_id);
@@ -433,11 +440,12 @@ impl Rewrite<'_> {
     }
 }
 
-/// The manifests to be written: one for each spec that has new entries, or entries to drop. Those without are carried over to
-/// `list`.
+/// The manifests to be written: one for each spec that has new entries, or manifests to be written anew. The others are carried
+/// over to `list`.
 fn rewrites<'m>(
     content: ManifestContentType,
     manifests: &'m [LoadedManifest],
+    merged: &HashSet<String>,
     drops: impl Fn(&Entry) -> bool,
     added: &'m BTreeMap<i32, Vec<DataFile>>,
     list: &mut Vec<ManifestFile>,
@@ -450,7 +458,8 @@ fn rewrites<'m>(
             .added = files;
     }
     for loaded in manifests {
-        if !loaded.entries.iter().any(&drops) {
+        let is_merged = merged.contains(&loaded.manifest.manifest_path);
+        if !is_merged && !loaded.entries.iter().any(&drops) {
             list.push(loaded.manifest.clone());
             continue;
         }

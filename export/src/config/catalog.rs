@@ -20,9 +20,9 @@ pub enum CatalogType {
     Sql,
     /// A server of the Iceberg REST protocol.
     Rest,
-    /// AWS Glue. Not supported yet.
+    /// AWS Glue's own interface. Not supported; its REST endpoint is, by `rest` with `rest.signing`.
     Glue,
-    /// A Hive metastore. Not supported yet.
+    /// A Hive metastore. Not supported.
     Hive,
 }
 
@@ -54,6 +54,22 @@ pub(crate) struct SqlPlaces {
 }
 
 impl IcebergConfig {
+    /// Checks that what is said of a catalog is said of this one's kind.
+    pub(super) fn check_sections(&self) -> Result<()> {
+        let of_sql = self.sql.password.is_some() || self.sql.catalog_name.is_some();
+        let (stranger, is_there) = match self.catalog_type {
+            CatalogType::Rest => ("sql", of_sql),
+            _ => ("rest", self.rest.is_some()),
+        };
+        match (&self.rest, is_there) {
+            (_, true) => Err(ExportError::Config(format!(
+                "{stranger}: the catalog is of another type, see catalog_type"
+            ))),
+            (Some(rest), false) => rest.check(),
+            (None, false) => Ok(()),
+        }
+    }
+
     /// Where the catalog server is, and where tables go if it does not choose.
     pub(crate) fn rest_places(&self) -> Result<(Url, Option<String>)> {
         let uri = self.catalog_uri.as_deref().unwrap_or_default();
@@ -99,7 +115,7 @@ impl IcebergConfig {
         if self.catalog_type != CatalogType::Sql {
             return Err(ExportError::Config(format!(
                 "catalog_type: {:?} is not supported, the supported types are 'sql' (an SQLite file or a PostgreSQL \
-                 server) and 'rest' (a server)",
+                 server) and 'rest' (a server; AWS Glue and S3 Tables with rest.signing)",
                 format!("{:?}", self.catalog_type).to_lowercase()
             )));
         }

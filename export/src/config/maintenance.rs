@@ -32,6 +32,9 @@ pub struct MaintenanceConfig {
     /// reader may still be at it. Default: 60.
     #[serde(default)]
     pub file_grace_minutes: Option<u64>,
+    /// A file that nothing names, left by a crash, is removed once it is older than this, in hours. Default: 72.
+    #[serde(default)]
+    pub orphan_age_hours: Option<u64>,
     /// Manifests of one kind are merged once so many of them are small. Default: 20.
     #[serde(default)]
     pub manifests_max: Option<u64>,
@@ -50,6 +53,8 @@ pub struct MaintenanceSettings {
     pub snapshot_age_ms: i64,
     /// A file that is not needed any more goes so much later, in milliseconds.
     pub file_grace_ms: i64,
+    /// A file that nothing names goes once it is older than this, in milliseconds.
+    pub orphan_age_ms: i64,
     /// Manifests of one kind are merged once so many of them are small.
     pub manifests_max: usize,
 }
@@ -62,6 +67,7 @@ impl Default for MaintenanceSettings {
             snapshots_max: 500,
             snapshot_age_ms: 120 * HOUR_MS,
             file_grace_ms: HOUR_MS,
+            orphan_age_ms: 72 * HOUR_MS,
             manifests_max: 20,
         }
     }
@@ -79,6 +85,7 @@ impl MaintenanceConfig {
             snapshots_max: self.snapshots_max.or(others.snapshots_max),
             snapshot_age_hours: self.snapshot_age_hours.or(others.snapshot_age_hours),
             file_grace_minutes: self.file_grace_minutes.or(others.file_grace_minutes),
+            orphan_age_hours: self.orphan_age_hours.or(others.orphan_age_hours),
             manifests_max: self.manifests_max.or(others.manifests_max),
         }
     }
@@ -117,6 +124,7 @@ impl MaintenanceConfig {
                 HOUR_MS,
                 default.snapshot_age_ms,
             ),
+            orphan_age_ms: milliseconds(self.orphan_age_hours, HOUR_MS, default.orphan_age_ms),
             file_grace_ms: milliseconds(self.file_grace_minutes, MINUTE_MS, default.file_grace_ms),
             manifests_max: count(
                 "manifests_max",

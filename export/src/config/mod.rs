@@ -75,6 +75,7 @@ impl IcebergConfig {
     pub fn check(&self) -> Result<()> {
         self.settings_by_table()?;
         self.store.check()?;
+        self.check_sections()?;
         match self.catalog_type {
             CatalogType::Rest => self.rest_places().map(drop),
             _ => self.sql_places().map(drop),
@@ -182,6 +183,22 @@ mod tests {
             (
                 r#"{"warehouse_path": "w", "tables": {"a.b": {"target_file_size_mb": 0}}}"#,
                 "tables.a.b",
+            ),
+            (
+                r#"{"warehouse_path": "w", "rest": {"token": "hush"}}"#,
+                "catalog_type",
+            ),
+            (
+                r#"{"catalog_type": "rest", "catalog_uri": "https://h", "sql": {"password": "hush"}}"#,
+                "catalog_type",
+            ),
+            (
+                r#"{"catalog_type": "rest", "catalog_uri": "https://h", "rest": {"token": "hush", "credential": "hush"}}"#,
+                "one of them",
+            ),
+            (
+                r#"{"catalog_type": "rest", "catalog_uri": "https://h", "rest": {"headers": {"a b": "hush"}}}"#,
+                "rest.headers",
             ),
             (r#"{"warehouse_path": "w%20x"}"#, "'%'"),
         ] {

@@ -1,12 +1,13 @@
 //! What the exporter and the maintenance beside it share: the database, the catalog, and what is known of each table.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use moonshine_engine::{Database, PendingExport, Table};
 use parking_lot::Mutex;
-use uuid::Uuid;
+use tokio::sync::OnceCell;
 
 use super::standing::Standing;
 use crate::cadence::Controller;
@@ -23,8 +24,8 @@ pub(crate) struct Core {
     pub(crate) catalog: Arc<dyn TableCatalog>,
     pub(crate) environment: Environment,
     pub(crate) owner: Owner,
-    /// Tells this exporter from another one that took the same epoch.
-    exporter_id: Uuid,
+    /// As whom this exporter writes, once it looked at the tables.
+    writer: OnceCell<Writer>,
     /// One table is made at a time: the first one of a namespace makes that, too.
     pub(super) creation: tokio::sync::Mutex<()>,
     /// What is known of each table, by the engine's id of it.
@@ -38,14 +39,18 @@ pub(crate) struct TableSlot {
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
     /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
+    /// The table's sequence number from which on its manifests are worth a look.
+    pub(crate) manifests_due: AtomicI64,
+    /// When orphans are looked for again, in milliseconds since 1970; `None` before the first thought of it.
+    pub(crate) orphans_due_ms: Mutex<Option<i64>>,
     /// How its exports went.
     pub(super) standing: Mutex<Standing>,
     /// The newest snapshot of the database that was exported of it, whether or not it held a change.
     pub(super) seen_seq: Mutex<Option<u64>>,
     /// How often it is exported.
     pub(super) controller: Mutex<Controller>,
-    /// The epoch that this exporter took of it; 0 before it did.
-    epoch: AtomicU64,
+    /// Whether this exporter took it over.
+    pub(super) is_taken: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -68,7 +73,7 @@ impl Core {
                 database_id: database.id(),
                 settings,
             },
-            exporter_id: environment.identities.uuid(),
+            writer: OnceCell::new(),
             database,
             catalog,
             environment,
@@ -86,20 +91,32 @@ impl Core {
         self.tables.lock().entry(table.id()).or_default().clone()
     }
 
-    /// As whom this exporter writes to a table, once it took it over.
-    pub(crate) fn writer(&self, table: &Table) -> Option<Writer> {
-        match self.slot(table).epoch.load(Ordering::SeqCst) {
-            0 => None,
-            epoch => Some(self.writer_of(epoch)),
-        }
+    /// As whom this exporter writes, once it looked at the tables.
+    pub(crate) fn writer(&self) -> Option<Writer> {
+        self.writer.get().copied()
     }
 
-    /// As whom this exporter writes to a table that it took over.
+    /// The same, of a table that was taken over.
     pub(crate) fn own_writer(&self, table: &Table) -> Result<Writer> {
         let place = || format!("table '{}'", table.name());
         let reason = "it was not taken over yet";
-        self.writer(table)
+        self.writer()
             .ok_or_else(|| ExportError::unavailable(place(), reason))
+    }
+
+    /// As whom this exporter writes: it is newer than whoever wrote to one of these tables, and than whoever opened before.
+    pub(super) async fn begin<F>(&self, newest_epoch: F) -> Result<Writer>
+    where
+        F: Future<Output = Result<u64>>,
+    {
+        let writer = async {
+            let now_ms = u64::try_from(self.environment.clock.now_ms()).unwrap_or(0);
+            Ok::<_, ExportError>(Writer {
+                epoch: now_ms.max(newest_epoch.await? + 1),
+                exporter_id: self.environment.identities.uuid(),
+            })
+        };
+        self.writer.get_or_try_init(|| writer).await.copied()
     }
 
     /// What is known of a table that this exporter took over.
@@ -111,17 +128,9 @@ impl Core {
         })
     }
 
-    /// As whom it would write in that epoch.
-    pub(super) fn writer_of(&self, epoch: u64) -> Writer {
-        Writer {
-            epoch,
-            exporter_id: self.exporter_id,
-        }
-    }
-
     /// The table was taken over.
-    pub(super) fn set_epoch(&self, table: &Table, epoch: u64) {
-        self.slot(table).epoch.store(epoch, Ordering::SeqCst);
+    pub(super) fn set_taken(&self, table: &Table) {
+        self.slot(table).is_taken.store(true, Ordering::SeqCst);
     }
 
     /// A table's export whose end is not known.

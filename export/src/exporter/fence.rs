@@ -16,12 +16,11 @@ use crate::catalog::{CatalogTable, Change, Guard};
 use crate::commit::{Attempt, Deletes, Failure, NewFiles, Proposal, remove_attempts, run};
 use crate::error::Result;
 use crate::manifest::ManifestCache;
-use crate::ownership::{Writer, check_epoch, newest_epoch};
+use crate::ownership::{Writer, check_epoch};
 use crate::pending::find_commit;
 use crate::summary::{EXPORTER_ID, FENCE_ID, Stamp, WRITER_EPOCH};
 
 struct Fence<'a> {
-    /// As whom the last change announces this exporter.
     writer: Writer,
     exporter: &'a Core,
     table: &'a Table,
@@ -45,13 +44,6 @@ impl Proposal for Fence<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let exporter = self.exporter;
         exporter.check_ours(self.table, self.pending, table)?;
-        self.writer = match exporter.writer(self.table) {
-            Some(own) => {
-                check_epoch(table, &own)?;
-                own
-            }
-            None => exporter.writer_of(newest_epoch(table) + 1),
-        };
         let mut updates = vec![TableUpdate::SetProperties {
             updates: HashMap::from([
                 (WRITER_EPOCH.to_owned(), self.writer.epoch.to_string()),
@@ -69,23 +61,8 @@ impl Proposal for Fence<'_> {
 impl Fence<'_> {
     /// A snapshot of the same rows.
     async fn snapshot(&mut self, table: &CatalogTable) -> Result<Vec<TableUpdate>> {
-        let Core {
-            environment, owner, ..
-        } = self.exporter;
-        let before = owner.stamp(table)?;
-        let export_snapshot_id = before
-            .as_ref()
-            .and_then(|(id, stamp)| stamp.export_snapshot_id.or(Some(*id)));
-        let before = before.map(|(_, stamp)| stamp);
-        let stamp = Stamp {
-            database_id: owner.database_id,
-            commit_seq: before.as_ref().map_or(0, |stamp| stamp.commit_seq),
-            commit_id: self.id,
-            writer_epoch: self.writer.epoch,
-            exporter_id: Some(self.writer.exporter_id),
-            origins: before.map(|stamp| stamp.origins).unwrap_or_default(),
-            export_snapshot_id,
-        };
+        let Core { environment, .. } = self.exporter;
+        let stamp = self.exporter.carried_stamp(table, &self.writer, self.id)?;
         let attempt = Attempt {
             table,
             snapshot_id: environment.snapshot_id(),
@@ -109,6 +86,30 @@ impl Fence<'_> {
 }
 
 impl Core {
+    /// The stamp of a snapshot that brings no rows: the position of the one before.
+    pub(crate) fn carried_stamp(
+        &self,
+        table: &CatalogTable,
+        writer: &Writer,
+        commit_id: Uuid,
+    ) -> Result<Stamp> {
+        let before = self.owner.stamp(table)?;
+        let export_snapshot_id = before
+            .as_ref()
+            .and_then(|(id, stamp)| stamp.export_snapshot_id.or(Some(*id)));
+        let before = before.map(|(_, stamp)| stamp);
+        Ok(Stamp {
+            database_id: self.owner.database_id,
+            commit_seq: before.as_ref().map_or(0, |stamp| stamp.commit_seq),
+            commit_id,
+            writer_epoch: writer.epoch,
+            exporter_id: Some(writer.exporter_id),
+            origins: before.map(|stamp| stamp.origins).unwrap_or_default(),
+            export_snapshot_id,
+            rows_checksum: None,
+        })
+    }
+
     /// Fences a table.
     pub(super) async fn fence(
         &self,
@@ -117,7 +118,7 @@ impl Core {
         found: CatalogTable,
     ) -> Result<CatalogTable> {
         let mut fence = Fence {
-            writer: self.writer_of(0),
+            writer: self.own_writer(table)?,
             exporter: self,
             table,
             pending,
@@ -130,7 +131,7 @@ impl Core {
                 let landed = find_commit(&current.metadata, fence.id);
                 remove_attempts(&current.file_io, &fence.attempts, landed).await;
                 check_epoch(&current, &fence.writer)?;
-                self.set_epoch(table, fence.writer.epoch);
+                self.set_taken(table);
                 Ok(current)
             }
             Err(Failure::NotCommitted(error)) => {

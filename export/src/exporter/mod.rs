@@ -226,7 +226,7 @@ impl Core {
         let is_due = |table: &Table| {
             let slot = self.slot(table);
             let settings = &self.settings(table).cadence;
-            let controller = slot.controller.lock();
+            let mut controller = slot.controller.lock();
             slot.standing.lock().is_due(now_ms)
                 && controller.is_due(settings, pace.freshness_ms, pace.is_full, now_ms)
         };

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use iceberg::spec::DataFile;
 use moonshine_engine::{Export, ExportFile, Snapshot, Table};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::core::TableState;
 use super::{Core, TableExport};
+use crate::checksum::RowsChecksum;
 use crate::commit::{ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run};
 use crate::delete::Positions;
 use crate::error::{At, ExportError, Result};
@@ -78,12 +81,19 @@ impl Core {
         let layout = Layout::of(&state.current, table.schema(), target_size_bytes)?;
         let spec_id = state.current.metadata.default_partition_spec_id();
         let mut written = Written::default();
+        let checksum = Arc::new(Mutex::new(RowsChecksum::default()));
         if export.row_count() > 0 {
+            let columns = table.schema().columns().iter();
+            let field_ids: Vec<i32> = columns.map(|column| column.field_id).collect();
             let shared = Arc::new(export);
-            let source = shared.clone();
+            let (source, summed) = (shared.clone(), checksum.clone());
             let batches = move || {
+                // Rows may be asked for more than once; the last time counts.
+                *summed.lock() = RowsChecksum::default();
+                let (summed, field_ids) = (summed.clone(), field_ids.clone());
+                let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
                 let batches = source.batches(None, BATCH_ROWS)?;
-                Ok(batches.map(|batch| batch.map_err(ExportError::from)))
+                Ok(batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from)))
             };
             let (location, to_seq) = (
                 state.current.metadata.location().to_owned(),
@@ -98,6 +108,7 @@ impl Core {
                 ExportError::unavailable("the Parquet encoder", "it has not ended")
             })?;
         }
+        let rows_checksum = checksum.lock().text();
         let file = |file: &DataFile| ExportFile {
             path: file.file_path().to_owned(),
             row_count: file.record_count(),
@@ -122,6 +133,7 @@ impl Core {
             RowDelta {
                 added_data,
                 removed,
+                rows_checksum,
             },
         ))
     }
@@ -143,6 +155,7 @@ impl Core {
             exporter_id: Some(state.writer.exporter_id),
             origins: origins_by_source(export.origins()),
             export_snapshot_id: None,
+            rows_checksum: delta.rows_checksum.clone(),
         };
         let base = state.current.clone();
         let mut commit = ExportCommit {

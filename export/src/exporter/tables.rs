@@ -1,5 +1,7 @@
 //! The Iceberg tables of a database: found, made, fenced, and settled where an export's end is not known.
 
+use std::sync::atomic::Ordering;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use moonshine_engine::{PendingExport, Table};
 
@@ -7,7 +9,7 @@ use super::Core;
 use super::core::TableState;
 use crate::catalog::CatalogTable;
 use crate::error::{ExportError, Result};
-use crate::ownership::check_epoch;
+use crate::ownership::{check_epoch, newest_epoch};
 use crate::pending::{exported_after, settle};
 use crate::schema::{table_ident, table_location};
 
@@ -29,6 +31,9 @@ impl Core {
             .buffered(TABLES_AT_ONCE)
             .try_collect()
             .await?;
+        let newest = found.iter().filter_map(|(_, found)| found.as_ref());
+        let newest = newest.map(newest_epoch).max().unwrap_or(0);
+        self.begin(async { Ok(newest) }).await?;
         let adopt = |(table, found): (Table, Option<CatalogTable>)| async move {
             let slot = self.slot(&table);
             let mut place = slot.state.lock().await;
@@ -42,6 +47,31 @@ impl Core {
             .buffered(TABLES_AT_ONCE)
             .try_collect()
             .await
+    }
+
+    /// The newest epoch of the tables that can be looked at.
+    async fn newest_epoch(&self) -> Result<u64> {
+        let load =
+            |table: Table| async move { self.catalog.load(&table_ident(table.name())?).await };
+        let loaded: Vec<Result<Option<CatalogTable>>> = stream::iter(self.database.tables())
+            .map(load)
+            .buffer_unordered(TABLES_AT_ONCE)
+            .collect()
+            .await;
+        let (mut newest, mut failure, mut is_answered) = (0, None, false);
+        for table in loaded {
+            match table {
+                Ok(found) => {
+                    is_answered = true;
+                    newest = newest.max(found.as_ref().map_or(0, newest_epoch));
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if !is_answered => Err(error),
+            _ => Ok(newest),
+        }
     }
 
     /// Fences a table, if there is one, and then finds out what became of an export of it that has no end yet: a commit that
@@ -70,18 +100,16 @@ impl Core {
         table: &Table,
         known: Option<TableState>,
     ) -> Result<TableState> {
+        self.begin(self.newest_epoch()).await?;
         let pending = self.pending(table);
-        let writer = self.writer(table);
-        if let (None, Some(_), Some(known)) = (&pending, &writer, known) {
+        let is_taken = self.slot(table).is_taken.load(Ordering::SeqCst);
+        if let (None, true, Some(known)) = (&pending, is_taken, known) {
             return Ok(known);
         }
         let found = self.look_up(table, pending.as_ref()).await?;
-        let current = match (found, pending, writer) {
-            (Some(found), None, Some(writer)) => {
-                check_epoch(&found, &writer)?;
-                Some(found)
-            }
-            (found, _, _) => self.adopt(table, found).await?,
+        let current = match (found, pending) {
+            (Some(found), None) if is_taken => Some(found),
+            (found, _) => self.adopt(table, found).await?,
         };
         let current = match current {
             Some(current) => current,
@@ -114,7 +142,7 @@ impl Core {
         Ok(Some(found))
     }
 
-    /// Checks that an Iceberg table is ours and stands where we left it.
+    /// Checks that no newer exporter took an Iceberg table over, that it is ours, and that it stands where we left it.
     pub(crate) fn check_ours(
         &self,
         table: &Table,
@@ -122,6 +150,9 @@ impl Core {
         found: &CatalogTable,
     ) -> Result<()> {
         self.owner.check(found, table.schema())?;
+        if let Some(writer) = self.writer() {
+            check_epoch(found, &writer)?;
+        }
         let exported = self.database.exported(table);
         let exported = exported_after(&found.metadata, exported, pending);
         self.owner.check_position(found, exported.as_ref())
@@ -136,13 +167,13 @@ impl Core {
         let ident = table_ident(table.name())?;
         let warehouse = self.catalog.warehouse();
         let location = warehouse.map(|warehouse| table_location(warehouse, &ident, table.id()));
-        let writer = self.writer_of(1);
+        let writer = self.own_writer(table)?;
         let wanted = self.owner.new_table(table.schema(), location, &writer)?;
         let created = self
             .catalog
             .create(&ident, wanted, self.environment.identities.uuid())
             .await?;
-        self.set_epoch(table, writer.epoch);
+        self.set_taken(table);
         Ok(created)
     }
 }

@@ -15,7 +15,6 @@ use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal};
 use crate::config::MaintenanceSettings;
 use crate::error::Result;
-use crate::ownership::check_epoch;
 use crate::pending::remove_files;
 use crate::references::references;
 
@@ -80,7 +79,6 @@ impl Proposal for Expiry<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let core = self.work.core;
         core.check_ours(self.work.table, None, table)?;
-        check_epoch(table, &core.own_writer(self.work.table)?)?;
         let removed = self.expired(&table.metadata)?;
         let mut snapshot_ids: Vec<i64> = removed.iter().copied().collect();
         snapshot_ids.sort_unstable();
@@ -150,18 +148,29 @@ fn kept_snapshots(
     for reference in references(metadata)?.values() {
         let head = reference.snapshot_id;
         kept.insert(head);
-        if matches!(reference.retention, SnapshotRetention::Tag { .. }) {
+        // A branch may ask for more of itself to be kept.
+        let SnapshotRetention::Branch {
+            min_snapshots_to_keep,
+            max_snapshot_age_ms,
+            ..
+        } = reference.retention
+        else {
             continue;
-        }
+        };
+        let own_min = min_snapshots_to_keep.map_or(0, |min| usize::try_from(min).unwrap_or(0));
+        let least = settings.snapshots_min.max(own_min);
+        let is_asked_for = |timestamp_ms: i64| {
+            let age_ms = now_ms.saturating_sub(timestamp_ms);
+            max_snapshot_age_ms.is_some_and(|age_max_ms| age_ms <= age_max_ms)
+        };
         let mut number = 0;
         let mut snapshot = metadata.snapshot_by_id(head);
         while let Some(current) = snapshot {
-            let id = current.snapshot_id();
+            let (id, timestamp_ms) = (current.snapshot_id(), current.timestamp_ms());
             in_history.insert(id);
             number += 1;
-            let stays = number <= settings.snapshots_min
-                || (number <= settings.snapshots_max && is_young(current.timestamp_ms()));
-            if stays {
+            let is_few = number <= settings.snapshots_max;
+            if number <= least || (is_few && is_young(timestamp_ms)) || is_asked_for(timestamp_ms) {
                 kept.insert(id);
             }
             let parent = current.parent_snapshot_id();

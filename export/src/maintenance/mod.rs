@@ -1,4 +1,5 @@
-//! What exported tables need besides exports: old snapshots expired, small manifests merged, columns' statistics.
+//! What exported tables need besides exports: old snapshots expired, small manifests merged, orphans removed,
+//! columns' statistics made.
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
@@ -7,6 +8,8 @@
 //! those that are due, beside an exporter, or all by hand.
 
 mod expiry;
+mod manifests;
+mod orphans;
 mod statistics;
 mod unneeded;
 
@@ -27,14 +30,20 @@ use crate::exporter::{Core, TableSlot};
 pub enum MaintenanceTask {
     /// Snapshots that are too old or too many go.
     ExpireSnapshots,
+    /// Small manifests of one kind become one.
+    MergeManifests,
+    /// Files that nothing names go.
+    RemoveOrphans,
     /// The newest export gets statistics of its columns. By hand only: it reads all of the table.
     ColumnStatistics,
 }
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 2] = [
+    const ALL: [MaintenanceTask; 4] = [
         MaintenanceTask::ExpireSnapshots,
+        MaintenanceTask::MergeManifests,
+        MaintenanceTask::RemoveOrphans,
         MaintenanceTask::ColumnStatistics,
     ];
 
@@ -42,6 +51,8 @@ impl MaintenanceTask {
     pub fn noun(self) -> &'static str {
         match self {
             MaintenanceTask::ExpireSnapshots => "snapshots",
+            MaintenanceTask::MergeManifests => "manifests",
+            MaintenanceTask::RemoveOrphans => "files",
             MaintenanceTask::ColumnStatistics => "columns",
         }
     }
@@ -51,6 +62,8 @@ impl fmt::Display for MaintenanceTask {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
+            MaintenanceTask::MergeManifests => "merge-manifests",
+            MaintenanceTask::RemoveOrphans => "remove-orphans",
             MaintenanceTask::ColumnStatistics => "column-statistics",
         })
     }
@@ -149,6 +162,8 @@ impl Work<'_> {
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
         match task {
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
+            MaintenanceTask::MergeManifests => manifests::run(self).await,
+            MaintenanceTask::RemoveOrphans => orphans::run(self).await,
             MaintenanceTask::ColumnStatistics => statistics::run(self).await,
         }
     }

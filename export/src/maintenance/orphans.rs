@@ -12,7 +12,12 @@ use futures::TryStreamExt;
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::CatalogTable;
 use crate::error::{At, Result};
+use crate::exporter::TableSlot;
 use crate::manifest::read_list;
+
+/// By itself, the removal looks at a table's folder so long after the exporter began, in milliseconds, and then so often.
+const FIRST_LOOK_MS: i64 = 60 * 60 * 1000;
+const LOOK_INTERVAL_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// So many files are removed at most at a time; the next time finds the others.
 const FILES_MAX: usize = 100_000;
@@ -20,7 +25,7 @@ const FILES_MAX: usize = 100_000;
 /// Finds the files that nothing names, and removes them.
 pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     let clock = &work.core.environment.clock;
-    if work.mode == Mode::Automatic && !work.slot.orphans_are_due(clock.now_ms()) {
+    if work.mode == Mode::Automatic && !is_due(&work.slot, clock.now_ms()) {
         return Ok(None);
     }
     let Some(table) = work.current().await? else {
@@ -72,6 +77,21 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         removed.at(table.metadata.location())?;
     }
     Ok(Some(action))
+}
+
+/// Whether the folder is to be looked at; if so, sets when next.
+fn is_due(slot: &TableSlot, now_ms: i64) -> bool {
+    let mut due_ms = slot.orphans_due_ms.lock();
+    let is_due = due_ms.is_some_and(|due_ms| due_ms <= now_ms);
+    if is_due || due_ms.is_none() {
+        let wait_ms = if is_due {
+            LOOK_INTERVAL_MS
+        } else {
+            FIRST_LOOK_MS
+        };
+        *due_ms = Some(now_ms.saturating_add(wait_ms));
+    }
+    is_due
 }
 
 /// Whether a file lies in the folder itself or below folders of partitions, `column=value`.
@@ -136,7 +156,11 @@ mod tests {
             ("/day=1/data/1.parquet", false),
             ("-old/1.parquet", false),
         ] {
-            assert_eq!(is_own(folder, &format!("{folder}{below}")), expected, "{below}");
+            assert_eq!(
+                is_own(folder, &format!("{folder}{below}")),
+                expected,
+                "{below}"
+            );
         }
     }
 }

@@ -27,6 +27,12 @@ pub(crate) fn table_ident(table_name: &str) -> Result<TableIdent> {
         .rsplit_once('.')
         .unwrap_or((NAMESPACE_DEFAULT, table_name));
     let parts: Vec<&str> = namespace.split('.').chain([name]).collect();
+    // Addresses of catalog servers lose some of them, and one stands between the parts of a namespace.
+    if table_name.chars().any(char::is_control) {
+        return Err(ExportError::Config(format!(
+            "table {table_name:?}: a control character in the name"
+        )));
+    }
     if parts.iter().any(|part| part.is_empty()) {
         return Err(ExportError::Config(format!(
             "table '{table_name}': a part of the name is empty"

@@ -40,6 +40,19 @@ pub(crate) fn check_location(key: &str, location: &str) -> Result<()> {
     )))
 }
 
+/// The key for Amazon's services: that of the properties, or what the environment or the machine has.
+pub(crate) fn aws_credentials(
+    properties: &StoreProperties,
+) -> Result<Arc<dyn CredentialProvider<Credential = AwsCredential>>> {
+    if let Some((credential, _)) = s3_credential(properties) {
+        return Ok(Arc::new(StaticCredentialProvider::new(credential)));
+    }
+    // No request is sent to a bucket; its client knows where keys are looked for.
+    let client = AmazonS3Builder::from_env().with_bucket_name("none").build();
+    let client = client.map_err(|error| ExportError::Config(format!("store: {error}")))?;
+    Ok(client.credentials().clone())
+}
+
 /// The bucket that a location lies in.
 pub(super) fn bucket(
     location: &str,

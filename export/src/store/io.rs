@@ -121,9 +121,9 @@ impl<'de> Deserialize<'de> for Store {
     }
 }
 
-/// An error of a file: that it is missing is damage, everything else may pass.
-pub(super) fn failed(path: &str, is_missing: bool, error: impl ToString) -> Error {
-    let kind = match is_missing {
+/// An error of a file: that it or a part of it is missing is damage, everything else may pass.
+pub(super) fn failed(path: &str, is_damage: bool, error: impl ToString) -> Error {
+    let kind = match is_damage {
         true => ErrorKind::DataInvalid,
         false => ErrorKind::Unexpected,
     };

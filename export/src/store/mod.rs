@@ -22,7 +22,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use iceberg::io::{FileIO, FileIOBuilder};
 
-pub(crate) use self::clients::check_location;
+pub(crate) use self::clients::{aws_credentials, check_location};
 pub(crate) use self::credentials::{CredentialSource, Renewal};
 use self::local::Local;
 use self::objects::Objects;

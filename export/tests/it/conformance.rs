@@ -9,7 +9,7 @@ use std::process::Command;
 use iceberg::TableUpdate;
 use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
 use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, TableCatalog, open};
-use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig};
+use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -106,7 +106,12 @@ async fn postgres_and_local_files() {
         return;
     };
     let warehouse = format!("file://{}", world.path("warehouse").display());
-    conforms(&world, &postgres(&server, &warehouse)).await;
+    let place = postgres(&server, &warehouse);
+    let reader = IcebergReader::open_if_exists(&place.config(FormatVersion::V3)).await;
+    assert!(reader.unwrap().is_none(), "nobody made the tables yet");
+    conforms(&world, &place).await;
+    let reader = IcebergReader::open_if_exists(&place.config(FormatVersion::V3)).await;
+    reader.unwrap().unwrap().check().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,13 +10,16 @@
     clippy::unwrap_used
 )]
 
+mod checksum;
 mod conformance;
 mod crash;
 mod evolution;
+mod faulty_store;
 mod history;
 mod layout;
 mod layout_readers;
 mod maintenance;
+mod orphans;
 mod ownership;
 #[path = "../../../connectors/tests/it/postgres_server.rs"]
 mod postgres_server;

@@ -13,6 +13,7 @@ use moonshine_export::environment::{Clock, Environment, RandomIdentities, System
 use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, TableSettings};
 use parking_lot::Mutex;
 
+use crate::readers::process::{python, skipped};
 use crate::simulation::catalog::SimulatedCatalog;
 use crate::support::{Random, World, ident, notes, write_notes};
 
@@ -90,6 +91,19 @@ impl Kept {
         self.catalog.load(&name).await.unwrap().unwrap().metadata
     }
 
+    /// How many manifests each snapshot has.
+    async fn manifest_counts(&self) -> Vec<usize> {
+        let metadata = self.metadata().await;
+        let mut counts = Vec::new();
+        for snapshot in metadata.snapshots() {
+            let list = self.catalog.file_io().new_input(snapshot.manifest_list());
+            let bytes = list.unwrap().read().await.unwrap();
+            let list = ManifestList::parse_with_version(&bytes, metadata.format_version()).unwrap();
+            counts.push(list.entries().len());
+        }
+        counts
+    }
+
     /// Every file that a snapshot of the table names; each is there.
     async fn named_files(&self) -> BTreeSet<String> {
         let metadata = self.metadata().await;
@@ -120,6 +134,7 @@ async fn hundreds_of_ticks_leave_what_the_settings_keep() {
         snapshots_min: 5,
         snapshots_max: 10,
         file_grace_ms: 500,
+        manifests_max: 6,
         ..MaintenanceSettings::default()
     };
     let mut kept = Kept::new(FormatVersion::V3, maintenance).await;
@@ -138,6 +153,11 @@ async fn hundreds_of_ticks_leave_what_the_settings_keep() {
     let metadata = kept.metadata().await;
     let count = metadata.snapshots().count();
     assert!((10..40).contains(&count), "{count} snapshots");
+    let manifests = kept.manifest_counts().await;
+    assert!(
+        manifests.iter().all(|count| *count < 20),
+        "{manifests:?} manifests"
+    );
     let size_bytes = serde_json::to_vec(metadata.as_ref()).unwrap().len();
     assert!(size_bytes < 100_000, "{size_bytes} bytes of metadata");
 
@@ -153,4 +173,80 @@ async fn hundreds_of_ticks_leave_what_the_settings_keep() {
         );
     }
     kept.named_files().await;
+}
+
+/// Makes a tag and a branch of the newest snapshot, or prints the rows of both.
+const REFERENCES: &str = r"
+import sys, json
+from pyiceberg.catalog.sql import SqlCatalog
+step, warehouse = sys.argv[1:]
+catalog = SqlCatalog('moonshine', uri=f'sqlite:///{warehouse}/catalog.db', warehouse=f'file://{warehouse}')
+table = catalog.load_table('shop.notes')
+if step == 'make':
+    newest = table.current_snapshot().snapshot_id
+    with table.manage_snapshots() as snapshots:
+        snapshots.create_tag(newest, 'month-end').create_branch(newest, 'audit')
+else:
+    for name in ('month-end', 'audit'):
+        found = table.snapshot_by_name(name)
+        rows = table.scan(snapshot_id=found.snapshot_id).to_arrow().sort_by('id').to_pylist()
+        print(json.dumps([[row['id'], row['note']] for row in rows]))
+";
+
+fn references(step: &str, world: &World) -> Vec<String> {
+    let output = std::process::Command::new(python())
+        .args(["-c", REFERENCES, step])
+        .arg(world.path("warehouse"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What others name by a tag or a branch stays as it is, and readable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_and_a_branch_of_others_survive_expiry() {
+    if !python().exists() {
+        skipped("PyIceberg makes no tag: there is no Python environment");
+        return;
+    }
+    let world = World::new(FormatVersion::V2);
+    let database = world.database();
+    let table = notes(&database);
+    let mut config = world.config();
+    let maintenance = &mut config.tables.entry("*".to_owned()).or_default().maintenance;
+    maintenance.snapshots_min = Some(1);
+    maintenance.snapshots_max = Some(1);
+    maintenance.file_grace_minutes = Some(0);
+    let mut exporter = Exporter::open(database.clone(), &config).await.unwrap();
+    let mut random = Random(5);
+    for number in 0..30 {
+        let rows: Vec<(i64, String)> = (0..5)
+            .map(|_| (random.below(20) as i64, format!("{number}")))
+            .collect();
+        write_notes(&database, &table, rows, &[random.below(20) as i64]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        if number == 10 {
+            references("make", &world);
+        }
+        exporter.maintainer().run(None, false).await.unwrap();
+        if number == 10 {
+            assert_eq!(references("read", &world).len(), 2);
+        }
+    }
+    let metadata = world.metadata(&ident("shop", "notes")).await;
+    let count = metadata.snapshots().count();
+    assert!(
+        count <= 3,
+        "{count}: the newest export, merged manifests, and what others name"
+    );
+    let rows = references("read", &world);
+    assert_eq!(rows[0], rows[1]);
+    assert!(
+        rows[0].contains("\"10\"") && !rows[0].contains("\"11\""),
+        "{}",
+        rows[0]
+    );
+    world.check_same(&database).await;
 }

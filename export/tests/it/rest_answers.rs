@@ -2,6 +2,7 @@
 //! writes.
 
 use std::collections::VecDeque;
+use std::process::Command;
 use std::sync::Arc;
 
 use iceberg::io::FileIO;
@@ -11,11 +12,13 @@ use iceberg::spec::{
 };
 use moonshine_export::ExportError;
 use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, RestCatalog, TableCatalog};
+use moonshine_export::environment::{Clock, SystemClock};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
+use crate::servers::{S3Kind, S3Server, installed};
 use crate::support::ident;
 
 /// A server that answers requests in this order, and keeps what it was asked. An empty answer closes the connection.
@@ -81,13 +84,17 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
 }
 
 fn table() -> CatalogTable {
+    table_at("file:///t")
+}
+
+fn table_at(location: &str) -> CatalogTable {
     let field = NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long));
     let schema = Schema::builder().with_fields([Arc::new(field)]).build();
     let builder = TableMetadataBuilder::new(
         schema.unwrap(),
         UnboundPartitionSpec::builder().build(),
         SortOrder::unsorted_order(),
-        "file:///t".to_owned(),
+        location.to_owned(),
         FormatVersion::V3,
         Default::default(),
     );
@@ -226,8 +233,10 @@ async fn a_table_is_missing_if_the_catalog_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_ended_is_exchanged_for_another() {
     let token = |name: &str| {
-        let body =
-            format!(r#"{{"access_token": "{name}", "token_type": "bearer", "expires_in": 3600}}"#);
+        // Some servers write a text.
+        let body = format!(
+            r#"{{"access_token": "{name}", "token_type": "bearer", "expires_in": "3600"}}"#
+        );
         answer("200 OK", "", &body)
     };
     let config = answer("200 OK", "", "{}");
@@ -259,5 +268,183 @@ async fn a_token_that_ended_is_exchanged_for_another() {
             "{}",
             asked[number]
         );
+    }
+}
+
+/// Without a token nothing was sent, and asking again at once is of no use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_does_not_do_is_refused() {
+    let ended = r#"{"access_token": "first", "token_type": "bearer", "expires_in": 0}"#;
+    let ended = answer("200 OK", "", ended);
+    let wrong = answer("401 Unauthorized", "", r#"{"error": "invalid_client"}"#);
+    let config = answer("200 OK", "", "{}");
+    let server = ScriptedServer::start(&[&ended, &config, &wrong]).await;
+    let catalog = server
+        .catalog(serde_json::json!({ "credential": "me:hush" }))
+        .await;
+    let table = table();
+    let change = Change::of(&table.metadata, Vec::new());
+    let outcome = catalog.commit(&table, &change, Uuid::nil()).await;
+    let CommitOutcome::Refused(error) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(error.to_string().contains("token or credential"), "{error}");
+    assert!(!error.to_string().contains("hush"), "{error}");
+    assert_eq!(server.asked.lock().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_is_named() {
+    let config = serde_json::json!({
+        "catalog_type": "rest", "catalog_uri": "http://127.0.0.1:9",
+    });
+    let config = serde_json::from_value(config).unwrap();
+    let error = RestCatalog::open(&config).await.unwrap_err();
+    assert!(
+        matches!(&error, ExportError::Unavailable { place, .. } if place.contains("127.0.0.1")),
+        "{error}"
+    );
+}
+
+/// A server that ignores `parent`, and ends its pages by an empty token.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_table_is_listed_once() {
+    let config = answer("200 OK", "", r#"{"defaults": null, "overrides": null}"#);
+    let namespaces = answer(
+        "200 OK",
+        "",
+        r#"{"namespaces": [["a"], ["b"], ["a", "c"]], "next-page-token": ""}"#,
+    );
+    let unknown = answer("400 Bad Request", "", "{}");
+    let tables = |namespace: &str| {
+        let body = format!(
+            r#"{{"identifiers": [{{"namespace": {namespace}, "name": "t"}}], "next-page-token": ""}}"#
+        );
+        answer("200 OK", "", &body)
+    };
+    let top = answer("200 OK", "", r#"{"namespaces": [["a"], ["b"]]}"#);
+    let answers = [
+        config,
+        top,
+        tables(r#"["b"]"#),
+        namespaces.clone(),
+        tables(r#"["a"]"#),
+        namespaces,
+        tables(r#"["a", "c"]"#),
+        unknown,
+    ];
+    let server = ScriptedServer::start(&answers.each_ref().map(String::as_str)).await;
+    let catalog = server.catalog(serde_json::json!({})).await;
+    let found = catalog.list().await.unwrap();
+    let names: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["a.c.t", "a.t", "b.t"]);
+    let asked = server.asked.lock();
+    assert!(
+        asked[6].starts_with("GET /v1/namespaces/a%1Fc/tables HTTP"),
+        "{}",
+        asked[6]
+    );
+}
+
+/// Keys that a catalog gives for a table's files are asked for again before they end, and not before that.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_table_are_renewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(s3) = S3Server::start(S3Kind::Moto, folder.path()) else {
+        return;
+    };
+    let now_ms = SystemClock.now_ms();
+    let loaded = |lifetime_ms: i64| {
+        let mut config = s3.properties();
+        let end_ms = (now_ms + lifetime_ms).to_string();
+        config.insert("s3.session-token".into(), "hush".into());
+        config.insert("s3.session-token-expires-at-ms".into(), end_ms);
+        let body = serde_json::json!({
+            "metadata-location": "s3://warehouse/t/metadata/0.json",
+            "metadata": table_at("s3://warehouse/t").metadata.as_ref(),
+            "config": config,
+            "storage-credentials": null,
+        });
+        answer("200 OK", "", &body.to_string())
+    };
+    let (config, old, new) = (
+        answer("200 OK", "", "{}"),
+        loaded(30_000),
+        loaded(3_600_000),
+    );
+    let server = ScriptedServer::start(&[&config, &old, &new]).await;
+    let catalog = server.catalog(serde_json::json!({})).await;
+    let table = catalog
+        .load(&ident("shop", "notes"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!format!("{table:?} {:?} {catalog:?}", table.file_io).contains("hush"));
+    assert_eq!(server.asked.lock().len(), 2);
+    for number in 0..3 {
+        let output = table
+            .file_io
+            .new_output(format!("s3://warehouse/t/data/{number}"));
+        output.unwrap().write("x".into()).await.unwrap();
+    }
+    assert_eq!(
+        server.asked.lock().len(),
+        3,
+        "asked for once, as they were to end"
+    );
+}
+
+/// The signature is the one that botocore makes of the same request.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_signed_for_amazon() {
+    let Some(moto) = installed("MOONSHINE_TEST_MOTO", "test-servers/venv/bin/moto_server") else {
+        return;
+    };
+    let config =
+        r#"{"overrides": {"prefix": "arn%3Aaws%3As3tables%3Aeu-west-1%3A1%3Abucket%2Fb"}}"#;
+    let (config, conflict) = (
+        answer("200 OK", "", config),
+        answer("409 Conflict", "", "{}"),
+    );
+    let server = ScriptedServer::start(&[&config, &conflict]).await;
+    let json = serde_json::json!({
+        "catalog_type": "rest", "catalog_uri": server.uri,
+        "rest": { "signing": { "service": "s3tables", "region": "eu-west-1" }, "warehouse": "a b/c" },
+        "store": {
+            "s3.access-key-id": "me", "s3.secret-access-key": "hush", "s3.session-token": "session",
+        },
+    });
+    let catalog = RestCatalog::open(&serde_json::from_value(json).unwrap()).await;
+    let catalog = catalog.unwrap();
+    assert!(!format!("{catalog:?}").contains("hush"));
+    let table = table();
+    let change = Change::of(&table.metadata, Vec::new());
+    let outcome = catalog.commit(&table, &change, Uuid::nil()).await;
+    assert!(matches!(outcome, CommitOutcome::Conflict), "{outcome:?}");
+    let script = "import datetime, sys\n\
+        from botocore.auth import SigV4Auth\n\
+        from botocore.awsrequest import AWSRequest\n\
+        from botocore.credentials import Credentials\n\
+        head, body = sys.argv[2].split('\\r\\n\\r\\n', 1)\n\
+        line, *headers = head.split('\\r\\n')\n\
+        method, path, _ = line.split(' ')\n\
+        headers = {name.lower(): value for name, value in (header.split(': ', 1) for header in headers)}\n\
+        parts = dict(part.split('=', 1) for part in headers['authorization'].split(' ', 1)[1].split(', '))\n\
+        signed = {name: headers[name] for name in parts['SignedHeaders'].split(';')}\n\
+        request = AWSRequest(method, sys.argv[1] + path, headers=signed, data=body)\n\
+        auth = SigV4Auth(Credentials('me', 'hush', 'session'), 's3tables', 'eu-west-1')\n\
+        request.context['timestamp'] = headers['x-amz-date']\n\
+        signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)\n\
+        assert signature == parts['Signature'], (signature, parts, auth.canonical_request(request))\n\
+        assert {'host', 'x-amz-date', 'x-amz-security-token'} <= set(signed), signed\n";
+    let asked = server.asked.lock();
+    assert_eq!(asked.len(), 2);
+    for request in asked.iter() {
+        let python = moto.with_file_name("python");
+        let checked = Command::new(python)
+            .args(["-c", script, &server.uri, request])
+            .output()
+            .unwrap();
+        assert!(checked.status.success(), "{checked:?}");
     }
 }

@@ -141,6 +141,9 @@ impl World {
         let reader = IcebergReader::with_catalog(catalog);
         let snapshot = database.snapshot();
         for table in database.tables() {
+            if let Some(exported) = database.exported(&table) {
+                reader.check_rows(&table, &exported.token).await.unwrap();
+            }
             let batches = snapshot
                 .scan(&table, Scan::default())
                 .unwrap()

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use super::config::{RestConfig, address};
 use super::messages::{ErrorAnswer, Token};
+use super::signing::Signer;
 use crate::config::Secret;
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
@@ -41,6 +42,7 @@ pub(super) struct RestClient {
     prefix: String,
     headers: BTreeMap<String, Secret>,
     tokens: Tokens,
+    signer: Option<Signer>,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub(super) struct Answer {
 pub(super) enum NoAnswer {
     /// The request did not reach the server.
     NotSent(ExportError),
+    /// The request was not sent, as there is no token for it.
+    Denied(ExportError),
     /// Whether it did is not known.
     Lost(ExportError),
 }
@@ -84,7 +88,7 @@ pub(super) enum NoAnswer {
 impl From<NoAnswer> for ExportError {
     fn from(no_answer: NoAnswer) -> Self {
         match no_answer {
-            NoAnswer::NotSent(error) | NoAnswer::Lost(error) => error,
+            NoAnswer::NotSent(error) | NoAnswer::Denied(error) | NoAnswer::Lost(error) => error,
         }
     }
 }
@@ -137,7 +141,12 @@ impl Answer {
 }
 
 impl RestClient {
-    pub(super) fn new(base: Url, config: &RestConfig, environment: Environment) -> Result<Self> {
+    pub(super) fn new(
+        base: Url,
+        config: &RestConfig,
+        signer: Option<Signer>,
+        environment: Environment,
+    ) -> Result<Self> {
         let http = Client::builder()
             .timeout(REQUEST_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -163,6 +172,7 @@ impl RestClient {
                 scope: config.scope.clone().unwrap_or_else(|| "catalog".to_owned()),
                 current: Mutex::default(),
             },
+            signer,
         })
     }
 
@@ -181,7 +191,7 @@ impl RestClient {
             let answered = self.send(request).await;
             let is_passing = match &answered {
                 Ok(answer) => answer.status == 429 || answer.status >= 500,
-                Err(_) => true,
+                Err(no_answer) => !matches!(no_answer, NoAnswer::Denied(_)),
             };
             if !is_passing || attempt == ATTEMPTS_MAX {
                 return Ok(answered?);
@@ -198,13 +208,10 @@ impl RestClient {
 
     /// Sends a request once; once more with another token if its own does not do.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<Answer, NoAnswer> {
-        let token = self.token(None).await.map_err(NoAnswer::NotSent)?;
+        let token = self.token(None).await?;
         let answer = self.send_with(request, token.as_ref()).await?;
         if UNAUTHORIZED.contains(&answer.status) && self.tokens.credential.is_some() {
-            let renewed = self
-                .token(token.as_ref())
-                .await
-                .map_err(NoAnswer::NotSent)?;
+            let renewed = self.token(token.as_ref()).await?;
             return self.send_with(request, renewed.as_ref()).await;
         }
         Ok(answer)
@@ -233,11 +240,16 @@ impl RestClient {
                 .header("Content-Type", "application/json")
                 .body(body.clone());
         }
-        receive(builder, place).await
+        let mut request = built(builder, &place)?;
+        if let Some(signer) = &self.signer {
+            let signed = signer.sign(&mut request).await;
+            signed.map_err(NoAnswer::NotSent)?;
+        }
+        self.receive(request, place).await
     }
 
     /// The token to send; another one than `refused`.
-    async fn token(&self, refused: Option<&Secret>) -> Result<Option<Secret>> {
+    async fn token(&self, refused: Option<&Secret>) -> Result<Option<Secret>, NoAnswer> {
         let Some(credential) = &self.tokens.credential else {
             return Ok(self.tokens.fixed.clone());
         };
@@ -259,7 +271,13 @@ impl RestClient {
         }
         let place = format!("catalog {}", self.tokens.endpoint);
         let builder = self.http.post(self.tokens.endpoint.clone()).form(&form);
-        let token: Token = receive(builder, place).await?.json()?;
+        let not_sent = |no_answer: NoAnswer| NoAnswer::NotSent(no_answer.into());
+        let request = built(builder, &place)?;
+        let answer = self.receive(request, place).await.map_err(not_sent)?;
+        if (400..500).contains(&answer.status) && answer.status != 429 {
+            return Err(NoAnswer::Denied(answer.error()));
+        }
+        let token: Token = answer.json().map_err(NoAnswer::NotSent)?;
         let lifetime_ms = token.expires_in.map_or(i64::MAX, |seconds| {
             i64::try_from(seconds)
                 .unwrap_or(i64::MAX)
@@ -271,6 +289,36 @@ impl RestClient {
         *current = Some((token.access_token.clone(), expires_ms));
         Ok(Some(token.access_token))
     }
+
+    async fn receive(&self, request: reqwest::Request, place: String) -> Result<Answer, NoAnswer> {
+        let failed = |error| no_answer(error, &place);
+        let response = self.http.execute(request).await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let retry_after_ms = retry_after_ms(&response);
+        let redirected_to = redirected_to(&response);
+        let body = response.bytes().await.map_err(failed)?;
+        Ok(Answer {
+            status,
+            retry_after_ms,
+            redirected_to,
+            body,
+            place,
+        })
+    }
+}
+
+fn built(builder: RequestBuilder, place: &str) -> Result<reqwest::Request, NoAnswer> {
+    builder.build().map_err(|error| no_answer(error, place))
+}
+
+fn no_answer(error: reqwest::Error, place: &str) -> NoAnswer {
+    let is_sent = !(error.is_connect() || error.is_builder());
+    let error = ExportError::unavailable(place, causes(&error.without_url()));
+    if is_sent {
+        NoAnswer::Lost(error)
+    } else {
+        NoAnswer::NotSent(error)
+    }
 }
 
 /// The body of a request.
@@ -278,30 +326,6 @@ pub(super) fn json(message: &impl Serialize) -> Result<Option<Vec<u8>>> {
     serde_json::to_vec(message)
         .map(Some)
         .map_err(|error| ExportError::corrupt("a request to the catalog", error))
-}
-
-async fn receive(builder: RequestBuilder, place: String) -> Result<Answer, NoAnswer> {
-    let failed = |error: reqwest::Error| {
-        let is_sent = !(error.is_connect() || error.is_builder());
-        let error = ExportError::unavailable(&place, causes(&error.without_url()));
-        if is_sent {
-            NoAnswer::Lost(error)
-        } else {
-            NoAnswer::NotSent(error)
-        }
-    };
-    let response = builder.send().await.map_err(failed)?;
-    let status = response.status().as_u16();
-    let retry_after_ms = retry_after_ms(&response);
-    let redirected_to = redirected_to(&response);
-    let body = response.bytes().await.map_err(failed)?;
-    Ok(Answer {
-        status,
-        retry_after_ms,
-        redirected_to,
-        body,
-        place,
-    })
 }
 
 /// What the server asks to wait, where it says so in seconds.

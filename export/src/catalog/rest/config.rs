@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::signing::SigningConfig;
 use crate::config::Secret;
 use crate::error::{ExportError, Result};
 
@@ -25,8 +27,35 @@ pub struct RestConfig {
     pub oauth2_server_uri: Option<String>,
     /// The scope of tokens. Default: `catalog`.
     pub scope: Option<String>,
+    /// How requests are signed for a catalog of Amazon's, in place of a token: AWS Glue, S3 Tables.
+    pub signing: Option<SigningConfig>,
     /// More headers of each request.
     pub headers: BTreeMap<String, Secret>,
+}
+
+impl RestConfig {
+    pub(crate) fn check(&self) -> Result<()> {
+        let given = [
+            self.token.is_some(),
+            self.credential.is_some(),
+            self.signing.is_some(),
+        ];
+        if given.into_iter().filter(|is_given| *is_given).count() > 1 {
+            return Err(ExportError::Config(
+                "rest.token, rest.credential and rest.signing: give one of them".into(),
+            ));
+        }
+        for (name, value) in &self.headers {
+            let fits = HeaderName::from_bytes(name.as_bytes()).is_ok()
+                && HeaderValue::from_str(value.reveal()).is_ok();
+            if !fits {
+                return Err(ExportError::Config(format!(
+                    "rest.headers: {name:?} or its value is no header of HTTP"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A server's address. It has no user and no password, as addresses are shown: in errors, logs and reports.

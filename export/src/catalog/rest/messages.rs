@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use iceberg::spec::{Schema, SortOrder, TableMetadata, UnboundPartitionSpec};
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::Secret;
 
@@ -14,8 +14,26 @@ use crate::config::Secret;
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct CatalogConfig {
+    #[serde(deserialize_with = "or_default")]
     pub(super) defaults: HashMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
     pub(super) overrides: HashMap<String, String>,
+}
+
+/// Null is as good as absent.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.and_then(|value| match value {
+        serde_json::Value::String(text) => text.parse().ok(),
+        // A number with a fraction is cut.
+        number => number.as_f64().map(|seconds| seconds as u64),
+    }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -32,6 +50,8 @@ pub(super) struct ErrorModel {
 #[derive(Debug, Deserialize)]
 pub(super) struct Token {
     pub(super) access_token: Secret,
+    /// Some servers write a text.
+    #[serde(default, deserialize_with = "seconds")]
     pub(super) expires_in: Option<u64>,
 }
 
@@ -82,9 +102,9 @@ pub(super) struct TableAnswer {
     /// None for a table that is staged.
     pub(super) metadata_location: Option<String>,
     pub(super) metadata: TableMetadata,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) config: HashMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) storage_credentials: Vec<StorageCredential>,
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use self::rows::{Name, NotSwapped, Rows};
 use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog, metadata_file};
-use crate::config::{IcebergConfig, SqlPlace};
+use crate::config::IcebergConfig;
 use crate::error::{At, ExportError, Result};
 use crate::store::{Store, StoreProperties};
 
@@ -33,18 +33,12 @@ pub struct SqlCatalog {
 }
 
 impl SqlCatalog {
-    /// Whether the catalog of that configuration was made, as far as that can be seen without asking a server.
+    /// Whether the catalog of that configuration was made.
     ///
     /// # Errors
     /// [`ExportError::Config`]; [`ExportError::Unavailable`] if that can't be seen.
     pub async fn exists(config: &IcebergConfig) -> Result<bool> {
-        let SqlPlace::File(file) = config.sql_places()?.catalog else {
-            return Ok(true);
-        };
-        let place = format!("catalog {}", file.display());
-        tokio::fs::try_exists(&file)
-            .await
-            .map_err(|error| ExportError::unavailable(&place, error))
+        Rows::exist(&config.sql_places()?.catalog, &config.sql).await
     }
 
     /// Opens the catalog of that configuration, or makes it if it is missing and `create` says so.
@@ -62,7 +56,7 @@ impl SqlCatalog {
     }
 
     /// The store of a location; those of tables that others made may lie elsewhere.
-    fn store(&self, location: &str) -> Result<Store> {
+    fn store_of(&self, location: &str) -> Result<Store> {
         match self.store.holds(location) {
             true => Ok(self.store.clone()),
             false => Store::open(location, &self.store_properties),
@@ -106,7 +100,7 @@ impl TableCatalog for SqlCatalog {
         let Some(metadata_location) = self.rows.metadata_location(name).await? else {
             return Ok(None);
         };
-        let file_io = self.store(&metadata_location)?.file_io();
+        let file_io = self.store_of(&metadata_location)?.file_io();
         let metadata = TableMetadata::read_from(&file_io, &metadata_location).await;
         Ok(Some(CatalogTable {
             ident: ident.clone(),
@@ -128,7 +122,7 @@ impl TableCatalog for SqlCatalog {
         })?;
         let namespace = ident.namespace().join(".");
         self.rows.add_namespace(&namespace).await?;
-        let file_io = self.store(&folder)?.file_io();
+        let file_io = self.store_of(&folder)?.file_io();
         let metadata = table.metadata(&place, folder)?;
         let metadata_location = metadata_file::next_location(metadata.location(), None, file_id);
         metadata_file::write(&file_io, &metadata_location, &metadata).await?;
@@ -189,6 +183,10 @@ impl TableCatalog for SqlCatalog {
             tracing::warn!(%location, %error, "an unused metadata file stays behind");
         }
         outcome
+    }
+
+    async fn store(&self, table: &CatalogTable) -> Result<Option<Store>> {
+        self.store_of(table.metadata.location()).map(Some)
     }
 
     async fn drop_table(&self, ident: &TableIdent) -> Result<bool> {

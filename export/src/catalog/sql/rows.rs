@@ -24,6 +24,9 @@ const CONNECTIONS_MAX: u32 = 2;
 /// The catalog's name within its database; other implementations have to be told it.
 const CATALOG_NAME: &str = "moonshine";
 
+/// PostgreSQL's code for that.
+const NO_SUCH_TABLE: &str = "42P01";
+
 const MAKE_TABLES: &str = "CREATE TABLE IF NOT EXISTS iceberg_tables (
         catalog_name VARCHAR(255) NOT NULL,
         table_namespace VARCHAR(255) NOT NULL,
@@ -90,6 +93,27 @@ impl Rows {
             has_type,
             place,
         })
+    }
+
+    /// Whether the tables were made; of an SQLite file, whether there is one.
+    pub(super) async fn exist(place: &SqlPlace, config: &SqlConfig) -> Result<bool> {
+        install_default_drivers();
+        let url = match place {
+            SqlPlace::File(path) => {
+                let found = tokio::fs::try_exists(path).await;
+                let place = format!("catalog {}", path.display());
+                return found.map_err(|error| ExportError::unavailable(place, error));
+            }
+            SqlPlace::Server(url) => url,
+        };
+        let (pool, place) = open_server(url, config).await?;
+        let probe = sqlx::query("SELECT 1 FROM iceberg_tables WHERE 1 = 0");
+        match probe.execute(&pool).await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_TABLE) => {
+                Ok(false)
+            }
+            probed => probed.map(|_| true).at(&place),
+        }
     }
 
     fn is_table(&self) -> &'static str {

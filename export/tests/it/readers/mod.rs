@@ -8,7 +8,7 @@
 
 mod histories;
 mod matrix;
-mod process;
+pub(crate) mod process;
 mod rows;
 mod types;
 

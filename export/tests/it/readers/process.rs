@@ -28,7 +28,8 @@ pub(super) struct Request<'a> {
     pub(super) lineage: bool,
 }
 
-fn python() -> PathBuf {
+/// The Python that has the readers.
+pub(crate) fn python() -> PathBuf {
     let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     match std::env::var_os("MOONSHINE_TEST_PYTHON") {
         Some(path) => PathBuf::from(path),
@@ -38,7 +39,7 @@ fn python() -> PathBuf {
 
 /// Says on the process's standard error, which the test harness does not keep to itself, what was left out; in CI that is a
 /// failure.
-fn skipped(reason: &str) {
+pub(crate) fn skipped(reason: &str) {
     assert!(std::env::var_os("CI").is_none(), "{reason}, and this is CI");
     let notice = format!("\nSKIPPED: {reason} (scripts/test installs it)\n");
     std::io::stderr().write_all(notice.as_bytes()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use iceberg::io::FileIO;
@@ -12,20 +12,23 @@ use moonshine_export::ExportError;
 use moonshine_export::catalog::{
     CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog,
 };
-use moonshine_export::environment::Clock;
+use moonshine_export::environment::{Clock, Identities};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::support::Random;
 
-/// A clock that does not wait.
+/// A clock that does not wait. Each look at it is a millisecond after the one before, whoever looks.
 #[derive(Debug)]
 pub(crate) struct InstantClock;
+
+static LOOKS: AtomicI64 = AtomicI64::new(0);
 
 #[async_trait]
 impl Clock for InstantClock {
     fn now_ms(&self) -> i64 {
-        1_700_000_000_000
+        1_700_000_000_000 + LOOKS.fetch_add(1, Ordering::SeqCst)
     }
 
     async fn pause(&self, _: u64) {
@@ -61,6 +64,10 @@ pub(crate) enum Fault {
     Echo,
     /// Somebody sets a property first.
     Disturbed,
+    /// Nothing is answered for ever; it did not take place. The caller is to die meanwhile.
+    HangBefore,
+    /// The same, but it did take place.
+    HangAfter,
 }
 
 pub(crate) const FAULTS: [Fault; 13] = [
@@ -79,6 +86,23 @@ pub(crate) const FAULTS: [Fault; 13] = [
     Fault::Disturbed,
 ];
 
+/// Identities that a seed makes, so that a history can be replayed.
+#[derive(Debug)]
+pub(crate) struct SeededIdentities(Mutex<Random>);
+
+impl SeededIdentities {
+    pub(crate) fn new(seed: u64) -> Self {
+        SeededIdentities(Mutex::new(Random(seed)))
+    }
+}
+
+impl Identities for SeededIdentities {
+    fn uuid(&self) -> Uuid {
+        let mut random = self.0.lock();
+        Uuid::from_u64_pair(random.next(), random.next())
+    }
+}
+
 /// A catalog in memory.
 #[derive(Debug)]
 pub(crate) struct SimulatedCatalog {
@@ -90,6 +114,9 @@ pub(crate) struct SimulatedCatalog {
     pub(crate) is_reachable: AtomicBool,
     /// Whether no look at a table is answered.
     pub(crate) is_down: AtomicBool,
+    seeds: AtomicU64,
+    /// Told of each commit that hangs.
+    pub(crate) hung: Notify,
 }
 
 #[derive(Debug)]
@@ -161,6 +188,8 @@ impl SimulatedCatalog {
             is_calm: AtomicBool::new(false),
             is_reachable: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
+            seeds: AtomicU64::new(seed.wrapping_mul(1 << 20)),
+            hung: Notify::new(),
         })
     }
 
@@ -182,6 +211,11 @@ impl SimulatedCatalog {
     /// How often each fault happened.
     pub(crate) fn seen(&self) -> BTreeMap<String, u32> {
         self.state.lock().seen.clone()
+    }
+
+    /// A seed for somebody else's chances.
+    pub(crate) fn next_seed(&self) -> u64 {
+        self.seeds.fetch_add(1, Ordering::SeqCst) * 0x9E37_79B9 + 1
     }
 
     /// Takes a table in that was dropped.
@@ -207,6 +241,56 @@ impl SimulatedCatalog {
         let fault = FAULTS[state.random.below(FAULTS.len() as u64) as usize];
         *state.seen.entry(format!("{fault:?}")).or_default() += 1;
         fault
+    }
+
+    /// What becomes of a commit; `None` if that is never told.
+    fn answer(&self, base: &CatalogTable, change: &Change, id: Uuid) -> Option<CommitOutcome> {
+        let mut state = self.state.lock();
+        if state.next_faults.is_empty() {
+            state.arrive(self.guard);
+        }
+        let fault = self.fault(&mut state);
+        match fault {
+            Fault::Busy => {
+                return Some(CommitOutcome::Busy {
+                    retry_after_ms: Some(10),
+                    error: failed("busy"),
+                });
+            }
+            Fault::SpuriousConflict => return Some(CommitOutcome::Conflict),
+            Fault::LateConflict => {
+                state.on_the_way.push((base.clone(), change.clone(), id));
+                return Some(CommitOutcome::Conflict);
+            }
+            Fault::Refused => return Some(CommitOutcome::Refused(failed("status 403"))),
+            Fault::Ignored => return Some(CommitOutcome::Committed(base.clone())),
+            Fault::FailedUnseen => return Some(CommitOutcome::Unknown(failed("status 500"))),
+            Fault::Late => {
+                state.on_the_way.push((base.clone(), change.clone(), id));
+                return Some(CommitOutcome::Unknown(failed("timed out")));
+            }
+            Fault::HangBefore => return None,
+            Fault::Disturbed => {
+                let current = state.tables[&base.ident.to_string()].clone();
+                let updates = [("owner".to_owned(), format!("{id}"))].into();
+                let updates = vec![TableUpdate::SetProperties { updates }];
+                let change = Change::of(&current.metadata, updates);
+                state.apply(self.guard, &current, &change, Uuid::new_v4());
+            }
+            _ => {}
+        }
+        let outcome = state.apply(self.guard, base, change, id);
+        Some(match fault {
+            Fault::HangAfter => return None,
+            Fault::LostAnswer => CommitOutcome::Unknown(failed("connection reset")),
+            Fault::OldAnswer => CommitOutcome::Committed(base.clone()),
+            Fault::SentTwice => state.apply(self.guard, base, change, id),
+            Fault::Echo => {
+                state.on_the_way.push((base.clone(), change.clone(), id));
+                outcome
+            }
+            _ => outcome,
+        })
     }
 }
 
@@ -271,57 +355,31 @@ impl TableCatalog for SimulatedCatalog {
             metadata_location: format!("{id}"),
             file_io: self.file_io.clone(),
         };
-        self.state
-            .lock()
-            .tables
-            .insert(ident.to_string(), table.clone());
-        Ok(table)
+        let mut state = self.state.lock();
+        if state.tables.contains_key(&ident.to_string()) {
+            return Err(failed("it exists"));
+        }
+        let fault = match self.is_calm.load(Ordering::SeqCst) {
+            true => 0,
+            false => state.random.below(4),
+        };
+        if fault == 1 {
+            return Err(failed("status 500"));
+        }
+        state.tables.insert(ident.to_string(), table.clone());
+        match fault {
+            2 => Err(failed("connection reset")),
+            _ => Ok(table),
+        }
     }
 
     async fn commit(&self, base: &CatalogTable, change: &Change, id: Uuid) -> CommitOutcome {
-        let mut state = self.state.lock();
-        if state.next_faults.is_empty() {
-            state.arrive(self.guard);
-        }
-        let fault = self.fault(&mut state);
-        match fault {
-            Fault::Busy => {
-                return CommitOutcome::Busy {
-                    retry_after_ms: Some(10),
-                    error: failed("busy"),
-                };
+        match self.answer(base, change, id) {
+            Some(outcome) => outcome,
+            None => {
+                self.hung.notify_one();
+                std::future::pending().await
             }
-            Fault::SpuriousConflict => return CommitOutcome::Conflict,
-            Fault::LateConflict => {
-                state.on_the_way.push((base.clone(), change.clone(), id));
-                return CommitOutcome::Conflict;
-            }
-            Fault::Refused => return CommitOutcome::Refused(failed("status 403")),
-            Fault::Ignored => return CommitOutcome::Committed(base.clone()),
-            Fault::FailedUnseen => return CommitOutcome::Unknown(failed("status 500")),
-            Fault::Late => {
-                state.on_the_way.push((base.clone(), change.clone(), id));
-                return CommitOutcome::Unknown(failed("timed out"));
-            }
-            Fault::Disturbed => {
-                let current = state.tables[&base.ident.to_string()].clone();
-                let updates = [("owner".to_owned(), format!("{id}"))].into();
-                let updates = vec![TableUpdate::SetProperties { updates }];
-                let change = Change::of(&current.metadata, updates);
-                state.apply(self.guard, &current, &change, Uuid::new_v4());
-            }
-            _ => {}
-        }
-        let outcome = state.apply(self.guard, base, change, id);
-        match fault {
-            Fault::LostAnswer => CommitOutcome::Unknown(failed("connection reset")),
-            Fault::OldAnswer => CommitOutcome::Committed(base.clone()),
-            Fault::SentTwice => state.apply(self.guard, base, change, id),
-            Fault::Echo => {
-                state.on_the_way.push((base.clone(), change.clone(), id));
-                outcome
-            }
-            _ => outcome,
         }
     }
 

@@ -16,14 +16,29 @@ use iceberg::TableUpdate;
 use iceberg::spec::TableMetadata;
 use moonshine_engine::{Database, Table};
 use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
-use moonshine_export::environment::{Environment, RandomIdentities};
-use moonshine_export::{ExportError, Exporter, FormatVersion};
+use moonshine_export::environment::Environment;
+use moonshine_export::{
+    ExportError, Exporter, FormatVersion, MaintenanceSettings, SettingsByTable, TableSettings,
+};
 use uuid::Uuid;
 
-use self::catalog::{FAULTS, Fault, InstantClock, SimulatedCatalog};
+use self::catalog::{FAULTS, Fault, InstantClock, SeededIdentities, SimulatedCatalog};
 use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, settings, write_notes};
 
 const GUARDS: [Guard; 2] = [Guard::Metadata, Guard::Requirements];
+
+/// Settings that keep few snapshots.
+fn kept_settings(version: FormatVersion) -> SettingsByTable {
+    let settings = TableSettings {
+        maintenance: MaintenanceSettings {
+            snapshots_min: 2,
+            snapshots_max: 4,
+            ..MaintenanceSettings::default()
+        },
+        ..settings(version).of("shop.notes").clone()
+    };
+    settings.into()
+}
 
 async fn open(
     database: &Database,
@@ -32,12 +47,12 @@ async fn open(
 ) -> Result<Exporter, ExportError> {
     let environment = Environment {
         clock: Arc::new(InstantClock),
-        identities: Arc::new(RandomIdentities),
+        identities: Arc::new(SeededIdentities::new(catalog.next_seed())),
     };
     Exporter::open_with(
         database.clone(),
         catalog.clone(),
-        settings(version),
+        kept_settings(version),
         environment,
     )
     .await
@@ -67,7 +82,7 @@ fn assert_passing(error: &ExportError) {
     );
 }
 
-/// Each commit is in the table's history once, and no position moves back.
+/// Each commit that is left is in the table's history once, and no position moves back.
 fn check_history(metadata: &TableMetadata) {
     let mut commits = HashSet::new();
     let mut seq_after = u64::MAX;
@@ -146,6 +161,11 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTre
                 catalog.is_reachable.store(false, Ordering::SeqCst);
             }
             None => settled(&database).await,
+        }
+        if random.below(2) == 0
+            && let Err(error) = exporter.maintainer().run(None, false).await
+        {
+            assert_passing(&error);
         }
         if random.below(3) == 0 {
             let mut zombie = exporter;
@@ -399,6 +419,153 @@ async fn a_crash_between_any_two_steps() {
             if is_over {
                 break;
             }
+        }
+    }
+}
+
+/// The process dies while the catalog has a commit at hand, before and after it takes place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_within_the_catalog() {
+    for guard in GUARDS {
+        for fault in [Fault::HangBefore, Fault::HangAfter] {
+            let Exported {
+                world,
+                database,
+                table,
+                catalog,
+                mut exporter,
+            } = Exported::new(guard).await;
+            write_notes(&database, &table, [(1, "new".to_owned())], &[]);
+            catalog.plan(&[fault], &[]);
+            let snapshot = database.snapshot();
+            tokio::select! {
+                _ = exporter.tick(&snapshot) => panic!("it was to hang"),
+                () = catalog.hung.notified() => copy_folder(&world.path("database"), &world.path("crashed")),
+            }
+            drop((snapshot, table, exporter, database));
+            let crashed = world.database_in("crashed");
+            assert_eq!(crashed.pending_exports().len(), 1, "{guard:?} {fault:?}");
+            let mut exporter = open(&crashed, FormatVersion::V3, &catalog).await.unwrap();
+            let exports = exporter.tick(&crashed.snapshot()).await.unwrap();
+            let is_exported_anew = fault == Fault::HangBefore;
+            assert_eq!(
+                exports.len(),
+                usize::from(is_exported_anew),
+                "{guard:?} {fault:?}"
+            );
+            world.check_same_in(&crashed, catalog.clone()).await;
+            check_history(
+                &catalog
+                    .load(&ident("shop", "notes"))
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .metadata,
+            );
+        }
+    }
+}
+
+/// Two copies of a database whose exporters open at the same instant: one of them goes on, the other is fenced.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_open_at_once_one_goes_on() {
+    for guard in GUARDS {
+        let Exported {
+            world,
+            database,
+            table,
+            catalog,
+            exporter,
+        } = Exported::new(guard).await;
+        settled(&database).await;
+        drop(exporter);
+        copy_folder(&world.path("database"), &world.path("twin"));
+        let twin = world.database_in("twin");
+        let twin_table = notes(&twin);
+        let (ours, theirs) = tokio::join!(
+            open(&database, FormatVersion::V3, &catalog),
+            open(&twin, FormatVersion::V3, &catalog)
+        );
+        write_notes(&database, &table, [(2, "ours".to_owned())], &[]);
+        write_notes(&twin, &twin_table, [(2, "theirs".to_owned())], &[]);
+        let mut outcomes = Vec::new();
+        for (opened, database) in [(ours, &database), (theirs, &twin)] {
+            outcomes.push(match opened {
+                Ok(mut exporter) => exporter.tick(&database.snapshot()).await.map(drop),
+                Err(error) => Err(error),
+            });
+        }
+        let fenced = outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, Err(ExportError::Fenced { .. })));
+        assert_eq!(fenced.count(), 1, "{guard:?} {outcomes:?}");
+        let goes_on = if outcomes[0].is_ok() {
+            &database
+        } else {
+            &twin
+        };
+        world.check_same_in(goes_on, catalog.clone()).await;
+        check_history(
+            &catalog
+                .load(&ident("shop", "notes"))
+                .await
+                .unwrap()
+                .unwrap()
+                .metadata,
+        );
+    }
+}
+
+/// A zombie with a folder of its own, beside a catalog with faults: none of its rows come into the table once a newer exporter
+/// took over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_with_its_own_folder_is_fenced() {
+    for guard in GUARDS {
+        for seed in 1..=3 {
+            let world = World::new(FormatVersion::V3);
+            let database = world.database();
+            let table = notes(&database);
+            let catalog = SimulatedCatalog::new(guard, seed);
+            let mut random = Random(seed ^ 0x5EED);
+            let mut zombie = open_at_last(&database, FormatVersion::V3, &catalog).await;
+            write_notes(&database, &table, [(1, "before".to_owned())], &[]);
+            while database.exported(&table).is_none() {
+                if let Err(error) = zombie.tick(&database.snapshot()).await {
+                    assert_passing(&error);
+                }
+            }
+            settled(&database).await;
+            copy_folder(&world.path("database"), &world.path("newer"));
+            let newer = world.database_in("newer");
+            let newer_table = notes(&newer);
+            let mut exporter = open_at_last(&newer, FormatVersion::V3, &catalog).await;
+            for number in 0..10 {
+                write_notes(&database, &table, [(2, format!("zombie {number}"))], &[]);
+                write_notes(&newer, &newer_table, [(2, format!("newer {number}"))], &[]);
+                if random.below(2) == 0 {
+                    match zombie.tick(&database.snapshot()).await {
+                        Err(ExportError::Fenced { .. }) => {}
+                        Err(error) => assert_passing(&error),
+                        Ok(exports) => panic!("a zombie exported: {exports:?}"),
+                    }
+                }
+                if let Err(error) = exporter.tick(&newer.snapshot()).await {
+                    assert_passing(&error);
+                }
+            }
+            catalog.calm();
+            let snapshot = newer.snapshot();
+            exporter.tick(&snapshot).await.unwrap();
+            exporter.tick(&snapshot).await.unwrap();
+            world.check_same_in(&newer, catalog.clone()).await;
+            check_history(
+                &catalog
+                    .load(&ident("shop", "notes"))
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .metadata,
+            );
         }
     }
 }

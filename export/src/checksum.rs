@@ -1,0 +1,167 @@
+//! A checksum of rows: the same whatever their order, and however they are divided into batches and files.
+//!
+//! Each value that is not null is hashed with its column's field id, the hashes of a row are added up and mixed, and the
+//! rows' added up again, modulo 2^64. So a commit's checksum is that of its data files together. The mixer is the finalizer of
+//! MurmurHash3 (<https://github.com/aappleby/smhasher/wiki/MurmurHash3>); texts and bytes are hashed by xxh3.
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::DataType;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// The checksum of the rows so far; `None` once there was a column of a type that has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowsChecksum(Option<u64>);
+
+impl Default for RowsChecksum {
+    fn default() -> Self {
+        RowsChecksum(Some(0))
+    }
+}
+
+impl RowsChecksum {
+    /// Adds the rows of a batch, whose columns have these field ids.
+    pub(crate) fn add(&mut self, batch: &RecordBatch, field_ids: &[i32]) {
+        let Some(sum) = self.0 else {
+            return;
+        };
+        let mut rows = vec![0u64; batch.num_rows()];
+        let mut columns = field_ids.iter().zip(batch.columns());
+        let is_known = columns
+            .all(|(field_id, column)| add_column(seed(*field_id), column, &mut rows).is_some());
+        self.0 = is_known.then(|| {
+            rows.into_iter()
+                .fold(sum, |sum, row| sum.wrapping_add(mixed(row)))
+        });
+    }
+
+    /// The checksum as text.
+    pub(crate) fn text(self) -> Option<String> {
+        self.0.map(|sum| format!("{sum:016x}"))
+    }
+}
+
+fn seed(field_id: i32) -> u64 {
+    mixed(u64::from(field_id.cast_unsigned()) + 1)
+}
+
+/// Spreads a number's bits over all of it.
+fn mixed(mut number: u64) -> u64 {
+    number ^= number >> 33;
+    number = number.wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+    number ^= number >> 33;
+    number = number.wrapping_mul(0xC4CE_B9FE_1A85_EC53);
+    number ^ (number >> 33)
+}
+
+/// Adds the hashes of a column's values to those of the rows; `None` if its type is not known.
+fn add_column(seed: u64, column: &dyn Array, rows: &mut [u64]) -> Option<()> {
+    let nulls = column.nulls().cloned();
+    let mut add = |row: usize, hash: u64| {
+        let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+        if let (false, Some(sum)) = (is_null, rows.get_mut(row)) {
+            *sum = sum.wrapping_add(hash);
+        }
+    };
+    match column.data_type() {
+        DataType::Boolean => {
+            for (row, value) in column.as_boolean_opt()?.values().iter().enumerate() {
+                add(row, mixed(seed ^ u64::from(value)));
+            }
+        }
+        DataType::Utf8 => {
+            for (row, value) in column.as_string_opt::<i32>()?.iter().enumerate() {
+                add(
+                    row,
+                    xxh3_64_with_seed(value.unwrap_or_default().as_bytes(), seed),
+                );
+            }
+        }
+        DataType::Binary => {
+            for (row, value) in column.as_binary_opt::<i32>()?.iter().enumerate() {
+                add(row, xxh3_64_with_seed(value.unwrap_or_default(), seed));
+            }
+        }
+        DataType::FixedSizeBinary(_) => {
+            for (row, value) in column.as_fixed_size_binary_opt()?.iter().enumerate() {
+                add(row, xxh3_64_with_seed(value.unwrap_or_default(), seed));
+            }
+        }
+        other => {
+            let width = other.primitive_width()?;
+            let data = column.to_data();
+            let values = data
+                .buffers()
+                .first()?
+                .as_slice()
+                .get(data.offset() * width..)?;
+            for (row, value) in values.chunks_exact(width).take(column.len()).enumerate() {
+                let word = value
+                    .iter()
+                    .rev()
+                    .fold(0u128, |word, byte| (word << 8) | u128::from(*byte));
+                let (high, low) = ((word >> 64) as u64, word as u64);
+                add(row, mixed(mixed(seed ^ low) ^ high));
+            }
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Float32Array, Int64Array, StringArray};
+
+    use super::*;
+
+    fn batch(ids: &[i64], notes: &[Option<&str>]) -> RecordBatch {
+        let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
+        let notes: ArrayRef = Arc::new(StringArray::from(notes.to_vec()));
+        RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("note", notes, true)])
+            .unwrap()
+    }
+
+    fn checksum(batches: &[RecordBatch], field_ids: &[i32]) -> String {
+        let mut checksum = RowsChecksum::default();
+        for batch in batches {
+            checksum.add(batch, field_ids);
+        }
+        checksum.text().unwrap()
+    }
+
+    #[test]
+    fn it_is_of_the_rows_and_not_of_their_order() {
+        let whole = batch(&[1, 2, 3], &[Some("a"), None, Some("c")]);
+        let expected = checksum(std::slice::from_ref(&whole), &[1, 2]);
+        assert_eq!(
+            checksum(&[whole.slice(2, 1), whole.slice(0, 2)], &[1, 2]),
+            expected
+        );
+        let turned = batch(&[3, 1, 2], &[Some("c"), Some("a"), None]);
+        assert_eq!(checksum(&[turned], &[1, 2]), expected);
+        for other in [
+            batch(&[1, 2, 3], &[Some("c"), None, Some("a")]),
+            batch(&[1, 2, 3], &[Some("a"), Some(""), Some("c")]),
+            batch(&[1, 2], &[Some("a"), None]),
+            batch(&[1, 2, 3, 3], &[Some("a"), None, Some("c"), Some("c")]),
+        ] {
+            assert_ne!(checksum(&[other], &[1, 2]), expected);
+        }
+        assert_ne!(checksum(&[whole], &[1, 3]), expected, "of another column");
+    }
+
+    #[test]
+    fn floats_are_told_apart_by_their_bits() {
+        let of = |value: f32| {
+            let column: ArrayRef = Arc::new(Float32Array::from(vec![value]));
+            checksum(
+                &[RecordBatch::try_from_iter([("x", column)]).unwrap()],
+                &[1],
+            )
+        };
+        assert_ne!(of(0.0), of(-0.0));
+        assert_eq!(of(f32::NAN), of(f32::NAN));
+    }
+}
