@@ -183,7 +183,14 @@ impl Attempt<'_> {
             data_file.is_some_and(|data_file| changed.touched.contains(&data_file))
         };
         let (deletes, added) = (ManifestContentType::Deletes, &changed.added);
-        for rewrite in rewrites(deletes, &manifests.deletes, merged, replaced, added, &mut list) {
+        for rewrite in rewrites(
+            deletes,
+            &manifests.deletes,
+            merged,
+            replaced,
+            added,
+            &mut list,
+        ) {
             list.extend(self.write_manifest(DELETES, rewrite, &mut counters).await?);
         }
 
