@@ -119,11 +119,11 @@ impl Deletes {
     pub(super) fn take_files(&mut self, files: Vec<DataFile>) -> Result<()> {
         for file in files {
             let data_file = file.referenced_data_file().unwrap_or_default();
-            let (spec_id, partition) = self
-                .partitions
-                .get(&data_file)
-                .cloned()
-                .unwrap_or((0, Struct::empty()));
+            let (spec_id, partition) =
+                self.partitions.get(&data_file).cloned().ok_or_else(|| {
+                    let reason = format!("it deletes rows of {data_file}, which has no partition");
+                    ExportError::corrupt(file.file_path(), reason)
+                })?;
             let file = copy_of(&file)
                 .partition(partition)
                 .partition_spec_id(spec_id)

@@ -128,8 +128,7 @@ impl Core {
         state: &TableState,
         paths: &mut Vec<String>,
     ) -> Result<(Written, Option<String>)> {
-        let target_size_bytes = self.settings(table).target_file_size_bytes;
-        let layout = Layout::of(&state.current, table.schema(), target_size_bytes)?;
+        let layout = Layout::of(&state.current, table.schema(), self.settings(table))?;
         let checksum = Arc::new(Mutex::new(RowsChecksum::default()));
         let columns = table.schema().columns().iter();
         let field_ids: Vec<i32> = columns.map(|column| column.field_id).collect();

@@ -8,8 +8,9 @@ use iceberg::TableIdent;
 use iceberg::spec::{PartitionSpec, Struct, Transform};
 use moonshine_engine::TableSchema;
 
-use super::position_of;
 use super::transform::{apply, literal};
+use super::wanted::is_avro_name;
+use super::{check_transform, position_of};
 use crate::error::{At, ExportError, Result};
 
 /// The fields of a partition spec, bound to columns.
@@ -32,16 +33,23 @@ impl Partitioning {
         schema: &TableSchema,
     ) -> Result<Self> {
         let fields = spec.fields().iter().map(|field| {
-            let column = position_of(schema, field.source_id);
-            if column.is_none() && field.transform != Transform::Void {
-                let reason = format!(
-                    "its partition field '{}' is of a column that the database does not have",
-                    field.name
-                );
+            let position = position_of(schema, field.source_id);
+            let column = position.and_then(|position| schema.columns().get(position));
+            let what = format!("its partition field '{}'", field.name);
+            if !is_avro_name(&field.name) {
+                let reason = format!("{what} has a name that manifests can't hold; rename it");
                 return Err(ExportError::foreign(table, reason));
             }
+            match column {
+                Some(column) => check_transform(table, &what, field.transform, column)?,
+                None if field.transform == Transform::Void => {}
+                None => {
+                    let reason = format!("{what} is of a column that the database does not have");
+                    return Err(ExportError::foreign(table, reason));
+                }
+            }
             Ok(Field {
-                column,
+                column: position,
                 transform: field.transform,
             })
         });
