@@ -6,7 +6,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_row::{RowConverter, SortField};
 use iceberg::TableIdent;
 use iceberg::spec::{PartitionSpec, Struct, Transform};
-use moonshine_engine::TableSchema;
+use moonshine_engine::{Column, ColumnType, TableSchema};
 
 use super::transform::{apply, literal};
 use super::wanted::is_avro_name;
@@ -41,7 +41,14 @@ impl Partitioning {
                 return Err(ExportError::foreign(table, reason));
             }
             match column {
-                Some(column) => check_transform(table, &what, field.transform, column)?,
+                Some(column) => {
+                    check_transform(table, &what, field.transform, column)?;
+                    if !is_writable(field.transform, column) {
+                        let reason =
+                            format!("{what} is of values that can't be written; take it out");
+                        return Err(ExportError::foreign(table, reason));
+                    }
+                }
                 None if field.transform == Transform::Void => {}
                 None => {
                     let reason = format!("{what} is of a column that the database does not have");
@@ -77,6 +84,16 @@ impl Partitioning {
             _ => Ok(None),
         };
         self.fields.iter().map(value).collect()
+    }
+}
+
+/// Whether values of a column can be those of a partition: what manifests are written with knows no UUIDs there, and no two
+/// writers agree on those of floating-point numbers.
+pub(super) fn is_writable(transform: Transform, column: &Column) -> bool {
+    match column.column_type {
+        ColumnType::Float32 | ColumnType::Float64 => transform == Transform::Void,
+        ColumnType::Uuid => transform != Transform::Identity,
+        _ => true,
     }
 }
 

@@ -5,8 +5,9 @@ use iceberg::spec::{
     NullOrder, PartitionSpec, PartitionSpecBuilder, Schema, SortDirection, SortField, SortOrder,
     TableMetadata, TableMetadataBuilder, Transform, UnboundPartitionField, UnboundPartitionSpec,
 };
-use moonshine_engine::{ColumnType, TableSchema};
+use moonshine_engine::TableSchema;
 
+use super::partition::is_writable;
 use super::text::{self, SortText};
 use crate::error::{ExportError, Result};
 
@@ -100,18 +101,9 @@ impl LayoutSettings {
             let column = column.ok_or_else(|| {
                 wrong(format!("'{text}': there is no column '{}'", wanted.column))
             })?;
-            if matches!(
-                column.column_type,
-                ColumnType::Float32 | ColumnType::Float64
-            ) {
+            if !is_writable(wanted.transform, column) {
                 return Err(wrong(format!(
-                    "'{text}': a column of floating-point numbers can't divide a table"
-                )));
-            }
-            // What manifests are written with knows no UUIDs there.
-            if column.column_type == ColumnType::Uuid && wanted.transform == Transform::Identity {
-                return Err(wrong(format!(
-                    "'{text}': the values of a UUID column can't divide a table; its buckets can"
+                    "'{text}': floating-point numbers can't divide a table, nor can UUIDs but by their buckets"
                 )));
             }
             let field = UnboundPartitionField {
@@ -283,6 +275,8 @@ fn is_same_spec(wanted: &UnboundPartitionSpec, found: &PartitionSpec) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use moonshine_engine::ColumnType;
+
     use super::*;
 
     #[test]
