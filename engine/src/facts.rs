@@ -235,7 +235,7 @@ impl PendingRecord {
         for key in &self.cleared {
             locations.push(key, None)?;
         }
-        self.leave_older_files(&mut exports)?;
+        self.leave_older_files(&mut exports);
         let mut rows = self.placed.iter();
         for file in &self.files {
             let number = exports.next_number();
@@ -270,19 +270,18 @@ impl PendingRecord {
         older.is_some_and(|older| !older.replaced.is_empty())
     }
 
-    fn leave_older_files(&self, exports: &mut Exports) -> Result<(), Malformed> {
+    fn leave_older_files(&self, exports: &mut Exports) {
         let Some(older) = &self.older else {
             exports.forget_counts();
-            return Ok(());
+            return;
         };
         for &(number, row_count) in &older.taken {
-            exports.take_rows(number, row_count)?;
+            exports.take_rows(number, row_count);
         }
         older
             .replaced
             .iter()
             .for_each(|number| exports.remove(*number));
-        Ok(())
     }
 }
 

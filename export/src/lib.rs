@@ -46,6 +46,7 @@ pub mod environment;
 mod error;
 mod exporter;
 mod layout;
+mod lineage;
 mod maintenance;
 mod manifest;
 mod metrics;

@@ -37,11 +37,14 @@ pub(crate) struct Manifests {
     pub(crate) deletes: Vec<LoadedManifest>,
 }
 
-/// The entries of manifests that were read before, by the manifest's path.
+/// The entries of manifests that were read before.
 #[derive(Debug, Default)]
 pub(crate) struct ManifestCache {
-    entries: HashMap<String, Arc<Vec<Entry>>>,
+    entries: HashMap<ManifestKey, Arc<Vec<Entry>>>,
 }
+
+/// A manifest's path, and the row id that its list gives to its first row: one from before format v3 gets that later.
+type ManifestKey = (String, Option<u64>);
 
 impl ManifestCache {
     /// Reads the manifests of a snapshot; forgets those that are not in it.
@@ -59,11 +62,12 @@ impl ManifestCache {
                 if !manifest.has_added_files() && !manifest.has_existing_files() {
                     continue;
                 }
-                let entries = match self.entries.get(&manifest.manifest_path) {
+                let key = (manifest.manifest_path.clone(), manifest.first_row_id);
+                let entries = match self.entries.get(&key) {
                     Some(entries) => entries.clone(),
                     None => Arc::new(read_entries(file_io, &manifest).await?),
                 };
-                kept.insert(manifest.manifest_path.clone(), entries.clone());
+                kept.insert(key, entries.clone());
                 match manifest.content {
                     ManifestContentType::Data => {
                         manifests.data.push(LoadedManifest { manifest, entries })

@@ -16,7 +16,7 @@ use crate::catalog::{self, CatalogTable, TableCatalog};
 use crate::config::IcebergConfig;
 use crate::error::{ExportError, Result};
 use crate::manifest::{Entry, ManifestCache};
-use crate::scan::{FileScan, scan_file};
+use crate::scan::{BATCH_ROWS, FileScan, scan_file};
 use crate::schema::table_ident;
 use crate::summary::{Stamp, live_counts};
 
@@ -277,6 +277,8 @@ impl IcebergSnapshot {
             deletes: file.deletes.clone(),
             projection: projection.map(<[usize]>::to_vec),
             excluded: excluded.iter().copied().collect(),
+            lineage: None,
+            batch_rows: BATCH_ROWS,
         })
     }
 }

@@ -17,12 +17,14 @@ use roaring::RoaringTreemap;
 
 use crate::delete::read_positions;
 use crate::error::{At, ExportError, Result};
+use crate::lineage::{FileLineage, RowLineage};
 use crate::schema::missing_column;
 
 /// Rows of a batch.
-const BATCH_ROWS: usize = 8192;
+pub(crate) const BATCH_ROWS: usize = 8192;
 
 /// What is to be read of a data file.
+#[derive(Clone)]
 pub(crate) struct FileScan {
     pub(crate) file_io: FileIO,
     pub(crate) schema: Arc<TableSchema>,
@@ -30,6 +32,10 @@ pub(crate) struct FileScan {
     pub(crate) deletes: Vec<DataFile>,
     pub(crate) projection: Option<Vec<usize>>,
     pub(crate) excluded: RoaringTreemap,
+    /// Asks for the rows' lineage, in two columns behind the others.
+    pub(crate) lineage: Option<FileLineage>,
+    /// Rows of a batch at most.
+    pub(crate) batch_rows: usize,
 }
 
 pub(crate) fn scan_file(scan: FileScan) -> BoxStream<'static, Result<RecordBatch>> {
@@ -54,13 +60,25 @@ async fn open(scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>>
     let builder = ParquetRecordBatchStreamBuilder::new(reader)
         .await
         .at(&place)?;
+    let mut lineage = scan.lineage.map(|of_file| {
+        RowLineage::new(
+            of_file,
+            builder.parquet_schema(),
+            skipped.clone(),
+            row_count,
+        )
+    });
     let columns = Columns::new(
         &place,
         &scan.schema,
         scan.projection.as_deref(),
         builder.parquet_schema(),
+        lineage.iter().flat_map(RowLineage::leaves),
     )?;
-    let mut builder = builder.with_batch_size(BATCH_ROWS);
+    if let Some(lineage) = &mut lineage {
+        lineage.bind(&columns.leaves);
+    }
+    let mut builder = builder.with_batch_size(scan.batch_rows);
     let mask = ProjectionMask::leaves(builder.parquet_schema(), columns.leaves.iter().copied());
     builder = builder.with_projection(mask);
     if !skipped.is_empty() {
@@ -68,7 +86,12 @@ async fn open(scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>>
     }
     let batches = builder.build().at(&place)?;
     Ok(Box::pin(batches.map(move |batch| {
-        columns.adapt(&batch.at(&columns.place)?)
+        let batch = batch.at(&columns.place)?;
+        let adapted = columns.adapt(&batch)?;
+        match &mut lineage {
+            None => Ok(adapted),
+            Some(lineage) => lineage.add(&batch, &adapted),
+        }
     })))
 }
 
@@ -107,6 +130,7 @@ impl Columns {
         table: &TableSchema,
         projection: Option<&[usize]>,
         parquet: &SchemaDescriptor,
+        more_leaves: impl Iterator<Item = usize>,
     ) -> Result<Columns> {
         let all: Vec<usize> = (0..table.columns().len()).collect();
         let projection = projection.unwrap_or(&all);
@@ -124,6 +148,7 @@ impl Columns {
             })
             .collect();
         let mut leaves: Vec<usize> = wanted.iter().flatten().copied().collect();
+        leaves.extend(more_leaves);
         leaves.sort_unstable();
         leaves.dedup();
         let source = |leaf: &Option<usize>| leaf.and_then(|leaf| leaves.binary_search(&leaf).ok());

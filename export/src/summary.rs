@@ -115,12 +115,22 @@ pub(crate) struct Counters {
     delete_files: [u64; 2],
     position_deletes: [u64; 2],
     bytes: [u64; 2],
+    /// Whether the rows stay what they are.
+    is_rewrite: bool,
 }
 
 const ADDED: usize = 0;
 const REMOVED: usize = 1;
 
 impl Counters {
+    /// `is_rewrite`: whether the rows stay what they are.
+    pub(crate) fn new(is_rewrite: bool) -> Self {
+        Counters {
+            is_rewrite,
+            ..Counters::default()
+        }
+    }
+
     pub(crate) fn add(&mut self, file: &DataFile) {
         self.count::<ADDED>(file);
     }
@@ -209,6 +219,9 @@ impl Counters {
     }
 
     fn operation(&self) -> Operation {
+        if self.is_rewrite {
+            return Operation::Replace;
+        }
         let [added, _] = self.data_files;
         let removes = self.delete_files != [0, 0] || self.data_files != [added, 0];
         match (added > 0, removes) {

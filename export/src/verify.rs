@@ -8,7 +8,7 @@ use crate::checksum::RowsChecksum;
 use crate::error::{ExportError, Result};
 use crate::manifest::ManifestCache;
 use crate::reader::IcebergReader;
-use crate::scan::{FileScan, scan_file};
+use crate::scan::{BATCH_ROWS, FileScan, scan_file};
 use crate::schema::{iceberg_schema, table_ident};
 use crate::summary::Stamp;
 
@@ -59,6 +59,8 @@ impl IcebergReader {
                 deletes: Vec::new(),
                 projection: None,
                 excluded: RoaringTreemap::new(),
+                lineage: None,
+                batch_rows: BATCH_ROWS,
             });
             while let Some(batch) = batches.try_next().await? {
                 checksum.add(&batch, &field_ids);

@@ -326,12 +326,10 @@ impl Database {
         Export::begin(self.shared(), table, snapshot)
     }
 
-    /// Starts moving exported rows of a table from some files to others, which hold them already; no export begins
-    /// until it is over.
+    /// Starts moving exported rows of a table from some files to others, which hold them already.
     ///
     /// # Errors
-    /// [`Error::Usage`] if an export or a relocation is under way or pending, if no exported row lies in one of the files, or
-    /// if the database is read-only.
+    /// [`Error::Usage`] if no exported row lies in one of the files, or if the database is read-only.
     pub fn begin_relocation(
         &self,
         table: &Table,
@@ -340,6 +338,11 @@ impl Database {
     ) -> Result<Relocation> {
         self.check_table(table)?;
         Relocation::begin(self.shared(), table, commit_id, replaced_files)
+    }
+
+    /// The files that hold exported rows of a table which count, as the exporter named them.
+    pub fn export_files(&self, table: &Table) -> Vec<Arc<str>> {
+        table.state.exports.load().paths().cloned().collect()
     }
 
     /// The last committed export of a table.

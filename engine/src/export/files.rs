@@ -70,19 +70,25 @@ impl Exports {
         number
     }
 
-    /// Rows of a file count no more. One without any that counts goes.
-    pub(crate) fn take_rows(&mut self, number: u32, row_count: u64) -> Result<(), Malformed> {
+    /// Rows of a file count no more. One without any that counts goes. Where the numbers don't agree, nothing is known of the
+    /// file's any more: the rows' own locations are what counts.
+    pub(crate) fn take_rows(&mut self, number: u32, row_count: u64) {
         let file = self.find(number).ok().and_then(|i| self.files.get_mut(i));
-        let file = file.ok_or(Malformed("rows of an unknown export file are gone"))?;
-        if let Some(live_count) = &mut file.live_count {
-            *live_count = live_count.checked_sub(row_count).ok_or(Malformed(
-                "more rows of an export file are gone than there were",
-            ))?;
-            if *live_count == 0 {
-                self.remove(number);
+        let Some(file) = file else {
+            tracing::warn!(number, "rows of an unknown export file are gone");
+            return;
+        };
+        let Some(live_count) = file.live_count else {
+            return;
+        };
+        file.live_count = live_count.checked_sub(row_count);
+        match file.live_count {
+            Some(0) => self.remove(number),
+            Some(_) => {}
+            None => {
+                tracing::warn!(path = %file.path, "more rows of an export file are gone than there were")
             }
         }
-        Ok(())
     }
 
     /// How many rows of each file count is not known any more.
@@ -96,6 +102,16 @@ impl Exports {
         if let Ok(i) = self.find(number) {
             self.files.remove(i);
         }
+    }
+
+    /// Whether rows lie in the same files, as of the same export.
+    pub(crate) fn is_as(&self, old: &Exports) -> bool {
+        (&self.base, &self.files, self.next_number) == (&old.base, &old.files, old.next_number)
+    }
+
+    /// The paths of the files that hold rows which count.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.files.iter().map(|file| &file.path)
     }
 
     /// What became different since.
@@ -166,9 +182,8 @@ mod tests {
             old.add(path.into(), Some(3));
         }
         let mut new = old.clone();
-        new.take_rows(0, 3).unwrap();
-        new.take_rows(1, 1).unwrap();
-        assert!(new.take_rows(1, 3).is_err());
+        new.take_rows(0, 3);
+        new.take_rows(1, 1);
         assert_eq!(new.add("d".into(), Some(1)), 3);
         let paths: Vec<_> = new.files.iter().map(|file| &*file.path).collect();
         assert_eq!(paths, ["b", "c", "d"]);
@@ -181,6 +196,10 @@ mod tests {
         assert_eq!(old, new);
         old.apply(FileChanges::Appended(vec!["e".into()])).unwrap();
         assert_eq!(old.file(4).unwrap().live_count, None);
+        // Numbers that can't be make the count unknown.
+        old.take_rows(1, 9);
+        old.take_rows(77, 1);
+        assert_eq!(old.file(1).unwrap().live_count, None);
         let back = FileChanges::Numbered {
             next_number: 4,
             gone: Vec::new(),

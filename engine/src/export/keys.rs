@@ -33,7 +33,10 @@ impl Drop for KeyRecords {
     fn drop(&mut self) {
         if !self.are_used {
             for ticket in &self.submitted {
-                self.shared.queue.take_back(*ticket);
+                // One that is being written is noted before it is forgotten. Why writing failed is told to others.
+                if !self.shared.queue.take_back(*ticket) {
+                    let _failed = self.shared.wait(*ticket);
+                }
             }
             self.shared.facts.forget_keys(self.commit_id);
         }

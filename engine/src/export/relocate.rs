@@ -19,13 +19,14 @@ use super::{ExportFile, Exported, Placement};
 use crate::codec::columns::BatchColumns;
 use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
+use crate::key_range::KeyRange;
 use crate::log::fact::{ExportPrepared, OlderFiles};
 use crate::log::format::RecordKind;
 use crate::read::merge::not_stored;
 use crate::read::view::View;
 use crate::shared::{Shared, Table};
 
-/// A relocation of one table's exported rows that is under way. Meanwhile no export of the table begins.
+/// A relocation of one table's exported rows that is under way. Exports go on until it is prepared; from then on none begins.
 ///
 /// Dropped before [`commit`](Self::commit), it leaves the table as it was; if it was prepared it stays a
 /// [`PendingExport`](super::PendingExport), since the catalog may hold it.
@@ -68,16 +69,25 @@ pub struct Relocation {
     base: Exported,
     exports: Arc<Exports>,
     locations: View,
-    /// The numbers of the files that are replaced, and how many of their rows were found to count.
-    replaced: BTreeMap<u32, u64>,
-    keys: KeyRecords,
-    row_count: u64,
+    /// The files that are replaced, by number.
+    replaced: BTreeMap<u32, Counts>,
+    /// Of each row of the new files. They go to the log once it is prepared.
+    keys: Vec<(Box<[u8]>, RowMark)>,
     /// Numbers of the rows that count no more, ascending.
     superseded: Vec<u64>,
     /// Whether it was tried to prepare it, and whether it is prepared and has no outcome yet.
     is_tried: bool,
     is_prepared: bool,
-    _turn: Turn,
+    turn: Option<Turn>,
+}
+
+/// Rows of a file that is replaced.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// That count.
+    live: u64,
+    /// That were found among the new files' rows.
+    found: u64,
 }
 
 impl Relocation {
@@ -87,7 +97,7 @@ impl Relocation {
         commit_id: Uuid,
         replaced_files: &[String],
     ) -> Result<Self> {
-        let turn = Turn::take(shared, table)?;
+        shared.check_writable()?;
         let (_, locations, exports) =
             View::of_changes(shared, &table.state, shared.pins.visible_seq());
         let refused = |reason: &str| Error::Usage(format!("table '{}': {reason}", table.name()));
@@ -97,10 +107,22 @@ impl Relocation {
         for path in replaced_files {
             let file = exports.file_at(path);
             let file = file.ok_or_else(|| refused(&format!("no exported row lies in {path}")))?;
-            replaced.insert(file.number, 0);
+            let live = file.live_count.unwrap_or(0);
+            replaced.insert(file.number, Counts { live, found: 0 });
         }
         if replaced.is_empty() {
             return Err(refused("a relocation without files"));
+        }
+        let mut uncounted: BTreeMap<u32, u64> = BTreeMap::new();
+        let files = replaced.keys().filter_map(|number| exports.file(*number));
+        for file in files.filter(|file| file.live_count.is_none()) {
+            uncounted.insert(file.number, 0);
+        }
+        if !uncounted.is_empty() {
+            count_rows(&locations, &mut uncounted)?;
+            for (number, live) in uncounted {
+                replaced.insert(number, Counts { live, found: 0 });
+            }
         }
         Ok(Relocation {
             shared: shared.clone(),
@@ -110,18 +132,27 @@ impl Relocation {
             exports,
             locations,
             replaced,
-            keys: KeyRecords::placed(shared, commit_id),
-            row_count: 0,
+            keys: Vec::new(),
             superseded: Vec::new(),
             is_tried: false,
             is_prepared: false,
-            _turn: turn,
+            turn: None,
         })
     }
 
     /// The export whose files they are.
     pub fn base(&self) -> &Exported {
         &self.base
+    }
+
+    /// The id that it was begun with.
+    pub fn commit_id(&self) -> Uuid {
+        self.commit_id
+    }
+
+    /// Whether no export and no other relocation was committed since it began. What was found of the rows holds only then.
+    pub fn is_current(&self) -> bool {
+        Arc::ptr_eq(&self.exports, &self.table.state.exports.load())
     }
 
     /// Takes the keys of the next rows of the new files, in the files' order, with the ids of the rows where the files say
@@ -142,22 +173,22 @@ impl Relocation {
             columns.encode_key(&schema, row, &mut key)?;
             let row_id = row_ids.and_then(|ids| ids.get(row)).copied();
             match self.counting_row(&key)? {
-                Some(rows) => {
-                    *rows += 1;
-                    self.keys.push(&key, RowMark::of_row_id(row_id))?;
+                Some(counts) => {
+                    counts.found += 1;
+                    let mark = RowMark::of_row_id(row_id);
+                    self.keys.push((key.as_slice().into(), mark));
                 }
                 None => {
-                    self.superseded.push(self.row_count);
-                    self.keys.push(&[], RowMark::SUPERSEDED)?;
+                    self.superseded.push(self.keys.len() as u64);
+                    self.keys.push((Box::default(), RowMark::SUPERSEDED));
                 }
             }
-            self.row_count += 1;
         }
         Ok(())
     }
 
-    /// The count of the replaced file that the key's row lies in; `None` if it lies elsewhere by now, or is gone.
-    fn counting_row(&mut self, key: &[u8]) -> Result<Option<&mut u64>> {
+    /// The counts of the replaced file that the key's row lies in; `None` if it lies elsewhere by now, or is gone.
+    fn counting_row(&mut self, key: &[u8]) -> Result<Option<&mut Counts>> {
         let Some(found) = self.locations.get(hash_key(key), key)? else {
             return Ok(None);
         };
@@ -171,25 +202,37 @@ impl Relocation {
     ///
     /// # Errors
     /// [`Error::Usage`] if the files' row counts don't add up to the rows, if rows of the replaced files that count are not
-    /// among them, or if it was tried before; or what writing to the log answers: then begin another one.
+    /// among them, if an export or another relocation is under way, is pending or came in between, or if it was tried before;
+    /// or what writing to the log answers: then begin another one, with another commit id.
     pub fn prepare(&mut self, files: &[ExportFile]) -> Result<Vec<Placement>> {
         let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
         let is_too_large = |file: &ExportFile| file.row_count > u64::from(u32::MAX);
-        if file_rows != self.row_count || files.iter().any(is_too_large) {
+        if file_rows != self.keys.len() as u64 || files.iter().any(is_too_large) {
             return Err(self.refused("the files have other numbers of rows than were given"));
         }
         if std::mem::replace(&mut self.is_tried, true) {
             return Err(self.refused("prepared twice"));
         }
-        for (number, found_count) in &self.replaced {
-            if let Some(file) = self.exports.file(*number)
-                && file.live_count.is_some_and(|count| count != *found_count)
-            {
-                let reason = format!("not the rows of {} were moved, each once", file.path);
-                return Err(self.refused(&reason));
-            }
+        if self.shared.generations.is_crowded() {
+            self.shared.generations.wait_for_room()?;
         }
-        self.keys.submit()?;
+        self.turn = Some(Turn::take(&self.shared, &self.table)?);
+        if !self.is_current() {
+            return Err(self.refused("exported since the relocation began"));
+        }
+        let not_whole = self
+            .replaced
+            .iter()
+            .find(|(_, counts)| counts.live != counts.found);
+        if let Some((number, _)) = not_whole {
+            let path = self.exports.file(*number).map_or("", |file| &*file.path);
+            return Err(self.refused(&format!("not the rows of {path} were moved, each once")));
+        }
+        let mut keys = KeyRecords::placed(&self.shared, self.commit_id);
+        for (key, mark) in &self.keys {
+            keys.push(key, *mark)?;
+        }
+        keys.submit()?;
         let prepared = ExportPrepared {
             table_id: self.table.id(),
             commit_id: self.commit_id,
@@ -203,7 +246,7 @@ impl Relocation {
         };
         self.shared
             .log(RecordKind::ExportPrepared, prepared.encode())?;
-        self.keys.are_used();
+        keys.are_used();
         self.is_prepared = true;
         Ok(self.dead_rows(files))
     }
@@ -252,4 +295,18 @@ impl Relocation {
     fn refused(&self, reason: &str) -> Error {
         Error::Usage(format!("table '{}': {reason}", self.table.name()))
     }
+}
+
+/// Counts the rows of files that an older build did not count.
+fn count_rows(locations: &View, counts: &mut BTreeMap<u32, u64>) -> Result<()> {
+    let mut rows = locations.scan(KeyRange::ALL, false, false);
+    while rows.advance()? {
+        if let Some(value) = rows.row().and_then(|row| row.value) {
+            let location = RowLocation::decode(value).map_err(not_stored)?;
+            if let Some(count) = counts.get_mut(&location.file) {
+                *count += 1;
+            }
+        }
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use super::{Changes, ExportFile};
 use crate::error::{Error, Result};
 use crate::facts::PendingRecord;
 use crate::log::committer;
+use crate::log::delta::encode_delta;
 use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
 use crate::log::format::RecordKind;
 use crate::read::merge::Merge;
@@ -311,7 +312,16 @@ impl<'i> RowMarks<'i> {
 /// Writes the outcome of a prepared export; the committer applies it.
 pub(super) fn resolve(shared: &Shared, commit_id: Uuid, token: Option<String>) -> Result<()> {
     let resolved = ExportResolved { commit_id, token };
-    shared.log(RecordKind::ExportResolved, resolved.encode())
+    shared.log(RecordKind::ExportResolved, resolved.encode())?;
+    // Locations fill a generation too, and one without a delta could not be flushed.
+    let is_without_delta = shared.pins.visible_seq() <= shared.generations.active().seq_from();
+    if shared.generations.is_full()
+        && is_without_delta
+        && let Err(error) = shared.log(RecordKind::Delta, encode_delta(None, &[], 0))
+    {
+        tracing::warn!(%error, "locations of exported rows can't be flushed yet");
+    }
+    Ok(())
 }
 
 /// A prepared export whose outcome the log does not hold: the process ended, or gave up, between the two steps.

@@ -207,7 +207,7 @@ fn exported_changes(
             .map(|table| table.exports.clone())
             .unwrap_or_default();
         if let Some(base) = &exports.base
-            && old.base.as_ref() != Some(base)
+            && !exports.is_as(&old)
         {
             changes.push(Change::Exported {
                 table_id,

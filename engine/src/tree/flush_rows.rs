@@ -155,8 +155,8 @@ fn gather(
     }
 }
 
-/// The sequences that a RowSet's rows were written after and up to. Locations of exported rows bear the exported sequence,
-/// which may lie before the generation.
+/// The sequences that a RowSet's rows were written after and up to. Locations of exported rows bear numbers of their own, so all
+/// in a generation are taken.
 fn written_between(table_id: u32, seq_from: u64, seq_to: u64) -> (u64, u64) {
     if table_id & LOCATIONS_BIT == 0 {
         (seq_from, seq_to)

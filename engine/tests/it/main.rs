@@ -37,6 +37,7 @@ mod parked;
 mod predicates;
 mod range_deletes;
 mod reading;
+mod relocation;
 mod residence;
 #[cfg(feature = "serde")]
 mod serde_rows;

@@ -553,10 +553,12 @@ impl Harness {
         let committed = match outcome {
             Outcome::Commit => {
                 export.commit(format!("token {commit_id}")).unwrap();
+                self.take_empty_delta();
                 true
             }
             Outcome::Abort => {
                 export.abort().unwrap();
+                self.take_empty_delta();
                 false
             }
             Outcome::DropUnprepared => false,
@@ -607,7 +609,14 @@ impl Harness {
         }
     }
 
-    fn settle(&self, commit_id: Uuid, committed: bool) {
+    /// Where locations filled a generation, a delta without rows was committed, so that it can be flushed.
+    fn take_empty_delta(&mut self) {
+        if self.database().snapshot().seq() > self.seq {
+            self.advance(None, None);
+        }
+    }
+
+    fn settle(&mut self, commit_id: Uuid, committed: bool) {
         let mut pending = self.database().pending_exports();
         assert_eq!(pending.len(), 1);
         let pending = pending.pop().unwrap();
@@ -618,6 +627,7 @@ impl Harness {
             pending.abort().unwrap();
         }
         assert!(self.database().pending_exports().is_empty());
+        self.take_empty_delta();
     }
 
     fn check(&self) {

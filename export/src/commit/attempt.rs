@@ -7,18 +7,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
+use iceberg::io::FileIO;
 use iceberg::spec::{
     DataFile, Literal, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
-    ManifestWriter, ManifestWriterBuilder, NestedFieldRef, Operation, PartitionSpec,
-    PrimitiveLiteral, PrimitiveType, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention,
-    Struct, StructType,
+    ManifestWriter, ManifestWriterBuilder, NestedFieldRef, PartitionSpec, PrimitiveLiteral,
+    PrimitiveType, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Struct, StructType,
 };
 use roaring::RoaringTreemap;
 
 use crate::catalog::CatalogTable;
 use crate::config::FormatVersion;
-use crate::delete::{Positions, read_positions};
+use crate::delete::{FILES_IN_FLIGHT_MAX, Positions, read_positions};
 use crate::error::{At, ExportError, Result};
 use crate::manifest::{Entry, LoadedManifest, Manifests, copy_of};
 use crate::references::references;
@@ -52,6 +53,10 @@ pub(crate) struct RowDelta {
     pub(crate) removed: Positions,
     /// The checksum of the new rows.
     pub(crate) rows_checksum: Option<String>,
+    /// Older data files whose rows are in the new ones.
+    pub(crate) rewritten: HashSet<String>,
+    /// Rows of the new data files that count no more.
+    pub(crate) dead: Positions,
 }
 
 /// What an export's removed rows mean for one snapshot of its table.
@@ -69,15 +74,18 @@ pub(crate) struct Deletes {
     pub(crate) touched: HashSet<String>,
     /// Manifests that are written anew, as one of their kind, though nothing in them changes.
     pub(crate) merged: HashSet<String>,
+    /// Whether the rows stay what they are.
+    pub(crate) is_rewrite: bool,
 }
 
 /// Joins removed rows with those that were deleted before.
 pub(super) async fn plan_deletes(
     table: &CatalogTable,
     manifests: &Manifests,
-    removed: Positions,
+    delta: &RowDelta,
 ) -> Result<Deletes> {
-    let mut plan = Deletes::default();
+    let mut plan = plan_rewrite(table, manifests, delta)?;
+    let removed = delta.removed.clone();
     if removed.is_empty() {
         return Ok(plan);
     }
@@ -89,7 +97,16 @@ pub(super) async fn plan_deletes(
         let spec_id = loaded.manifest.partition_spec_id;
         changed.extend(entries.map(|file| (file.file_path(), (spec_id, file))));
     }
-    for (path, new) in removed {
+    let mut joined = Vec::with_capacity(removed.len());
+    for (path, new) in &removed {
+        let older = deletes.get(path).map_or(&[][..], Vec::as_slice);
+        joined.push(join(&table.file_io, new, older).boxed());
+    }
+    let joined: Vec<RoaringTreemap> = futures::stream::iter(joined)
+        .buffered(FILES_IN_FLIGHT_MAX)
+        .try_collect()
+        .await?;
+    for (path, positions) in removed.into_keys().zip(joined) {
         let (spec_id, file) = *changed.get(path.as_str()).ok_or_else(|| {
             ExportError::foreign(
                 &table.ident,
@@ -97,10 +114,6 @@ pub(super) async fn plan_deletes(
             )
         })?;
         let row_count = file.record_count();
-        let mut positions = new;
-        for entry in deletes.get(&path).into_iter().flatten() {
-            positions |= read_positions(&table.file_io, &entry.file).await?;
-        }
         check_positions(&path, &positions, row_count)?;
         plan.touched.insert(path.clone());
         if positions.len() == row_count {
@@ -109,6 +122,41 @@ pub(super) async fn plan_deletes(
             let partition = (spec_id, file.partition().clone());
             plan.partitions.insert(path.clone(), partition);
             plan.positions.insert(path, positions);
+        }
+    }
+    Ok(plan)
+}
+
+/// Positions, and those that were deleted before.
+async fn join(file_io: &FileIO, new: &RoaringTreemap, older: &[&Entry]) -> Result<RoaringTreemap> {
+    let mut positions = new.clone();
+    for entry in older {
+        positions |= read_positions(file_io, &entry.file).await?;
+    }
+    Ok(positions)
+}
+
+/// What goes with the files that new ones replace, and what is deleted of the new ones.
+fn plan_rewrite(table: &CatalogTable, manifests: &Manifests, delta: &RowDelta) -> Result<Deletes> {
+    let mut plan = Deletes {
+        is_rewrite: !delta.rewritten.is_empty(),
+        dropped_data: delta.rewritten.clone(),
+        touched: delta.rewritten.clone(),
+        ..Deletes::default()
+    };
+    if plan.is_rewrite {
+        let is_rewritten = |entry: &&Entry| delta.rewritten.contains(entry.file.file_path());
+        if manifests.data_files().filter(is_rewritten).count() != delta.rewritten.len() {
+            let reason = "a data file that was rewritten is gone";
+            return Err(ExportError::foreign(&table.ident, reason));
+        }
+    }
+    for file in &delta.added_data.files {
+        if let Some(positions) = delta.dead.get(file.file_path()) {
+            let path = file.file_path().to_owned();
+            let partition = (delta.added_data.spec_id, file.partition().clone());
+            plan.partitions.insert(path.clone(), partition);
+            plan.positions.insert(path, positions.clone());
         }
     }
     Ok(plan)
@@ -165,7 +213,7 @@ impl Attempt<'_> {
     ) -> Result<Vec<TableUpdate>> {
         let metadata = &self.table.metadata;
         let parent = metadata.current_snapshot().map(Arc::as_ref);
-        let mut counters = Counters::default();
+        let mut counters = Counters::new(changed.is_rewrite);
         let mut list = Vec::new();
         let added = Rewrite {
             added: &added_data.files,
@@ -194,10 +242,7 @@ impl Attempt<'_> {
             list.extend(self.write_manifest(DELETES, rewrite, &mut counters).await?);
         }
 
-        let mut summary = counters.summary(&self.table.ident, stamp, parent)?;
-        if !changed.merged.is_empty() {
-            summary.operation = Operation::Replace;
-        }
+        let summary = counters.summary(&self.table.ident, stamp, parent)?;
         let (manifest_list, added_rows) = self
             .write_list(list, parent.map(Snapshot::snapshot_id))
             .await?;

@@ -70,7 +70,7 @@ impl ExportCommit<'_> {
         if matches!(&self.deletes, Some((joined, _)) if *joined == parent) {
             return Ok(());
         }
-        let mut deletes = plan_deletes(table, manifests, self.delta.removed.clone()).await?;
+        let mut deletes = plan_deletes(table, manifests, self.delta).await?;
         let (location, stamp) = (table.metadata.location(), self.stamp);
         let first = self.delete_paths.len();
         let path = |number: usize, extension: &str| {

@@ -56,7 +56,7 @@ pub struct IcebergConfig {
     /// How the store of the files is reached: `s3.endpoint`, `s3.region` and others of Iceberg's property names.
     #[serde(default)]
     pub store: StoreProperties,
-    /// The Iceberg format version of new tables: 3 (deletion vectors, the default) or 2 (position deletes).
+    /// The Iceberg format version: 3 (deletion vectors and row lineage, the default) or 2 (position deletes). Tables of version 2 are upgraded to 3, never back.
     #[serde(default)]
     pub format_version: Option<FormatVersion>,
     /// A data file is closed once it holds about this many megabytes (2^20 bytes). Default: 128.

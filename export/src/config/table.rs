@@ -187,7 +187,7 @@ pub enum ForeignAppends {
 }
 
 /// The format version of an Iceberg table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "u8")]
 pub enum FormatVersion {
     /// Version 2: position delete files.

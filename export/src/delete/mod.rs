@@ -9,12 +9,16 @@ pub(crate) mod vector;
 
 use std::collections::BTreeMap;
 
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
 use iceberg::spec::{DataContentType, DataFile, DataFileFormat};
 use roaring::RoaringTreemap;
 
 use crate::config::FormatVersion;
 use crate::error::{ExportError, Result};
+
+/// How many delete files are read or written at once.
+pub(crate) const FILES_IN_FLIGHT_MAX: usize = 16;
 
 /// Deleted positions by data file.
 pub(crate) type Positions = BTreeMap<String, RoaringTreemap>;
@@ -60,16 +64,30 @@ pub(crate) async fn write_positions(
     path: impl Fn(usize, &str) -> String,
     started: &mut Vec<String>,
 ) -> Result<Vec<DataFile>> {
-    let mut entries = Vec::with_capacity(positions.len());
-    for (number, (data_file, positions)) in positions.iter().enumerate() {
-        let path = path(number, extension(version));
-        started.push(path.clone());
-        entries.push(match version {
-            FormatVersion::V3 => vector::write(file_io, path, data_file, positions).await?,
-            FormatVersion::V2 => position::write(file_io, path, data_file, positions).await?,
-        });
+    let paths = (0..positions.len()).map(|number| path(number, extension(version)));
+    let paths: Vec<String> = paths.collect();
+    started.extend_from_slice(&paths);
+    let mut writes = Vec::with_capacity(positions.len());
+    for ((data_file, positions), path) in positions.iter().zip(paths) {
+        writes.push(write_one(file_io, version, path, data_file, positions).boxed());
     }
-    Ok(entries)
+    futures::stream::iter(writes)
+        .buffered(FILES_IN_FLIGHT_MAX)
+        .try_collect()
+        .await
+}
+
+async fn write_one(
+    file_io: &FileIO,
+    version: FormatVersion,
+    path: String,
+    data_file: &str,
+    positions: &RoaringTreemap,
+) -> Result<DataFile> {
+    match version {
+        FormatVersion::V3 => vector::write(file_io, path, data_file, positions).await,
+        FormatVersion::V2 => position::write(file_io, path, data_file, positions).await,
+    }
 }
 
 fn extension(version: FormatVersion) -> &'static str {

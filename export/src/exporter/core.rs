@@ -39,6 +39,8 @@ pub(crate) struct TableSlot {
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
     /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
+    /// The snapshot at which there was nothing to rewrite.
+    pub(crate) compact_snapshot: Mutex<Option<i64>>,
     /// The table's sequence number from which on its manifests are worth a look.
     pub(crate) manifests_due: AtomicI64,
     /// When orphans are looked for again, in milliseconds since 1970; `None` before the first thought of it.

@@ -13,6 +13,7 @@ mod metrics;
 mod standing;
 mod table_export;
 mod tables;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use moonshine_engine::{Database, Snapshot, Table};
 
-pub(crate) use self::core::{Core, TableSlot};
+pub(crate) use self::core::{Core, TableSlot, TableState};
 pub use self::standing::Standing;
 use self::standing::ends_all;
 use crate::cadence::Cadence;

@@ -11,10 +11,14 @@ use uuid::Uuid;
 use super::core::TableState;
 use super::{Core, TableExport};
 use crate::checksum::RowsChecksum;
-use crate::commit::{ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run};
+use crate::commit::{
+    ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run, table_version,
+};
+use crate::config::FormatVersion;
 use crate::delete::Positions;
 use crate::error::{At, ExportError, Result};
 use crate::layout::{Layout, Written, write_data_files};
+use crate::lineage::{RowIds, WithRowIds, kept_ids};
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::summary::{Stamp, origins_by_source};
 
@@ -28,6 +32,7 @@ impl Core {
         snapshot: &Snapshot,
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
+        self.upgrade(table, state).await?;
         self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
         self.lay_out(table, state).await?;
@@ -73,7 +78,7 @@ impl Core {
         table: &Table,
         mut export: Export,
         commit_id: Uuid,
-        state: &TableState,
+        state: &mut TableState,
         paths: &mut Vec<String>,
     ) -> Result<(Export, RowDelta)> {
         let removed = removed_positions(&export);
@@ -81,9 +86,12 @@ impl Core {
         let mut written = Written::default();
         let mut rows_checksum = RowsChecksum::default().text();
         if export.row_count() > 0 {
+            let row_ids = kept_row_ids(&export, state).await?;
+            export.set_row_ids(row_ids.clone());
+            let row_ids = Arc::new(row_ids);
             let shared = Arc::new(export);
             (written, rows_checksum) = self
-                .write_files(table, &shared, commit_id, state, paths)
+                .write_files(table, (&shared, row_ids), commit_id, state, paths)
                 .await?;
             // The encoder, which had the other half, has ended.
             export = Arc::into_inner(shared).ok_or_else(|| {
@@ -115,6 +123,7 @@ impl Core {
                 added_data,
                 removed,
                 rows_checksum,
+                ..RowDelta::default()
             },
         ))
     }
@@ -123,7 +132,7 @@ impl Core {
     async fn write_files(
         &self,
         table: &Table,
-        export: &Arc<Export>,
+        (export, row_ids): (&Arc<Export>, Arc<RowIds>),
         commit_id: Uuid,
         state: &TableState,
         paths: &mut Vec<String>,
@@ -139,7 +148,8 @@ impl Core {
             let (summed, field_ids) = (summed.clone(), field_ids.clone());
             let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
             let batches = source.batches(None, BATCH_ROWS)?;
-            Ok(batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from)))
+            let batches = batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
+            Ok(WithRowIds::new(batches, row_ids.clone()))
         };
         let location = state.current.metadata.location().to_owned();
         let to_seq = export.to_seq();
@@ -228,6 +238,21 @@ async fn record(export: Export, snapshot_id: i64) -> Result<()> {
     Ok(tokio::task::spawn_blocking(commit)
         .await
         .at("the engine")??)
+}
+
+/// The ids that an export's rows take over from those that they replace, in a table that has ids.
+async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds> {
+    let TableState {
+        current, manifests, ..
+    } = state;
+    if table_version(current)? < FormatVersion::V3 || export.replaced().is_empty() {
+        return Ok(RowIds::new());
+    }
+    let snapshot = current.metadata.current_snapshot().map(AsRef::as_ref);
+    let manifests = manifests
+        .load(&current.file_io, &current.metadata, snapshot)
+        .await?;
+    Ok(kept_ids(export.replaced(), &manifests))
 }
 
 fn removed_positions(export: &Export) -> Positions {

@@ -78,6 +78,17 @@ impl Layout {
         })
     }
 
+    /// The same for rows that come in no order. What has to be put in order is; else the files say that they have none.
+    pub(crate) fn of_unordered_rows(self) -> Self {
+        Layout {
+            sort_order_id: match self.order {
+                Some(_) => self.sort_order_id,
+                None => 0,
+            },
+            ..self
+        }
+    }
+
     /// Whether rows lie in files as they come.
     fn keeps_rows_in_order(&self) -> bool {
         self.order.is_none() && self.partitioning.is_empty()

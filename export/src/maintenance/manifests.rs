@@ -126,6 +126,7 @@ impl Proposal for Merge<'_> {
         let manifests = load(table, found, &merged).await?;
         let deletes = Deletes {
             merged,
+            is_rewrite: true,
             ..Deletes::default()
         };
         let updates = attempt

@@ -1,5 +1,5 @@
-//! What exported tables need besides exports: old snapshots expired, small manifests merged, orphans removed,
-//! columns' statistics made.
+//! What exported tables need besides exports: files rewritten, old snapshots expired, small manifests merged, columns' statistics,
+//! orphans removed.
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
@@ -10,6 +10,7 @@
 mod expiry;
 mod manifests;
 mod orphans;
+mod rewrite;
 mod statistics;
 mod unneeded;
 
@@ -22,12 +23,15 @@ use crate::catalog::CatalogTable;
 use crate::commit::{ATTEMPTS_MAX, Failure, Proposal, run_up_to};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
-use crate::exporter::{Core, TableSlot};
+use crate::exporter::{Core, TableSlot, TableState};
+use crate::manifest::{ManifestCache, Manifests};
 
 /// What can be done for a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MaintenanceTask {
+    /// Small data files, and those with many deleted rows, are written anew.
+    RewriteFiles,
     /// Snapshots that are too old or too many go.
     ExpireSnapshots,
     /// Small manifests of one kind become one.
@@ -40,16 +44,18 @@ pub enum MaintenanceTask {
 
 impl MaintenanceTask {
     /// In the order in which they are done.
-    const ALL: [MaintenanceTask; 4] = [
+    const ALL: [MaintenanceTask; 5] = [
+        MaintenanceTask::RewriteFiles,
         MaintenanceTask::ExpireSnapshots,
         MaintenanceTask::MergeManifests,
-        MaintenanceTask::RemoveOrphans,
         MaintenanceTask::ColumnStatistics,
+        MaintenanceTask::RemoveOrphans,
     ];
 
     /// What it counts.
     pub fn noun(self) -> &'static str {
         match self {
+            MaintenanceTask::RewriteFiles => "files",
             MaintenanceTask::ExpireSnapshots => "snapshots",
             MaintenanceTask::MergeManifests => "manifests",
             MaintenanceTask::RemoveOrphans => "files",
@@ -61,6 +67,7 @@ impl MaintenanceTask {
 impl fmt::Display for MaintenanceTask {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            MaintenanceTask::RewriteFiles => "rewrite-files",
             MaintenanceTask::ExpireSnapshots => "expire-snapshots",
             MaintenanceTask::MergeManifests => "merge-manifests",
             MaintenanceTask::RemoveOrphans => "remove-orphans",
@@ -165,18 +172,72 @@ impl Work<'_> {
         Ok(committed)
     }
 
+    /// The Iceberg table, and its files; `None` if it was never exported, or if by itself there is nothing known of it.
+    async fn manifests(&self) -> Result<Option<(CatalogTable, Manifests)>> {
+        if self.is_pending() || self.core.database.exported(self.table).is_none() {
+            return Ok(None);
+        }
+        let mut place = self.slot.state.lock().await;
+        if self.mode == Mode::Automatic && self.is_compact(place.as_ref()) {
+            return Ok(None);
+        }
+        if place.is_none() {
+            match self.mode {
+                Mode::Automatic => return Ok(None),
+                Mode::ByHand => *place = Some(self.core.ready(self.table, None).await?),
+                Mode::DryRun => {
+                    let Some(current) = self.core.look_up(self.table, None).await? else {
+                        return Ok(None);
+                    };
+                    let manifests = load(&current, &mut ManifestCache::default()).await?;
+                    return Ok(Some((current, manifests)));
+                }
+            }
+        }
+        let Some(TableState {
+            current, manifests, ..
+        }) = &mut *place
+        else {
+            return Ok(None);
+        };
+        let manifests = load(current, manifests).await?;
+        Ok(Some((current.clone(), manifests)))
+    }
+
+    /// Whether there was nothing to rewrite when the table was as it is.
+    fn is_compact(&self, state: Option<&TableState>) -> bool {
+        let snapshot = state.and_then(|state| state.current.metadata.current_snapshot_id());
+        snapshot.is_some() && *self.slot.compact_snapshot.lock() == snapshot
+    }
+
+    /// Notes that there is nothing to rewrite of a table.
+    fn note_compact(&self, table: &CatalogTable) {
+        *self.slot.compact_snapshot.lock() = table.metadata.current_snapshot_id();
+    }
+
+    fn busy(&self) -> ExportError {
+        let place = format!("table '{}'", self.table.name());
+        ExportError::unavailable(place, "it is not exported just now")
+    }
+
     fn is_pending(&self) -> bool {
         self.core.pending(self.table).is_some()
     }
 
     async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
         match task {
+            MaintenanceTask::RewriteFiles => rewrite::run(self).await,
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
             MaintenanceTask::MergeManifests => manifests::run(self).await,
             MaintenanceTask::RemoveOrphans => orphans::run(self).await,
             MaintenanceTask::ColumnStatistics => statistics::run(self).await,
         }
     }
+}
+
+async fn load(table: &CatalogTable, cache: &mut ManifestCache) -> Result<Manifests> {
+    let snapshot = table.metadata.current_snapshot().map(AsRef::as_ref);
+    cache.load(&table.file_io, &table.metadata, snapshot).await
 }
 
 /// Looks after the tables of an [`Exporter`](crate::Exporter), beside its exports.

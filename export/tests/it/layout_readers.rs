@@ -142,7 +142,8 @@ fn rows() -> Vec<Vec<Value>> {
     rows
 }
 
-fn python() -> Option<PathBuf> {
+/// The Python with the readers in it; `None` at a desk without one.
+pub(crate) fn python() -> Option<PathBuf> {
     let python = match std::env::var_os("MOONSHINE_TEST_PYTHON") {
         Some(path) => PathBuf::from(path),
         None => Path::new(env!("CARGO_TARGET_TMPDIR"))

@@ -18,6 +18,7 @@ mod faulty_store;
 mod history;
 mod layout;
 mod layout_readers;
+mod lineage;
 mod maintenance;
 mod orphans;
 mod ownership;

@@ -172,9 +172,8 @@ impl Harness {
         let begin =
             |database: &Database| database.begin_relocation(&table, commit_id, &moves.files);
         let mut relocation = begin(&database).unwrap();
-        assert!(begin(&database).is_err());
         let snapshot = database.snapshot();
-        assert!(database.begin_export(&table, &snapshot).is_err());
+        drop(database.begin_export(&table, &snapshot).unwrap());
         for rows in moves.rows.chunks(3) {
             let keys = key_batch(rows.iter().map(|(row, ..)| row), &table);
             let ids: Vec<u64> = rows.iter().map(|(.., id)| *id).collect();
@@ -194,6 +193,7 @@ impl Harness {
             let found = relocation.prepare(&[file]).unwrap();
             let found: Vec<u64> = found.iter().map(|placement| placement.position).collect();
             assert_eq!(found, dead);
+            assert!(database.begin_export(&table, &snapshot).is_err());
         }
         drop((snapshot, database));
         if self.end_relocation(t, relocation, commit_id, outcome) {
@@ -233,10 +233,12 @@ impl Harness {
         match outcome {
             Outcome::Commit => {
                 relocation.commit(format!("token {commit_id}")).unwrap();
+                self.take_empty_delta();
                 true
             }
             Outcome::Abort => {
                 relocation.abort().unwrap();
+                self.take_empty_delta();
                 false
             }
             Outcome::DropUnprepared => false,

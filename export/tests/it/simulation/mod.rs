@@ -4,6 +4,7 @@
 //! `MOONSHINE_TEST_SEED=n` replays one history.
 
 pub(crate) mod catalog;
+mod rewrite;
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;

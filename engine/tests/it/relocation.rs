@@ -1,0 +1,230 @@
+//! Relocations of exported rows, where a crash cuts them short: *once* and *same*. What they do to the rows is in `model.rs`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{Int64Array, RecordBatch};
+use moonshine_engine::io::{CrashStyle, SimulatedIo};
+use moonshine_engine::{
+    ColumnType, Database, Error, ExportFile, Options, Result, Table, TableSchema, Value,
+};
+use uuid::Uuid;
+
+const ROW_COUNT: i64 = 300;
+const OLD: &str = "old";
+const NEW: &str = "new";
+
+fn open(io: &SimulatedIo) -> (Database, Table) {
+    let options = Options {
+        io: Arc::new(io.clone()),
+        generation_size_bytes_max: Some(40_000),
+        ..Options::unmeasured()
+    };
+    let database = Database::open(Path::new("/db"), options).unwrap();
+    let schema = TableSchema::builder("t")
+        .column("id", ColumnType::Int64, false)
+        .primary_key(["id"]);
+    let table = database.create_table(schema.build().unwrap()).unwrap();
+    (database, table)
+}
+
+fn file(path: &str) -> [ExportFile; 1] {
+    [ExportFile {
+        path: path.into(),
+        row_count: ROW_COUNT as u64,
+    }]
+}
+
+/// A database whose rows were exported to one file.
+fn exported(io: &SimulatedIo) -> (Database, Table) {
+    let (database, table) = open(io);
+    let mut transaction = database.begin();
+    for id in 0..ROW_COUNT {
+        transaction.upsert(&table, vec![Value::Int64(id)]).unwrap();
+    }
+    transaction.commit().unwrap();
+    let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+    export.prepare(Uuid::from_u128(1), &file(OLD)).unwrap();
+    export.commit("first".into()).unwrap();
+    (database, table)
+}
+
+fn keys() -> RecordBatch {
+    let ids = Arc::new(Int64Array::from_iter_values(0..ROW_COUNT)) as _;
+    RecordBatch::try_from_iter([("id", ids)]).unwrap()
+}
+
+/// Moves the rows; says of `catalog_holds` whether a catalog was told of it.
+fn relocate(database: &Database, table: &Table, catalog_holds: &mut bool) -> Result<()> {
+    let row_ids: Vec<u64> = (1000..).take(ROW_COUNT as usize).collect();
+    let commit_id = Uuid::from_u128(2);
+    let mut relocation = database.begin_relocation(table, commit_id, &[OLD.into()])?;
+    relocation.add(&keys(), Some(&row_ids))?;
+    relocation.prepare(&file(NEW))?;
+    *catalog_holds = true;
+    relocation.commit("second".into())
+}
+
+/// All rows lie where the catalog says.
+fn check(database: &Database, table: &Table, is_moved: bool) {
+    let exported = database.exported(table).unwrap();
+    let token = if is_moved { "second" } else { "first" };
+    assert_eq!((exported.seq, exported.token.as_str()), (1, token));
+    let mut transaction = database.begin();
+    for id in 0..ROW_COUNT {
+        transaction.upsert(table, vec![Value::Int64(id)]).unwrap();
+    }
+    transaction.commit().unwrap();
+    let changes = database.changes(table, &database.snapshot()).unwrap();
+    assert_eq!(changes.replaced().len(), ROW_COUNT as usize);
+    for (number, replaced) in (0..).zip(changes.replaced()) {
+        let path = if is_moved { NEW } else { OLD };
+        assert_eq!(replaced.placement.file.as_ref(), path);
+        assert_eq!(
+            (replaced.row, replaced.placement.position),
+            (number, number)
+        );
+        assert_eq!(replaced.row_id, is_moved.then_some(1000 + number));
+    }
+}
+
+#[test]
+fn a_crash_at_any_write_leaves_all_rows_in_one_place() {
+    let styles = [
+        CrashStyle::LoseUnsynced,
+        CrashStyle::KeepUnsynced,
+        CrashStyle::TearUnsynced(9),
+    ];
+    for style in styles {
+        for passing in 0.. {
+            let io = SimulatedIo::new(1);
+            let (database, table) = exported(&io);
+            io.fail_writes_after(passing);
+            let mut catalog_holds = false;
+            let moved = relocate(&database, &table, &mut catalog_holds);
+            let io = io.crash(style);
+            drop((table, database));
+
+            let (database, table) = open(&io);
+            for pending in database.pending_exports() {
+                assert!(pending.is_relocation());
+                assert_eq!(pending.files()[0].path, NEW);
+                match catalog_holds {
+                    true => pending.commit("second".into()).unwrap(),
+                    false => pending.abort().unwrap(),
+                }
+            }
+            check(&database, &table, catalog_holds);
+            database.flush().unwrap();
+            drop((table, database));
+            let (database, table) = open(&io);
+            check(&database, &table, catalog_holds);
+            if moved.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_relocation_is_refused_and_leaves_nothing() {
+    let io = SimulatedIo::new(1);
+    let (database, table) = open(&io);
+    let begin = |files: &[&str]| {
+        let files: Vec<String> = files.iter().map(|&file| file.into()).collect();
+        database.begin_relocation(&table, Uuid::from_u128(2), &files)
+    };
+    assert!(matches!(begin(&[OLD]), Err(Error::Usage(_))));
+    drop((database, table));
+    let (database, table) = exported(&SimulatedIo::new(1));
+    let commit_ids = std::cell::Cell::new(10);
+    let begin = |files: &[&str]| {
+        let files: Vec<String> = files.iter().map(|&file| file.into()).collect();
+        commit_ids.set(commit_ids.get() + 1);
+        database.begin_relocation(&table, Uuid::from_u128(commit_ids.get()), &files)
+    };
+    for files in [&[][..], &["unknown"], &[OLD, "unknown"]] {
+        assert!(matches!(begin(files), Err(Error::Usage(_))), "{files:?}");
+    }
+    // Not all rows, none of them, or one twice.
+    let some = keys().slice(0, 299);
+    let twice = arrow_array::RecordBatch::try_from_iter([(
+        "id",
+        Arc::new(Int64Array::from_iter_values((0..ROW_COUNT).chain([0]))) as _,
+    )]);
+    for (batch, row_count) in [(some, 299), (keys().slice(0, 0), 0), (twice.unwrap(), 301)] {
+        let mut relocation = begin(&[OLD]).unwrap();
+        relocation.add(&batch, None).unwrap();
+        let files = [ExportFile {
+            path: NEW.into(),
+            row_count,
+        }];
+        let refused = relocation.prepare(&files);
+        assert!(matches!(refused, Err(Error::Usage(_))), "{refused:?}");
+        drop(relocation);
+        assert!(database.pending_exports().is_empty());
+    }
+    // An export that came in between.
+    let mut relocation = begin(&[OLD]).unwrap();
+    relocation.add(&keys(), None).unwrap();
+    let mut transaction = database.begin();
+    transaction.upsert(&table, vec![Value::Int64(0)]).unwrap();
+    transaction.commit().unwrap();
+    let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+    let later = [ExportFile {
+        path: "later".into(),
+        row_count: 1,
+    }];
+    export.prepare(Uuid::from_u128(3), &later).unwrap();
+    assert!(relocation.is_current());
+    export.commit("later".into()).unwrap();
+    assert!(!relocation.is_current());
+    assert!(relocation.prepare(&file(NEW)).is_err());
+    drop(relocation);
+
+    let mut relocation = begin(&[OLD]).unwrap();
+    assert!(relocation.add(&keys(), Some(&[1, 2])).is_err());
+    relocation.add(&keys(), None).unwrap();
+    let dead = relocation.prepare(&file(NEW)).unwrap();
+    assert_eq!(
+        dead.iter()
+            .map(|placement| placement.position)
+            .collect::<Vec<_>>(),
+        [0]
+    );
+    assert!(relocation.prepare(&file(NEW)).is_err());
+    relocation.commit("second".into()).unwrap();
+    let exported = database.exported(&table).unwrap();
+    assert_eq!(exported.token, "second");
+}
+
+/// *Bounded*: nothing but relocations happens to a database, and what they say is flushed all the same.
+#[test]
+fn relocations_of_an_idle_database_leave_the_log() {
+    let io = SimulatedIo::new(1);
+    let (database, table) = exported(&io);
+    let mut path = OLD.to_owned();
+    for number in 0..60 {
+        let commit_id = Uuid::from_u128(100 + number);
+        let mut relocation = database
+            .begin_relocation(&table, commit_id, &[path])
+            .unwrap();
+        relocation.add(&keys(), None).unwrap();
+        path = format!("{NEW} {number}");
+        relocation.prepare(&file(&path)).unwrap();
+        relocation.commit(format!("token {number}")).unwrap();
+    }
+    database.flush().unwrap();
+    let log = |(path, len): (PathBuf, usize)| path.starts_with("/db/log").then_some(len);
+    let log_bytes: usize = io.files().into_iter().filter_map(log).sum();
+    assert!(log_bytes < 100_000, "{log_bytes} bytes of log");
+    drop((table, database));
+    let (database, table) = open(&io);
+    assert_eq!(database.exported(&table).unwrap().token, "token 59");
+    let found: Vec<String> = database
+        .export_files(&table)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(found, [path]);
+}

@@ -1,0 +1,137 @@
+//! Rewrites of data files beside exports, faults and kills: invariants 4 "once", 5 "same" and 6 "monotonic".
+
+use super::*;
+
+/// Runs rewrites by hand, so that two small files are enough. What fails is made again.
+async fn rewrite(exporter: &Exporter, polls_left: u64) -> bool {
+    let maintainer = exporter.maintainer();
+    let run = DropAfter {
+        inner: Box::pin(maintainer.run(None, false)),
+        polls_left,
+    };
+    match run.await {
+        Some(Err(error)) => assert_passing(&error),
+        Some(Ok(_)) => {}
+        None => return false,
+    }
+    true
+}
+
+/// How many rewrites there were, and how many of them had rows that were exported anew meanwhile.
+async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> (u64, u64) {
+    let world = World::new(version);
+    let database = world.database();
+    let table = notes(&database);
+    let catalog = SimulatedCatalog::new(guard, seed);
+    let mut random = Random(seed ^ 0x5EED);
+    let mut exporter = open_at_last(&database, version, &catalog).await;
+    for step in 0..20 {
+        random_writes(&database, &table, &mut random);
+        let snapshot = database.snapshot();
+        match random.below(4) {
+            // Beside each other.
+            0 => {
+                let maintainer = exporter.maintainer();
+                let both = tokio::join!(exporter.tick(&snapshot), maintainer.run(None, false));
+                if let (Err(error), _) | (_, Err(error)) = both {
+                    assert_passing(&error);
+                }
+            }
+            1 => {
+                if !rewrite(&exporter, random.below(60)).await {
+                    settled(&database).await;
+                }
+            }
+            _ => {
+                if let Err(error) = exporter.tick(&snapshot).await {
+                    assert_passing(&error);
+                }
+            }
+        }
+        if step % 7 == 6 {
+            exporter = open_at_last(&database, version, &catalog).await;
+        }
+    }
+    catalog.calm();
+    let snapshot = database.snapshot();
+    exporter.tick(&snapshot).await.unwrap();
+    exporter.tick(&snapshot).await.unwrap();
+    world.check_same_in(&database, catalog.clone()).await;
+    exporter.maintainer().run(None, false).await.unwrap();
+    world.check_same_in(&database, catalog.clone()).await;
+    random_writes(&database, &table, &mut random);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    world.check_same_in(&database, catalog.clone()).await;
+    let name = ident("shop", "notes");
+    let found = catalog.load(&name).await.unwrap().unwrap();
+    check_history(&found.metadata);
+    let (mut rewrites, mut overtaken) = (0, 0);
+    for snapshot in found.metadata.snapshots() {
+        let summary = snapshot.summary();
+        if summary.operation.as_str() == "replace" {
+            rewrites += 1;
+            let deletes = summary.additional_properties.get("added-position-deletes");
+            overtaken += u64::from(deletes.is_some_and(|count| count != "0"));
+        }
+    }
+    (rewrites, overtaken)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rewrites_beside_exports_lose_nothing() {
+    let seeds: Vec<u64> = match std::env::var("MOONSHINE_TEST_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (1..=4).collect(),
+    };
+    let mut all_overtaken = 0;
+    for seed in seeds.iter().copied() {
+        for guard in GUARDS {
+            for version in VERSIONS {
+                println!("MOONSHINE_TEST_SEED={seed} {guard:?} {version:?}");
+                let (rewrites, overtaken) = random_history(guard, version, seed).await;
+                assert!(rewrites > 0);
+                all_overtaken += overtaken;
+            }
+        }
+    }
+    assert!(seeds.len() == 1 || all_overtaken > 0);
+}
+
+/// The process dies between any two steps of a rewrite: a database of what its folder held then goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_any_two_steps_of_a_rewrite() {
+    for guard in GUARDS {
+        for polls_left in 1.. {
+            let world = World::new(FormatVersion::V3);
+            let database = world.database();
+            let table = notes(&database);
+            let catalog = SimulatedCatalog::new(guard, 7);
+            catalog.calm();
+            let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
+            for first in [0, 20, 40] {
+                let rows = (first..first + 30).map(|id| (id, format!("of {first}")));
+                write_notes(&database, &table, rows, &[first]);
+                exporter.tick(&database.snapshot()).await.unwrap();
+            }
+            let is_over = rewrite(&exporter, polls_left).await;
+            settled(&database).await;
+            copy_folder(&world.path("database"), &world.path("crashed"));
+            drop((table, exporter, database));
+
+            let crashed = world.database_in("crashed");
+            let mut exporter = open(&crashed, FormatVersion::V3, &catalog).await.unwrap();
+            assert!(crashed.pending_exports().is_empty());
+            world.check_same_in(&crashed, catalog.clone()).await;
+            let table = crashed.tables().remove(0);
+            write_notes(&crashed, &table, [(5, "later".to_owned())], &[25, 45]);
+            exporter.tick(&crashed.snapshot()).await.unwrap();
+            world.check_same_in(&crashed, catalog.clone()).await;
+            let name = ident("shop", "notes");
+            let found = catalog.load(&name).await.unwrap().unwrap();
+            check_history(&found.metadata);
+            if is_over {
+                break;
+            }
+        }
+    }
+}
