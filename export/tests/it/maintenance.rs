@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use iceberg::TableIdent;
 use iceberg::spec::ManifestList;
+use iceberg::{TableIdent, TableUpdate};
 use moonshine_engine::{Database, Table};
-use moonshine_export::catalog::{Guard, TableCatalog};
+use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
 use moonshine_export::environment::{Clock, Environment, RandomIdentities, SystemClock};
 use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, TableSettings};
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::readers::process::{python, skipped};
 use crate::simulation::catalog::SimulatedCatalog;
@@ -249,4 +250,37 @@ async fn a_tag_and_a_branch_of_others_survive_expiry() {
         rows[0]
     );
     world.check_same(&database).await;
+}
+
+/// Invariant 7 "bounded": old metadata files go as the table's property says, without maintenance.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_metadata_files_are_few() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = notes(&database);
+    let mut exporter = world.exporter(&database).await.unwrap();
+    write_notes(&database, &table, [(0, String::new())], &[]);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    let catalog = world.catalog().await;
+    let name = ident("shop", "notes");
+    let found = catalog.load(&name).await.unwrap().unwrap();
+    let key = "write.metadata.previous-versions-max".to_owned();
+    let updates = vec![TableUpdate::SetProperties {
+        updates: [(key, "5".to_owned())].into(),
+    }];
+    let change = Change::of(&found.metadata, updates);
+    let outcome = catalog.commit(&found, &change, Uuid::from_u128(1)).await;
+    assert!(matches!(outcome, CommitOutcome::Committed(_)));
+    for id in 1..12 {
+        write_notes(&database, &table, [(id, String::new())], &[]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+    }
+    let location = world.metadata(&name).await.location().to_owned();
+    let folder = std::path::Path::new(location.strip_prefix("file://").unwrap()).join("metadata");
+    let files = std::fs::read_dir(folder).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let count = names
+        .filter(|name| name.ends_with(".metadata.json"))
+        .count();
+    assert_eq!(count, 6, "the newest, and five before it");
 }
