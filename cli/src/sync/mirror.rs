@@ -189,14 +189,21 @@ impl Mirror {
         }
     }
 
-    /// Exports the tables that are due. What fails of a table is tried again later; a stop is heard within a grace.
+    /// Exports the tables that are due; a stop is heard within a grace.
     async fn export_due(&mut self, stop: &CancellationToken) -> Result<(), ExportError> {
         let stopped = async {
             stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
         };
-        let pace = self.pace();
-        let rows = self.rows_read();
+        tokio::select! {
+            exported = self.export_tables() => exported,
+            () = stopped => Ok(()),
+        }
+    }
+
+    /// Exports the tables that are due. What fails of a table is tried again later.
+    async fn export_tables(&mut self) -> Result<(), ExportError> {
+        let (pace, rows) = (self.pace(), self.rows_read());
         if !self.connect().await? {
             return Ok(());
         }
@@ -207,11 +214,7 @@ impl Mirror {
             return Ok(());
         }
         let snapshot = self.database.snapshot();
-        let exports = tokio::select! {
-            exports = exporter.tick_due(&snapshot, pace) => exports?,
-            () = stopped => return Ok(()),
-        };
-        log_exports(&exports);
+        log_exports(&exporter.tick_due(&snapshot, pace).await?);
         exporter.cadences(pace.freshness_ms);
         self.exports.last_rows = rows;
         // Tables may be waiting after a failure, or for their budget.
