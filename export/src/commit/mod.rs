@@ -13,4 +13,4 @@ mod run;
 pub(crate) use attempt::{Attempt, Deletes, RowDelta, table_version};
 pub(crate) use foreign::check_foreign;
 pub(crate) use row_delta::{ExportCommit, remove_attempts};
-pub(crate) use run::{Failure, Proposal, run};
+pub(crate) use run::{ATTEMPTS_MAX, Failure, Proposal, run, run_up_to};

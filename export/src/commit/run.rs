@@ -24,7 +24,7 @@ use crate::environment::Environment;
 use crate::error::ExportError;
 
 /// How often a change is sent.
-const ATTEMPTS_MAX: u32 = 8;
+pub(crate) const ATTEMPTS_MAX: u32 = 8;
 /// The first pause after an attempt that did not succeed, in milliseconds.
 const PAUSE_MIN_MS: u64 = 50;
 /// The longest pause, in milliseconds, whatever the catalog asks for.
@@ -88,12 +88,23 @@ impl Unanswered {
 pub(crate) async fn run(
     catalog: &dyn TableCatalog,
     environment: &Environment,
+    table: CatalogTable,
+    proposal: &mut dyn Proposal,
+) -> Result<CatalogTable, Failure> {
+    run_up_to(ATTEMPTS_MAX, catalog, environment, table, proposal).await
+}
+
+/// As [`run`], with so many attempts at most.
+pub(crate) async fn run_up_to(
+    attempts_max: u32,
+    catalog: &dyn TableCatalog,
+    environment: &Environment,
     mut table: CatalogTable,
     proposal: &mut dyn Proposal,
 ) -> Result<CatalogTable, Failure> {
     let mut unanswered: Vec<Unanswered> = Vec::new();
     let mut last = None;
-    for attempt in 0..ATTEMPTS_MAX {
+    for attempt in 0..attempts_max {
         if proposal.is_in(&table) {
             return Ok(table);
         }
@@ -139,7 +150,7 @@ pub(crate) async fn run(
     }
     let conflict = ExportError::Conflict {
         table: table.ident.to_string(),
-        attempts: ATTEMPTS_MAX,
+        attempts: attempts_max,
     };
     Err(failure(!unanswered.is_empty(), last.unwrap_or(conflict)))
 }

@@ -2,7 +2,7 @@
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
-//! export's commit nor keeps one waiting for longer than one request. It commits through the same state machine as exports
+//! export's commit nor keeps one waiting for longer than one attempt. It commits through the same state machine as exports
 //! do, and removes files only when the table is known not to need them. [`Maintainer`] runs the tasks of all tables:
 //! those that are due, beside an exporter, or all by hand.
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use moonshine_engine::Table;
 
 use crate::catalog::CatalogTable;
-use crate::commit::{Failure, Proposal, run};
+use crate::commit::{ATTEMPTS_MAX, Failure, Proposal, run_up_to};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
 use crate::exporter::{Core, TableSlot};
@@ -142,7 +142,13 @@ impl Work<'_> {
         let mut state = ready.map_err(Failure::NotCommitted)?;
         let core = self.core;
         let base = state.current.clone();
-        let committed = run(core.catalog.as_ref(), &core.environment, base, proposal).await?;
+        let catalog = core.catalog.as_ref();
+        let attempts_max = match self.mode {
+            // An export may be waiting for the lock.
+            Mode::Automatic => 1,
+            Mode::ByHand | Mode::DryRun => ATTEMPTS_MAX,
+        };
+        let committed = run_up_to(attempts_max, catalog, &core.environment, base, proposal).await?;
         state.current = committed.clone();
         *place = Some(state);
         Ok(committed)
