@@ -87,7 +87,10 @@ impl Owner {
         let appends = self.settings.of(name).foreign_appends;
         let below = ours.as_ref().map(|(id, _)| *id);
         for snapshot in foreign {
-            check_foreign(&table.ident, snapshot, below, appends)?;
+            let parent = snapshot.parent_snapshot_id();
+            let parent = parent.and_then(|id| table.metadata.snapshot_by_id(id));
+            let parent = parent.map(AsRef::as_ref);
+            check_foreign(&table.ident, snapshot, parent, below, appends)?;
         }
         match &ours {
             Some((id, stamp)) if stamp.database_id != self.database_id => {

@@ -26,6 +26,7 @@ enum Effect {
 pub(crate) fn check_foreign(
     table: &TableIdent,
     snapshot: &Snapshot,
+    parent: Option<&Snapshot>,
     ours: Option<i64>,
     appends: ForeignAppends,
 ) -> Result<()> {
@@ -35,7 +36,7 @@ pub(crate) fn check_foreign(
         Some(ours) => format!("roll the table back to snapshot {ours}"),
         None => "drop the table, so that it is made anew".to_owned(),
     };
-    match (effect(snapshot), appends) {
+    match (effect(snapshot, parent), appends) {
         (Effect::Nothing, _) => Ok(()),
         (Effect::Appended, ForeignAppends::Keep) => Ok(()),
         (Effect::Appended, ForeignAppends::Stop) => Err(ExportError::foreign(
@@ -55,13 +56,11 @@ pub(crate) fn check_foreign(
 }
 
 /// By the counters that Iceberg's writers put into a summary; one that says nothing may have done anything.
-fn effect(snapshot: &Snapshot) -> Effect {
-    let summary = snapshot.summary();
-    let counter = |key: &str| {
-        let text = summary.additional_properties.get(key);
-        text.and_then(|text| text.parse::<u64>().ok())
+fn effect(snapshot: &Snapshot, parent: Option<&Snapshot>) -> Effect {
+    let any = |keys: &[&str]| {
+        keys.iter()
+            .any(|key| counter(snapshot, key).unwrap_or(0) > 0)
     };
-    let any = |keys: &[&str]| keys.iter().any(|key| counter(key).unwrap_or(0) > 0);
     let removes = any(&[
         "deleted-data-files",
         "deleted-records",
@@ -73,17 +72,35 @@ fn effect(snapshot: &Snapshot) -> Effect {
         "removed-dvs",
     ]);
     let adds = any(&["added-data-files", "added-records"]);
-    match summary.operation {
+    // Only totals that are there and did not change say that nothing did.
+    let is_same = parent.is_some_and(|parent| {
+        TOTALS.iter().all(|key| {
+            let total = counter(snapshot, key);
+            total.is_some() && total == counter(parent, key)
+        })
+    });
+    match snapshot.summary().operation {
         _ if removes => Effect::Changed,
         Operation::Append if adds => Effect::Appended,
         _ if adds => Effect::Changed,
-        // Without totals there are no counters to go by.
-        Operation::Append | Operation::Replace if counter("total-data-files").is_some() => {
-            Effect::Nothing
-        }
+        Operation::Append | Operation::Replace if is_same => Effect::Nothing,
         Operation::Append => Effect::Appended,
         _ => Effect::Changed,
     }
+}
+
+/// What a snapshot that changed no row has in common with the one before it.
+const TOTALS: [&str; 5] = [
+    "total-data-files",
+    "total-records",
+    "total-delete-files",
+    "total-position-deletes",
+    "total-equality-deletes",
+];
+
+fn counter(snapshot: &Snapshot, key: &str) -> Option<u64> {
+    let text = snapshot.summary().additional_properties.get(key);
+    text.and_then(|text| text.parse().ok())
 }
 
 #[cfg(test)]
@@ -113,45 +130,45 @@ mod tests {
     /// Invariant 8 "honest": nobody's rows are written over without a word.
     #[test]
     fn what_others_did_is_told_apart() {
-        let totals = ("total-data-files", "3");
+        let totals = TOTALS.map(|key| (key, "3"));
+        let parent = snapshot(Operation::Append, &totals);
+        let with = |more: &[(&'static str, &'static str)]| [&totals[..], more].concat();
+        let more_rows = with(&[("total-records", "4")]);
         for (operation, counters, expected) in [
-            (Operation::Replace, vec![totals], Effect::Nothing),
-            (Operation::Append, vec![totals], Effect::Nothing),
+            (Operation::Replace, with(&[]), Effect::Nothing),
+            (Operation::Append, with(&[]), Effect::Nothing),
+            (Operation::Append, more_rows, Effect::Appended),
             (
                 Operation::Append,
-                vec![totals, ("added-data-files", "1")],
+                with(&[("added-data-files", "1")]),
                 Effect::Appended,
             ),
             (Operation::Append, vec![], Effect::Appended),
             (Operation::Replace, vec![], Effect::Changed),
             (
                 Operation::Replace,
-                vec![
-                    totals,
-                    ("added-data-files", "1"),
-                    ("deleted-data-files", "4"),
-                ],
+                with(&[("added-data-files", "1"), ("deleted-data-files", "4")]),
                 Effect::Changed,
             ),
             (
                 Operation::Delete,
-                vec![totals, ("deleted-data-files", "1")],
+                with(&[("deleted-data-files", "1")]),
                 Effect::Changed,
             ),
-            (Operation::Overwrite, vec![totals], Effect::Changed),
+            (Operation::Overwrite, with(&[]), Effect::Changed),
             (
                 Operation::Overwrite,
-                vec![totals, ("added-equality-deletes", "1")],
+                with(&[("added-equality-deletes", "1")]),
                 Effect::Changed,
             ),
             (
                 Operation::Append,
-                vec![totals, ("added-delete-files", "1")],
+                with(&[("added-delete-files", "1")]),
                 Effect::Changed,
             ),
         ] {
             assert_eq!(
-                effect(&snapshot(operation.clone(), &counters)),
+                effect(&snapshot(operation.clone(), &counters), Some(&parent)),
                 expected,
                 "{operation:?} {counters:?}"
             );
@@ -162,7 +179,7 @@ mod tests {
     fn the_error_says_what_to_do() {
         let table = TableIdent::from_strs(["ns", "t"]).unwrap();
         let append = snapshot(Operation::Append, &[("added-data-files", "1")]);
-        let check = |snapshot, appends| check_foreign(&table, snapshot, Some(5), appends);
+        let check = |snapshot, appends| check_foreign(&table, snapshot, None, Some(5), appends);
         check(&append, ForeignAppends::Keep).unwrap();
         let text = check(&append, ForeignAppends::Stop)
             .unwrap_err()

@@ -60,13 +60,22 @@ impl Standing {
 fn passes(error: &ExportError) -> bool {
     matches!(
         error,
-        ExportError::Unavailable { .. } | ExportError::Conflict { .. }
+        ExportError::Unavailable { .. } | ExportError::Conflict { .. } | ExportError::Engine(_)
     )
 }
 
 /// Whether an error concerns all tables: this exporter is over, or the engine is.
 pub(super) fn ends_all(error: &ExportError) -> bool {
-    matches!(error, ExportError::Fenced { .. } | ExportError::Engine(_))
+    use moonshine_engine::Error;
+    match error {
+        ExportError::Fenced { .. } => true,
+        // A full disk, and an export that a dropped tick left under way, pass by themselves.
+        ExportError::Engine(Error::NoSpace { .. } | Error::Usage(_) | Error::Conflict { .. }) => {
+            false
+        }
+        ExportError::Engine(_) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

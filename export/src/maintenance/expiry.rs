@@ -6,15 +6,15 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use iceberg::TableUpdate;
-use iceberg::spec::{SnapshotRetention, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, SnapshotRetention, TableMetadata};
+use iceberg::{TableRequirement, TableUpdate};
 
 use super::unneeded::unneeded_files;
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal};
 use crate::config::MaintenanceSettings;
-use crate::error::Result;
+use crate::error::{ExportError, Result};
 use crate::pending::remove_files;
 use crate::references::references;
 
@@ -40,14 +40,22 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         action.items = expired.len() as u64;
         if work.mode != Mode::DryRun {
             let committed = work.commit(&mut expiry).await;
-            committed.map_err(Failure::into_error)?;
-            expiry.note_unneeded().await?;
+            let committed = committed.map_err(Failure::into_error)?;
+            if may_remove_files(&committed.metadata) {
+                expiry.note_unneeded(&committed).await?;
+            }
         }
     }
     if work.mode != Mode::DryRun {
         action.files_removed = remove_due(work, &current, expiry.now_ms).await;
     }
     Ok((action.items + action.files_removed > 0).then_some(action))
+}
+
+/// Whether files of the table may be removed at all: another table may share them.
+pub(super) fn may_remove_files(metadata: &TableMetadata) -> bool {
+    let property = metadata.properties().get("gc.enabled");
+    property.is_none_or(|enabled| enabled != "false")
 }
 
 /// Removes the unneeded files whose time has come.
@@ -80,18 +88,38 @@ impl Proposal for Expiry<'_> {
         let core = self.work.core;
         core.check_ours(self.work.table, None, table)?;
         let removed = self.expired(&table.metadata)?;
+        if removed.is_empty() {
+            let reason = "none of its snapshots is to go any more";
+            return Err(ExportError::unavailable(&table.ident, reason));
+        }
         let mut snapshot_ids: Vec<i64> = removed.iter().copied().collect();
         snapshot_ids.sort_unstable();
-        let with_statistics = snapshot_ids.iter().filter(|id| {
-            let statistics = table.metadata.statistics_for_snapshot(**id);
-            statistics.is_some()
-        });
-        let mut updates: Vec<TableUpdate> = with_statistics
-            .map(|&snapshot_id| TableUpdate::RemoveStatistics { snapshot_id })
-            .collect();
+        let metadata = &table.metadata;
+        let mut updates = Vec::new();
+        for &snapshot_id in &snapshot_ids {
+            if metadata.statistics_for_snapshot(snapshot_id).is_some() {
+                updates.push(TableUpdate::RemoveStatistics { snapshot_id });
+            }
+            if metadata
+                .partition_statistics_for_snapshot(snapshot_id)
+                .is_some()
+            {
+                updates.push(TableUpdate::RemovePartitionStatistics { snapshot_id });
+            }
+        }
         updates.push(TableUpdate::RemoveSnapshots { snapshot_ids });
+        let mut change = Change::of(metadata, updates);
+        // A branch that moved meanwhile may need what is to go.
+        for (name, reference) in references(metadata)? {
+            if name != MAIN_BRANCH {
+                change = change.demanding(TableRequirement::RefSnapshotIdMatch {
+                    r#ref: name,
+                    snapshot_id: Some(reference.snapshot_id),
+                });
+            }
+        }
         self.removed = Some((table.clone(), removed));
-        Ok(Change::of(&table.metadata, updates))
+        Ok(change)
     }
 }
 
@@ -106,7 +134,7 @@ impl<'a> Expiry<'a> {
 
     /// Finds the files that nobody needs now that the snapshots are gone. A crash before they are removed leaves them to
     /// orphan removal.
-    async fn note_unneeded(&self) -> Result<()> {
+    async fn note_unneeded(&self, committed: &CatalogTable) -> Result<()> {
         let Some((table, removed)) = &self.removed else {
             return Ok(());
         };
@@ -118,7 +146,7 @@ impl<'a> Expiry<'a> {
         let due_ms = replaced_ms
             .unwrap_or(self.now_ms)
             .saturating_add(self.work.settings.file_grace_ms);
-        let files = unneeded_files(table, removed).await?;
+        let files = unneeded_files(table, removed, committed).await?;
         let mut unneeded = self.work.slot.unneeded.lock();
         unneeded.extend(files.into_iter().map(|path| (due_ms, path)));
         unneeded.make_contiguous().sort();
@@ -143,12 +171,13 @@ fn kept_snapshots(
 ) -> Result<HashSet<i64>> {
     let mut kept = HashSet::new();
     let mut in_history = HashSet::new();
+    let number_of = |key: &str| -> Option<i64> { metadata.properties().get(key)?.parse().ok() };
     let is_young =
         |timestamp_ms: i64| now_ms.saturating_sub(timestamp_ms) <= settings.snapshot_age_ms;
     for reference in references(metadata)?.values() {
         let head = reference.snapshot_id;
         kept.insert(head);
-        // A branch may ask for more of itself to be kept.
+        // A branch, or the table, may ask for more to be kept.
         let SnapshotRetention::Branch {
             min_snapshots_to_keep,
             max_snapshot_age_ms,
@@ -158,10 +187,15 @@ fn kept_snapshots(
             continue;
         };
         let own_min = min_snapshots_to_keep.map_or(0, |min| usize::try_from(min).unwrap_or(0));
-        let least = settings.snapshots_min.max(own_min);
+        let asked_min = number_of("history.expire.min-snapshots-to-keep").unwrap_or(0);
+        let least = settings
+            .snapshots_min
+            .max(own_min)
+            .max(usize::try_from(asked_min).unwrap_or(0));
+        let age_max_ms = max_snapshot_age_ms.max(number_of("history.expire.max-snapshot-age-ms"));
         let is_asked_for = |timestamp_ms: i64| {
             let age_ms = now_ms.saturating_sub(timestamp_ms);
-            max_snapshot_age_ms.is_some_and(|age_max_ms| age_ms <= age_max_ms)
+            age_max_ms.is_some_and(|age_max_ms| age_ms <= age_max_ms)
         };
         let mut number = 0;
         let mut snapshot = metadata.snapshot_by_id(head);

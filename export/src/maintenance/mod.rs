@@ -150,10 +150,14 @@ impl Work<'_> {
             let pending = ExportError::unavailable(place, reason);
             return Err(Failure::NotCommitted(pending));
         }
-        // Taken out for as long as its end is not known: what comes next then looks at the table anew.
+        // Taken out for as long as its end is not known: what comes next then looks at the table anew. So does this: others may
+        // have named a snapshot since the last export, which the catalog's demands don't show.
         let known = place.take();
-        let ready = self.core.ready(self.table, known).await;
+        let ready = self.core.ready(self.table, None).await;
         let mut state = ready.map_err(Failure::NotCommitted)?;
+        if let Some(known) = known {
+            state.manifests = known.manifests;
+        }
         let core = self.core;
         let base = state.current.clone();
         let catalog = core.catalog.as_ref();

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use futures::TryStreamExt;
 
+use super::expiry::may_remove_files;
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::CatalogTable;
 use crate::error::{At, Result};
@@ -31,6 +32,9 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     let Some(table) = work.current().await? else {
         return Ok(None);
     };
+    if !may_remove_files(&table.metadata) {
+        return Ok(None);
+    }
     let Some(store) = work.core.catalog.store(&table).await? else {
         return Ok(None);
     };

@@ -18,10 +18,12 @@ use crate::summary::Stamp;
 /// The manifests of a snapshot, by path.
 type ByPath = HashMap<String, ManifestFile>;
 
-/// The files that were needed by the `expired` snapshots of `table` alone, which still names them.
+/// The files that were needed by the `expired` snapshots of `table` alone, which still names them; `after` is the table without
+/// them, which may have snapshots of others that came between.
 pub(super) async fn unneeded_files(
     table: &CatalogTable,
     expired: &HashSet<i64>,
+    after: &CatalogTable,
 ) -> Result<Vec<String>> {
     let metadata = &table.metadata;
     let mut unneeded = Vec::new();
@@ -33,9 +35,16 @@ pub(super) async fn unneeded_files(
         if let Some(statistics) = metadata.statistics_for_snapshot(snapshot.snapshot_id()) {
             unneeded.push(statistics.statistics_path.clone());
         }
+        if let Some(statistics) = metadata.partition_statistics_for_snapshot(snapshot.snapshot_id())
+        {
+            unneeded.push(statistics.statistics_path.clone());
+        }
     }
     let mut kept = ByPath::new();
-    for snapshot in compared(metadata, expired) {
+    let is_new =
+        |snapshot: &&SnapshotRef| metadata.snapshot_by_id(snapshot.snapshot_id()).is_none();
+    let new = after.metadata.snapshots().filter(is_new);
+    for snapshot in compared(metadata, expired).into_iter().chain(new) {
         kept.extend(manifests(table, snapshot).await?);
     }
 
