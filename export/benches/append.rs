@@ -77,7 +77,7 @@ fn rows(table: &Table, ids: std::ops::Range<i64>) -> Result<RecordBatch> {
         .clone()
         .map(|id| 1_700_000_000_000_000 + id * 1500 + (scattered(id, 9) % 1000) as i64);
     let changed = ids.clone().map(|id| {
-        (scattered(id, 10) % 3 > 0)
+        (!scattered(id, 10).is_multiple_of(3))
             .then(|| 1_710_000_000_000_000 + (scattered(id, 11) % 10_000_000_000_000) as i64)
     });
     let price = Decimal128Array::from_iter_values(each(4).map(|bits| i128::from(bits % 100_000)));

@@ -68,6 +68,6 @@ pub use config::{
 };
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, Pace, Standing, TableExport};
-pub use layout::wanted::LayoutSettings;
+pub use layout::wanted::{LayoutLimits, LayoutSettings};
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

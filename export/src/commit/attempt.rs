@@ -167,11 +167,11 @@ impl Deletes {
     pub(super) fn take_files(&mut self, files: Vec<DataFile>) -> Result<()> {
         for file in files {
             let data_file = file.referenced_data_file().unwrap_or_default();
-            let (spec_id, partition) = self
-                .partitions
-                .get(&data_file)
-                .cloned()
-                .unwrap_or((0, Struct::empty()));
+            let (spec_id, partition) =
+                self.partitions.get(&data_file).cloned().ok_or_else(|| {
+                    let reason = format!("it deletes rows of {data_file}, which has no partition");
+                    ExportError::corrupt(file.file_path(), reason)
+                })?;
             let file = copy_of(&file)
                 .partition(partition)
                 .partition_spec_id(spec_id)
@@ -221,8 +221,7 @@ impl Attempt<'_> {
         };
         list.extend(self.write_manifest(ADDED, added, &mut counters).await?);
         let dropped = |entry: &Entry| changed.dropped_data.contains(entry.file.file_path());
-        let merged = &changed.merged;
-        let nothing = BTreeMap::new();
+        let (nothing, merged) = (BTreeMap::new(), &changed.merged);
         let data = ManifestContentType::Data;
         for rewrite in rewrites(data, &manifests.data, merged, dropped, &nothing, &mut list) {
             list.extend(self.write_manifest(DATA, rewrite, &mut counters).await?);
@@ -231,13 +230,13 @@ impl Attempt<'_> {
             let data_file = entry.file.referenced_data_file();
             data_file.is_some_and(|data_file| changed.touched.contains(&data_file))
         };
-        let deletes = ManifestContentType::Deletes;
+        let (deletes, added) = (ManifestContentType::Deletes, &changed.added);
         for rewrite in rewrites(
             deletes,
             &manifests.deletes,
             merged,
             replaced,
-            &changed.added,
+            added,
             &mut list,
         ) {
             list.extend(self.write_manifest(DELETES, rewrite, &mut counters).await?);
@@ -493,8 +492,8 @@ impl Rewrite<'_> {
     }
 }
 
-/// The manifests to be written: one for each spec that has new entries, entries to drop, or manifests to merge. Those without are carried over to
-/// `list`.
+/// The manifests to be written: one for each spec that has new entries, or manifests to be written anew. The others are carried
+/// over to `list`.
 fn rewrites<'m>(
     content: ManifestContentType,
     manifests: &'m [LoadedManifest],

@@ -104,6 +104,7 @@ impl TableConfig {
         let layout = LayoutSettings {
             partition_by: self.partition_by.clone(),
             sort_by: self.sort_by.clone(),
+            ..LayoutSettings::default()
         };
         layout.check(place)?;
         Ok(TableSettings {

@@ -3,8 +3,8 @@
 //! That is a commit of the table's metadata alone. Files from before keep the spec that they were written by.
 
 use async_trait::async_trait;
-use iceberg::spec::TableMetadata;
-use moonshine_engine::{Table, TableSchema};
+use iceberg::spec::{PartitionField, TableMetadata, Transform};
+use moonshine_engine::{Column, Table, TableSchema};
 
 use super::Core;
 use super::core::TableState;
@@ -54,22 +54,45 @@ fn dropped_column(metadata: &TableMetadata, schema: &TableSchema) -> Option<Stri
     ))
 }
 
+/// A column that would be added or renamed to the name that a partition field has.
+fn named_as_partition(metadata: &TableMetadata, schema: &TableSchema) -> Option<String> {
+    let fields = metadata.default_partition_spec().fields().iter();
+    let is_taken = |field: &&PartitionField| {
+        let mut columns = schema.columns().iter();
+        let column = columns.find(|column| column.name == field.name);
+        let is_own = |column: &Column| {
+            field.transform == Transform::Identity && column.field_id == field.source_id
+        };
+        column.is_some_and(|column| !is_own(column))
+    };
+    let mut taken = fields.filter(is_taken);
+    taken.next().map(|field| field.name.clone())
+}
+
+/// Why the Iceberg table can't get the columns of the database as it is laid out.
+fn obstacle(metadata: &TableMetadata, schema: &TableSchema) -> Option<String> {
+    let dropped = dropped_column(metadata, schema).map(|column| {
+        format!("its column {column} was dropped, and the Iceberg table is partitioned or sorted by it; give a partition_by \
+            and a sort_by without it")
+    });
+    let named = named_as_partition(metadata, schema).map(|name| {
+        format!("its column '{name}' has the name of a partition field of the Iceberg table; rename it, or give a \
+            partition_by without that field")
+    });
+    dropped.or(named)
+}
+
 impl Core {
-    /// Takes a layout away that names dropped columns, while the table still has them: it could not drop them otherwise.
+    /// Takes a layout away that is in the way of the database's columns, while the table has the older ones: it could not follow
+    /// otherwise.
     pub(super) async fn let_columns_go(&self, table: &Table, state: &mut TableState) -> Result<()> {
-        let dropped = |state: &TableState| dropped_column(&state.current.metadata, table.schema());
-        if dropped(state).is_none() {
+        let obstacle = |state: &TableState| obstacle(&state.current.metadata, table.schema());
+        if obstacle(state).is_none() {
             return Ok(());
         }
         self.lay_out(table, state).await?;
-        match dropped(state) {
-            None => Ok(()),
-            Some(column) => Err(ExportError::Config(format!(
-                "table '{}': its column {column} was dropped, and the Iceberg table is partitioned or sorted by it; give a \
-                 partition_by and a sort_by without it",
-                table.name()
-            ))),
-        }
+        let refused = |reason| ExportError::Config(format!("table '{}': {reason}", table.name()));
+        obstacle(state).map_or(Ok(()), |reason| Err(refused(reason)))
     }
 
     /// Gives the Iceberg table the partition spec and the sort order that are configured.

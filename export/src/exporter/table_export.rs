@@ -82,38 +82,17 @@ impl Core {
         paths: &mut Vec<String>,
     ) -> Result<(Export, RowDelta)> {
         let removed = removed_positions(&export);
-        let target_size_bytes = self.settings(table).target_file_size_bytes;
-        let layout = Layout::of(&state.current, table.schema(), target_size_bytes)?;
         let spec_id = state.current.metadata.default_partition_spec_id();
         let mut written = Written::default();
-        let checksum = Arc::new(Mutex::new(RowsChecksum::default()));
+        let mut rows_checksum = RowsChecksum::default().text();
         if export.row_count() > 0 {
             let row_ids = kept_row_ids(&export, state).await?;
             export.set_row_ids(row_ids.clone());
             let row_ids = Arc::new(row_ids);
             let shared = Arc::new(export);
-            let source = shared.clone();
-            let columns = table.schema().columns().iter();
-            let field_ids: Arc<[i32]> = columns.map(|column| column.field_id).collect();
-            let summed = checksum.clone();
-            let batches = move || {
-                let batches = source.batches(None, BATCH_ROWS)?;
-                // The rows may be asked for more than once.
-                *summed.lock() = RowsChecksum::default();
-                let (summed, field_ids) = (summed.clone(), field_ids.clone());
-                let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
-                let batches =
-                    batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
-                Ok(WithRowIds::new(batches, row_ids.clone()))
-            };
-            let (location, to_seq) = (
-                state.current.metadata.location().to_owned(),
-                shared.to_seq(),
-            );
-            let path = move |number| data_file_path(&location, to_seq, commit_id, number);
-            let file_io = &state.current.file_io;
-            written =
-                write_data_files(file_io, table.schema(), layout, batches, path, paths).await?;
+            (written, rows_checksum) = self
+                .write_files(table, (&shared, row_ids), commit_id, state, paths)
+                .await?;
             // The encoder, which had the other half, has ended.
             export = Arc::into_inner(shared).ok_or_else(|| {
                 ExportError::unavailable("the Parquet encoder", "it has not ended")
@@ -143,10 +122,43 @@ impl Core {
             RowDelta {
                 added_data,
                 removed,
-                rows_checksum: checksum.lock().text(),
+                rows_checksum,
                 ..RowDelta::default()
             },
         ))
+    }
+
+    /// Writes the rows that live now; the files, and the checksum of the rows.
+    async fn write_files(
+        &self,
+        table: &Table,
+        (export, row_ids): (&Arc<Export>, Arc<RowIds>),
+        commit_id: Uuid,
+        state: &TableState,
+        paths: &mut Vec<String>,
+    ) -> Result<(Written, Option<String>)> {
+        let layout = Layout::of(&state.current, table.schema(), self.settings(table))?;
+        let checksum = Arc::new(Mutex::new(RowsChecksum::default()));
+        let columns = table.schema().columns().iter();
+        let field_ids: Vec<i32> = columns.map(|column| column.field_id).collect();
+        let (source, summed) = (export.clone(), checksum.clone());
+        let batches = move || {
+            // Rows may be asked for more than once; the last time counts.
+            *summed.lock() = RowsChecksum::default();
+            let (summed, field_ids) = (summed.clone(), field_ids.clone());
+            let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
+            let batches = source.batches(None, BATCH_ROWS)?;
+            let batches = batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
+            Ok(WithRowIds::new(batches, row_ids.clone()))
+        };
+        let location = state.current.metadata.location().to_owned();
+        let to_seq = export.to_seq();
+        let path = move |number| data_file_path(&location, to_seq, commit_id, number);
+        let file_io = &state.current.file_io;
+        let written =
+            write_data_files(file_io, table.schema(), layout, batches, path, paths).await?;
+        let checksum = checksum.lock().text();
+        Ok((written, checksum))
     }
 
     /// Commits to the catalog, then records that in the engine.

@@ -1,9 +1,11 @@
 //! Rows on their way into files: gathered until they are worth a row group, put in order, and told apart by partition.
 //!
-//! What is gathered is bounded in memory, and so is the number of files that are open: rows of more partitions than that wait
-//! for another pass over all rows, rather than that files are closed half empty.
+//! What is gathered is bounded in memory, and so is the number of files that are open. If all rows can be gathered, partitions are
+//! written one after the other. If not, rows of more partitions than files may be open wait for another pass over all rows,
+//! rather than that files are closed half empty.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_select::interleave::interleave_record_batch;
@@ -17,12 +19,6 @@ use super::partition::Partitioner;
 use super::writer::Output;
 use crate::error::{ExportError, Result};
 
-/// Most memory of rows that become one row group, in bytes.
-const ROW_GROUP_BYTES_MAX: usize = 64 << 20;
-/// Most memory of rows that are gathered, where they have to be put in order or told apart.
-const GATHERED_BYTES_MAX: usize = 256 << 20;
-/// Most files that are open at once.
-const OPEN_FILES_MAX: usize = 128;
 /// Rows of a batch that is put together from others.
 const BATCH_ROWS: usize = 8192;
 
@@ -34,8 +30,14 @@ struct Gathered {
     partitions: Vec<Vec<usize>>,
     /// The number of each batch's rows among all rows.
     numbers: Vec<Vec<u32>>,
+    /// The memory of the batches.
     size_bytes: usize,
+    /// What it takes beside to put them in order.
+    order_bytes: usize,
 }
+
+/// What a row takes that is told apart by partition, in bytes.
+const DIVIDED_ROW_BYTES: usize = 32;
 
 /// Brings rows into files.
 pub(super) struct Divider<'a, O> {
@@ -43,8 +45,8 @@ pub(super) struct Divider<'a, O> {
     layout: &'a Layout,
     output: O,
     partitioner: Partitioner<'a>,
-    /// The partitions that this pass writes begin here.
-    first_partition: usize,
+    /// The partitions that this pass writes: all, as long as all rows may fit into memory.
+    own: Range<usize>,
     gathered: Gathered,
     open: BTreeMap<usize, OpenFile>,
     /// Bytes in a file for a byte in memory, as of the last row group.
@@ -59,7 +61,7 @@ impl<'a, O: Output> Divider<'a, O> {
             layout,
             output,
             partitioner: Partitioner::new(&layout.partitioning),
-            first_partition: 0,
+            own: 0..usize::MAX,
             gathered: Gathered::default(),
             open: BTreeMap::new(),
             ratio: 1.0,
@@ -71,10 +73,15 @@ impl<'a, O: Output> Divider<'a, O> {
     pub(super) fn take(&mut self, batch: RecordBatch, first_row: usize) -> Result<()> {
         if !self.layout.keeps_rows_in_order() {
             self.gather(batch, first_row)?;
-            return match self.gathered.size_bytes >= GATHERED_BYTES_MAX {
-                true => self.flush(),
-                false => Ok(()),
-            };
+            let gathered_bytes = self.gathered.size_bytes + self.gathered.order_bytes;
+            if gathered_bytes < self.layout.limits.gathered_bytes {
+                return Ok(());
+            }
+            if self.own.end == usize::MAX {
+                // More than fits: the first pass is of the partitions that came first.
+                self.own = 0..self.layout.limits.open_files;
+            }
+            return self.flush();
         }
         let row_bytes = batch.get_array_memory_size() / batch.num_rows().max(1) + 1;
         let mut rest = batch;
@@ -96,7 +103,13 @@ impl<'a, O: Output> Divider<'a, O> {
 
     fn gather(&mut self, batch: RecordBatch, first_row: usize) -> Result<()> {
         let numbers = self.partitioner.numbers(&batch)?;
-        let own = self.first_partition..self.first_partition + OPEN_FILES_MAX;
+        let limit = self.layout.limits.partitions;
+        if self.partitioner.len() > limit {
+            return Err(ExportError::Config(format!(
+                "table '{}': an export has rows of more than {limit} partitions; give a partition_by with fewer",
+                self.schema.name()
+            )));
+        }
         let too_many = |_| {
             ExportError::Config(
                 "an export of 2^32 rows or more can't be partitioned or sorted".into(),
@@ -104,7 +117,7 @@ impl<'a, O: Output> Divider<'a, O> {
         };
         let last_row = u32::try_from(first_row + batch.num_rows()).map_err(too_many)?;
         let all = u32::try_from(first_row).map_err(too_many)?..last_row;
-        let is_own = |number: &usize| own.contains(number);
+        let is_own = |number: &usize| self.own.contains(number);
         let (batch, numbers, rows) = if numbers.iter().all(is_own) {
             (batch, numbers, all.collect())
         } else {
@@ -120,6 +133,9 @@ impl<'a, O: Output> Divider<'a, O> {
         };
         if batch.num_rows() > 0 {
             self.gathered.size_bytes += batch.get_array_memory_size();
+            let order = self.layout.order.as_ref();
+            self.gathered.order_bytes += batch.num_rows() * DIVIDED_ROW_BYTES
+                + order.map_or(0, |order| order.memory_bytes(&batch));
             self.gathered.batches.push(batch);
             self.gathered.partitions.push(numbers);
             self.gathered.numbers.push(rows);
@@ -133,8 +149,9 @@ impl<'a, O: Output> Divider<'a, O> {
         while let Some((partition, file)) = self.open.pop_first() {
             self.close(partition, file)?;
         }
-        self.first_partition += OPEN_FILES_MAX;
-        Ok(self.partitioner.len() > self.first_partition)
+        let next = self.own.end;
+        self.own = next..next.saturating_add(self.layout.limits.open_files);
+        Ok(self.partitioner.len() > next)
     }
 
     /// The files, and the numbers of their rows.
@@ -183,8 +200,8 @@ impl<'a, O: Output> Divider<'a, O> {
                 let numbers = group.iter().filter_map(number).collect();
                 self.write_row_group(partition, &parts, group.len() * row_bytes, numbers)?;
             }
-            // The rows that come next begin the order anew.
-            if self.layout.order.is_some()
+            // The rows that come next begin the order anew; and if all were gathered, none come.
+            if (self.layout.order.is_some() || self.own.end == usize::MAX)
                 && let Some(file) = self.open.remove(&partition)
             {
                 self.close(partition, file)?;
@@ -200,11 +217,10 @@ impl<'a, O: Output> Divider<'a, O> {
     ) -> Result<BTreeMap<usize, Vec<(usize, usize)>>> {
         let mut by_partition: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
         let mut add = |(batch, row): (usize, usize)| {
-            if let Some(partition) = gathered
-                .partitions
-                .get(batch)
-                .and_then(|rows| rows.get(row))
-            {
+            let partition = gathered.partitions.get(batch);
+            let partition = partition.and_then(|rows| rows.get(row));
+            // What was gathered before the pass was limited waits for its own.
+            if let Some(partition) = partition.filter(|number| self.own.contains(number)) {
                 by_partition
                     .entry(*partition)
                     .or_default()
@@ -227,7 +243,7 @@ impl<'a, O: Output> Divider<'a, O> {
         let written = self.open.get(&partition).map_or(0, OpenFile::size_bytes);
         let rest = self.layout.target_size_bytes.saturating_sub(written) as f64 / self.ratio;
         // A number too large for its type becomes the largest.
-        (rest as usize).clamp(1, ROW_GROUP_BYTES_MAX)
+        (rest as usize).clamp(1, self.layout.limits.row_group_bytes)
     }
 
     fn write_row_group(
@@ -243,7 +259,10 @@ impl<'a, O: Output> Divider<'a, O> {
                 let number = self.files.len();
                 self.files.push(None);
                 let path = self.output.open(number)?;
-                OpenFile::open(number, path, self.schema, batches)?
+                let row_count: usize = batches.iter().map(RecordBatch::num_rows).sum();
+                let row_bytes = memory_bytes / row_count.max(1) + 1;
+                let row_group_rows = self.layout.limits.row_group_bytes / row_bytes;
+                OpenFile::open(number, path, self.schema, batches, row_group_rows)?
             }
         };
         let before = file.size_bytes();

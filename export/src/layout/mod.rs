@@ -20,16 +20,20 @@ mod transform;
 pub(crate) mod wanted;
 mod writer;
 
-use iceberg::spec::{DataFile, TableMetadata};
-use moonshine_engine::TableSchema;
+use iceberg::TableIdent;
+use iceberg::spec::{DataFile, TableMetadata, Transform, Type};
+use moonshine_engine::{Column, TableSchema};
 
 pub(crate) use statistics::DistinctValues;
 pub(crate) use writer::write_data_files;
 
 use crate::catalog::CatalogTable;
-use crate::error::Result;
+use crate::config::TableSettings;
+use crate::error::{ExportError, Result};
+use crate::schema::iceberg_type;
 use partition::Partitioning;
 use sort::RowOrder;
+use wanted::LayoutLimits;
 
 /// The layout of a table's new data files.
 #[derive(Debug)]
@@ -40,6 +44,7 @@ pub(crate) struct Layout {
     /// `None` for the order in which rows come: the primary key's.
     order: Option<RowOrder>,
     target_size_bytes: u64,
+    limits: LayoutLimits,
 }
 
 /// Data files, and which rows are in them.
@@ -58,7 +63,7 @@ impl Layout {
     pub(crate) fn of(
         table: &CatalogTable,
         schema: &TableSchema,
-        target_size_bytes: u64,
+        settings: &TableSettings,
     ) -> Result<Self> {
         let metadata: &TableMetadata = &table.metadata;
         let spec = metadata.default_partition_spec();
@@ -68,7 +73,8 @@ impl Layout {
             partitioning: Partitioning::new(&table.ident, spec, schema)?,
             sort_order_id: i32::try_from(order.order_id).unwrap_or(0),
             order: RowOrder::new(&table.ident, order, schema)?,
-            target_size_bytes,
+            target_size_bytes: settings.target_file_size_bytes,
+            limits: settings.layout.limits,
         })
     }
 
@@ -93,4 +99,20 @@ impl Layout {
 fn position_of(schema: &TableSchema, field_id: i32) -> Option<usize> {
     let mut columns = schema.columns().iter();
     columns.position(|column| column.field_id == field_id)
+}
+
+/// Checks that a transform, which somebody may have given by hand, can be made of a column. `what` names it.
+fn check_transform(
+    table: &TableIdent,
+    what: &str,
+    transform: Transform,
+    column: &Column,
+) -> Result<()> {
+    let column_type = Type::Primitive(iceberg_type(column.column_type));
+    let is_empty = matches!(transform, Transform::Bucket(0) | Transform::Truncate(0));
+    if is_empty || transform == Transform::Unknown || transform.result_type(&column_type).is_err() {
+        let reason = format!("{what} is {transform} of a column of type {column_type}");
+        return Err(ExportError::foreign(table, reason));
+    }
+    Ok(())
 }

@@ -40,19 +40,20 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Begins a file whose first row group will be `first`.
+    /// Begins a file whose first row group will be `first`, and whose row groups hold at most about so many rows.
     pub(super) fn open(
         number: usize,
         path: String,
         schema: &TableSchema,
         first: &[RecordBatch],
+        row_group_rows: usize,
     ) -> Result<Self> {
         let arrow_schema = first
             .first()
             .map_or_else(|| schema.arrow_schema().clone(), RecordBatch::schema);
         // The Arrow schema is left out of the file: what the Parquet types say is what every reader sees.
         let options = ArrowWriterOptions::new()
-            .with_properties(properties(schema, &arrow_schema, first))
+            .with_properties(properties(schema, &arrow_schema, first, row_group_rows))
             .with_skip_arrow_metadata(true)
             .with_parquet_schema(parquet_schema(schema, &arrow_schema)?);
         let (writer, factory) =
@@ -251,6 +252,7 @@ fn properties(
     schema: &TableSchema,
     arrow_schema: &SchemaRef,
     first: &[RecordBatch],
+    row_group_rows: usize,
 ) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -258,7 +260,6 @@ fn properties(
         .set_max_row_group_row_count(None)
         .set_dictionary_enabled(false)
         .set_created_by(concat!("moonshine version ", env!("CARGO_PKG_VERSION")).to_owned());
-    let row_count: usize = first.iter().map(RecordBatch::num_rows).sum();
     for (position, field) in arrow_schema.fields().iter().enumerate() {
         if is_worth_a_dictionary(first, position) {
             builder = builder
@@ -270,11 +271,12 @@ fn properties(
             column.column_type,
             ColumnType::Boolean | ColumnType::Float32 | ColumnType::Float64
         ) {
+            // Folded to what the values need once they are in.
             let path = ColumnPath::from(column.name.as_str());
             builder = builder
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_fpp(path.clone(), 0.01)
-                .set_column_bloom_filter_ndv(path, row_count as u64);
+                .set_column_bloom_filter_ndv(path, row_group_rows as u64);
         }
     }
     builder.build()

@@ -6,10 +6,11 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_row::{RowConverter, SortField};
 use iceberg::TableIdent;
 use iceberg::spec::{PartitionSpec, Struct, Transform};
-use moonshine_engine::TableSchema;
+use moonshine_engine::{Column, ColumnType, TableSchema};
 
-use super::position_of;
 use super::transform::{apply, literal};
+use super::wanted::is_avro_name;
+use super::{check_transform, position_of};
 use crate::error::{At, ExportError, Result};
 
 /// The fields of a partition spec, bound to columns.
@@ -32,16 +33,30 @@ impl Partitioning {
         schema: &TableSchema,
     ) -> Result<Self> {
         let fields = spec.fields().iter().map(|field| {
-            let column = position_of(schema, field.source_id);
-            if column.is_none() && field.transform != Transform::Void {
-                let reason = format!(
-                    "its partition field '{}' is of a column that the database does not have",
-                    field.name
-                );
+            let position = position_of(schema, field.source_id);
+            let column = position.and_then(|position| schema.columns().get(position));
+            let what = format!("its partition field '{}'", field.name);
+            if !is_avro_name(&field.name) {
+                let reason = format!("{what} has a name that manifests can't hold; rename it");
                 return Err(ExportError::foreign(table, reason));
             }
+            match column {
+                Some(column) => {
+                    check_transform(table, &what, field.transform, column)?;
+                    if !is_writable(field.transform, column) {
+                        let reason =
+                            format!("{what} is of values that can't be written; take it out");
+                        return Err(ExportError::foreign(table, reason));
+                    }
+                }
+                None if field.transform == Transform::Void => {}
+                None => {
+                    let reason = format!("{what} is of a column that the database does not have");
+                    return Err(ExportError::foreign(table, reason));
+                }
+            }
             Ok(Field {
-                column,
+                column: position,
                 transform: field.transform,
             })
         });
@@ -69,6 +84,16 @@ impl Partitioning {
             _ => Ok(None),
         };
         self.fields.iter().map(value).collect()
+    }
+}
+
+/// Whether values of a column can be those of a partition: what manifests are written with knows no UUIDs there, and no two
+/// writers agree on those of floating-point numbers.
+pub(super) fn is_writable(transform: Transform, column: &Column) -> bool {
+    match column.column_type {
+        ColumnType::Float32 | ColumnType::Float64 => transform == Transform::Void,
+        ColumnType::Uuid => transform != Transform::Identity,
+        _ => true,
     }
 }
 

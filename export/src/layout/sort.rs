@@ -7,9 +7,12 @@ use iceberg::TableIdent;
 use iceberg::spec::{NullOrder, SortDirection, SortOrder, Transform};
 use moonshine_engine::TableSchema;
 
-use super::position_of;
 use super::transform::apply;
+use super::{check_transform, position_of};
 use crate::error::{At, ExportError, Result};
+
+/// What a row takes that is being sorted, beside its key, in bytes.
+const SORTED_ROW_BYTES: usize = 64;
 
 /// A sort order, bound to columns.
 #[derive(Debug)]
@@ -32,13 +35,17 @@ impl RowOrder {
         schema: &TableSchema,
     ) -> Result<Option<Self>> {
         let columns = order.fields.iter().map(|field| {
-            let column = position_of(schema, field.source_id).ok_or_else(|| {
-                let reason = format!(
-                    "its sort order has the field {}, which is of no column of the database",
-                    field.source_id
-                );
-                ExportError::foreign(table, reason)
+            let what = format!(
+                "a field of its sort order, of column id {},",
+                field.source_id
+            );
+            let position = position_of(schema, field.source_id);
+            let found =
+                position.and_then(|position| Some((position, schema.columns().get(position)?)));
+            let (column, definition) = found.ok_or_else(|| {
+                ExportError::foreign(table, format!("{what} is of no column of the database"))
             })?;
+            check_transform(table, &what, field.transform, definition)?;
             Ok(OrderColumn {
                 column,
                 transform: field.transform,
@@ -57,6 +64,14 @@ impl RowOrder {
         // Once all of the key is sorted by, no two rows are equal, and what follows says nothing.
         let is_of_key = columns.iter().zip(schema.primary_key()).all(is_of_key);
         Ok((!is_of_key).then_some(RowOrder { columns }))
+    }
+
+    /// About how much memory it takes to sort these rows, in bytes.
+    pub(super) fn memory_bytes(&self, batch: &RecordBatch) -> usize {
+        let column = |sorted: &OrderColumn| batch.columns().get(sorted.column);
+        let columns = self.columns.iter().filter_map(column);
+        let keys: usize = columns.map(|column| column.get_array_memory_size()).sum();
+        keys + batch.num_rows() * SORTED_ROW_BYTES
     }
 
     /// The rows of batches in order, as (batch, row). Rows that are equal in it stay in the order in which they come.

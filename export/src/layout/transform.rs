@@ -1,7 +1,7 @@
 //! Partition transforms of whole columns, by the specification's section "Partition Transforms".
 //!
 //! Dates and times are divided downwards, so that the second before 1970 belongs to 1969. The whole numbers of `truncate` wrap
-//! around at the end of their type, as in the reference implementation. Buckets are the iceberg crate's.
+//! around at the lower end of their type, as in the reference implementation. Buckets are the iceberg crate's.
 
 use std::sync::Arc;
 

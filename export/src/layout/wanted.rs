@@ -5,8 +5,9 @@ use iceberg::spec::{
     NullOrder, PartitionSpec, PartitionSpecBuilder, Schema, SortDirection, SortField, SortOrder,
     TableMetadata, TableMetadataBuilder, Transform, UnboundPartitionField, UnboundPartitionSpec,
 };
-use moonshine_engine::{ColumnType, TableSchema};
+use moonshine_engine::TableSchema;
 
+use super::partition::is_writable;
 use super::text::{self, SortText};
 use crate::error::{ExportError, Result};
 
@@ -17,6 +18,7 @@ use crate::error::{ExportError, Result};
 /// let layout = moonshine_export::LayoutSettings {
 ///     partition_by: Some(vec!["day(created_at)".into(), "bucket(16, customer)".into()]),
 ///     sort_by: Some(vec!["customer".into(), "created_at desc".into()]),
+///     ..Default::default()
 /// };
 /// layout.check("tables.orders: ")?;
 /// # Ok::<(), moonshine_export::ExportError>(())
@@ -27,6 +29,36 @@ pub struct LayoutSettings {
     pub partition_by: Option<Vec<String>>,
     /// Columns that rows are sorted by within a file.
     pub sort_by: Option<Vec<String>>,
+    /// How much may be gathered and open meanwhile.
+    pub limits: LayoutLimits,
+}
+
+/// What the writing of one table's files may hold at once.
+///
+/// ```
+/// assert_eq!(moonshine_export::LayoutLimits::default().open_files, 64);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayoutLimits {
+    /// Most memory of rows that become one row group, in bytes.
+    pub row_group_bytes: usize,
+    /// Most memory for rows that have to be sorted or told apart, in bytes.
+    pub gathered_bytes: usize,
+    /// Most files that are open at once.
+    pub open_files: usize,
+    /// Most partitions that one export may write to.
+    pub partitions: usize,
+}
+
+impl Default for LayoutLimits {
+    fn default() -> Self {
+        LayoutLimits {
+            row_group_bytes: 64 << 20,
+            gathered_bytes: 256 << 20,
+            open_files: 64,
+            partitions: 10_000,
+        }
+    }
 }
 
 impl LayoutSettings {
@@ -61,6 +93,7 @@ impl LayoutSettings {
         };
         let mut bound = PartitionSpecBuilder::new(columns.clone());
         let mut spec = UnboundPartitionSpec::builder();
+        let mut spec_names: Vec<String> = Vec::new();
         for text in fields {
             let wanted = text::partition("partition_by", text)?;
             let position = schema.position(&wanted.column);
@@ -68,26 +101,18 @@ impl LayoutSettings {
             let column = column.ok_or_else(|| {
                 wrong(format!("'{text}': there is no column '{}'", wanted.column))
             })?;
-            if matches!(
-                column.column_type,
-                ColumnType::Float32 | ColumnType::Float64
-            ) {
+            if !is_writable(wanted.transform, column) {
                 return Err(wrong(format!(
-                    "'{text}': a column of floating-point numbers can't divide a table"
-                )));
-            }
-            // What manifests are written with knows no UUIDs there.
-            if column.column_type == ColumnType::Uuid && wanted.transform == Transform::Identity {
-                return Err(wrong(format!(
-                    "'{text}': the values of a UUID column can't divide a table; its buckets can"
+                    "'{text}': floating-point numbers can't divide a table, nor can UUIDs but by their buckets"
                 )));
             }
             let field = UnboundPartitionField {
                 source_id: column.field_id,
                 field_id: None,
-                name: field_name(&wanted.column, wanted.transform),
+                name: free_name(schema, &spec_names, &wanted.column, wanted.transform),
                 transform: wanted.transform,
             };
+            spec_names.push(field.name.clone());
             bound = bound
                 .add_unbound_field(field.clone())
                 .map_err(|error| wrong(format!("'{text}': {}", error.message())))?;
@@ -187,7 +212,23 @@ fn sort_field(source_id: i32, direction: SortDirection, null_order: NullOrder) -
     }
 }
 
-/// The names that other writers give to partition fields.
+/// A name for a partition field that neither a column nor another field has: by the column, as other writers give them.
+fn free_name(
+    schema: &TableSchema,
+    others: &[String],
+    column: &str,
+    transform: Transform,
+) -> String {
+    let is_free = |name: &str| {
+        let is_own = transform == Transform::Identity && name == column;
+        (is_own || schema.position(name).is_none()) && others.iter().all(|other| other != name)
+    };
+    let name = avro_name(&field_name(column, transform));
+    let numbered = (2..).map(|number| format!("{name}_{number}"));
+    let mut names = std::iter::once(name.clone()).chain(numbered);
+    names.find(|name| is_free(name)).unwrap_or(name)
+}
+
 fn field_name(column: &str, transform: Transform) -> String {
     let ending = match transform {
         Transform::Identity | Transform::Unknown => return column.to_owned(),
@@ -202,6 +243,25 @@ fn field_name(column: &str, transform: Transform) -> String {
     format!("{column}_{ending}")
 }
 
+/// Manifests are Avro, whose names are letters, digits and underscores. The rest is written as the reference
+/// implementation writes it: `_x` and the character's number.
+fn avro_name(name: &str) -> String {
+    let mut plain = String::with_capacity(name.len());
+    for character in name.chars() {
+        match character {
+            '0'..='9' if plain.is_empty() => plain.extend(['_', character]),
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => plain.push(character),
+            _ => plain.push_str(&format!("_x{:X}", u32::from(character))),
+        }
+    }
+    plain
+}
+
+/// Whether manifests can be read again whose partitions have a field of this name.
+pub(super) fn is_avro_name(name: &str) -> bool {
+    !name.is_empty() && avro_name(name) == name
+}
+
 fn is_same_spec(wanted: &UnboundPartitionSpec, found: &PartitionSpec) -> bool {
     let wanted = wanted
         .fields()
@@ -211,4 +271,42 @@ fn is_same_spec(wanted: &UnboundPartitionSpec, found: &PartitionSpec) -> bool {
         .fields()
         .iter()
         .map(|field| (field.source_id, field.transform)))
+}
+
+#[cfg(test)]
+mod tests {
+    use moonshine_engine::ColumnType;
+
+    use super::*;
+
+    #[test]
+    fn names_are_avros() {
+        for (name, plain) in [
+            ("created_at", "created_at"),
+            ("order-date", "order_x2Ddate"),
+            ("2nd", "_2nd"),
+            ("größe", "gr_xF6_xDFe"),
+        ] {
+            assert_eq!(avro_name(name), plain);
+            assert_eq!(is_avro_name(name), name == plain);
+        }
+    }
+
+    #[test]
+    fn names_are_free() {
+        let schema = TableSchema::builder("t")
+            .column("at", ColumnType::Date, false)
+            .column("at_day", ColumnType::Int32, true)
+            .primary_key(["at"])
+            .build()
+            .unwrap();
+        let name =
+            |others: &[String], column, transform| free_name(&schema, others, column, transform);
+        assert_eq!(name(&[], "at", Transform::Identity), "at");
+        assert_eq!(name(&[], "at", Transform::Day), "at_day_2");
+        assert_eq!(
+            name(&["at_year".to_owned()], "at", Transform::Year),
+            "at_year_2"
+        );
+    }
 }

@@ -20,11 +20,12 @@ use crate::layout::DistinctValues;
 use crate::ownership::check_epoch;
 use crate::pending::remove_files;
 use crate::reader::IcebergReader;
+use crate::summary::Stamp;
 
 /// Bytes of a Puffin file before its blobs.
 const PUFFIN_HEADER_BYTES: u64 = 4;
 
-/// Makes the statistics of the newest export, if it has none.
+/// Makes the statistics of the newest snapshot, if it has none.
 pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     if work.mode == Mode::Automatic {
         return Ok(None);
@@ -33,12 +34,19 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     let (Some(current), Some(exported)) = (work.current().await?, exported) else {
         return Ok(None);
     };
-    let snapshot_id = exported.token.parse().unwrap_or_default();
     let metadata = &current.metadata;
-    let is_there = metadata.statistics_for_snapshot(snapshot_id).is_some();
-    let Some(snapshot) = metadata.snapshot_by_id(snapshot_id).filter(|_| !is_there) else {
+    // Engines look at the newest snapshot. One of ours after the export has the same rows.
+    let newest = metadata.current_snapshot();
+    let newest = newest.filter(|newest| Stamp::of(newest).is_some());
+    let token = exported.token.parse().ok();
+    let snapshot = newest.or_else(|| metadata.snapshot_by_id(token?));
+    let Some(snapshot) = snapshot else {
         return Ok(None);
     };
+    let snapshot_id = snapshot.snapshot_id();
+    if metadata.statistics_for_snapshot(snapshot_id).is_some() {
+        return Ok(None);
+    }
     let mut action = MaintenanceAction {
         table: current.ident.to_string(),
         task: MaintenanceTask::ColumnStatistics,

@@ -10,9 +10,10 @@ use iceberg::spec::{
     DataFile, Literal, ManifestContentType, ManifestList, ManifestStatus, PrimitiveLiteral,
 };
 use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
+use moonshine_export::environment::Environment;
 use moonshine_export::{
-    ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader, MaintenanceAction,
-    MaintenanceTask,
+    ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader, LayoutLimits,
+    LayoutSettings, MaintenanceAction, MaintenanceTask, SettingsByTable, TableSettings,
 };
 
 use crate::support::{Random, VERSIONS, World, ident};
@@ -241,6 +242,158 @@ async fn many_partitions_have_one_file_each() {
     world.check_same(&database).await;
 }
 
+/// Limits so low that an export flushes many times, takes several passes, and splits the files of a partition.
+fn low_limits(
+    version: FormatVersion,
+    partition_by: &[&str],
+    sort_by: Option<&[&str]>,
+) -> SettingsByTable {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let limits = LayoutLimits {
+        row_group_bytes: 1 << 10,
+        gathered_bytes: 20 << 10,
+        open_files: 2,
+        partitions: 100,
+    };
+    let settings = TableSettings {
+        format_version: version,
+        target_file_size_bytes: 3 << 10,
+        layout: LayoutSettings {
+            partition_by: Some(texts(partition_by)),
+            sort_by: sort_by.map(texts),
+            limits,
+        },
+        ..TableSettings::default()
+    };
+    settings.into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_exports_keep_rows_where_they_belong() {
+    let orders: [Option<&[&str]>; 2] = [None, Some(&["amount desc nulls last", "region"])];
+    let specs: [&[&str]; 3] = [&[], &["region"], &["bucket(7, id)", "region"]];
+    for (version, order, spec) in VERSIONS
+        .into_iter()
+        .flat_map(|version| orders.map(|order| (version, order)))
+        .flat_map(|(version, order)| specs.map(|spec| (version, order, spec)))
+    {
+        let world = World::new(version);
+        let database = world.database();
+        let table = sales(&database);
+        let mut exporter = Exporter::open_with(
+            database.clone(),
+            world.catalog().await,
+            low_limits(version, spec, order),
+            Environment::default(),
+        )
+        .await
+        .unwrap();
+        let mut random = Random(13);
+        for rows in [3000, 200, 1500] {
+            change(&database, &table, &mut random, rows, 2000);
+            exporter.tick(&database.snapshot()).await.unwrap();
+            world.check_same(&database).await;
+        }
+        world.check_manifests(&ident("shop", "sales")).await;
+        let files: BTreeMap<String, DataFile> = files(&world)
+            .await
+            .into_iter()
+            .map(|(_, file)| (file.file_path().to_owned(), file))
+            .collect();
+        let rows = rows_by_file(&world, &database, &table).await;
+        let mut by_partition: BTreeMap<String, usize> = BTreeMap::new();
+        for (path, rows) in &rows {
+            let partition = files[path].partition();
+            *by_partition.entry(format!("{partition:?}")).or_default() += 1;
+            let region = rows.iter().map(|(_, region, _)| string(region.as_deref()));
+            if let Some(last) = partition.fields().last() {
+                assert!(region.into_iter().all(|region| region == *last), "{path}");
+            }
+            let amounts: Vec<Option<i64>> = rows.iter().map(|(.., amount)| *amount).collect();
+            let ids: Vec<i64> = rows.iter().map(|(id, ..)| *id).collect();
+            match order {
+                Some(_) => assert!(amounts.is_sorted_by_key(|amount| std::cmp::Reverse(*amount))),
+                None => assert!(ids.is_sorted()),
+            }
+        }
+        assert!(
+            by_partition.values().any(|files| *files > 2),
+            "{by_partition:?}"
+        );
+        assert!(
+            files
+                .values()
+                .any(|file| file.split_offsets().is_some_and(|groups| groups.len() > 1))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_partitions_are_refused() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = sales(&database);
+    let settings = low_limits(FormatVersion::V3, &["id"], None);
+    let catalog = world.catalog().await;
+    let environment = Environment::default();
+    let exporter = Exporter::open_with(database.clone(), catalog, settings, environment).await;
+    change(&database, &table, &mut Random(1), 500, 500);
+    let error = exporter
+        .unwrap()
+        .tick(&database.snapshot())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, ExportError::Config(reason) if reason.contains("100 partitions")),
+        "{error}"
+    );
+}
+
+/// Names of columns that no field of an Avro file can have, and one that a partition field has.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_partitions_can_be_read_again() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let schema = TableSchema::builder("shop.sales")
+        .column("2nd größe", ColumnType::Int64, false)
+        .column("order-date", ColumnType::Date, true)
+        .primary_key(["2nd größe"])
+        .build()
+        .unwrap();
+    let table = database.create_table(schema).unwrap();
+    let layout = r#"{"partition_by": ["bucket(3, 2nd größe)", "order-date", "year(order-date)"]}"#;
+    let mut exporter = exporter(&world, &database, layout).await.unwrap();
+    for tick in 0..3 {
+        let mut transaction = database.begin();
+        for id in tick..tick + 5 {
+            let date = Value::Date(id as i32 * 100 - 200);
+            transaction
+                .upsert(&table, vec![Value::Int64(id), date])
+                .unwrap();
+        }
+        transaction.commit().unwrap();
+        exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+    }
+    let add = SchemaChange::AddColumn {
+        name: "order_x2Ddate_year".into(),
+        column_type: ColumnType::Int32,
+        nullable: true,
+        default: None,
+    };
+    let table = database.alter_table(&table, &[add]).unwrap();
+    let mut transaction = database.begin();
+    transaction
+        .upsert(&table, vec![Value::Int64(1), Value::Null, Value::Null])
+        .unwrap();
+    transaction.commit().unwrap();
+    let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+    assert!(
+        matches!(&error, ExportError::Config(reason) if reason.contains("order_x2Ddate_year")),
+        "{error}"
+    );
+}
+
 /// A table takes another spec and another order while it is in use; its older files keep theirs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layout_changes() {
@@ -364,8 +517,8 @@ async fn columns_have_statistics() {
             .len(),
     ];
     let metadata = world.metadata(&ident("shop", "sales")).await;
-    let snapshot_id: i64 = database.exported(&table).unwrap().token.parse().unwrap();
-    let statistics = metadata.statistics_for_snapshot(snapshot_id).unwrap();
+    let newest = metadata.current_snapshot_id().unwrap();
+    let statistics = metadata.statistics_for_snapshot(newest).unwrap();
     let blobs = &statistics.blob_metadata;
     let found: Vec<usize> = blobs
         .iter()

@@ -222,6 +222,10 @@ async fn partitions_are_what_another_implementation_reckons() {
         let count = |name: &str| checked[name].as_u64().unwrap();
         assert_eq!(count("values"), 9 * partition_by.len() as u64);
         assert_eq!(count("planned"), 9 * 12);
-        assert!(count("pruned") > 40, "{checked}");
+        let pruned = checked["pruned"].as_object().unwrap();
+        assert!(
+            pruned.values().all(|count| count.as_u64() > Some(0)),
+            "{checked}"
+        );
     }
 }

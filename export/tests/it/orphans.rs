@@ -116,7 +116,9 @@ async fn what_nothing_names_goes_once_it_is_old() {
         assert_eq!(exported.removed(false).await, 0);
         let mut kept = before;
         kept.extend([other, young]);
-        assert_eq!(files(&exported.folder), kept);
+        // What else is done by hand writes files of its own.
+        assert!(files(&exported.folder).is_superset(&kept));
+        assert!(old.iter().all(|path| !path.exists()));
         exported.world.check_same(&exported.database).await;
     }
 }

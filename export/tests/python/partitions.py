@@ -56,7 +56,7 @@ def main(metadata: str) -> None:
     schema = table.schema()
     files = {task.file.file_path: task.file for task in table.scan().plan_files()}
     columns = {path: pq.read_table(path.removeprefix("file://")) for path in files}
-    checked = {"values": 0, "planned": 0, "pruned": 0}
+    checked = {"values": 0, "planned": 0, "pruned": {field.name: 0 for field in schema.fields}}
 
     for path, file in files.items():
         spec = table.specs()[file.spec_id]
@@ -75,7 +75,7 @@ def main(metadata: str) -> None:
                 planned = {task.file.file_path for task in table.scan(row_filter=predicate(field, value)).plan_files()}
                 assert path in planned, f"{field.name} = {value!r}: the row's file is not planned"
                 checked["planned"] += 1
-                checked["pruned"] += len(planned) < len(files)
+                checked["pruned"][field.name] += len(planned) < len(files)
     print(json.dumps(checked))
 
 

@@ -162,7 +162,11 @@ impl Rewrite<'_> {
     /// Writes the inputs' rows to new files.
     async fn write(&self, paths: &mut Vec<String>) -> Result<Moved> {
         let table = self.work.table;
-        let mut layout = Layout::of(&self.current, table.schema(), self.wanted.target_size_bytes)?;
+        let mut layout = Layout::of(
+            &self.current,
+            table.schema(),
+            self.work.core.settings(table),
+        )?;
         let order_id = self.current.metadata.default_sort_order().order_id;
         let is_ordered = |input: &Input| {
             input
