@@ -18,6 +18,7 @@ fn open(io: &SimulatedIo) -> (Database, Table) {
     let options = Options {
         io: Arc::new(io.clone()),
         generation_size_bytes_max: Some(40_000),
+        segment_size_bytes_max: Some(20_000),
         ..Options::unmeasured()
     };
     let database = Database::open(Path::new("/db"), options).unwrap();

@@ -172,10 +172,12 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTre
             let mut zombie = exporter;
             exporter = open_at_last(&database, version, &catalog).await;
             write_notes(&database, &table, [(61, format!("{}", random.next()))], &[]);
+            // Where there is no table yet there is nothing to take over, and who makes it first exports first.
+            let is_taken = !catalog.list().await.unwrap().is_empty();
             match zombie.tick(&database.snapshot()).await {
                 Err(ExportError::Fenced { .. }) => {}
                 Err(error) => assert_passing(&error),
-                Ok(exports) => panic!("a zombie exported: {exports:?}"),
+                Ok(exports) => assert!(!is_taken, "a zombie exported: {exports:?}"),
             }
         }
     }

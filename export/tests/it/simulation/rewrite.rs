@@ -32,7 +32,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> (u64
             // Beside each other.
             0 => {
                 let maintainer = exporter.maintainer();
-                let both = tokio::join!(exporter.tick(&snapshot), maintainer.run(None, false));
+                let both = tokio::join!(maintainer.run(None, false), exporter.tick(&snapshot));
                 if let (Err(error), _) | (_, Err(error)) = both {
                     assert_passing(&error);
                 }
