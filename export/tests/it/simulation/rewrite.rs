@@ -25,13 +25,17 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> (u64
     let catalog = SimulatedCatalog::new(guard, seed);
     let mut random = Random(seed ^ 0x5EED);
     let mut exporter = open_at_last(&database, version, &catalog).await;
+    let mut rewrites = BTreeMap::new();
     for step in 0..20 {
         random_writes(&database, &table, &mut random);
         let snapshot = database.snapshot();
         match random.below(4) {
             // Beside each other.
             0 => {
-                let maintainer = exporter.maintainer();
+                let rows = (0..60).filter(|id| id % 3 == step % 3);
+                let rows = rows.map(|id| (id, format!("{step}")));
+                write_notes(&database, &table, rows.collect::<Vec<_>>(), &[]);
+                let (maintainer, snapshot) = (exporter.maintainer(), database.snapshot());
                 let both = tokio::join!(maintainer.run(None, false), exporter.tick(&snapshot));
                 if let (Err(error), _) | (_, Err(error)) = both {
                     assert_passing(&error);
@@ -48,6 +52,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> (u64
                 }
             }
         }
+        note_rewrites(&catalog, &mut rewrites).await;
         if step % 7 == 6 {
             exporter = open_at_last(&database, version, &catalog).await;
         }
@@ -65,16 +70,24 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> (u64
     let name = ident("shop", "notes");
     let found = catalog.load(&name).await.unwrap().unwrap();
     check_history(&found.metadata);
-    let (mut rewrites, mut overtaken) = (0, 0);
-    for snapshot in found.metadata.snapshots() {
+    note_rewrites(&catalog, &mut rewrites).await;
+    let overtaken = rewrites.values().filter(|is_overtaken| **is_overtaken);
+    (rewrites.len() as u64, overtaken.count() as u64)
+}
+
+/// Notes the table's snapshots that are rewrites, and whether rows were exported anew meanwhile.
+async fn note_rewrites(catalog: &SimulatedCatalog, rewrites: &mut BTreeMap<i64, bool>) {
+    catalog.is_reachable.store(true, Ordering::SeqCst);
+    let found = catalog.load(&ident("shop", "notes")).await.unwrap();
+    catalog.is_reachable.store(false, Ordering::SeqCst);
+    for snapshot in found.iter().flat_map(|found| found.metadata.snapshots()) {
         let summary = snapshot.summary();
         if summary.operation.as_str() == "replace" {
-            rewrites += 1;
             let deletes = summary.additional_properties.get("added-position-deletes");
-            overtaken += u64::from(deletes.is_some_and(|count| count != "0"));
+            let is_overtaken = deletes.is_some_and(|count| count != "0");
+            rewrites.insert(snapshot.snapshot_id(), is_overtaken);
         }
     }
-    (rewrites, overtaken)
 }
 
 #[tokio::test(flavor = "multi_thread")]
