@@ -33,7 +33,7 @@ fn kept_settings(version: FormatVersion) -> SettingsByTable {
     let settings = TableSettings {
         maintenance: MaintenanceSettings {
             snapshots_min: 2,
-            snapshots_max: 4,
+            snapshots_max: 12,
             ..MaintenanceSettings::default()
         },
         ..settings(version).of("shop.notes").clone()
@@ -77,7 +77,10 @@ fn assert_passing(error: &ExportError) {
     assert!(
         matches!(
             error,
-            ExportError::Unavailable { .. } | ExportError::Conflict { .. }
+            // The engine's part of a dropped tick may come to its end after the next one looked.
+            ExportError::Unavailable { .. }
+                | ExportError::Conflict { .. }
+                | ExportError::Engine(moonshine_engine::Error::Usage(_))
         ),
         "{error}"
     );
