@@ -60,20 +60,6 @@ async fn azure() {
     }
 }
 
-/// Google's XML protocol is S3's but for the headers of signatures and conditions, and Moto looks at neither.
-#[tokio::test(flavor = "multi_thread")]
-async fn google() {
-    let folder = tempfile::tempdir().unwrap();
-    if let Some(server) = S3Server::start(S3Kind::Moto, folder.path()) {
-        let properties = [
-            ("gcs.service.host".to_owned(), server.uri()),
-            ("gcs.no-auth".to_owned(), "true".to_owned()),
-        ];
-        let root = server.bucket().replace("s3://", "gs://");
-        keeps_files(&store(&root, properties.into()), &root).await;
-    }
-}
-
 async fn list(store: &Store, folder: &str) -> Vec<StoredFile> {
     let mut files: Vec<StoredFile> = store.list(folder).try_collect().await.unwrap();
     files.sort_by(|left, right| left.location.cmp(&right.location));

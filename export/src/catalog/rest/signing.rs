@@ -1,14 +1,13 @@
 //! Requests signed with a key of Amazon's, for the catalogs there: Glue and S3 Tables.
 //!
-//! Source: "Signature Version 4" in the IAM user guide of AWS. `object_store` has the algorithm, for S3; other services encode
-//! paths twice.
+//! Source: "Signature Version 4" in the IAM user guide of AWS. `object_store` has the algorithm.
 
 use std::fmt;
 
 use http::HeaderValue;
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpRequest, HttpRequestBody};
-use reqwest::{Request, Url};
+use reqwest::Request;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -58,7 +57,10 @@ impl Signer {
         let place = "the key that requests are signed with";
         let credential = self.credentials.get_credential().await;
         let credential = credential.map_err(|error| ExportError::unavailable(place, error))?;
-        let mut signed = self.twice_encoded(request)?;
+        // A space has one spelling in what is signed.
+        let query = request.url().query().map(|query| query.replace('+', "%20"));
+        request.url_mut().set_query(query.as_deref());
+        let mut signed = copy_of(request)?;
         let SigningConfig { service, region } = &self.config;
         AwsAuthorizer::new(&credential, service, region).authorize(&mut signed, None);
         for name in SIGNATURE_HEADERS {
@@ -70,20 +72,17 @@ impl Signer {
         }
         Ok(())
     }
+}
 
-    /// The request with its path encoded once more, which is what the signature is of.
-    fn twice_encoded(&self, request: &Request) -> Result<HttpRequest> {
-        let mut url: Url = request.url().clone();
-        let path = url.path().replace('%', "%25");
-        url.set_path(&path);
-        let body = request.body().and_then(|body| body.as_bytes());
-        let body = HttpRequestBody::from(body.unwrap_or_default().to_vec());
-        let mut signed = http::Request::builder()
-            .method(request.method().clone())
-            .uri(url.as_str())
-            .body(body)
-            .map_err(|error| ExportError::unavailable("a request to the catalog", error))?;
-        *signed.headers_mut() = request.headers().clone();
-        Ok(signed)
-    }
+/// The request as `object_store` knows one.
+fn copy_of(request: &Request) -> Result<HttpRequest> {
+    let body = request.body().and_then(|body| body.as_bytes());
+    let body = HttpRequestBody::from(body.unwrap_or_default().to_vec());
+    let mut copy = http::Request::builder()
+        .method(request.method().clone())
+        .uri(request.url().as_str())
+        .body(body)
+        .map_err(|error| ExportError::unavailable("a request to the catalog", error))?;
+    *copy.headers_mut() = request.headers().clone();
+    Ok(copy)
 }
