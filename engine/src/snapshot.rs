@@ -1,6 +1,7 @@
 //! Reading at a commit sequence.
 
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use arrow_array::RecordBatch;
@@ -297,6 +298,8 @@ pub struct Batches {
 #[derive(Debug)]
 struct HeldRows {
     rows: Mutex<Rows>,
+    /// Whether they were to let go while they were read: who reads them does it then.
+    is_late: AtomicBool,
     /// Held, so that its rows stay.
     snapshot: Snapshot,
     table: Table,
@@ -304,7 +307,10 @@ struct HeldRows {
 
 impl Reader for HeldRows {
     fn let_go(&self) {
+        // Before the try: whoever has the lock looks at it after it gave that back.
+        self.is_late.store(true, Ordering::SeqCst);
         if let Some(mut rows) = self.rows.try_lock() {
+            self.is_late.store(false, Ordering::SeqCst);
             rows.go_over_to(self.snapshot.view(&self.table));
         }
     }
@@ -320,6 +326,7 @@ impl Batches {
     ) -> Result<Self> {
         let held = Arc::new(HeldRows {
             rows: Mutex::new(rows),
+            is_late: AtomicBool::new(false),
             snapshot: snapshot.clone(),
             table: table.clone(),
         });
@@ -375,6 +382,9 @@ impl Iterator for Batches {
         }
         let batch = self.next_batch();
         self.failed = batch.is_err();
+        if self.held.is_late.load(Ordering::SeqCst) {
+            self.held.let_go();
+        }
         batch.transpose()
     }
 }
