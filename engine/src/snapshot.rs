@@ -1,14 +1,12 @@
 //! Reading at a commit sequence.
 
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use parking_lot::Mutex;
 
-use crate::cache::readers::Reader;
+use crate::cache::readers::{LetGo, Parked};
 use crate::codec::key::encode_key;
 use crate::codec::key::hash_key;
 use crate::codec::row::join_row;
@@ -286,7 +284,7 @@ pub(crate) fn get_row(lookup: Lookup<'_>, table: &Table, key: &[Value]) -> Resul
 /// ```
 #[derive(Debug)]
 pub struct Batches {
-    held: Arc<HeldRows>,
+    held: Arc<Parked<HeldRows>>,
     builder: BatchBuilder,
     batch_rows: usize,
     failed: bool,
@@ -297,22 +295,15 @@ pub struct Batches {
 /// Rows that go along with flushes.
 #[derive(Debug)]
 struct HeldRows {
-    rows: Mutex<Rows>,
-    /// Whether they were to let go while they were read: who reads them does it then.
-    is_late: AtomicBool,
+    rows: Rows,
     /// Held, so that its rows stay.
     snapshot: Snapshot,
     table: Table,
 }
 
-impl Reader for HeldRows {
-    fn let_go(&self) {
-        // Before the try: whoever has the lock looks at it after it gave that back.
-        self.is_late.store(true, Ordering::SeqCst);
-        if let Some(mut rows) = self.rows.try_lock() {
-            self.is_late.store(false, Ordering::SeqCst);
-            rows.go_over_to(self.snapshot.view(&self.table));
-        }
+impl LetGo for HeldRows {
+    fn let_go(&mut self) {
+        self.rows.go_over_to(self.snapshot.view(&self.table));
     }
 }
 
@@ -324,13 +315,12 @@ impl Batches {
         projection: Option<&[usize]>,
         batch_rows: usize,
     ) -> Result<Self> {
-        let held = Arc::new(HeldRows {
-            rows: Mutex::new(rows),
-            is_late: AtomicBool::new(false),
+        let held = Arc::new(Parked::new(HeldRows {
+            rows,
             snapshot: snapshot.clone(),
             table: table.clone(),
-        });
-        let reader: Weak<HeldRows> = Arc::downgrade(&held);
+        }));
+        let reader: Weak<Parked<HeldRows>> = Arc::downgrade(&held);
         snapshot.shared().readers.add(reader);
         Ok(Batches {
             held,
@@ -352,19 +342,21 @@ impl Batches {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let mut rows = self.held.rows.lock();
-        while self.builder.row_count() < self.batch_rows && !self.builder.is_full() {
-            let most = self.batch_rows - self.builder.row_count();
-            if rows.give(most, &mut self.builder)? == 0 {
-                break;
+        self.held.use_held(|HeldRows { rows, .. }| {
+            while self.builder.row_count() < self.batch_rows && !self.builder.is_full() {
+                let most = self.batch_rows - self.builder.row_count();
+                if rows.give(most, &mut self.builder)? == 0 {
+                    break;
+                }
             }
-        }
-        if let Some((reads, descending)) = &self.reads {
-            match rows.row() {
-                Some(row) => reads.reach(row.key, *descending),
-                None => reads.finish(),
+            if let Some((reads, descending)) = &self.reads {
+                match rows.row() {
+                    Some(row) => reads.reach(row.key, *descending),
+                    None => reads.finish(),
+                }
             }
-        }
+            Ok(())
+        })?;
         if self.builder.row_count() == 0 {
             Ok(None)
         } else {
@@ -382,9 +374,6 @@ impl Iterator for Batches {
         }
         let batch = self.next_batch();
         self.failed = batch.is_err();
-        if self.held.is_late.load(Ordering::SeqCst) {
-            self.held.let_go();
-        }
         batch.transpose()
     }
 }

@@ -3,18 +3,61 @@
 //! A scan that was begun and put aside would keep the generations that it began with, flushed or not, and a page of each
 //! RowSet. So those that can are known here, and are asked to let go after each flush and when memory runs out; with
 //! their next step they go on from the key where they were, in the trees as they are then. One that is at work at that
-//! moment is passed over.
+//! moment does it when it is done ([`Parked`]).
 
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 /// A reader that can begin anew where it is.
 pub(crate) trait Reader: Debug + Send + Sync {
-    /// Lets go of generations and pages, unless it is at work.
+    /// Lets go of generations and pages; where it is at work, soon after.
     fn let_go(&self);
+}
+
+/// What a reader holds.
+pub(crate) trait LetGo: Debug + Send {
+    /// Lets go of generations and pages.
+    fn let_go(&mut self);
+}
+
+/// What a reader holds, which lets go of it while nobody uses it.
+#[derive(Debug)]
+pub(crate) struct Parked<T> {
+    held: Mutex<T>,
+    /// Whether it was to let go while it was used: who used it does it then.
+    is_late: AtomicBool,
+}
+
+impl<T: LetGo> Parked<T> {
+    pub(crate) fn new(held: T) -> Self {
+        Parked {
+            held: Mutex::new(held),
+            is_late: AtomicBool::new(false),
+        }
+    }
+
+    /// What `act` makes of what is held.
+    pub(crate) fn use_held<U>(&self, act: impl FnOnce(&mut T) -> U) -> U {
+        let made = act(&mut self.held.lock());
+        if self.is_late.load(Ordering::SeqCst) {
+            self.let_go();
+        }
+        made
+    }
+}
+
+impl<T: LetGo> Reader for Parked<T> {
+    fn let_go(&self) {
+        // Before the try: whoever has the lock looks at it after it gave that back.
+        self.is_late.store(true, Ordering::SeqCst);
+        if let Some(mut held) = self.held.try_lock() {
+            self.is_late.store(false, Ordering::SeqCst);
+            held.let_go();
+        }
+    }
 }
 
 /// Fewer are not worth looking for those that ended.
@@ -49,7 +92,7 @@ impl Readers {
         known.readers.push(reader);
     }
 
-    /// Has all let go that are not at work.
+    /// Has all let go, those that are at work when they are done.
     pub(crate) fn let_go(&self) {
         let readers: Vec<Arc<dyn Reader>> = {
             let known = self.known.lock();
@@ -90,6 +133,24 @@ mod tests {
         fn let_go(&self) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    impl LetGo for u32 {
+        fn let_go(&mut self) {
+            *self += 1;
+        }
+    }
+
+    #[test]
+    fn who_is_at_work_lets_go_when_it_is_done() {
+        let parked = Parked::new(0);
+        parked.use_held(|count| {
+            parked.let_go();
+            assert_eq!(*count, 0);
+        });
+        assert_eq!(*parked.held.lock(), 1);
+        parked.let_go();
+        assert_eq!(parked.use_held(|count| *count), 2);
     }
 
     #[test]

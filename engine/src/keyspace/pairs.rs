@@ -3,10 +3,8 @@
 use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use super::{Slice, value_start};
-use crate::cache::readers::Reader;
+use crate::cache::readers::{LetGo, Parked};
 use crate::error::Result;
 use crate::generation::Generation;
 use crate::key_range::KeyRange;
@@ -35,7 +33,7 @@ use crate::table::Table;
 /// ```
 #[derive(Debug)]
 pub struct Pairs {
-    state: Arc<Mutex<PairsState>>,
+    state: Arc<Parked<PairsState>>,
     is_known: bool,
 }
 
@@ -169,12 +167,10 @@ impl End {
     }
 }
 
-impl Reader for Mutex<PairsState> {
-    fn let_go(&self) {
-        if let Some(mut state) = self.try_lock() {
-            state.front.let_go();
-            state.back.let_go();
-        }
+impl LetGo for PairsState {
+    fn let_go(&mut self) {
+        self.front.let_go();
+        self.back.let_go();
     }
 }
 
@@ -193,43 +189,44 @@ impl Pairs {
             reads: None,
         };
         Pairs {
-            state: Arc::new(Mutex::new(state)),
+            state: Arc::new(Parked::new(state)),
             is_known: false,
         }
     }
 
     /// The same with what a transaction wrote over it.
     pub(super) fn under(self, own: Option<Arc<Generation>>) -> Self {
-        self.state.lock().own = own;
+        self.state.use_held(|state| state.own = own);
         self
     }
 
     /// Has a transaction know how far they are read.
     pub(super) fn noting(self, reads: Arc<ReadRange>) -> Self {
-        self.state.lock().reads = Some(reads);
+        self.state.use_held(|state| state.reads = Some(reads));
         self
     }
 
     fn take(&mut self, descending: bool) -> Option<Result<(Slice, Slice)>> {
-        let mut state = self.state.lock();
-        if state.failed {
-            return None;
-        }
-        if !self.is_known {
-            // From now on it holds something.
-            self.is_known = true;
-            let reader: Weak<Mutex<PairsState>> = Arc::downgrade(&self.state);
-            state.snapshot.shared().readers.add(reader);
-        }
-        let taken = state.try_take(descending);
-        state.failed = taken.is_err();
-        if let (Some(reads), Ok(taken)) = (&state.reads, &taken) {
-            match taken {
-                Some((key, _)) => reads.reach(key, descending),
-                None => reads.finish(),
+        self.state.use_held(|state| {
+            if state.failed {
+                return None;
             }
-        }
-        taken.transpose()
+            if !self.is_known {
+                // From now on it holds something.
+                self.is_known = true;
+                let reader: Weak<Parked<PairsState>> = Arc::downgrade(&self.state);
+                state.snapshot.shared().readers.add(reader);
+            }
+            let taken = state.try_take(descending);
+            state.failed = taken.is_err();
+            if let (Some(reads), Ok(taken)) = (&state.reads, &taken) {
+                match taken {
+                    Some((key, _)) => reads.reach(key, descending),
+                    None => reads.finish(),
+                }
+            }
+            taken.transpose()
+        })
     }
 }
 
