@@ -26,14 +26,7 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     let Some(current) = work.current().await? else {
         return Ok(None);
     };
-    let mut action = MaintenanceAction {
-        table: current.ident.to_string(),
-        task: MaintenanceTask::ExpireSnapshots,
-        items: 0,
-        files_written: 0,
-        bytes_written: 0,
-        files_removed: 0,
-    };
+    let mut action = MaintenanceAction::new(&current, MaintenanceTask::ExpireSnapshots, 0);
     let mut expiry = Expiry::new(work);
     let expired = expiry.expired(&current.metadata)?;
     if expired.len() >= work.mode.batch(BATCH_SNAPSHOTS_MIN) {

@@ -44,14 +44,11 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         work.slot.manifests_due.store(due, Ordering::SeqCst);
         return Ok(None);
     };
-    let mut action = MaintenanceAction {
-        table: current.ident.to_string(),
-        task: MaintenanceTask::MergeManifests,
-        items: merged.len() as u64,
-        files_written: 0,
-        bytes_written: 0,
-        files_removed: 0,
-    };
+    let mut action = MaintenanceAction::new(
+        &current,
+        MaintenanceTask::MergeManifests,
+        merged.len() as u64,
+    );
     if work.mode != Mode::DryRun {
         // The manifest, and the list that names it.
         action.files_written = 2;

@@ -93,6 +93,20 @@ pub struct MaintenanceAction {
     pub files_removed: u64,
 }
 
+impl MaintenanceAction {
+    /// Of a task that found so much to do, and has written and removed nothing yet.
+    fn new(table: &CatalogTable, task: MaintenanceTask, items: u64) -> Self {
+        MaintenanceAction {
+            table: table.ident.to_string(),
+            task,
+            items,
+            files_written: 0,
+            bytes_written: 0,
+            files_removed: 0,
+        }
+    }
+}
+
 /// Why a task is run, and how far it may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {

@@ -66,14 +66,8 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     for path in &orphans {
         tracing::info!(%path, is_dry_run = work.mode == Mode::DryRun, "nothing names this file");
     }
-    let mut action = MaintenanceAction {
-        table: table.ident.to_string(),
-        task: MaintenanceTask::RemoveOrphans,
-        items: orphans.len() as u64,
-        files_written: 0,
-        bytes_written: 0,
-        files_removed: 0,
-    };
+    let mut action =
+        MaintenanceAction::new(&table, MaintenanceTask::RemoveOrphans, orphans.len() as u64);
     if work.mode != Mode::DryRun {
         action.files_removed = action.items;
         let paths = futures::stream::iter(orphans);

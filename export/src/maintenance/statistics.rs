@@ -47,14 +47,11 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     if metadata.statistics_for_snapshot(snapshot_id).is_some() {
         return Ok(None);
     }
-    let mut action = MaintenanceAction {
-        table: current.ident.to_string(),
-        task: MaintenanceTask::ColumnStatistics,
-        items: work.table.schema().columns().len() as u64,
-        files_written: 0,
-        bytes_written: 0,
-        files_removed: 0,
-    };
+    let mut action = MaintenanceAction::new(
+        &current,
+        MaintenanceTask::ColumnStatistics,
+        work.table.schema().columns().len() as u64,
+    );
     if work.mode == Mode::DryRun {
         return Ok(Some(action));
     }

@@ -136,13 +136,11 @@ struct Moved {
 
 impl Rewrite<'_> {
     fn action(&self, files: &[DataFile]) -> MaintenanceAction {
+        let items = self.inputs.len() as u64;
         MaintenanceAction {
-            table: self.current.ident.to_string(),
-            task: MaintenanceTask::RewriteFiles,
-            items: self.inputs.len() as u64,
             files_written: files.len() as u64,
             bytes_written: files.iter().map(DataFile::file_size_in_bytes).sum(),
-            files_removed: 0,
+            ..MaintenanceAction::new(&self.current, MaintenanceTask::RewriteFiles, items)
         }
     }
 
