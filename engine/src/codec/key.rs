@@ -16,6 +16,7 @@ use crate::value::Value;
 pub(crate) const KEY_SIZE_BYTES_MAX: usize = 64 * 1024;
 
 /// The hash of a key, which the row keeps for the rest of its life.
+#[inline]
 pub(crate) fn hash_key(key: &[u8]) -> u64 {
     xxh3_64(key)
 }

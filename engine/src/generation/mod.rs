@@ -126,11 +126,13 @@ impl Generation {
     }
 
     /// What is here of a table, if anything.
+    #[inline]
     pub(crate) fn table(&self, table_id: u32) -> Option<&Arc<TableGeneration>> {
         self.tables.get(place_of(table_id))?.get()
     }
 
     /// The bodies that the tables' versions point into.
+    #[inline]
     pub(crate) fn bodies(&self) -> &Bodies {
         &self.bodies
     }
@@ -170,6 +172,7 @@ impl Bodies {
     }
 
     /// The body of a record.
+    #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<&Arc<[u8]>> {
         self.bodies.get(number)?.get()
     }
