@@ -110,7 +110,7 @@ impl Mirror {
                 },
                 _ = looks.tick() => {
                     display.update();
-                    if failure.is_none() && self.may_export() && let Err(error) = self.export_due(&stop).await {
+                    if failure.is_none() && let Err(error) = self.export_due(&stop).await {
                         stop.cancel();
                         failure.get_or_insert(error.into());
                     }
@@ -189,38 +189,32 @@ impl Mirror {
         }
     }
 
-    /// Exports the tables that are due; a stop is heard within a grace.
+    /// Says what was exported, and begins the export of the tables that are due. What fails of a table is tried again later.
     async fn export_due(&mut self, stop: &CancellationToken) -> Result<(), ExportError> {
-        let stopped = async {
-            stop.cancelled().await;
-            tokio::time::sleep(STOP_GRACE).await;
+        let freshness_ms = self.pace().freshness_ms;
+        if let Some(exporter) = &mut self.exporter {
+            let ended = exporter.ended()?;
+            if !ended.is_empty() {
+                log_exports(&ended);
+                exporter.cadences(freshness_ms);
+            }
+        }
+        if stop.is_cancelled() || !self.may_export() {
+            return Ok(());
+        }
+        let connected = tokio::select! {
+            connected = self.connect() => connected?,
+            () = stop.cancelled() => false,
         };
-        tokio::select! {
-            exported = self.export_tables() => exported,
-            () = stopped => Ok(()),
+        let (pace, rows, seq) = (self.pace(), self.rows_read(), self.database.durable_seq());
+        if let (true, Some(exporter)) = (connected, &mut self.exporter) {
+            // Tables may be waiting after a failure, or for their budget.
+            if exporter.is_exported_up_to(seq) {
+                self.exports.last_seq = Some(seq);
+            } else if exporter.begin_due(pace) {
+                self.exports.last_rows = rows;
+            }
         }
-    }
-
-    /// Exports the tables that are due. What fails of a table is tried again later.
-    async fn export_tables(&mut self) -> Result<(), ExportError> {
-        let (pace, rows) = (self.pace(), self.rows_read());
-        if !self.connect().await? {
-            return Ok(());
-        }
-        let Some(exporter) = &mut self.exporter else {
-            return Ok(());
-        };
-        if !exporter.is_due(pace) {
-            return Ok(());
-        }
-        let snapshot = self.database.snapshot();
-        log_exports(&exporter.tick_due(&snapshot, pace).await?);
-        exporter.cadences(pace.freshness_ms);
-        self.exports.last_rows = rows;
-        // Tables may be waiting after a failure, or for their budget.
-        self.exports.last_seq = exporter
-            .is_exported_up_to(snapshot.seq())
-            .then(|| snapshot.seq());
         Ok(())
     }
 
@@ -256,8 +250,11 @@ impl Mirror {
                 self.exporter =
                     Some(Exporter::connect(self.database.clone(), &self.iceberg).await?);
             }
-            let snapshot = self.database.snapshot();
             if let Some(exporter) = &mut self.exporter {
+                if let Ok(ended) = tokio::time::timeout(STOP_GRACE, exporter.finish()).await {
+                    log_exports(&ended?);
+                }
+                let snapshot = self.database.snapshot();
                 log_exports(&exporter.tick(&snapshot).await?);
             }
             Ok(())

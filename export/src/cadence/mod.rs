@@ -120,6 +120,11 @@ impl Controller {
         now_ms.saturating_sub(last_ms) >= interval_ms
     }
 
+    /// When the last tick began.
+    pub(crate) fn last_ms(&self) -> Option<i64> {
+        self.last_ms
+    }
+
     /// A tick is over. `requests` is `None` for one that had nothing to commit.
     pub(crate) fn note(&mut self, began_ms: i64, ended_ms: i64, requests: Option<u64>) {
         self.last_ms = Some(began_ms);

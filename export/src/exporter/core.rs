@@ -3,12 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use moonshine_engine::{Database, PendingExport, Table};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
+use super::schedule::{EXPORTS_AT_ONCE, STANDSTILL_MAX, WRITERS_AT_ONCE};
 use super::standing::Standing;
 use crate::cadence::Controller;
 use crate::catalog::{CatalogTable, TableCatalog};
@@ -28,6 +30,12 @@ pub(crate) struct Core {
     writer: OnceCell<Writer>,
     /// One table is made at a time: the first one of a namespace makes that, too.
     pub(super) creation: tokio::sync::Mutex<()>,
+    /// Whose turn it is to be exported.
+    pub(super) exports: Semaphore,
+    /// Whose turn it is to write files.
+    pub(super) writers: Semaphore,
+    /// An export is given up once nothing of it went on for so long.
+    pub(super) standstill_max: Mutex<Duration>,
     /// What is known of each table, by the engine's id of it.
     tables: Mutex<HashMap<u32, Arc<TableSlot>>>,
 }
@@ -51,6 +59,8 @@ pub(crate) struct TableSlot {
     pub(super) seen_seq: Mutex<Option<u64>>,
     /// How often it is exported.
     pub(super) controller: Mutex<Controller>,
+    /// Becomes greater as long as its export goes on.
+    pub(super) steps: AtomicU64,
     /// Whether this exporter took it over.
     pub(super) is_taken: AtomicBool,
 }
@@ -61,6 +71,13 @@ pub(crate) struct TableState {
     pub(crate) writer: Writer,
     pub(crate) current: CatalogTable,
     pub(crate) manifests: ManifestCache,
+}
+
+impl TableSlot {
+    /// Something of the table's export went on.
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Core {
@@ -80,6 +97,9 @@ impl Core {
             catalog,
             environment,
             creation: tokio::sync::Mutex::default(),
+            exports: Semaphore::new(EXPORTS_AT_ONCE),
+            writers: Semaphore::new(WRITERS_AT_ONCE),
+            standstill_max: Mutex::new(STANDSTILL_MAX),
             tables: Mutex::default(),
         }
     }

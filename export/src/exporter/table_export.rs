@@ -36,6 +36,7 @@ impl Core {
         self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
         self.lay_out(table, state).await?;
+        let turn = self.turn_to_write(&self.slot(table)).await?;
         let (database, engine_table, snapshot) =
             (self.database.clone(), table.clone(), snapshot.clone());
         let begin = move || database.begin_export(&engine_table, &snapshot);
@@ -57,10 +58,11 @@ impl Core {
         }
         let commit_id = self.environment.identities.uuid();
         let mut paths = Vec::new();
-        match self
+        let written = self
             .write_and_prepare(table, export, commit_id, state, &mut paths)
-            .await
-        {
+            .await;
+        drop(turn);
+        match written {
             Ok((export, delta)) => self
                 .commit(export, commit_id, delta, paths, state)
                 .await
@@ -142,11 +144,15 @@ impl Core {
         let columns = table.schema().columns().iter();
         let field_ids: Vec<i32> = columns.map(|column| column.field_id).collect();
         let (source, summed) = (export.clone(), checksum.clone());
+        let slot = self.slot(table);
         let batches = move || {
             // Rows may be asked for more than once; the last time counts.
             *summed.lock() = RowsChecksum::default();
-            let (summed, field_ids) = (summed.clone(), field_ids.clone());
-            let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
+            let (summed, field_ids, slot) = (summed.clone(), field_ids.clone(), slot.clone());
+            let sum = move |batch: &RecordBatch| {
+                slot.step();
+                summed.lock().add(batch, &field_ids);
+            };
             let batches = source.batches(None, BATCH_ROWS)?;
             let batches = batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
             Ok(WithRowIds::new(batches, row_ids.clone()))
