@@ -17,6 +17,7 @@ use crate::catalog::{CatalogTable, TableCatalog};
 use crate::config::{SettingsByTable, TableSettings};
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
+use crate::maintenance::MaintenanceTask;
 use crate::manifest::ManifestCache;
 use crate::ownership::{Owner, Writer};
 
@@ -62,7 +63,9 @@ pub(crate) struct TableSlot {
     /// Becomes greater as long as its export goes on.
     pub(super) steps: AtomicU64,
     /// Whether this exporter took it over.
-    pub(super) is_taken: AtomicBool,
+    pub(crate) is_taken: AtomicBool,
+    /// How often in a row an export came in between before a task of maintenance could commit.
+    pub(crate) lost_races: Mutex<HashMap<MaintenanceTask, u32>>,
 }
 
 #[derive(Debug)]

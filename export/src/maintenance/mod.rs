@@ -3,7 +3,7 @@
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
-//! export's commit nor keeps one waiting for longer than one attempt. It commits through the same state machine as exports
+//! export's commit nor keeps one waiting for longer than one attempt. By itself a task waits for no export either: it comes back. It commits through the same state machine as exports
 //! do, and removes files only when the table is known not to need them. [`Maintainer`] runs the tasks of all tables:
 //! those that are due, beside an exporter, or all by hand.
 
@@ -17,17 +17,30 @@ mod unneeded;
 use std::fmt;
 use std::sync::Arc;
 
-use moonshine_engine::Table;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crate::catalog::CatalogTable;
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use moonshine_engine::Table;
+use tokio::time::timeout;
+
+use crate::catalog::{CatalogTable, Change};
 use crate::commit::{ATTEMPTS_MAX, Failure, Proposal, run_up_to};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
 use crate::exporter::{Core, TableSlot, TableState};
 use crate::manifest::{ManifestCache, Manifests};
 
+/// How many tables are looked after at the same time.
+const TABLES_AT_ONCE: usize = 4;
+/// How long a task of one table may take by itself. What it leaves is found out about like what a crash leaves.
+const TASK_MAX: Duration = Duration::from_secs(30 * 60);
+/// So many times in a row a commit gives way to an export that came in between.
+const LOST_RACES_MAX: u32 = 3;
+
 /// What can be done for a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum MaintenanceTask {
     /// Small data files, and those with many deleted rows, are written anew.
@@ -128,12 +141,33 @@ impl Mode {
     }
 }
 
+/// A change that was made before it is asked for.
+struct Prepared<'a> {
+    change: Option<Change>,
+    proposal: &'a mut dyn Proposal,
+}
+
+#[async_trait]
+impl Proposal for Prepared<'_> {
+    fn is_in(&self, table: &CatalogTable) -> bool {
+        self.proposal.is_in(table)
+    }
+
+    async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
+        match self.change.take() {
+            Some(change) => Ok(change),
+            None => self.proposal.change(table).await,
+        }
+    }
+}
+
 /// A task's way to one table.
 pub(crate) struct Work<'a> {
     pub(crate) core: &'a Core,
     pub(crate) table: &'a Table,
     pub(crate) settings: &'a MaintenanceSettings,
     pub(crate) mode: Mode,
+    task: MaintenanceTask,
     slot: Arc<TableSlot>,
 }
 
@@ -143,26 +177,34 @@ impl Work<'_> {
         if self.is_pending() {
             return Ok(None);
         }
+        if self.mode == Mode::Automatic {
+            // An export that is under way is not waited for.
+            let place = self.slot.state.try_lock().ok();
+            let state = place.as_ref().and_then(|place| place.as_ref());
+            return Ok(state.map(|state| state.current.clone()));
+        }
         if let Some(state) = &*self.slot.state.lock().await {
             return Ok(Some(state.current.clone()));
-        }
-        if self.mode == Mode::Automatic {
-            return Ok(None);
         }
         self.core.look_up(self.table, None).await
     }
 
-    /// Commits what `proposal` proposes, while no export of the table is under way.
+    /// Commits what `proposal` proposes, while no export of the table is under way. By itself it is one attempt, made
+    /// beforehand as far as that goes, so that an export has little to wait for.
     pub(crate) async fn commit(
         &self,
         proposal: &mut dyn Proposal,
     ) -> Result<CatalogTable, Failure> {
+        match self.mode {
+            Mode::Automatic => self.commit_beside_exports(proposal).await,
+            Mode::ByHand | Mode::DryRun => self.commit_at_last(proposal).await,
+        }
+    }
+
+    async fn commit_at_last(&self, proposal: &mut dyn Proposal) -> Result<CatalogTable, Failure> {
         let mut place = self.slot.state.lock().await;
         if self.is_pending() {
-            let place = format!("table '{}'", self.table.name());
-            let reason = "the end of an export is not known yet";
-            let pending = ExportError::unavailable(place, reason);
-            return Err(Failure::NotCommitted(pending));
+            return Err(Failure::NotCommitted(self.busy()));
         }
         // Taken out for as long as its end is not known: what comes next then looks at the table anew. So does this: others may
         // have named a snapshot since the last export, which the catalog's demands don't show.
@@ -172,14 +214,72 @@ impl Work<'_> {
         if let Some(known) = known {
             state.manifests = known.manifests;
         }
+        self.commit_on(state, &mut place, proposal).await
+    }
+
+    /// Under the lock is the one request to the catalog, unless exports came in between some times in a row.
+    async fn commit_beside_exports(
+        &self,
+        proposal: &mut dyn Proposal,
+    ) -> Result<CatalogTable, Failure> {
+        let found = self.look_up().await?;
+        let change = proposal.change(&found).await;
+        let change = change.map_err(Failure::NotCommitted)?;
+        let place = self.slot.state.try_lock();
+        let mut place = place.map_err(|_| Failure::NotCommitted(self.busy()))?;
+        let is_taken = self.slot.is_taken.load(Ordering::SeqCst);
+        if self.is_pending() || !is_taken || place.is_none() {
+            return Err(Failure::NotCommitted(self.busy()));
+        }
+        let head = |table: &CatalogTable| table.metadata.current_snapshot_id();
+        let known_head = place.as_ref().and_then(|state| head(&state.current));
+        let mut prepared = Prepared {
+            change: Some(change),
+            proposal,
+        };
+        let current = match known_head == head(&found) {
+            true => found,
+            false if self.lose_race() < LOST_RACES_MAX => {
+                return Err(Failure::NotCommitted(self.busy()));
+            }
+            false => {
+                prepared.change = None;
+                self.look_up().await?
+            }
+        };
+        self.slot.lost_races.lock().remove(&self.task);
+        let Some(known) = place.take() else {
+            return Err(Failure::NotCommitted(self.busy()));
+        };
+        let state = TableState { current, ..known };
+        self.commit_on(state, &mut place, &mut prepared).await
+    }
+
+    /// Counts a commit that an export came before; how many there were in a row until then.
+    fn lose_race(&self) -> u32 {
+        let mut lost = self.slot.lost_races.lock();
+        let lost = lost.entry(self.task).or_default();
+        *lost += 1;
+        *lost - 1
+    }
+
+    /// The table as the catalog has it.
+    async fn look_up(&self) -> Result<CatalogTable, Failure> {
+        let found = self.core.look_up(self.table, None).await;
+        let found = found.and_then(|found| found.ok_or_else(|| self.busy()));
+        found.map_err(Failure::NotCommitted)
+    }
+
+    async fn commit_on(
+        &self,
+        mut state: TableState,
+        place: &mut Option<TableState>,
+        proposal: &mut dyn Proposal,
+    ) -> Result<CatalogTable, Failure> {
         let core = self.core;
         let base = state.current.clone();
         let catalog = core.catalog.as_ref();
-        let attempts_max = match self.mode {
-            // An export may be waiting for the lock.
-            Mode::Automatic => 1,
-            Mode::ByHand | Mode::DryRun => ATTEMPTS_MAX,
-        };
+        let attempts_max = self.attempts_max();
         let committed = run_up_to(attempts_max, catalog, &core.environment, base, proposal).await?;
         state.current = committed.clone();
         *place = Some(state);
@@ -191,22 +291,19 @@ impl Work<'_> {
         if self.is_pending() || self.core.database.exported(self.table).is_none() {
             return Ok(None);
         }
-        let mut place = self.slot.state.lock().await;
-        if self.mode == Mode::Automatic && self.is_compact(place.as_ref()) {
-            return Ok(None);
+        if self.mode == Mode::Automatic {
+            return self.manifests_beside_exports().await;
         }
+        let mut place = self.slot.state.lock().await;
         if place.is_none() {
-            match self.mode {
-                Mode::Automatic => return Ok(None),
-                Mode::ByHand => *place = Some(self.core.ready(self.table, None).await?),
-                Mode::DryRun => {
-                    let Some(current) = self.core.look_up(self.table, None).await? else {
-                        return Ok(None);
-                    };
-                    let manifests = load(&current, &mut ManifestCache::default()).await?;
-                    return Ok(Some((current, manifests)));
-                }
+            if self.mode == Mode::DryRun {
+                let Some(current) = self.core.look_up(self.table, None).await? else {
+                    return Ok(None);
+                };
+                let manifests = load(&current, &mut ManifestCache::default()).await?;
+                return Ok(Some((current, manifests)));
             }
+            *place = Some(self.core.ready(self.table, None).await?);
         }
         let Some(TableState {
             current, manifests, ..
@@ -216,6 +313,27 @@ impl Work<'_> {
         };
         let manifests = load(current, manifests).await?;
         Ok(Some((current.clone(), manifests)))
+    }
+
+    /// What is read is kept for the next export, if none came in between.
+    async fn manifests_beside_exports(&self) -> Result<Option<(CatalogTable, Manifests)>> {
+        let known = match self.slot.state.try_lock() {
+            Ok(place) if !self.is_compact(place.as_ref()) => place
+                .as_ref()
+                .map(|state| (state.current.clone(), state.manifests.clone())),
+            _ => None,
+        };
+        let Some((current, mut cache)) = known else {
+            return Ok(None);
+        };
+        let manifests = load(&current, &mut cache).await?;
+        if let Ok(mut place) = self.slot.state.try_lock()
+            && let Some(state) = place.as_mut()
+            && state.current.metadata_location == current.metadata_location
+        {
+            state.manifests = cache;
+        }
+        Ok(Some((current, manifests)))
     }
 
     /// Whether there was nothing to rewrite when the table was as it is.
@@ -229,17 +347,35 @@ impl Work<'_> {
         *self.slot.compact_snapshot.lock() = table.metadata.current_snapshot_id();
     }
 
+    /// Somebody else is at the table, or came in between.
     fn busy(&self) -> ExportError {
         let place = format!("table '{}'", self.table.name());
-        ExportError::unavailable(place, "it is not exported just now")
+        match self.mode {
+            Mode::Automatic => ExportError::Conflict {
+                table: self.table.name().to_owned(),
+                attempts: 1,
+            },
+            Mode::ByHand | Mode::DryRun => ExportError::unavailable(
+                place,
+                "an export of it is under way, or its end is not known",
+            ),
+        }
+    }
+
+    /// How often a commit is tried. By itself an export may be waiting for it.
+    fn attempts_max(&self) -> u32 {
+        match self.mode {
+            Mode::Automatic => 1,
+            Mode::ByHand | Mode::DryRun => ATTEMPTS_MAX,
+        }
     }
 
     fn is_pending(&self) -> bool {
         self.core.pending(self.table).is_some()
     }
 
-    async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
-        match task {
+    async fn run(&self) -> Result<Option<MaintenanceAction>> {
+        match self.task {
             MaintenanceTask::RewriteFiles => rewrite::run(self).await,
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
             MaintenanceTask::MergeManifests => manifests::run(self).await,
@@ -268,18 +404,33 @@ impl Maintainer {
     /// Does what is due of the tables that are looked after automatically. An error keeps to its table: it is logged, and
     /// the task is tried again next time.
     pub async fn run_due(&self) -> Vec<MaintenanceAction> {
+        let tables = stream::iter(self.core.database.tables());
+        let done = tables.map(|table| async move { self.run_due_of(&table).await });
+        let done: Vec<Vec<MaintenanceAction>> =
+            done.buffer_unordered(TABLES_AT_ONCE).collect().await;
+        done.into_iter().flatten().collect()
+    }
+
+    async fn run_due_of(&self, table: &Table) -> Vec<MaintenanceAction> {
         let mut actions = Vec::new();
-        for table in self.core.database.tables() {
-            let work = self.work(&table, Mode::Automatic);
-            if !work.settings.is_automatic {
-                continue;
-            }
-            for task in MaintenanceTask::ALL {
-                match work.run(task).await {
-                    Ok(action) => actions.extend(action),
-                    Err(error) => {
-                        tracing::warn!(table = table.name(), %task, %error, "maintenance failed");
-                    }
+        if !self.core.settings(table).maintenance.is_automatic {
+            return actions;
+        }
+        for task in MaintenanceTask::ALL {
+            let work = self.work(table, task, Mode::Automatic);
+            let done = timeout(TASK_MAX, work.run()).await;
+            let done = done.unwrap_or_else(|_| {
+                let place = format!("{task} of table '{}'", table.name());
+                let reason = format!("it took more than {TASK_MAX:?}");
+                Err(ExportError::unavailable(place, reason))
+            });
+            match done {
+                Ok(action) => actions.extend(action),
+                Err(error @ ExportError::Conflict { .. }) => {
+                    tracing::debug!(table = table.name(), %task, %error, "maintenance comes back");
+                }
+                Err(error) => {
+                    tracing::warn!(table = table.name(), %task, %error, "maintenance failed");
                 }
             }
         }
@@ -310,20 +461,20 @@ impl Maintainer {
         }
         let mut actions = Vec::new();
         for table in &tables {
-            let work = self.work(table, mode);
             for task in MaintenanceTask::ALL {
-                actions.extend(work.run(task).await?);
+                actions.extend(self.work(table, task, mode).run().await?);
             }
         }
         Ok(actions)
     }
 
-    fn work<'a>(&'a self, table: &'a Table, mode: Mode) -> Work<'a> {
+    fn work<'a>(&'a self, table: &'a Table, task: MaintenanceTask, mode: Mode) -> Work<'a> {
         Work {
             core: &self.core,
             table,
             settings: &self.core.settings(table).maintenance,
             mode,
+            task,
             slot: self.core.slot(table),
         }
     }

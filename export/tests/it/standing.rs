@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,11 +12,13 @@ use moonshine_export::catalog::{
     CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog,
 };
 use moonshine_export::environment::Environment;
-use moonshine_export::{ExportError, Exporter, FormatVersion, Pace, SettingsByTable, TableExport};
+use moonshine_export::{
+    ExportError, Exporter, FormatVersion, MaintenanceSettings, Pace, TableExport, TableSettings,
+};
 use uuid::Uuid;
 
 use crate::simulation::catalog::SimulatedCatalog;
-use crate::support::{World, ident, settings};
+use crate::support::{World, ident};
 
 const PACE: Pace = Pace {
     freshness_ms: 0,
@@ -42,12 +44,35 @@ fn write(database: &Database, tables: &[Table], id: i64) {
     transaction.commit().unwrap();
 }
 
-/// A catalog that answers no commit to one table for as long as it hangs; each reaches it all the same.
+/// A catalog that answers nothing about one table for as long as it hangs. Commits reach it all the same.
 #[derive(Debug)]
 struct Hanging {
     catalog: Arc<SimulatedCatalog>,
     table: TableIdent,
+    /// Whether commits to it hang.
     hangs: AtomicBool,
+    /// Whether looks at it hang.
+    looks_hang: AtomicBool,
+    /// Looks that hang, or hung.
+    looks: AtomicUsize,
+}
+
+impl Hanging {
+    fn new(catalog: &Arc<SimulatedCatalog>) -> Arc<Hanging> {
+        Arc::new(Hanging {
+            catalog: catalog.clone(),
+            table: ident("shop", "t00"),
+            hangs: AtomicBool::new(false),
+            looks_hang: AtomicBool::new(false),
+            looks: AtomicUsize::new(0),
+        })
+    }
+
+    async fn wait(&self, hangs: &AtomicBool) {
+        while hangs.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
 
 #[async_trait]
@@ -65,7 +90,12 @@ impl TableCatalog for Hanging {
     }
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>, ExportError> {
-        self.catalog.load(ident).await
+        let found = self.catalog.load(ident).await;
+        if *ident == self.table && self.looks_hang.load(Ordering::SeqCst) {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            self.wait(&self.looks_hang).await;
+        }
+        found
     }
 
     async fn create(
@@ -79,8 +109,8 @@ impl TableCatalog for Hanging {
 
     async fn commit(&self, base: &CatalogTable, change: &Change, id: Uuid) -> CommitOutcome {
         let outcome = self.catalog.commit(base, change, id).await;
-        if base.ident == self.table && self.hangs.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
+        if base.ident == self.table {
+            self.wait(&self.hangs).await;
         }
         outcome
     }
@@ -91,11 +121,22 @@ impl TableCatalog for Hanging {
 }
 
 fn connect(database: &Database, catalog: &Arc<impl TableCatalog + 'static>) -> Exporter {
-    let settings: SettingsByTable = settings(FormatVersion::V3);
+    connect_with(database, catalog, MaintenanceSettings::default())
+}
+
+fn connect_with(
+    database: &Database,
+    catalog: &Arc<impl TableCatalog + 'static>,
+    maintenance: MaintenanceSettings,
+) -> Exporter {
+    let settings = TableSettings {
+        maintenance,
+        ..TableSettings::default()
+    };
     Exporter::with_catalog(
         database.clone(),
         catalog.clone(),
-        settings,
+        settings.into(),
         Environment::default(),
     )
 }
@@ -193,11 +234,7 @@ async fn a_slow_table_holds_up_no_other_and_is_given_up_at_last() {
     let tables = tables(&database, 5);
     let simulated = SimulatedCatalog::new(Guard::Requirements, 7);
     simulated.calm();
-    let catalog = Arc::new(Hanging {
-        catalog: simulated.clone(),
-        table: ident("shop", "t00"),
-        hangs: AtomicBool::new(false),
-    });
+    let catalog = Hanging::new(&simulated);
     let mut exporter = connect(&database, &catalog);
     write(&database, &tables, 0);
     tick_until_exported(&mut exporter, &database).await;
@@ -232,4 +269,79 @@ async fn a_slow_table_holds_up_no_other_and_is_given_up_at_last() {
     tick_until_exported(&mut exporter, &database).await;
     assert_eq!(exporter.standings()["shop.t00"].failures, 0);
     world.check_same_in(&database, simulated).await;
+}
+
+/// Neither waits for the other: what maintenance gets no answer to, and an export that gets none.
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_and_exports_do_not_wait_for_each_other() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let tables = tables(&database, 2);
+    let simulated = SimulatedCatalog::new(Guard::Requirements, 7);
+    simulated.calm();
+    let catalog = Hanging::new(&simulated);
+    let maintenance = MaintenanceSettings {
+        snapshots_min: 1,
+        snapshots_max: 1,
+        ..MaintenanceSettings::default()
+    };
+    let mut exporter = connect_with(&database, &catalog, maintenance);
+    for id in 0..30 {
+        write(&database, &tables, id);
+        exporter.tick(&database.snapshot()).await.unwrap();
+    }
+    let snapshots = async |name: &str| {
+        let found = simulated.load(&ident("shop", name)).await.unwrap().unwrap();
+        found.metadata.snapshots().count()
+    };
+
+    catalog.looks_hang.store(true, Ordering::SeqCst);
+    let maintainer = exporter.maintainer();
+    let mut task = tokio::spawn(async move { maintainer.run_due().await });
+    while catalog.looks.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for id in 30..33 {
+        write(&database, &tables, id);
+        let exports = exporter.tick(&database.snapshot()).await.unwrap();
+        assert_eq!(exports.len(), 2);
+    }
+    assert!(!task.is_finished());
+    // It looked at the table as it was before an export, so it gives way; a few times, and then no more.
+    let mut id = 33;
+    loop {
+        catalog.looks_hang.store(false, Ordering::SeqCst);
+        task.await.unwrap();
+        if snapshots("t00").await < 20 {
+            break;
+        }
+        assert!(id < 60, "exports keep maintenance from ever being done");
+        let looks = catalog.looks.load(Ordering::SeqCst);
+        catalog.looks_hang.store(true, Ordering::SeqCst);
+        let maintainer = exporter.maintainer();
+        task = tokio::spawn(async move { maintainer.run_due().await });
+        while catalog.looks.load(Ordering::SeqCst) == looks {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        write(&database, &tables, id);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        id += 1;
+    }
+    assert!(id > 33, "it gave way to the first exports");
+
+    for _ in 0..30 {
+        id += 1;
+        write(&database, &tables, id);
+        exporter.tick(&database.snapshot()).await.unwrap();
+    }
+    let before = snapshots("t01").await;
+    catalog.hangs.store(true, Ordering::SeqCst);
+    write(&database, &tables, id + 1);
+    exporter.begin_due(PACE);
+    exporter.maintainer().run_due().await;
+    assert!(snapshots("t01").await < before);
+    catalog.hangs.store(false, Ordering::SeqCst);
+    exporter.finish().await.unwrap();
+    tick_until_exported(&mut exporter, &database).await;
+    world.check_same_in(&database, simulated.clone()).await;
 }
