@@ -1,6 +1,6 @@
 //! What the exporter and the maintenance beside it share: the database, the catalog, and what is known of each table.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -56,6 +56,8 @@ pub(crate) struct TableSlot {
     pub(crate) orphans_due_ms: Mutex<Option<i64>>,
     /// How its exports went.
     pub(super) standing: Mutex<Standing>,
+    /// How each task of maintenance went by itself.
+    pub(crate) task_standings: Mutex<BTreeMap<MaintenanceTask, Standing>>,
     /// The newest snapshot of the database that was exported of it, whether or not it held a change.
     pub(super) seen_seq: Mutex<Option<u64>>,
     /// How often it is exported.

@@ -21,6 +21,10 @@ const WAITING: (&str, &str) = (
     "moonshine_export_waiting_commits",
     "Commits of the database since the last export that looked at the table",
 );
+const MAINTENANCE_FAILURES: (&str, &str) = (
+    "moonshine_maintenance_failures_in_a_row",
+    "Runs of a maintenance task that failed since the last one that did not",
+);
 
 impl Exporter {
     /// What [`cadences`](Exporter::cadences) and [`standings`](Exporter::standings) say, as text that Prometheus reads
@@ -79,6 +83,21 @@ impl Exporter {
             let waiting = durable_seq.saturating_sub(seen_seq);
             let (name, table) = (WAITING.0, escaped(table.name()));
             writeln!(text, "{name}{{table=\"{table}\"}} {waiting}")?;
+        }
+        header(text, MAINTENANCE_FAILURES)?;
+        for table in self.core.database.tables() {
+            let slot = self.core.slot(&table);
+            for (task, standing) in slot.task_standings.lock().iter() {
+                let (name, table, failures) = (
+                    MAINTENANCE_FAILURES.0,
+                    escaped(table.name()),
+                    standing.failures,
+                );
+                writeln!(
+                    text,
+                    "{name}{{table=\"{table}\",task=\"{task}\"}} {failures}"
+                )?;
+            }
         }
         writeln!(text, "# EOF")
     }

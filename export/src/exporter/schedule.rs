@@ -17,7 +17,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::core::TableSlot;
-use super::standing::ends_all;
+use super::standing::{EXPORT, ends_all};
 use super::{Core, Exporter, Pace, TableExport};
 use crate::error::{ExportError, Result};
 
@@ -118,7 +118,8 @@ impl Exporter {
                     let error = ExportError::unavailable("the export's task", panic);
                     let now_ms = self.core.environment.clock.now_ms();
                     let slot = self.core.slot(&table);
-                    slot.standing.lock().fail(table.name(), &error, now_ms);
+                    let mut standing = slot.standing.lock();
+                    standing.fail(EXPORT, table.name(), &error, now_ms);
                 }
                 Ok(None)
             }
@@ -175,12 +176,12 @@ impl Core {
         let mut standing = slot.standing.lock();
         match &exported {
             Ok(_) => {
-                standing.succeed(table.name());
+                standing.succeed(EXPORT, table.name());
                 let mut seen_seq = slot.seen_seq.lock();
                 *seen_seq = (*seen_seq).max(Some(snapshot.seq()));
             }
             Err(error) if ends_all(error) => {}
-            Err(error) => standing.fail(table.name(), error, clock.now_ms()),
+            Err(error) => standing.fail(EXPORT, table.name(), error, clock.now_ms()),
         }
         drop(standing);
         exported

@@ -29,7 +29,7 @@ use crate::catalog::{CatalogTable, Change};
 use crate::commit::{ATTEMPTS_MAX, Failure, Proposal, run_up_to};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
-use crate::exporter::{Core, TableSlot, TableState};
+use crate::exporter::{Core, Standing, TableSlot, TableState};
 use crate::manifest::{ManifestCache, Manifests};
 
 /// How many tables are looked after at the same time.
@@ -401,8 +401,8 @@ impl Maintainer {
         Maintainer { core }
     }
 
-    /// Does what is due of the tables that are looked after automatically. An error keeps to its table: it is logged, and
-    /// the task is tried again next time.
+    /// Does what is due of the tables that are looked after automatically. An error keeps to its table and task: it is logged
+    /// when it is new, and the task is tried again after a pause that grows from a second to a minute.
     pub async fn run_due(&self) -> Vec<MaintenanceAction> {
         let tables = stream::iter(self.core.database.tables());
         let done = tables.map(|table| async move { self.run_due_of(&table).await });
@@ -418,20 +418,29 @@ impl Maintainer {
         }
         for task in MaintenanceTask::ALL {
             let work = self.work(table, task, Mode::Automatic);
+            let clock = &self.core.environment.clock;
+            let standings = &work.slot.task_standings;
+            let is_due = |standing: &Standing| standing.is_due(clock.now_ms());
+            if !standings.lock().get(&task).is_none_or(is_due) {
+                continue;
+            }
             let done = timeout(TASK_MAX, work.run()).await;
             let done = done.unwrap_or_else(|_| {
                 let place = format!("{task} of table '{}'", table.name());
                 let reason = format!("it took more than {TASK_MAX:?}");
                 Err(ExportError::unavailable(place, reason))
             });
+            let mut standings = standings.lock();
+            let standing = standings.entry(task).or_default();
             match done {
-                Ok(action) => actions.extend(action),
+                Ok(action) => {
+                    standing.succeed(task, table.name());
+                    actions.extend(action);
+                }
                 Err(error @ ExportError::Conflict { .. }) => {
                     tracing::debug!(table = table.name(), %task, %error, "maintenance comes back");
                 }
-                Err(error) => {
-                    tracing::warn!(table = table.name(), %task, %error, "maintenance failed");
-                }
+                Err(error) => standing.fail(task, table.name(), &error, clock.now_ms()),
             }
         }
         actions

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::readers::process::{python, skipped};
-use crate::simulation::catalog::SimulatedCatalog;
+use crate::simulation::catalog::{Fault, SimulatedCatalog};
 use crate::support::{Random, World, ident, notes, write_notes};
 
 /// A clock that is set by hand. It begins near the system's, which the builder of metadata asks.
@@ -174,6 +174,37 @@ async fn hundreds_of_ticks_leave_what_the_settings_keep() {
         );
     }
     kept.named_files().await;
+}
+
+/// What fails is not tried again at each look, but after a pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_fails_is_tried_again_after_a_pause() {
+    let maintenance = MaintenanceSettings {
+        snapshots_min: 1,
+        snapshots_max: 1,
+        ..MaintenanceSettings::default()
+    };
+    let mut kept = Kept::new(FormatVersion::V3, maintenance).await;
+    let mut random = Random(11);
+    for _ in 0..30 {
+        kept.tick(&mut random).await;
+    }
+    let before = kept.metadata().await.snapshots().count();
+    kept.catalog.plan(&[Fault::Refused; 3], &[]);
+    let maintainer = kept.exporter.maintainer();
+    maintainer.run_due().await;
+    let text = kept.exporter.to_metrics(0);
+    let failure = "moonshine_maintenance_failures_in_a_row{table=\"shop.notes\",task=\"expire-snapshots\"} 1\n";
+    assert!(text.contains(failure), "{text}");
+    maintainer.run_due().await;
+    assert_eq!(kept.metadata().await.snapshots().count(), before);
+    assert!(kept.exporter.to_metrics(0).contains(failure));
+    for _ in 0..3 {
+        *kept.clock.0.lock() += 60_000;
+        maintainer.run_due().await;
+    }
+    assert!(kept.metadata().await.snapshots().count() < before);
+    assert!(!kept.exporter.to_metrics(0).contains(failure));
 }
 
 /// Makes a tag and a branch of the newest snapshot, or prints the rows of both.
