@@ -64,6 +64,8 @@ pub(crate) struct TableSlot {
     pub(super) controller: Mutex<Controller>,
     /// Becomes greater as long as its export goes on.
     pub(super) steps: AtomicU64,
+    /// Requests to store and catalog that its export made up to now, about.
+    pub(super) requests: AtomicU64,
     /// Whether this exporter took it over.
     pub(crate) is_taken: AtomicBool,
     /// How often in a row an export came in between before a task of maintenance could commit.
@@ -82,6 +84,11 @@ impl TableSlot {
     /// Something of the table's export went on.
     pub(super) fn step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The table's export made so many requests.
+    pub(super) fn spend(&self, requests: usize) {
+        self.requests.fetch_add(requests as u64, Ordering::SeqCst);
     }
 }
 

@@ -60,16 +60,6 @@ pub struct TableExport {
     pub bytes_written: u64,
 }
 
-/// Requests for a commit besides one a file: its manifests and their list, and the request to the catalog.
-const COMMIT_REQUESTS: u64 = 3;
-
-impl TableExport {
-    /// About how many requests to store and catalog it took.
-    fn requests(&self) -> u64 {
-        self.data_files + self.delete_files + COMMIT_REQUESTS
-    }
-}
-
 /// How often tables are exported that have no target of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {

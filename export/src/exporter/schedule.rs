@@ -168,11 +168,9 @@ impl Core {
         let slot = self.slot(table);
         let began_ms = clock.now_ms();
         let exported = self.tick_while_it_goes_on(table, snapshot).await;
-        if let Ok(export) = &exported {
-            let requests = export.as_ref().map(TableExport::requests);
-            let mut controller = slot.controller.lock();
-            controller.note(began_ms, clock.now_ms(), requests);
-        }
+        let requests = slot.requests.swap(0, Ordering::SeqCst);
+        let ended_ms = exported.is_ok().then(|| clock.now_ms());
+        slot.controller.lock().note(began_ms, ended_ms, requests);
         let mut standing = slot.standing.lock();
         match &exported {
             Ok(_) => {

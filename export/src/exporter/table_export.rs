@@ -25,6 +25,12 @@ use crate::summary::{Stamp, origins_by_source};
 /// Rows of a batch that is asked of the engine.
 const BATCH_ROWS: usize = 8192;
 
+/// Requests for a delete file: the one before it is read, and it is written.
+const DELETE_REQUESTS: usize = 2;
+/// Requests for an attempt to commit, at most: three manifests and their list, the metadata file or the request, and a look
+/// at the table before the next.
+const ATTEMPT_REQUESTS: usize = 6;
+
 impl Core {
     pub(super) async fn export_table(
         &self,
@@ -62,9 +68,10 @@ impl Core {
             .write_and_prepare(table, export, commit_id, state, &mut paths)
             .await;
         drop(turn);
+        self.slot(table).spend(paths.len());
         match written {
             Ok((export, delta)) => self
-                .commit(export, commit_id, delta, paths, state)
+                .commit(table, export, commit_id, delta, paths, state)
                 .await
                 .map(Some),
             Err(error) => {
@@ -170,6 +177,7 @@ impl Core {
     /// Commits to the catalog, then records that in the engine.
     async fn commit(
         &self,
+        table: &Table,
         export: Export,
         commit_id: Uuid,
         delta: RowDelta,
@@ -200,7 +208,11 @@ impl Core {
             attempts: Vec::new(),
         };
         let catalog = self.catalog.as_ref();
-        match run(catalog, &self.environment, base, &mut commit).await {
+        let committed = run(catalog, &self.environment, base, &mut commit).await;
+        let slot = self.slot(table);
+        slot.spend(commit.delete_paths.len() * DELETE_REQUESTS);
+        slot.spend(commit.attempts.len() * ATTEMPT_REQUESTS);
+        match committed {
             Ok(current) => {
                 let snapshot_id = find_commit(&current.metadata, commit_id).ok_or_else(|| {
                     ExportError::foreign(&current.ident, "it does not show the commit that it took")
