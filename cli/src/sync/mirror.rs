@@ -3,17 +3,20 @@
 //! A catalog that is down, or a table that can't be exported, keeps no source from being read: what is read is in the
 //! engine, up to its limits, and is exported when the cause is gone. Only what concerns all tables ends the mirror.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
 use moonshine_connectors::postgres::is_unfinished_copy;
 use moonshine_connectors::{Phase, Progress, RunMode, Source, SourceContext, SourceError};
 use moonshine_engine::{Database, Origin};
-use moonshine_export::{ExportError, Exporter, IcebergConfig, Maintainer, Pace, TableExport};
+use moonshine_export::{
+    ExportError, Exporter, ExporterMetrics, IcebergConfig, Maintainer, Pace, TableExport,
+};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::Told;
 use super::progress::Display;
 use super::setup::Setup;
 use crate::error::CliError;
@@ -35,6 +38,8 @@ pub(crate) struct Mirror {
     database: Database,
     /// `None` as long as the catalog was not reached.
     exporter: Option<Exporter>,
+    /// Set with the exporter.
+    exporter_metrics: Arc<OnceLock<ExporterMetrics>>,
     maintenance: Option<AbortHandle>,
     iceberg: IcebergConfig,
     sources: Vec<Box<dyn Source>>,
@@ -68,9 +73,14 @@ impl Mirror {
             RunMode::Once => Some(Exporter::open(database.clone(), &setup.iceberg).await?),
             RunMode::Continuous => None,
         };
+        let exporter_metrics = Arc::new(OnceLock::new());
+        if let Some(exporter) = &exporter {
+            exporter_metrics.get_or_init(|| exporter.metrics());
+        }
         Ok(Mirror {
             database,
             exporter,
+            exporter_metrics,
             maintenance: None,
             iceberg: setup.iceberg,
             progress: setup.sources.iter().map(|_| Arc::default()).collect(),
@@ -83,6 +93,15 @@ impl Mirror {
                 retry: None,
             },
         })
+    }
+
+    /// What it tells about itself.
+    pub(crate) fn told(&self) -> Told {
+        Told {
+            database: self.database.clone(),
+            exporter: self.exporter_metrics.clone(),
+            freshness_ms: self.freshness_ms(),
+        }
     }
 
     /// Runs until every source has ended, by itself or because of `stop`; then exports what is left. Returns the names of
@@ -181,17 +200,21 @@ impl Mirror {
             .sum()
     }
 
+    fn freshness_ms(&self) -> i64 {
+        i64::try_from(self.flush_interval.as_millis()).unwrap_or(i64::MAX)
+    }
+
     fn pace(&self) -> Pace {
         let waiting = self.rows_read().saturating_sub(self.exports.last_rows);
         Pace {
-            freshness_ms: i64::try_from(self.flush_interval.as_millis()).unwrap_or(i64::MAX),
+            freshness_ms: self.freshness_ms(),
             is_full: waiting >= self.flush_batch_size,
         }
     }
 
     /// Says what was exported, and begins the export of the tables that are due. What fails of a table is tried again later.
     async fn export_due(&mut self, stop: &CancellationToken) -> Result<(), ExportError> {
-        let freshness_ms = self.pace().freshness_ms;
+        let freshness_ms = self.freshness_ms();
         if let Some(exporter) = &mut self.exporter {
             let ended = exporter.ended()?;
             if !ended.is_empty() {
@@ -226,7 +249,10 @@ impl Mirror {
                 return Ok(false);
             }
             match Exporter::connect(self.database.clone(), &self.iceberg).await {
-                Ok(exporter) => self.exporter = Some(exporter),
+                Ok(exporter) => {
+                    self.exporter_metrics.get_or_init(|| exporter.metrics());
+                    self.exporter = Some(exporter);
+                }
                 Err(error @ ExportError::Unavailable { .. }) => {
                     let pause = retry.map_or(RETRY_PAUSE_MIN, |(_, pause)| pause * 2);
                     let pause = pause.min(RETRY_PAUSE_MAX);

@@ -23,6 +23,7 @@ use futures::StreamExt;
 use moonshine_engine::{Database, Snapshot, Table};
 
 pub(crate) use self::core::{Core, TableSlot, TableState};
+pub use self::metrics::ExporterMetrics;
 use self::schedule::Running;
 pub use self::standing::Standing;
 use crate::cadence::Cadence;
@@ -133,13 +134,14 @@ impl Exporter {
         Maintainer::of(self.core.clone())
     }
 
+    /// What it tells about itself.
+    pub fn metrics(&self) -> ExporterMetrics {
+        ExporterMetrics::of(self.core.clone())
+    }
+
     /// How the export of each table stands, by the engine's name of it.
     pub fn standings(&self) -> BTreeMap<String, Standing> {
-        let standing = |table: &Table| {
-            let standing = self.core.slot(table).standing.lock().clone();
-            (table.name().to_owned(), standing)
-        };
-        self.core.database.tables().iter().map(standing).collect()
+        self.core.standings()
     }
 
     /// Whether every table was exported since that commit sequence became visible.
@@ -154,15 +156,7 @@ impl Exporter {
     /// How often each table is exported, and why, by the engine's name of it; `freshness_ms` where it has no target of its own.
     /// What became different since the last call is logged.
     pub fn cadences(&self, freshness_ms: i64) -> BTreeMap<String, Cadence> {
-        let cadence = |table: &Table| {
-            let slot = self.core.slot(table);
-            let mut controller = slot.controller.lock();
-            let settings = &self.core.settings(table).cadence;
-            let chosen = controller.choose(settings, freshness_ms);
-            controller.log(table.name(), chosen);
-            (table.name().to_owned(), chosen)
-        };
-        self.core.database.tables().iter().map(cadence).collect()
+        self.core.cadences(freshness_ms)
     }
 
     /// Exports every table that changed up to `snapshot`, one Iceberg commit each, and makes the Iceberg tables that
@@ -201,6 +195,26 @@ impl Exporter {
 }
 
 impl Core {
+    fn standings(&self) -> BTreeMap<String, Standing> {
+        let standing = |table: &Table| {
+            let standing = self.slot(table).standing.lock().clone();
+            (table.name().to_owned(), standing)
+        };
+        self.database.tables().iter().map(standing).collect()
+    }
+
+    fn cadences(&self, freshness_ms: i64) -> BTreeMap<String, Cadence> {
+        let cadence = |table: &Table| {
+            let slot = self.slot(table);
+            let mut controller = slot.controller.lock();
+            let settings = &self.settings(table).cadence;
+            let chosen = controller.choose(settings, freshness_ms);
+            controller.log(table.name(), chosen);
+            (table.name().to_owned(), chosen)
+        };
+        self.database.tables().iter().map(cadence).collect()
+    }
+
     async fn tick_table(&self, table: &Table, snapshot: &Snapshot) -> Result<Option<TableExport>> {
         let slot = self.slot(table);
         let mut place = slot.state.lock().await;

@@ -193,18 +193,18 @@ async fn a_task_that_fails_is_tried_again_after_a_pause() {
     kept.catalog.plan(&[Fault::Refused; 3], &[]);
     let maintainer = kept.exporter.maintainer();
     maintainer.run_due().await;
-    let text = kept.exporter.to_metrics(0);
+    let text = kept.exporter.metrics().to_metrics(0);
     let failure = "moonshine_maintenance_failures_in_a_row{table=\"shop.notes\",task=\"expire-snapshots\"} 1\n";
     assert!(text.contains(failure), "{text}");
     maintainer.run_due().await;
     assert_eq!(kept.metadata().await.snapshots().count(), before);
-    assert!(kept.exporter.to_metrics(0).contains(failure));
+    assert!(kept.exporter.metrics().to_metrics(0).contains(failure));
     for _ in 0..3 {
         *kept.clock.0.lock() += 60_000;
         maintainer.run_due().await;
     }
     assert!(kept.metadata().await.snapshots().count() < before);
-    assert!(!kept.exporter.to_metrics(0).contains(failure));
+    assert!(!kept.exporter.metrics().to_metrics(0).contains(failure));
 }
 
 /// Makes a tag and a branch of the newest snapshot, or prints the rows of both.
