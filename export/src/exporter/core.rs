@@ -17,7 +17,7 @@ use crate::catalog::{CatalogTable, TableCatalog};
 use crate::config::{SettingsByTable, TableSettings};
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
-use crate::maintenance::MaintenanceTask;
+use crate::maintenance::{MaintenanceTask, WallTime};
 use crate::manifest::ManifestCache;
 use crate::ownership::{Owner, Writer};
 
@@ -46,16 +46,18 @@ pub(crate) struct Core {
 pub(crate) struct TableSlot {
     /// The Iceberg table as of our last look; `None` where it is to be looked at anew.
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
-    /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
+    /// Files that no snapshot needs any more, oldest first, each with when it may go, by the clock that nobody sets.
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
     /// The snapshot at which there was nothing to rewrite.
     pub(crate) compact_snapshot: Mutex<Option<i64>>,
     /// The table's sequence number from which on its manifests are worth a look.
     pub(crate) manifests_due: AtomicI64,
-    /// When orphans are looked for again, in milliseconds since 1970; `None` before the first thought of it.
+    /// When orphans are looked for again, by the clock that nobody sets; `None` before the first thought of it.
     pub(crate) orphans_due_ms: Mutex<Option<i64>>,
     /// How its exports went.
     pub(super) standing: Mutex<Standing>,
+    /// What each task of maintenance knows of the wall clock.
+    pub(crate) wall_times: Mutex<HashMap<MaintenanceTask, Option<WallTime>>>,
     /// How each task of maintenance went by itself.
     pub(crate) task_standings: Mutex<BTreeMap<MaintenanceTask, Standing>>,
     /// The newest snapshot of the database that was exported of it, whether or not it held a change.

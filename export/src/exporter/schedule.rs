@@ -116,7 +116,7 @@ impl Exporter {
             Err(panic) => {
                 if let Some(table) = self.running.tables.remove(&panic.id()) {
                     let error = ExportError::unavailable("the export's task", panic);
-                    let now_ms = self.core.environment.clock.now_ms();
+                    let now_ms = self.core.environment.clock.monotonic_ms();
                     let slot = self.core.slot(&table);
                     let mut standing = slot.standing.lock();
                     standing.fail(EXPORT, table.name(), &error, now_ms);
@@ -136,7 +136,7 @@ impl Exporter {
 impl Core {
     /// The tables that are due, those that waited longest first.
     fn due_tables(&self, pace: Pace) -> Vec<Table> {
-        let now_ms = self.environment.clock.now_ms();
+        let now_ms = self.environment.clock.monotonic_ms();
         let is_due = |table: &Table| {
             let slot = self.slot(table);
             let settings = &self.settings(table).cadence;
@@ -166,10 +166,10 @@ impl Core {
     async fn tick(&self, table: &Table, snapshot: &Snapshot) -> Ended {
         let clock = &self.environment.clock;
         let slot = self.slot(table);
-        let began_ms = clock.now_ms();
+        let began_ms = clock.monotonic_ms();
         let exported = self.tick_while_it_goes_on(table, snapshot).await;
         let requests = slot.requests.swap(0, Ordering::SeqCst);
-        let ended_ms = exported.is_ok().then(|| clock.now_ms());
+        let ended_ms = exported.is_ok().then(|| clock.monotonic_ms());
         slot.controller.lock().note(began_ms, ended_ms, requests);
         let mut standing = slot.standing.lock();
         match &exported {
@@ -179,7 +179,7 @@ impl Core {
                 *seen_seq = (*seen_seq).max(Some(snapshot.seq()));
             }
             Err(error) if ends_all(error) => {}
-            Err(error) => standing.fail(EXPORT, table.name(), error, clock.now_ms()),
+            Err(error) => standing.fail(EXPORT, table.name(), error, clock.monotonic_ms()),
         }
         drop(standing);
         exported

@@ -17,7 +17,8 @@ pub(super) const EXPORT: &str = "the export";
 pub struct Standing {
     /// Failures since it last succeeded.
     pub failures: u32,
-    /// When it is tried again after a failure, in milliseconds since 1970.
+    /// When it is tried again after a failure, in milliseconds of the clock that nobody sets
+    /// ([`Clock::monotonic_ms`](crate::environment::Clock::monotonic_ms)).
     pub retry_at_ms: i64,
     /// Why the last attempt failed.
     pub reason: Option<String>,

@@ -28,7 +28,10 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     };
     let mut action = MaintenanceAction::new(&current, MaintenanceTask::ExpireSnapshots, 0);
     let mut expiry = Expiry::new(work);
-    let expired = expiry.expired(&current.metadata)?;
+    let expired = match work.believes_wall_time(work.settings.file_grace_ms) {
+        true => expiry.expired(&current.metadata)?,
+        false => HashSet::new(),
+    };
     if expired.len() >= work.mode.batch(BATCH_SNAPSHOTS_MIN) {
         action.items = expired.len() as u64;
         if work.mode != Mode::DryRun {
@@ -40,7 +43,8 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         }
     }
     if work.mode != Mode::DryRun {
-        action.files_removed = remove_due(work, &current, expiry.now_ms).await;
+        action.files_removed = remove_due(work, &current).await;
+        action.files_waiting = work.slot.unneeded.lock().len() as u64;
     }
     Ok((action.items + action.files_removed > 0).then_some(action))
 }
@@ -52,7 +56,8 @@ pub(super) fn may_remove_files(metadata: &TableMetadata) -> bool {
 }
 
 /// Removes the unneeded files whose time has come.
-async fn remove_due(work: &Work<'_>, table: &CatalogTable, now_ms: i64) -> u64 {
+async fn remove_due(work: &Work<'_>, table: &CatalogTable) -> u64 {
+    let now_ms = work.core.environment.clock.monotonic_ms();
     let due: Vec<String> = {
         let mut unneeded = work.slot.unneeded.lock();
         let count = unneeded.partition_point(|(due_ms, _)| *due_ms <= now_ms);
@@ -131,17 +136,23 @@ impl<'a> Expiry<'a> {
         let Some((table, removed)) = &self.removed else {
             return Ok(());
         };
-        let replaced = table.metadata.snapshots().filter(|snapshot| {
-            let parent = snapshot.parent_snapshot_id();
-            parent.is_some_and(|parent| removed.contains(&parent))
-        });
-        let replaced_ms = replaced.map(|snapshot| snapshot.timestamp_ms()).max();
-        let due_ms = replaced_ms
-            .unwrap_or(self.now_ms)
-            .saturating_add(self.work.settings.file_grace_ms);
         let files = unneeded_files(table, removed, committed).await?;
+        let due_ms = |replaced_ms: i64| {
+            let grace_ms = self.work.settings.file_grace_ms;
+            let waited_ms = match self.work.mode {
+                // Somebody may read an old snapshot until it is gone.
+                Mode::Automatic => 0,
+                // Who asks for it by hand does not wait.
+                Mode::ByHand | Mode::DryRun => self.now_ms.saturating_sub(replaced_ms).max(0),
+            };
+            let now_ms = self.work.core.environment.clock.monotonic_ms();
+            now_ms.saturating_add(grace_ms.saturating_sub(waited_ms).max(0))
+        };
+        let files = files
+            .into_iter()
+            .map(|(path, replaced_ms)| (due_ms(replaced_ms), path));
         let mut unneeded = self.work.slot.unneeded.lock();
-        unneeded.extend(files.into_iter().map(|path| (due_ms, path)));
+        unneeded.extend(files);
         unneeded.make_contiguous().sort();
         Ok(())
     }

@@ -13,6 +13,7 @@ mod orphans;
 mod rewrite;
 mod statistics;
 mod unneeded;
+mod wall_time;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
 use crate::exporter::{Core, Standing, TableSlot, TableState};
 use crate::manifest::{ManifestCache, Manifests};
+
+pub(crate) use self::wall_time::WallTime;
 
 /// How many tables are looked after at the same time.
 const TABLES_AT_ONCE: usize = 4;
@@ -104,6 +107,9 @@ pub struct MaintenanceAction {
     pub bytes_written: u64,
     /// Files that it removed.
     pub files_removed: u64,
+    /// Files that nothing needs any more and that readers may still be at: an exporter that goes on removes them when their
+    /// time has come, otherwise they are orphans.
+    pub files_waiting: u64,
 }
 
 impl MaintenanceAction {
@@ -116,6 +122,7 @@ impl MaintenanceAction {
             files_written: 0,
             bytes_written: 0,
             files_removed: 0,
+            files_waiting: 0,
         }
     }
 }
@@ -370,6 +377,15 @@ impl Work<'_> {
         }
     }
 
+    /// Whether the wall clock may decide what is old: by itself only if it was not set, or if that has stood for `stands_ms`.
+    fn believes_wall_time(&self, stands_ms: i64) -> bool {
+        let clock = self.core.environment.clock.as_ref();
+        let mut wall_times = self.slot.wall_times.lock();
+        let wall_time = wall_times.entry(self.task).or_default();
+        let is_believed = WallTime::is_believed(wall_time, clock, stands_ms);
+        is_believed || self.mode != Mode::Automatic
+    }
+
     fn is_pending(&self) -> bool {
         self.core.pending(self.table).is_some()
     }
@@ -420,7 +436,7 @@ impl Maintainer {
             let work = self.work(table, task, Mode::Automatic);
             let clock = &self.core.environment.clock;
             let standings = &work.slot.task_standings;
-            let is_due = |standing: &Standing| standing.is_due(clock.now_ms());
+            let is_due = |standing: &Standing| standing.is_due(clock.monotonic_ms());
             if !standings.lock().get(&task).is_none_or(is_due) {
                 continue;
             }
@@ -440,7 +456,7 @@ impl Maintainer {
                 Err(error @ ExportError::Conflict { .. }) => {
                     tracing::debug!(table = table.name(), %task, %error, "maintenance comes back");
                 }
-                Err(error) => standing.fail(task, table.name(), &error, clock.now_ms()),
+                Err(error) => standing.fail(task, table.name(), &error, clock.monotonic_ms()),
             }
         }
         actions

@@ -10,7 +10,7 @@ use iceberg::{TableIdent, TableUpdate};
 use moonshine_engine::{Database, Table};
 use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
 use moonshine_export::environment::{Clock, Environment, RandomIdentities, SystemClock};
-use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, TableSettings};
+use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, Pace, TableSettings};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -18,13 +18,18 @@ use crate::readers::process::{python, skipped};
 use crate::simulation::catalog::{Fault, SimulatedCatalog};
 use crate::support::{Random, World, ident, notes, write_notes};
 
-/// A clock that is set by hand. It begins near the system's, which the builder of metadata asks.
+/// A clock that goes by hand, the first, and whose wall time is set by hand, the second. It begins near the system's, which
+/// the builder of metadata asks.
 #[derive(Debug, Default)]
-struct SetClock(Mutex<i64>);
+struct SetClock(Mutex<i64>, Mutex<i64>);
 
 #[async_trait]
 impl Clock for SetClock {
     fn now_ms(&self) -> i64 {
+        *self.0.lock() + *self.1.lock()
+    }
+
+    fn monotonic_ms(&self) -> i64 {
         *self.0.lock()
     }
 
@@ -49,7 +54,7 @@ impl Kept {
         let table = notes(&database);
         let catalog = SimulatedCatalog::new(Guard::Requirements, 7);
         catalog.calm();
-        let clock = Arc::new(SetClock(Mutex::new(SystemClock.now_ms())));
+        let clock = Arc::new(SetClock(Mutex::new(SystemClock.now_ms()), Mutex::default()));
         let environment = Environment {
             clock: clock.clone(),
             identities: Arc::new(RandomIdentities),
@@ -205,6 +210,65 @@ async fn a_task_that_fails_is_tried_again_after_a_pause() {
     }
     assert!(kept.metadata().await.snapshots().count() < before);
     assert!(!kept.exporter.metrics().to_metrics(0).contains(failure));
+}
+
+/// A clock that is set forward makes nothing old at once, and one that is set back keeps nothing from being exported.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_does_no_harm() {
+    const DAY_MS: i64 = 86_400_000;
+    let maintenance = MaintenanceSettings {
+        snapshots_min: 1,
+        snapshot_age_ms: DAY_MS,
+        file_grace_ms: 10_000,
+        ..MaintenanceSettings::default()
+    };
+    let mut kept = Kept::new(FormatVersion::V3, maintenance).await;
+    let maintainer = kept.exporter.maintainer();
+    maintainer.run_due().await;
+    let mut random = Random(11);
+    for _ in 0..30 {
+        kept.tick(&mut random).await;
+        maintainer.run_due().await;
+    }
+    let named = kept.named_files().await;
+    let before = kept.metadata().await.snapshots().count();
+    assert!(before > 30);
+    *kept.clock.1.lock() += 10 * DAY_MS;
+    for _ in 0..10 {
+        *kept.clock.0.lock() += 900;
+        maintainer.run_due().await;
+        assert!(kept.metadata().await.snapshots().count() >= before);
+    }
+    // So it is the time after all.
+    *kept.clock.0.lock() += 2_000;
+    kept.tick(&mut random).await;
+    maintainer.run_due().await;
+    assert!(kept.metadata().await.snapshots().count() < before);
+    let file_io = kept.catalog.file_io();
+    for path in &named {
+        assert!(
+            file_io.exists(path).await.unwrap(),
+            "{path} went under a reader"
+        );
+    }
+    // Metadata whose last change says the system's time, ten days before its snapshots, is read by nobody.
+    let bytes = serde_json::to_vec(kept.metadata().await.as_ref()).unwrap();
+    serde_json::from_slice::<iceberg::spec::TableMetadata>(&bytes).unwrap();
+
+    let pace = Pace {
+        freshness_ms: 10,
+        is_full: false,
+    };
+    *kept.clock.1.lock() -= 20 * DAY_MS;
+    for number in 0..3 {
+        write_notes(&kept.database, &kept.table, [(number, String::new())], &[]);
+        *kept.clock.0.lock() += 1_000;
+        kept.exporter.begin_due(pace);
+        assert_eq!(kept.exporter.finish().await.unwrap().len(), 1);
+    }
+    kept.world
+        .check_same_in(&kept.database, kept.catalog.clone())
+        .await;
 }
 
 /// Makes a tag and a branch of the newest snapshot, or prints the rows of both.
