@@ -19,7 +19,7 @@ use crate::environment::Environment;
 use crate::error::{ExportError, Result};
 use crate::maintenance::{MaintenanceTask, WallTime};
 use crate::manifest::ManifestCache;
-use crate::ownership::{Owner, Writer};
+use crate::ownership::{Owner, Writer, check_epoch, newest_epoch};
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -54,6 +54,8 @@ pub(crate) struct TableSlot {
     pub(crate) manifests_due: AtomicI64,
     /// When orphans are looked for again, by the clock that nobody sets; `None` before the first thought of it.
     pub(crate) orphans_due_ms: Mutex<Option<i64>>,
+    /// As whom this exporter writes to it, where that is not as whom it writes to others.
+    writer: Mutex<Option<Writer>>,
     /// How its exports went.
     pub(super) standing: Mutex<Standing>,
     /// What each task of maintenance knows of the wall clock.
@@ -128,16 +130,42 @@ impl Core {
     }
 
     /// As whom this exporter writes, once it looked at the tables.
-    pub(crate) fn writer(&self) -> Option<Writer> {
+    fn writer(&self) -> Option<Writer> {
         self.writer.get().copied()
+    }
+
+    /// As whom this exporter writes to a table, once it looked at the tables.
+    pub(super) fn writer_to(&self, table: &Table) -> Option<Writer> {
+        let own = *self.slot(table).writer.lock();
+        own.or_else(|| self.writer())
     }
 
     /// The same, of a table that was taken over.
     pub(crate) fn own_writer(&self, table: &Table) -> Result<Writer> {
         let place = || format!("table '{}'", table.name());
         let reason = "it was not taken over yet";
-        self.writer()
+        self.writer_to(table)
             .ok_or_else(|| ExportError::unavailable(place(), reason))
+    }
+
+    /// Takes a later epoch for a table that names a later one than this exporter's, which took its own without an answer about
+    /// that table. Nobody is newer because of that: somebody's clock was ahead.
+    pub(super) fn outrank(&self, table: &Table, found: &CatalogTable) {
+        let slot = self.slot(table);
+        if slot.is_taken.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Some(own) = self.writer_to(table)
+            && check_epoch(found, &own).is_err()
+        {
+            let epoch = newest_epoch(found) + 1;
+            tracing::warn!(
+                table = table.name(),
+                epoch,
+                "the table was written to by one whose clock was ahead"
+            );
+            *slot.writer.lock() = Some(Writer { epoch, ..own });
+        }
     }
 
     /// As whom this exporter writes: it is newer than whoever wrote to one of these tables, and than whoever opened before.

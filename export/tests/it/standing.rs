@@ -11,7 +11,7 @@ use moonshine_engine::{ColumnType, Database, Table, TableSchema, Value};
 use moonshine_export::catalog::{
     CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog,
 };
-use moonshine_export::environment::Environment;
+use moonshine_export::environment::{Clock, Environment, SystemClock};
 use moonshine_export::{
     ExportError, Exporter, FormatVersion, MaintenanceSettings, Pace, TableExport, TableSettings,
 };
@@ -55,6 +55,8 @@ struct Hanging {
     looks_hang: AtomicBool,
     /// Looks that hang, or hung.
     looks: AtomicUsize,
+    /// Whether looks at it fail.
+    looks_fail: AtomicBool,
 }
 
 impl Hanging {
@@ -65,6 +67,7 @@ impl Hanging {
             hangs: AtomicBool::new(false),
             looks_hang: AtomicBool::new(false),
             looks: AtomicUsize::new(0),
+            looks_fail: AtomicBool::new(false),
         })
     }
 
@@ -90,6 +93,12 @@ impl TableCatalog for Hanging {
     }
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>, ExportError> {
+        if *ident == self.table && self.looks_fail.load(Ordering::SeqCst) {
+            return Err(ExportError::Unavailable {
+                place: "catalog".into(),
+                reason: "not reached".into(),
+            });
+        }
         let found = self.catalog.load(ident).await;
         if *ident == self.table && self.looks_hang.load(Ordering::SeqCst) {
             self.looks.fetch_add(1, Ordering::SeqCst);
@@ -344,4 +353,70 @@ async fn maintenance_and_exports_do_not_wait_for_each_other() {
     exporter.finish().await.unwrap();
     tick_until_exported(&mut exporter, &database).await;
     world.check_same_in(&database, simulated.clone()).await;
+}
+
+/// A clock that is a day ahead.
+#[derive(Debug)]
+struct ClockAhead;
+
+#[async_trait]
+impl Clock for ClockAhead {
+    fn now_ms(&self) -> i64 {
+        SystemClock.now_ms() + 86_400_000
+    }
+
+    async fn pause(&self, duration_ms: u64) {
+        SystemClock.pause(duration_ms).await;
+    }
+}
+
+/// An exporter that takes its epoch without an answer about a table, and finds a later one there, is not fenced by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_found_late_with_a_later_epoch_ends_nothing() {
+    for guard in [Guard::Metadata, Guard::Requirements] {
+        let world = World::new(FormatVersion::V3);
+        let database = world.database();
+        let tables = tables(&database, 2);
+        let simulated = SimulatedCatalog::new(guard, 7);
+        simulated.calm();
+        let catalog = Hanging::new(&simulated);
+        write(&database, &tables, 1);
+        let mut first = connect(&database, &catalog);
+        first
+            .export(&tables[1], &database.snapshot())
+            .await
+            .unwrap();
+        let environment = Environment {
+            clock: Arc::new(ClockAhead),
+            ..Environment::default()
+        };
+        let mut ahead = Exporter::with_catalog(
+            database.clone(),
+            catalog.clone(),
+            TableSettings::default().into(),
+            environment,
+        );
+        ahead
+            .export(&tables[0], &database.snapshot())
+            .await
+            .unwrap();
+
+        write(&database, &tables, 2);
+        let mut exporter = connect(&database, &catalog);
+        catalog.looks_fail.store(true, Ordering::SeqCst);
+        assert_eq!(tick_due(&mut exporter).await.len(), 1);
+        assert_eq!(exporter.standings()["shop.t00"].failures, 1);
+        catalog.looks_fail.store(false, Ordering::SeqCst);
+        tick_until_exported(&mut exporter, &database).await;
+        world.check_same_in(&database, simulated.clone()).await;
+
+        write(&database, &tables, 3);
+        let fenced = ahead.export(&tables[0], &database.snapshot()).await;
+        assert!(
+            matches!(fenced, Err(ExportError::Fenced { .. })),
+            "{fenced:?}"
+        );
+        tick_until_exported(&mut exporter, &database).await;
+        world.check_same_in(&database, simulated).await;
+    }
 }
