@@ -11,7 +11,8 @@ use moonshine_connectors::postgres::is_unfinished_copy;
 use moonshine_connectors::{Phase, Progress, RunMode, Source, SourceContext, SourceError};
 use moonshine_engine::{Database, Origin};
 use moonshine_export::{
-    ExportError, Exporter, ExporterMetrics, IcebergConfig, Maintainer, Pace, TableExport,
+    ExportError, Exporter, ExporterMetrics, IcebergConfig, Maintainer, MaintenanceAction, Pace,
+    TableExport,
 };
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long the last export may take. What it leaves is exported by the next run.
 const LAST_EXPORT_MAX: Duration = Duration::from_secs(120);
+/// How long the tables are looked after at the end of a sync that runs once.
+pub(crate) const LAST_MAINTENANCE_MAX: Duration = Duration::from_secs(30);
 /// The pause after a look at a catalog that did not answer; doubled each time.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -153,6 +156,10 @@ impl Mirror {
         }
         if let Some(maintenance) = self.maintenance.take() {
             maintenance.abort();
+        }
+        if let (RunMode::Once, None, Some(exporter)) = (mode, &failure, &self.exporter) {
+            // Nobody else may ever look after the tables.
+            log_maintenance(&exporter.maintainer().run_at_end(LAST_MAINTENANCE_MAX).await);
         }
         let tables = self.database.tables();
         let names = tables.iter().map(|table| table.name().to_owned());
@@ -313,16 +320,20 @@ fn log_exports(exports: &[TableExport]) {
 async fn maintain(maintainer: Maintainer) {
     loop {
         tokio::time::sleep(MAINTENANCE_INTERVAL).await;
-        for action in maintainer.run_due().await {
-            tracing::info!(
-                table = %action.table,
-                task = %action.task,
-                items = action.items,
-                files_written = action.files_written,
-                files_removed = action.files_removed,
-                "maintained"
-            );
-        }
+        log_maintenance(&maintainer.run_due().await);
+    }
+}
+
+fn log_maintenance(actions: &[MaintenanceAction]) {
+    for action in actions {
+        tracing::info!(
+            table = %action.table,
+            task = %action.task,
+            items = action.items,
+            files_written = action.files_written,
+            files_removed = action.files_removed,
+            "maintained"
+        );
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::SyncArguments;
 use crate::error::CliError;
 use crate::log;
+pub(crate) use mirror::LAST_MAINTENANCE_MAX;
 use mirror::Mirror;
 use setup::Setup;
 pub(crate) use setup::iceberg_config;

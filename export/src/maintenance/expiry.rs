@@ -13,7 +13,7 @@ use super::unneeded::unneeded_files;
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal};
-use crate::config::MaintenanceSettings;
+use crate::config::{MaintenanceSettings, SNAPSHOT_AGE_MS, SNAPSHOTS_MIN};
 use crate::error::{ExportError, Result};
 use crate::pending::remove_files;
 use crate::references::references;
@@ -28,7 +28,8 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     };
     let mut action = MaintenanceAction::new(&current, MaintenanceTask::ExpireSnapshots, 0);
     let mut expiry = Expiry::new(work);
-    let expired = match work.believes_wall_time(work.settings.file_grace_ms) {
+    let settings = work.settings.of_table(current.metadata.properties());
+    let expired = match work.believes_wall_time(settings.file_grace_ms) {
         true => expiry.expired(&current.metadata)?,
         false => HashSet::new(),
     };
@@ -137,13 +138,16 @@ impl<'a> Expiry<'a> {
             return Ok(());
         };
         let files = unneeded_files(table, removed, committed).await?;
+        let settings = self.work.settings.of_table(table.metadata.properties());
         let due_ms = |replaced_ms: i64| {
-            let grace_ms = self.work.settings.file_grace_ms;
+            let grace_ms = settings.file_grace_ms;
             let waited_ms = match self.work.mode {
                 // Somebody may read an old snapshot until it is gone.
                 Mode::Automatic => 0,
-                // Who asks for it by hand does not wait.
-                Mode::ByHand | Mode::DryRun => self.now_ms.saturating_sub(replaced_ms).max(0),
+                // Nobody is there any more to wait.
+                Mode::AtEnd | Mode::ByHand | Mode::DryRun => {
+                    self.now_ms.saturating_sub(replaced_ms).max(0)
+                }
             };
             let now_ms = self.work.core.environment.clock.monotonic_ms();
             now_ms.saturating_add(grace_ms.saturating_sub(waited_ms).max(0))
@@ -159,7 +163,8 @@ impl<'a> Expiry<'a> {
 
     /// The snapshots that are to go.
     fn expired(&self, metadata: &TableMetadata) -> Result<HashSet<i64>> {
-        let mut kept = kept_snapshots(metadata, self.work.settings, self.now_ms)?;
+        let settings = self.work.settings.of_table(metadata.properties());
+        let mut kept = kept_snapshots(metadata, &settings, self.now_ms)?;
         let exported = self.work.core.database.exported(self.work.table);
         kept.extend(exported.and_then(|exported| exported.token.parse::<i64>().ok()));
         let all = metadata.snapshots().map(|snapshot| snapshot.snapshot_id());
@@ -191,12 +196,15 @@ fn kept_snapshots(
             continue;
         };
         let own_min = min_snapshots_to_keep.map_or(0, |min| usize::try_from(min).unwrap_or(0));
-        let asked_min = number_of("history.expire.min-snapshots-to-keep").unwrap_or(0);
+        let asked_min = number_of(SNAPSHOTS_MIN).unwrap_or(0);
         let least = settings
             .snapshots_min
             .max(own_min)
             .max(usize::try_from(asked_min).unwrap_or(0));
-        let age_max_ms = max_snapshot_age_ms.max(number_of("history.expire.max-snapshot-age-ms"));
+        // No more than what is configured is what an exporter wrote there.
+        let asked_ms =
+            number_of(SNAPSHOT_AGE_MS).filter(|age_ms| *age_ms > settings.snapshot_age_ms);
+        let age_max_ms = max_snapshot_age_ms.max(asked_ms);
         let is_asked_for = |timestamp_ms: i64| {
             let age_ms = now_ms.saturating_sub(timestamp_ms);
             age_max_ms.is_some_and(|age_max_ms| age_ms <= age_max_ms)

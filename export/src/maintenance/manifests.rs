@@ -31,7 +31,7 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     // Each snapshot adds one of each kind at most, so that the list needs to be read only now and then.
     let sequence_number = current.metadata.last_sequence_number();
     let is_early = sequence_number < work.slot.manifests_due.load(Ordering::SeqCst);
-    if work.mode == Mode::Automatic && is_early {
+    if work.mode.is_by_itself() && is_early {
         return Ok(None);
     }
     let found = manifests(&current).await?;

@@ -132,6 +132,8 @@ impl MaintenanceAction {
 pub(crate) enum Mode {
     /// By itself: once there is enough to do.
     Automatic,
+    /// The same, once, by a program that ends then: what waits longer is not done.
+    AtEnd,
     /// By hand: whatever there is to do.
     ByHand,
     /// To say what would be done by hand; nothing is changed.
@@ -142,9 +144,14 @@ impl Mode {
     /// How much there must be to do: by itself, a task waits for `automatic` of what it counts.
     fn batch(self, automatic: usize) -> usize {
         match self {
-            Mode::Automatic => automatic,
+            Mode::Automatic | Mode::AtEnd => automatic,
             Mode::ByHand | Mode::DryRun => 1,
         }
+    }
+
+    /// Whether nobody asked for it.
+    fn is_by_itself(self) -> bool {
+        matches!(self, Mode::Automatic | Mode::AtEnd)
     }
 }
 
@@ -184,7 +191,7 @@ impl Work<'_> {
         if self.is_pending() {
             return Ok(None);
         }
-        if self.mode == Mode::Automatic {
+        if self.mode.is_by_itself() {
             // An export that is under way is not waited for.
             let place = self.slot.state.try_lock().ok();
             let state = place.as_ref().and_then(|place| place.as_ref());
@@ -203,7 +210,7 @@ impl Work<'_> {
         proposal: &mut dyn Proposal,
     ) -> Result<CatalogTable, Failure> {
         match self.mode {
-            Mode::Automatic => self.commit_beside_exports(proposal).await,
+            Mode::Automatic | Mode::AtEnd => self.commit_beside_exports(proposal).await,
             Mode::ByHand | Mode::DryRun => self.commit_at_last(proposal).await,
         }
     }
@@ -298,7 +305,7 @@ impl Work<'_> {
         if self.is_pending() || self.core.database.exported(self.table).is_none() {
             return Ok(None);
         }
-        if self.mode == Mode::Automatic {
+        if self.mode.is_by_itself() {
             return self.manifests_beside_exports().await;
         }
         let mut place = self.slot.state.lock().await;
@@ -358,7 +365,7 @@ impl Work<'_> {
     fn busy(&self) -> ExportError {
         let place = format!("table '{}'", self.table.name());
         match self.mode {
-            Mode::Automatic => ExportError::Conflict {
+            Mode::Automatic | Mode::AtEnd => ExportError::Conflict {
                 table: self.table.name().to_owned(),
                 attempts: 1,
             },
@@ -372,7 +379,7 @@ impl Work<'_> {
     /// How often a commit is tried. By itself an export may be waiting for it.
     fn attempts_max(&self) -> u32 {
         match self.mode {
-            Mode::Automatic => 1,
+            Mode::Automatic | Mode::AtEnd => 1,
             Mode::ByHand | Mode::DryRun => ATTEMPTS_MAX,
         }
     }
@@ -383,7 +390,7 @@ impl Work<'_> {
         let mut wall_times = self.slot.wall_times.lock();
         let wall_time = wall_times.entry(self.task).or_default();
         let is_believed = WallTime::is_believed(wall_time, clock, stands_ms);
-        is_believed || self.mode != Mode::Automatic
+        is_believed || !self.mode.is_by_itself()
     }
 
     fn is_pending(&self) -> bool {
@@ -420,20 +427,31 @@ impl Maintainer {
     /// Does what is due of the tables that are looked after automatically. An error keeps to its table and task: it is logged
     /// when it is new, and the task is tried again after a pause that grows from a second to a minute.
     pub async fn run_due(&self) -> Vec<MaintenanceAction> {
+        self.run_by_itself(Mode::Automatic).await
+    }
+
+    /// As [`run_due`](Maintainer::run_due), for a program that ends then: files that nothing needs any more go as by hand, and
+    /// what takes longer than `longest` is left.
+    pub async fn run_at_end(&self, longest: Duration) -> Vec<MaintenanceAction> {
+        let done = timeout(longest, self.run_by_itself(Mode::AtEnd)).await;
+        done.unwrap_or_default()
+    }
+
+    async fn run_by_itself(&self, mode: Mode) -> Vec<MaintenanceAction> {
         let tables = stream::iter(self.core.database.tables());
-        let done = tables.map(|table| async move { self.run_due_of(&table).await });
+        let done = tables.map(|table| async move { self.run_due_of(&table, mode).await });
         let done: Vec<Vec<MaintenanceAction>> =
             done.buffer_unordered(TABLES_AT_ONCE).collect().await;
         done.into_iter().flatten().collect()
     }
 
-    async fn run_due_of(&self, table: &Table) -> Vec<MaintenanceAction> {
+    async fn run_due_of(&self, table: &Table, mode: Mode) -> Vec<MaintenanceAction> {
         let mut actions = Vec::new();
         if !self.core.settings(table).maintenance.is_automatic {
             return actions;
         }
         for task in MaintenanceTask::ALL {
-            let work = self.work(table, task, Mode::Automatic);
+            let work = self.work(table, task, mode);
             let clock = &self.core.environment.clock;
             let standings = &work.slot.task_standings;
             let is_due = |standing: &Standing| standing.is_due(clock.monotonic_ms());

@@ -10,7 +10,10 @@ use iceberg::{TableIdent, TableUpdate};
 use moonshine_engine::{Database, Table};
 use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
 use moonshine_export::environment::{Clock, Environment, RandomIdentities, SystemClock};
-use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, Pace, TableSettings};
+use moonshine_export::{
+    Exporter, FormatVersion, IcebergConfig, MaintenanceSettings, MaintenanceTask, Pace,
+    TableSettings,
+};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -269,6 +272,83 @@ async fn a_clock_that_is_set_does_no_harm() {
     kept.world
         .check_same_in(&kept.database, kept.catalog.clone())
         .await;
+}
+
+/// Who looks after a table by hand, without its configuration, keeps what that keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn defaults_keep_what_was_configured() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut kept = Kept::new(FormatVersion::V3, MaintenanceSettings::default()).await;
+    let mut random = Random(11);
+    kept.tick(&mut random).await;
+    // The table is there; an exporter with a configuration takes it over.
+    let config = serde_json::json!({
+        "warehouse_path": "memory",
+        "tables": { "*": { "maintenance": { "snapshot_age_hours": 1000, "file_grace_minutes": 90 } } },
+    });
+    let config: IcebergConfig = serde_json::from_value(config).unwrap();
+    let environment = Environment {
+        clock: kept.clock.clone(),
+        identities: Arc::new(RandomIdentities),
+    };
+    let exporter = |settings| {
+        Exporter::with_catalog(
+            kept.database.clone(),
+            kept.catalog.clone(),
+            settings,
+            environment.clone(),
+        )
+    };
+    let configured = exporter(config.settings_by_table().unwrap());
+    let by_hand = exporter(TableSettings::default().into()).maintainer();
+    kept.exporter = configured;
+    for _ in 0..40 {
+        kept.tick(&mut random).await;
+    }
+    let before = kept.metadata().await.snapshots().count();
+    *kept.clock.0.lock() += 200 * HOUR_MS;
+    by_hand.run(None, false).await.unwrap();
+    assert!(kept.metadata().await.snapshots().count() >= before);
+    *kept.clock.0.lock() += 800 * HOUR_MS;
+    let actions = by_hand.run(None, false).await.unwrap();
+    assert!(kept.metadata().await.snapshots().count() < before);
+    // The newest snapshots were replaced long ago, and nobody waits by hand.
+    let expiry = actions
+        .iter()
+        .find(|action| action.task == MaintenanceTask::ExpireSnapshots)
+        .unwrap();
+    assert!(expiry.files_removed > 0);
+    assert_eq!(expiry.files_waiting, 0);
+    kept.named_files().await;
+}
+
+/// Files go by hand once their own last snapshot was replaced for long enough, whatever else expires with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_hand_each_file_waits_for_its_own_last_snapshot() {
+    let maintenance = MaintenanceSettings {
+        snapshots_min: 1,
+        snapshots_max: 1,
+        file_grace_ms: 60_000,
+        ..MaintenanceSettings::default()
+    };
+    let mut kept = Kept::new(FormatVersion::V3, maintenance).await;
+    let mut random = Random(11);
+    for _ in 0..5 {
+        kept.tick(&mut random).await;
+    }
+    *kept.clock.0.lock() += 60_000;
+    for _ in 0..3 {
+        kept.tick(&mut random).await;
+    }
+    let maintainer = kept.exporter.maintainer();
+    let actions = maintainer.run(None, false).await.unwrap();
+    let expiry = actions
+        .iter()
+        .find(|action| action.task == MaintenanceTask::ExpireSnapshots)
+        .unwrap();
+    assert!(expiry.files_removed > 0, "{expiry:?}");
+    assert!(expiry.files_waiting > 0, "{expiry:?}");
+    kept.named_files().await;
 }
 
 /// Makes a tag and a branch of the newest snapshot, or prints the rows of both.
