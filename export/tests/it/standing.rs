@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use iceberg::TableIdent;
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention};
+use iceberg::{TableIdent, TableUpdate};
 use moonshine_engine::{ColumnType, Database, Table, TableSchema, Value};
 use moonshine_export::catalog::{
     CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog,
@@ -15,9 +16,10 @@ use moonshine_export::environment::{Clock, Environment, SystemClock};
 use moonshine_export::{
     ExportError, Exporter, FormatVersion, MaintenanceSettings, Pace, TableExport, TableSettings,
 };
+use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::simulation::catalog::SimulatedCatalog;
+use crate::simulation::catalog::{Fault, SimulatedCatalog};
 use crate::support::{World, ident};
 
 const PACE: Pace = Pace {
@@ -57,6 +59,8 @@ struct Hanging {
     looks: AtomicUsize,
     /// Whether looks at it fail.
     looks_fail: AtomicBool,
+    /// The snapshot that it is rolled back to behind the next commit.
+    roll_back_to: Mutex<Option<i64>>,
 }
 
 impl Hanging {
@@ -68,7 +72,21 @@ impl Hanging {
             looks_hang: AtomicBool::new(false),
             looks: AtomicUsize::new(0),
             looks_fail: AtomicBool::new(false),
+            roll_back_to: Mutex::default(),
         })
+    }
+
+    /// Makes a snapshot of the table its newest.
+    async fn roll_to(&self, snapshot_id: i64) {
+        let found = self.catalog.load(&self.table).await.unwrap().unwrap();
+        let retention = SnapshotRetention::branch(None, None, None);
+        let update = TableUpdate::SetSnapshotRef {
+            ref_name: MAIN_BRANCH.to_owned(),
+            reference: SnapshotReference::new(snapshot_id, retention),
+        };
+        let change = Change::of(&found.metadata, vec![update]);
+        let outcome = self.catalog.commit(&found, &change, Uuid::new_v4()).await;
+        assert!(matches!(outcome, CommitOutcome::Committed(_)));
     }
 
     async fn wait(&self, hangs: &AtomicBool) {
@@ -119,6 +137,10 @@ impl TableCatalog for Hanging {
     async fn commit(&self, base: &CatalogTable, change: &Change, id: Uuid) -> CommitOutcome {
         let outcome = self.catalog.commit(base, change, id).await;
         if base.ident == self.table {
+            let snapshot_id = self.roll_back_to.lock().take();
+            if let Some(snapshot_id) = snapshot_id {
+                self.roll_to(snapshot_id).await;
+            }
             self.wait(&self.hangs).await;
         }
         outcome
@@ -417,6 +439,37 @@ async fn a_table_found_late_with_a_later_epoch_ends_nothing() {
             "{fenced:?}"
         );
         tick_until_exported(&mut exporter, &database).await;
+        world.check_same_in(&database, simulated).await;
+    }
+}
+
+/// Invariant 4 "once": a commit that is late arrives after the table was rolled back and forth. Its files are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_commit_behind_a_rollback_that_was_undone_has_its_files() {
+    for seed in 0..8 {
+        let world = World::new(FormatVersion::V3);
+        let database = world.database();
+        let tables = tables(&database, 1);
+        let simulated = SimulatedCatalog::new(Guard::Requirements, seed);
+        simulated.calm();
+        let catalog = Hanging::new(&simulated);
+        let mut exporter = connect(&database, &catalog);
+        let mut snapshot_ids = Vec::new();
+        for id in 0..2 {
+            write(&database, &tables, id);
+            let exports = exporter.tick(&database.snapshot()).await.unwrap();
+            snapshot_ids.push(exports[0].snapshot_id);
+        }
+        write(&database, &tables, 2);
+        *catalog.roll_back_to.lock() = Some(snapshot_ids[0]);
+        simulated.plan(&[Fault::Late], &[]);
+        let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+        assert!(matches!(error, ExportError::Foreign { .. }), "{error}");
+
+        catalog.roll_to(snapshot_ids[1]).await;
+        // What is on its way arrives.
+        simulated.calm();
+        exporter.tick(&database.snapshot()).await.unwrap();
         world.check_same_in(&database, simulated).await;
     }
 }
