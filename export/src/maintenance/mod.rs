@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use moonshine_engine::Table;
+use moonshine_engine::{Exported, Table};
 use tokio::time::timeout;
 
 use crate::catalog::{CatalogTable, Change};
@@ -376,6 +376,21 @@ impl Work<'_> {
         }
     }
 
+    /// Whether what went wrong is that exports go on meanwhile: one whose commit is in the table, and is not noted by the engine yet, looks
+    /// like another writer's.
+    fn comes_back(&self, error: &ExportError, exported: Option<&Exported>) -> bool {
+        match error {
+            ExportError::Conflict { .. } => true,
+            ExportError::Stale { .. } | ExportError::Foreign { .. } => {
+                let is_under_way = self.slot.state.try_lock().is_err();
+                is_under_way
+                    || self.is_pending()
+                    || self.core.database.exported(self.table).as_ref() != exported
+            }
+            _ => false,
+        }
+    }
+
     /// How often a commit is tried. By itself an export may be waiting for it.
     fn attempts_max(&self) -> u32 {
         match self.mode {
@@ -458,6 +473,7 @@ impl Maintainer {
             if !standings.lock().get(&task).is_none_or(is_due) {
                 continue;
             }
+            let exported = self.core.database.exported(table);
             let done = timeout(TASK_MAX, work.run()).await;
             let done = done.unwrap_or_else(|_| {
                 let place = format!("{task} of table '{}'", table.name());
@@ -471,7 +487,7 @@ impl Maintainer {
                     standing.succeed(task, table.name());
                     actions.extend(action);
                 }
-                Err(error @ ExportError::Conflict { .. }) => {
+                Err(error) if work.comes_back(&error, exported.as_ref()) => {
                     tracing::debug!(table = table.name(), %task, %error, "maintenance comes back");
                 }
                 Err(error) => standing.fail(task, table.name(), &error, clock.monotonic_ms()),
