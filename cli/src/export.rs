@@ -13,7 +13,7 @@ use crate::config::LogLevel;
 use crate::error::CliError;
 use crate::log;
 use crate::query::{open_to_read, print};
-use crate::sync::iceberg_config;
+use crate::sync::{LAST_MAINTENANCE_MAX, iceberg_config};
 
 #[derive(Debug, Serialize)]
 struct ExportFacts<'a> {
@@ -76,6 +76,7 @@ async fn export(
     let table = find_table(&database, table_name)?;
     let mut exporter = Exporter::open(database.clone(), config).await?;
     exporter.export(&table, &database.snapshot()).await?;
+    exporter.maintainer().run_at_end(LAST_MAINTENANCE_MAX).await;
     Ok((database, table))
 }
 

@@ -68,7 +68,7 @@ pub use config::{
     TableSettings,
 };
 pub use error::{ExportError, Result};
-pub use exporter::{Exporter, Pace, Standing, TableExport};
+pub use exporter::{Exporter, ExporterMetrics, Pace, Standing, TableExport};
 pub use layout::wanted::{LayoutLimits, LayoutSettings};
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};

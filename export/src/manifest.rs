@@ -38,7 +38,7 @@ pub(crate) struct Manifests {
 }
 
 /// The entries of manifests that were read before.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ManifestCache {
     entries: HashMap<ManifestKey, Arc<Vec<Entry>>>,
 }

@@ -200,7 +200,7 @@ impl Owner {
         writer: &Writer,
     ) -> Result<NewTable> {
         let format_version = self.settings.of(schema.name()).format_version.iceberg();
-        let properties = HashMap::from([
+        let mut properties = HashMap::from([
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
             (WRITER_EPOCH.to_owned(), writer.epoch.to_string()),
@@ -210,7 +210,9 @@ impl Owner {
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
         ]);
-        let layout = &self.settings.of(schema.name()).layout;
+        let settings = self.settings.of(schema.name());
+        properties.extend(settings.maintenance.properties.clone());
+        let layout = &settings.layout;
         let columns = iceberg_schema(schema, format_version)?;
         let spec = layout.spec(schema, &columns)?;
         let order = layout.order(schema)?;

@@ -1,5 +1,6 @@
 //! Sources and settings, from a configuration file or from flags.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(crate) struct Setup {
     pub(crate) flush_interval: Duration,
     pub(crate) flush_batch_size: u64,
     pub(crate) log_level: LogLevel,
+    pub(crate) metrics_address: Option<SocketAddr>,
 }
 
 impl Setup {
@@ -87,6 +89,7 @@ impl Setup {
             flush_interval: config.buffer.flush_interval(),
             flush_batch_size: config.buffer.flush_batch_size,
             log_level: config.monitoring.log_level,
+            metrics_address: config.metrics.listen,
         })
     }
 }
@@ -155,6 +158,7 @@ fn one_table(from: &str, arguments: &OneTableArguments) -> Result<Config, CliErr
         iceberg: Some(iceberg_config(warehouse)?),
         buffer: crate::config::BufferConfig::default(),
         monitoring: crate::config::MonitoringConfig::default(),
+        metrics: crate::config::MetricsConfig::default(),
     })
 }
 

@@ -4,7 +4,7 @@ use iceberg::spec::{MAIN_BRANCH, TableMetadata, TableMetadataBuildResult};
 use iceberg::{TableRequirement, TableUpdate};
 
 use super::CatalogTable;
-use crate::error::{At, Result};
+use crate::error::{At, ExportError, Result};
 
 /// What is to become of a table, and what the table must be for it: the body of a commit request of Iceberg's REST
 /// protocol.
@@ -57,6 +57,22 @@ impl Change {
         for update in &self.updates {
             builder = update.clone().apply(builder).at(place())?;
         }
-        builder.build().at(place())
+        let mut built = builder.build().at(place())?;
+        let least_ms = base.metadata.last_updated_ms();
+        if built.metadata.last_updated_ms() < least_ms {
+            let damage = |error| ExportError::corrupt(place(), error);
+            built.metadata = updated_at(&built.metadata, least_ms).map_err(damage)?;
+        }
+        Ok(built)
     }
+}
+
+/// The same metadata, updated at another time. That of a change without a snapshot is the system's, which may have been set back;
+/// readers refuse metadata that is older than what it followed on.
+fn updated_at(metadata: &TableMetadata, updated_ms: i64) -> serde_json::Result<TableMetadata> {
+    let mut json = serde_json::to_value(metadata)?;
+    if let Some(json) = json.as_object_mut() {
+        json.insert("last-updated-ms".to_owned(), updated_ms.into());
+    }
+    serde_json::from_value(json)
 }

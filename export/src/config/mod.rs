@@ -18,6 +18,7 @@ pub use cadence::{CadenceConfig, CadenceSettings};
 pub(crate) use catalog::SqlPlace;
 pub use catalog::{CatalogType, SqlConfig};
 pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
+pub(crate) use maintenance::{SNAPSHOT_AGE_MS, SNAPSHOTS_MIN};
 pub use secret::Secret;
 pub use table::{ForeignAppends, FormatVersion, SettingsByTable, TableConfig, TableSettings};
 

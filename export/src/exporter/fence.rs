@@ -44,12 +44,15 @@ impl Proposal for Fence<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let exporter = self.exporter;
         exporter.check_ours(self.table, self.pending, table)?;
+        let mut properties = HashMap::from([
+            (WRITER_EPOCH.to_owned(), self.writer.epoch.to_string()),
+            (EXPORTER_ID.to_owned(), self.writer.exporter_id.to_string()),
+            (FENCE_ID.to_owned(), self.id.to_string()),
+        ]);
+        let maintenance = &exporter.settings(self.table).maintenance;
+        properties.extend(maintenance.properties.clone());
         let mut updates = vec![TableUpdate::SetProperties {
-            updates: HashMap::from([
-                (WRITER_EPOCH.to_owned(), self.writer.epoch.to_string()),
-                (EXPORTER_ID.to_owned(), self.writer.exporter_id.to_string()),
-                (FENCE_ID.to_owned(), self.id.to_string()),
-            ]),
+            updates: properties,
         }];
         if exporter.catalog.guard() == Guard::Requirements {
             updates.extend(self.snapshot(table).await?);

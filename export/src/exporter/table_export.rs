@@ -25,6 +25,12 @@ use crate::summary::{Stamp, origins_by_source};
 /// Rows of a batch that is asked of the engine.
 const BATCH_ROWS: usize = 8192;
 
+/// Requests for a delete file: the one before it is read, and it is written.
+const DELETE_REQUESTS: usize = 2;
+/// Requests for an attempt to commit, at most: three manifests and their list, the metadata file or the request, and a look
+/// at the table before the next.
+const ATTEMPT_REQUESTS: usize = 6;
+
 impl Core {
     pub(super) async fn export_table(
         &self,
@@ -36,6 +42,7 @@ impl Core {
         self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
         self.lay_out(table, state).await?;
+        let turn = self.turn_to_write(&self.slot(table)).await?;
         let (database, engine_table, snapshot) =
             (self.database.clone(), table.clone(), snapshot.clone());
         let begin = move || database.begin_export(&engine_table, &snapshot);
@@ -57,12 +64,14 @@ impl Core {
         }
         let commit_id = self.environment.identities.uuid();
         let mut paths = Vec::new();
-        match self
+        let written = self
             .write_and_prepare(table, export, commit_id, state, &mut paths)
-            .await
-        {
+            .await;
+        drop(turn);
+        self.slot(table).spend(paths.len());
+        match written {
             Ok((export, delta)) => self
-                .commit(export, commit_id, delta, paths, state)
+                .commit(table, export, commit_id, delta, paths, state)
                 .await
                 .map(Some),
             Err(error) => {
@@ -142,11 +151,15 @@ impl Core {
         let columns = table.schema().columns().iter();
         let field_ids: Vec<i32> = columns.map(|column| column.field_id).collect();
         let (source, summed) = (export.clone(), checksum.clone());
+        let slot = self.slot(table);
         let batches = move || {
             // Rows may be asked for more than once; the last time counts.
             *summed.lock() = RowsChecksum::default();
-            let (summed, field_ids) = (summed.clone(), field_ids.clone());
-            let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
+            let (summed, field_ids, slot) = (summed.clone(), field_ids.clone(), slot.clone());
+            let sum = move |batch: &RecordBatch| {
+                slot.step();
+                summed.lock().add(batch, &field_ids);
+            };
             let batches = source.batches(None, BATCH_ROWS)?;
             let batches = batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
             Ok(WithRowIds::new(batches, row_ids.clone()))
@@ -164,6 +177,7 @@ impl Core {
     /// Commits to the catalog, then records that in the engine.
     async fn commit(
         &self,
+        table: &Table,
         export: Export,
         commit_id: Uuid,
         delta: RowDelta,
@@ -194,7 +208,11 @@ impl Core {
             attempts: Vec::new(),
         };
         let catalog = self.catalog.as_ref();
-        match run(catalog, &self.environment, base, &mut commit).await {
+        let committed = run(catalog, &self.environment, base, &mut commit).await;
+        let slot = self.slot(table);
+        slot.spend(commit.delete_paths.len() * DELETE_REQUESTS);
+        slot.spend(commit.attempts.len() * ATTEMPT_REQUESTS);
+        match committed {
             Ok(current) => {
                 let snapshot_id = find_commit(&current.metadata, commit_id).ok_or_else(|| {
                     ExportError::foreign(&current.ident, "it does not show the commit that it took")

@@ -138,6 +138,7 @@ impl Core {
                 )),
             };
         };
+        self.outrank(table, &found);
         self.check_ours(table, pending, &found)?;
         Ok(Some(found))
     }
@@ -150,7 +151,7 @@ impl Core {
         found: &CatalogTable,
     ) -> Result<()> {
         self.owner.check(found, table.schema())?;
-        if let Some(writer) = self.writer() {
+        if let Some(writer) = self.writer_to(table) {
             check_epoch(found, &writer)?;
         }
         let exported = self.database.exported(table);

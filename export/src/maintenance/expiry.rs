@@ -13,7 +13,7 @@ use super::unneeded::unneeded_files;
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal};
-use crate::config::MaintenanceSettings;
+use crate::config::{MaintenanceSettings, SNAPSHOT_AGE_MS, SNAPSHOTS_MIN};
 use crate::error::{ExportError, Result};
 use crate::pending::remove_files;
 use crate::references::references;
@@ -28,7 +28,11 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     };
     let mut action = MaintenanceAction::new(&current, MaintenanceTask::ExpireSnapshots, 0);
     let mut expiry = Expiry::new(work);
-    let expired = expiry.expired(&current.metadata)?;
+    let settings = work.settings.of_table(current.metadata.properties());
+    let expired = match work.believes_wall_time(settings.file_grace_ms) {
+        true => expiry.expired(&current.metadata)?,
+        false => HashSet::new(),
+    };
     if expired.len() >= work.mode.batch(BATCH_SNAPSHOTS_MIN) {
         action.items = expired.len() as u64;
         if work.mode != Mode::DryRun {
@@ -40,7 +44,8 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         }
     }
     if work.mode != Mode::DryRun {
-        action.files_removed = remove_due(work, &current, expiry.now_ms).await;
+        action.files_removed = remove_due(work, &current).await;
+        action.files_waiting = work.slot.unneeded.lock().len() as u64;
     }
     Ok((action.items + action.files_removed > 0).then_some(action))
 }
@@ -52,7 +57,8 @@ pub(super) fn may_remove_files(metadata: &TableMetadata) -> bool {
 }
 
 /// Removes the unneeded files whose time has come.
-async fn remove_due(work: &Work<'_>, table: &CatalogTable, now_ms: i64) -> u64 {
+async fn remove_due(work: &Work<'_>, table: &CatalogTable) -> u64 {
+    let now_ms = work.core.environment.clock.monotonic_ms();
     let due: Vec<String> = {
         let mut unneeded = work.slot.unneeded.lock();
         let count = unneeded.partition_point(|(due_ms, _)| *due_ms <= now_ms);
@@ -131,24 +137,34 @@ impl<'a> Expiry<'a> {
         let Some((table, removed)) = &self.removed else {
             return Ok(());
         };
-        let replaced = table.metadata.snapshots().filter(|snapshot| {
-            let parent = snapshot.parent_snapshot_id();
-            parent.is_some_and(|parent| removed.contains(&parent))
-        });
-        let replaced_ms = replaced.map(|snapshot| snapshot.timestamp_ms()).max();
-        let due_ms = replaced_ms
-            .unwrap_or(self.now_ms)
-            .saturating_add(self.work.settings.file_grace_ms);
         let files = unneeded_files(table, removed, committed).await?;
+        let settings = self.work.settings.of_table(table.metadata.properties());
+        let due_ms = |replaced_ms: i64| {
+            let grace_ms = settings.file_grace_ms;
+            let waited_ms = match self.work.mode {
+                // Somebody may read an old snapshot until it is gone.
+                Mode::Automatic => 0,
+                // Nobody is there any more to wait.
+                Mode::AtEnd | Mode::ByHand | Mode::DryRun => {
+                    self.now_ms.saturating_sub(replaced_ms).max(0)
+                }
+            };
+            let now_ms = self.work.core.environment.clock.monotonic_ms();
+            now_ms.saturating_add(grace_ms.saturating_sub(waited_ms).max(0))
+        };
+        let files = files
+            .into_iter()
+            .map(|(path, replaced_ms)| (due_ms(replaced_ms), path));
         let mut unneeded = self.work.slot.unneeded.lock();
-        unneeded.extend(files.into_iter().map(|path| (due_ms, path)));
+        unneeded.extend(files);
         unneeded.make_contiguous().sort();
         Ok(())
     }
 
     /// The snapshots that are to go.
     fn expired(&self, metadata: &TableMetadata) -> Result<HashSet<i64>> {
-        let mut kept = kept_snapshots(metadata, self.work.settings, self.now_ms)?;
+        let settings = self.work.settings.of_table(metadata.properties());
+        let mut kept = kept_snapshots(metadata, &settings, self.now_ms)?;
         let exported = self.work.core.database.exported(self.work.table);
         kept.extend(exported.and_then(|exported| exported.token.parse::<i64>().ok()));
         let all = metadata.snapshots().map(|snapshot| snapshot.snapshot_id());
@@ -180,12 +196,15 @@ fn kept_snapshots(
             continue;
         };
         let own_min = min_snapshots_to_keep.map_or(0, |min| usize::try_from(min).unwrap_or(0));
-        let asked_min = number_of("history.expire.min-snapshots-to-keep").unwrap_or(0);
+        let asked_min = number_of(SNAPSHOTS_MIN).unwrap_or(0);
         let least = settings
             .snapshots_min
             .max(own_min)
             .max(usize::try_from(asked_min).unwrap_or(0));
-        let age_max_ms = max_snapshot_age_ms.max(number_of("history.expire.max-snapshot-age-ms"));
+        // No more than what is configured is what an exporter wrote there.
+        let asked_ms =
+            number_of(SNAPSHOT_AGE_MS).filter(|age_ms| *age_ms > settings.snapshot_age_ms);
+        let age_max_ms = max_snapshot_age_ms.max(asked_ms);
         let is_asked_for = |timestamp_ms: i64| {
             let age_ms = now_ms.saturating_sub(timestamp_ms);
             age_max_ms.is_some_and(|age_max_ms| age_ms <= age_max_ms)

@@ -5,7 +5,7 @@
 //! an entry is written again only some times in its life, however many exports there are. The result is a snapshot of the same
 //! files.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,7 +17,7 @@ use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Attempt, Deletes, Failure, NewFiles, Proposal, remove_attempts};
 use crate::error::{ExportError, Result};
-use crate::manifest::{LoadedManifest, Manifests, read_entries, read_list};
+use crate::manifest::{Entry, LoadedManifest, Manifests, read_entries, read_list};
 use crate::pending::find_commit;
 
 /// A manifest of this size is not merged any more, in bytes.
@@ -31,7 +31,7 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     // Each snapshot adds one of each kind at most, so that the list needs to be read only now and then.
     let sequence_number = current.metadata.last_sequence_number();
     let is_early = sequence_number < work.slot.manifests_due.load(Ordering::SeqCst);
-    if work.mode == Mode::Automatic && is_early {
+    if work.mode.is_by_itself() && is_early {
         return Ok(None);
     }
     let found = manifests(&current).await?;
@@ -64,6 +64,7 @@ async fn commit(work: &Work<'_>, least: usize) -> Result<u64> {
         id: work.core.environment.identities.uuid(),
         least,
         attempts: Vec::new(),
+        entries: HashMap::new(),
         file_io: None,
     };
     match work.commit(&mut merge).await {
@@ -93,6 +94,8 @@ struct Merge<'a> {
     /// So many manifests are worth it.
     least: usize,
     attempts: Vec<(i64, Vec<String>)>,
+    /// The entries of merged manifests that were read, by path.
+    entries: HashMap<String, Arc<Vec<Entry>>>,
     /// Where the attempts' files are.
     file_io: Option<iceberg::io::FileIO>,
 }
@@ -120,7 +123,7 @@ impl Proposal for Merge<'_> {
         };
         self.attempts.push((attempt.snapshot_id, attempt.paths()));
         self.file_io = Some(table.file_io.clone());
-        let manifests = load(table, found, &merged).await?;
+        let manifests = load(table, found, &merged, &mut self.entries).await?;
         let deletes = Deletes {
             merged,
             is_rewrite: true,
@@ -150,21 +153,24 @@ async fn load(
     table: &CatalogTable,
     found: Vec<ManifestFile>,
     merged: &HashSet<String>,
+    known: &mut HashMap<String, Arc<Vec<Entry>>>,
 ) -> Result<Manifests> {
     let mut manifests = Manifests::default();
     for manifest in found {
-        let entries = match merged.contains(&manifest.manifest_path) {
-            true => read_entries(&table.file_io, &manifest).await?,
-            false => Vec::new(),
+        let path = &manifest.manifest_path;
+        if merged.contains(path) && !known.contains_key(path) {
+            let entries = read_entries(&table.file_io, &manifest).await?;
+            known.insert(path.clone(), Arc::new(entries));
+        }
+        let entries = match merged.contains(path) {
+            true => known.get(path).cloned().unwrap_or_default(),
+            false => Arc::default(),
         };
         let kind = match manifest.content {
             ManifestContentType::Data => &mut manifests.data,
             ManifestContentType::Deletes => &mut manifests.deletes,
         };
-        kind.push(LoadedManifest {
-            manifest,
-            entries: Arc::new(entries),
-        });
+        kind.push(LoadedManifest { manifest, entries });
     }
     Ok(manifests)
 }

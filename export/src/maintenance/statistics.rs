@@ -27,7 +27,7 @@ const PUFFIN_HEADER_BYTES: u64 = 4;
 
 /// Makes the statistics of the newest snapshot, if it has none.
 pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
-    if work.mode == Mode::Automatic {
+    if work.mode.is_by_itself() {
         return Ok(None);
     }
     let exported = work.core.database.exported(work.table);

@@ -27,7 +27,7 @@ use self::merge::{INPUT_ROWS, MergedRows};
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work, load};
 use crate::catalog::CatalogTable;
 use crate::commit::{
-    ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run as commit, table_version,
+    ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run_up_to, table_version,
 };
 use crate::config::FormatVersion;
 use crate::delete::Positions;
@@ -411,7 +411,8 @@ impl Rewrite<'_> {
             delete_paths: Vec::new(),
             attempts: Vec::new(),
         };
-        match commit(
+        match run_up_to(
+            self.work.attempts_max(),
             core.catalog.as_ref(),
             &core.environment,
             base,
