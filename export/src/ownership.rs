@@ -14,7 +14,7 @@ use crate::commit::{check_foreign, table_version};
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::key_order;
-use crate::schema::{check_columns, iceberg_schema};
+use crate::schema::{COMMENT, check_columns, iceberg_schema};
 use crate::summary::{DATABASE_ID, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
@@ -200,7 +200,7 @@ impl Owner {
         writer: &Writer,
     ) -> Result<NewTable> {
         let format_version = self.settings.of(schema.name()).format_version.iceberg();
-        let properties = HashMap::from([
+        let mut properties = HashMap::from([
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
             (WRITER_EPOCH.to_owned(), writer.epoch.to_string()),
@@ -210,6 +210,9 @@ impl Owner {
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
         ]);
+        if let Some(comment) = schema.comment() {
+            properties.insert(COMMENT.to_owned(), comment.to_owned());
+        }
         let layout = &self.settings.of(schema.name()).layout;
         let columns = iceberg_schema(schema, format_version)?;
         let spec = layout.spec(schema, &columns)?;

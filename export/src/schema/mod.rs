@@ -14,7 +14,7 @@ use iceberg::spec::{FormatVersion, NestedField, Schema, Type};
 use moonshine_engine::{Column, ColumnType, TableSchema};
 
 pub(crate) use self::defaults::missing_column;
-pub(crate) use self::evolve::{check_columns, evolved};
+pub(crate) use self::evolve::{COMMENT, check_columns, evolved, has_columns, is_evolved};
 pub(crate) use self::types::{iceberg_type, parquet_schema};
 use crate::error::{ExportError, Result};
 
@@ -68,7 +68,7 @@ pub(crate) fn table_location(warehouse: &str, ident: &TableIdent, table_id: u32)
     location
 }
 
-/// The Iceberg schema of a table, with the engine's field ids. Defaults are in it from format 3 on, which knows them.
+/// The Iceberg schema of a table, with the engine's field ids and comments. Defaults are in it from format 3 on, which knows them.
 ///
 /// The primary key becomes the identifier fields, unless it has a float: the specification forbids those there.
 pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Result<Schema> {
@@ -77,6 +77,9 @@ pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Re
         let field_type = Type::Primitive(iceberg_type(column.column_type));
         let mut field =
             NestedField::new(column.field_id, &column.name, field_type, !column.nullable);
+        if let Some(comment) = &column.comment {
+            field = field.with_doc(comment);
+        }
         if version >= FormatVersion::V3
             && let Some(default) = defaults::literal(schema, column)?
         {
@@ -105,7 +108,7 @@ pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Re
 
 /// Checks that an Iceberg table has just the columns that this schema would give it.
 pub(crate) fn check_schema(table: &TableIdent, found: &Schema, wanted: &Schema) -> Result<()> {
-    if found.as_struct() == wanted.as_struct() {
+    if has_columns(found, wanted) {
         return Ok(());
     }
     Err(ExportError::foreign(
