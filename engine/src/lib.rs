@@ -107,7 +107,8 @@ pub use queue::commit_queue::Durability;
 pub use row_set::page::PageKind;
 pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{
-    COLUMN_COUNT_MAX, Column, ColumnType, ShardKey, TableSchema, TableSchemaBuilder, check_row,
+    COLUMN_COUNT_MAX, COMMENT_SIZE_BYTES_MAX, Column, ColumnType, ShardKey, TableSchema,
+    TableSchemaBuilder, check_row,
 };
 pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
 pub use statistics::figures::{

@@ -14,7 +14,7 @@ use crate::commit::{check_foreign, table_version};
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::key_order;
-use crate::schema::{check_columns, iceberg_schema};
+use crate::schema::{COMMENT, check_columns, iceberg_schema};
 use crate::summary::{DATABASE_ID, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
@@ -210,6 +210,9 @@ impl Owner {
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
         ]);
+        if let Some(comment) = schema.comment() {
+            properties.insert(COMMENT.to_owned(), comment.to_owned());
+        }
         let settings = self.settings.of(schema.name());
         properties.extend(settings.maintenance.properties.clone());
         let layout = &settings.layout;

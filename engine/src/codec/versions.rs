@@ -79,6 +79,9 @@ pub(crate) fn current_values<'b>(
         .ok()
         .and_then(|version| schema.translations().get(version))
         .ok_or(Malformed("a row of a later version of the schema"))?;
+    if translation.is_identity() {
+        return Ok(Cow::Borrowed(reader.remaining()));
+    }
     let mut values = Vec::with_capacity(bytes.len() + 16);
     translation.translate(schema, reader.remaining(), &mut values)?;
     Ok(Cow::Owned(values))

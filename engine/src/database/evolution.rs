@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
 use crate::schema::past::PastVersion;
+use crate::schema::some_text;
 use crate::schema::{Column, ColumnType, TableSchema};
 use crate::table::Table;
 use crate::value::Value;
@@ -68,6 +69,18 @@ pub enum SchemaChange {
         name: String,
         /// The wider type.
         column_type: ColumnType,
+    },
+    /// A column gets a comment, another one, or none.
+    CommentColumn {
+        /// Its name.
+        name: String,
+        /// What it means, for people.
+        comment: Option<String>,
+    },
+    /// The table gets a comment, another one, or none.
+    CommentTable {
+        /// What it is for, for people.
+        comment: Option<String>,
     },
 }
 
@@ -137,8 +150,12 @@ impl TableSchema {
             );
         }
         let mut columns = self.columns().to_vec();
+        let mut comment = self.comment().map(str::to_owned);
         let mut last_field_id = self.last_field_id();
         for change in changes {
+            if let SchemaChange::CommentTable { comment: new } = change {
+                comment = new.clone().and_then(some_text);
+            }
             self.change(&mut columns, &mut last_field_id, change)?;
         }
         let keys: HashSet<i32> = self.key_columns().map(|column| column.field_id).collect();
@@ -152,7 +169,7 @@ impl TableSchema {
             until_seq: 0,
         };
         let past_versions = self.past_versions().iter().cloned().chain([past]);
-        self.with_columns(columns, last_field_id, past_versions.collect())
+        self.with_columns(columns, comment, last_field_id, past_versions.collect())
     }
 
     fn change(
@@ -163,15 +180,7 @@ impl TableSchema {
     ) -> Result<()> {
         let fail =
             |reason: String| Err(Error::Schema(format!("table '{}': {reason}", self.name())));
-        let position = |columns: &[Column], name: &str| {
-            let found = columns.iter().position(|column| column.name == name);
-            found.ok_or_else(|| {
-                Error::Schema(format!(
-                    "table '{}': there is no column '{name}'",
-                    self.name()
-                ))
-            })
-        };
+        let position = |columns: &[Column], name: &str| position_of(self, columns, name);
         let is_key = |column: &Column| {
             self.key_columns()
                 .any(|key| key.field_id == column.field_id)
@@ -183,21 +192,18 @@ impl TableSchema {
                 nullable,
                 default,
             } => {
-                let Some(field_id) = last_field_id.checked_add(1) else {
-                    return fail("it had as many columns as can be".into());
-                };
                 if !nullable && default.is_none() {
                     return fail(format!(
                         "column '{name}' may not be null and has no default for the rows that are there"
                     ));
                 }
-                *last_field_id = field_id;
                 columns.push(Column {
                     name: name.clone(),
                     column_type: *column_type,
                     nullable: *nullable,
-                    field_id,
+                    field_id: self.next_field_id(last_field_id)?,
                     default: default.clone(),
+                    comment: None,
                 });
             }
             SchemaChange::DropColumn { name } => {
@@ -228,9 +234,39 @@ impl TableSchema {
                     })?;
                 }
             }
+            SchemaChange::CommentColumn { name, comment } => {
+                let at = position(columns, name)?;
+                if let Some(column) = columns.get_mut(at) {
+                    column.comment = comment.clone().and_then(some_text);
+                }
+            }
+            // It is of no column.
+            SchemaChange::CommentTable { .. } => {}
         }
         Ok(())
     }
+
+    /// A field id that the table never had.
+    fn next_field_id(&self, last_field_id: &mut i32) -> Result<i32> {
+        let next = last_field_id.checked_add(1).ok_or_else(|| {
+            Error::Schema(format!(
+                "table '{}': it had as many columns as can be",
+                self.name()
+            ))
+        })?;
+        *last_field_id = next;
+        Ok(next)
+    }
+}
+
+fn position_of(schema: &TableSchema, columns: &[Column], name: &str) -> Result<usize> {
+    let found = columns.iter().position(|column| column.name == name);
+    found.ok_or_else(|| {
+        Error::Schema(format!(
+            "table '{}': there is no column '{name}'",
+            schema.name()
+        ))
+    })
 }
 
 /// A column with a wider type; or why it can't have that.

@@ -27,6 +27,13 @@ pub(crate) fn encode_table(table_id: u32, schema: &TableSchema) -> Vec<u8> {
     }
     encode_shard_key(schema.shard_key(), &mut out);
     encode_versions(schema, &mut out);
+    put_blob(&mut out, schema.comment().unwrap_or_default().as_bytes());
+    for column in schema.columns() {
+        put_blob(
+            &mut out,
+            column.comment.as_deref().unwrap_or_default().as_bytes(),
+        );
+    }
     out
 }
 
@@ -133,6 +140,14 @@ pub(crate) fn decode_table(body: &[u8]) -> Result<(u32, TableSchema), Malformed>
             .map(|_| decode_past(&mut reader))
             .collect::<Result<_, Malformed>>()?;
         builder = builder.with_past(last_field_id, past_versions);
+    }
+    // Up to version 3 of what the record stands in there were none.
+    if !reader.remaining().is_empty() {
+        let comment = reader.text()?;
+        let comments = (0..column_count)
+            .map(|_| reader.text())
+            .collect::<Result<Vec<_>, Malformed>>()?;
+        builder = builder.comment(comment).with_column_comments(&comments);
     }
     reader.finish()?;
     if !has_row_versions {
@@ -353,11 +368,26 @@ mod tests {
                 2,
             )
             .column_with_id("line", ColumnType::Int32, false, 3)
+            .column_comment("Counted from 1")
+            .comment("What an order is made of")
             .primary_key(["line", "note"])
             .shard_key(ShardKey::Prefix(1))
             .build()
             .unwrap();
-        assert_eq!(decode_table(&encode_table(4, &schema)), Ok((4, schema)));
+        let record = encode_table(4, &schema);
+        assert_eq!(decode_table(&record), Ok((4, schema.clone())));
+
+        // Without comments it is the record of an older build.
+        let comments = "Counted from 1".len() + "What an order is made of".len() + 4 * 4;
+        let (id, older) = decode_table(&record[..record.len() - comments]).unwrap();
+        assert_eq!((id, older.comment()), (4, None));
+        assert!(
+            older
+                .columns()
+                .iter()
+                .all(|column| column.comment.is_none())
+        );
+        assert!(older.is_same_definition(&schema));
 
         let commit_id = Uuid::from_u128(11);
         let marks = vec![RowMark::PLAIN, RowMark::SUPERSEDED, RowMark(300)];

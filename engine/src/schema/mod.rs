@@ -18,6 +18,8 @@ pub use shard_key::ShardKey;
 
 /// Largest number of columns of a table.
 pub const COLUMN_COUNT_MAX: usize = 4096;
+/// Longest comment on a table or a column, in bytes.
+pub const COMMENT_SIZE_BYTES_MAX: usize = 64 * 1024;
 
 /// A column of a [`TableSchema`].
 ///
@@ -50,6 +52,8 @@ pub struct Column {
     /// What it is in rows from before it was added by [`Database::alter_table`](crate::Database::alter_table), and in rows of
     /// batches that lack it; null without one.
     pub default: Option<Value>,
+    /// What it means, for people; empty is none. It has no effect on rows.
+    pub comment: Option<String>,
 }
 
 /// The name, columns and primary key of a table.
@@ -67,6 +71,7 @@ pub struct Column {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableSchema {
     name: String,
+    comment: Option<String>,
     columns: Vec<Column>,
     primary_key: Vec<usize>,
     shard_key: ShardKey,
@@ -86,6 +91,7 @@ impl TableSchema {
     pub fn builder(name: impl Into<String>) -> TableSchemaBuilder {
         TableSchemaBuilder {
             name: name.into(),
+            comment: None,
             columns: Vec::new(),
             primary_key: Vec::new(),
             shard_key: ShardKey::default(),
@@ -98,6 +104,11 @@ impl TableSchema {
     /// The table's name, by convention `namespace.table`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the table is for, for people.
+    pub fn comment(&self) -> Option<&str> {
+        self.comment.as_deref()
     }
 
     /// The columns, in the order of a [`Row`](crate::Row)'s values.
@@ -159,7 +170,7 @@ impl TableSchema {
         &self.translations
     }
 
-    /// Whether another schema says the same of a table, whatever its past.
+    /// Whether another schema says the same of a table's rows, whatever its past and its comments.
     pub(crate) fn is_same_definition(&self, other: &TableSchema) -> bool {
         self.name == other.name
             && self.columns.len() == other.columns.len()
@@ -171,10 +182,11 @@ impl TableSchema {
             && self.shard_key == other.shard_key
     }
 
-    /// The schema with other columns, of which those of the primary key keep their field ids.
+    /// The schema with other columns and another comment; the columns of the primary key keep their field ids.
     pub(crate) fn with_columns(
         &self,
         columns: Vec<Column>,
+        comment: Option<String>,
         last_field_id: i32,
         past_versions: Vec<PastVersion>,
     ) -> Result<TableSchema> {
@@ -186,6 +198,7 @@ impl TableSchema {
         });
         TableSchemaBuilder {
             name: self.name.clone(),
+            comment,
             primary_key: keys.collect(),
             shard_key: self.shard_key,
             columns,
@@ -231,6 +244,7 @@ impl TableSchema {
 #[derive(Clone, Debug)]
 pub struct TableSchemaBuilder {
     name: String,
+    comment: Option<String>,
     columns: Vec<Column>,
     primary_key: Vec<String>,
     shard_key: ShardKey,
@@ -268,7 +282,38 @@ impl TableSchemaBuilder {
             nullable,
             field_id,
             default: None,
+            comment: None,
         });
+        self
+    }
+
+    /// Says what the table is for.
+    ///
+    /// ```
+    /// use moonshine_engine::{ColumnType, TableSchema};
+    /// let schema = TableSchema::builder("shop.orders")
+    ///     .comment("What customers ordered")
+    ///     .column("id", ColumnType::Int64, false)
+    ///     .column("price", ColumnType::Int32, false)
+    ///     .column_comment("In cents, with tax")
+    ///     .primary_key(["id"])
+    ///     .build()?;
+    /// assert_eq!(schema.comment(), Some("What customers ordered"));
+    /// assert_eq!(schema.columns()[1].comment.as_deref(), Some("In cents, with tax"));
+    /// # Ok::<(), moonshine_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn comment(mut self, comment: impl Into<String>) -> Self {
+        self.comment = some_text(comment.into());
+        self
+    }
+
+    /// Says what the column that was added last means.
+    #[must_use]
+    pub fn column_comment(mut self, comment: impl Into<String>) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.comment = some_text(comment.into());
+        }
         self
     }
 
@@ -277,6 +322,15 @@ impl TableSchemaBuilder {
     pub(crate) fn with_default(mut self, default: Value) -> Self {
         if let Some(column) = self.columns.last_mut() {
             column.default = Some(default);
+        }
+        self
+    }
+
+    /// Says what each of the columns means.
+    #[must_use]
+    pub(crate) fn with_column_comments(mut self, comments: &[&str]) -> Self {
+        for (column, comment) in self.columns.iter_mut().zip(comments) {
+            column.comment = some_text((*comment).to_owned());
         }
         self
     }
@@ -319,7 +373,7 @@ impl TableSchemaBuilder {
     /// # Errors
     /// [`Error::Schema`]: no name, no columns or too many, a name or field id twice, no primary key, a primary key
     /// column that is missing or named twice, a decimal beyond 38 digits, a default that does not fit its column, a shard
-    /// key of columns that are not there.
+    /// key of columns that are not there, a comment beyond [`COMMENT_SIZE_BYTES_MAX`].
     pub fn build(mut self) -> Result<TableSchema> {
         self.check_columns()?;
         let fail = |reason: String| Err(Error::Schema(format!("table '{}': {reason}", self.name)));
@@ -347,6 +401,7 @@ impl TableSchemaBuilder {
         let last_field_id = field_ids.fold(self.last_field_id, i32::max);
         let mut schema = TableSchema {
             name: self.name,
+            comment: self.comment,
             columns: self.columns,
             primary_key,
             shard_key: self.shard_key,
@@ -376,6 +431,13 @@ impl TableSchemaBuilder {
         }
         if self.primary_key.is_empty() {
             return fail("a table needs a primary key of one or more columns".into());
+        }
+        let comments = self.columns.iter().map(|column| &column.comment);
+        let mut comments = comments.chain([&self.comment]).flatten();
+        if comments.any(|comment| comment.len() > COMMENT_SIZE_BYTES_MAX) {
+            return fail(format!(
+                "a comment of more than {COMMENT_SIZE_BYTES_MAX} bytes"
+            ));
         }
         let mut names = std::collections::HashSet::new();
         let mut field_ids = std::collections::HashSet::new();
@@ -413,6 +475,11 @@ impl TableSchemaBuilder {
         }
         Ok(())
     }
+}
+
+/// Text, unless there is none.
+pub(crate) fn some_text(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
 }
 
 /// Whether columns are those of a keyspace: a binary key, and a binary value.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    Column, ColumnType, Database, Durability, Error, Options, Row, Scan, ScanOrder, SchemaChange,
-    ShardKey, Snapshot, Table, TableSchema, Value,
+    COMMENT_SIZE_BYTES_MAX, Column, ColumnType, Database, Durability, Error, Options, Row, Scan,
+    ScanOrder, SchemaChange, ShardKey, Snapshot, Table, TableSchema, Value,
 };
 use proptest::prelude::*;
 
@@ -36,6 +36,7 @@ enum Alter {
     Drop(u8),
     Rename(u8),
     Widen(u8),
+    Comment(u8),
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +64,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(Alter::Drop),
         2 => any::<u8>().prop_map(Alter::Rename),
         3 => any::<u8>().prop_map(Alter::Widen),
+        2 => any::<u8>().prop_map(Alter::Comment),
     ];
     let writes = prop::collection::vec(write, 1..8);
     let alters = prop::collection::vec(alter, 1..4);
@@ -181,6 +183,8 @@ struct Harness {
     history: Vec<State>,
     held: Vec<Held>,
     names: u32,
+    /// The table's comment.
+    comment: Option<String>,
     field_ids: Vec<i32>,
 }
 
@@ -195,6 +199,7 @@ impl Harness {
             history: vec![State::new()],
             held: Vec::new(),
             names: 0,
+            comment: None,
             field_ids: (1..=5).collect(),
         };
         harness.open();
@@ -220,6 +225,7 @@ impl Harness {
         let table =
             table.unwrap_or_else(|| database.create_table(first_schema(self.shard_key)).unwrap());
         assert_eq!(table.schema().last_field_id() as usize, expected);
+        assert_eq!(table.schema().comment(), self.comment.as_deref());
         let seq = database.durable_seq() as usize;
         self.history.truncate(seq + 1);
         self.state = self.history[seq].clone();
@@ -290,6 +296,7 @@ impl Harness {
                         nullable,
                         field_id,
                         default: default.clone(),
+                        comment: None,
                     };
                     changes.push(SchemaChange::AddColumn {
                         name: column.name.clone(),
@@ -332,21 +339,31 @@ impl Harness {
                         });
                     }
                 }
+                Alter::Comment(i) => {
+                    let at = pick(i);
+                    let comment = (!i.is_multiple_of(3)).then(|| format!("comment {i}"));
+                    columns[at].comment.clone_from(&comment);
+                    self.comment.clone_from(&comment);
+                    let name = columns[at].name.clone();
+                    changes.push(SchemaChange::CommentColumn {
+                        name,
+                        comment: comment.clone(),
+                    });
+                    changes.push(SchemaChange::CommentTable { comment });
+                }
             }
         }
         let old = self.table().clone();
         let table = self.database().alter_table(&old, &changes).unwrap();
-        let names = |table: &Table| -> Vec<(String, ColumnType, i32)> {
-            let columns = table.schema().columns().iter();
-            columns
-                .map(|column| (column.name.clone(), column.column_type, column.field_id))
-                .collect()
+        let told = |columns: &[Column]| -> Vec<_> {
+            let told = columns.iter().map(|column| {
+                let (name, comment) = (column.name.clone(), column.comment.clone());
+                (name, column.column_type, column.field_id, comment)
+            });
+            told.collect()
         };
-        let expected = columns.iter();
-        let expected: Vec<_> = expected
-            .map(|column| (column.name.clone(), column.column_type, column.field_id))
-            .collect();
-        assert_eq!(names(&table), expected);
+        assert_eq!(told(table.schema().columns()), told(&columns));
+        assert_eq!(table.schema().comment(), self.comment.as_deref());
         if !changes.is_empty() {
             let refused = self
                 .database()
@@ -508,6 +525,7 @@ fn changes_that_can_not_be_are_refused() {
         .column("part", MONEY, false)
         .column("note", ColumnType::Utf8, true)
         .column("size", ColumnType::Int64, true)
+        .column("at", ColumnType::Timestamp, true)
         .primary_key(["id", "part"])
         .build()
         .unwrap();
@@ -526,11 +544,16 @@ fn changes_that_can_not_be_are_refused() {
         name: name.into(),
         new_name: new_name.into(),
     };
+    let comment = |name: &str, size_bytes| SchemaChange::CommentColumn {
+        name: name.into(),
+        comment: Some("x".repeat(size_bytes)),
+    };
     let drop_column = |name: &str| SchemaChange::DropColumn { name: name.into() };
     for (change, reason) in [
         (widen("id", ColumnType::Int64), "primary key"),
         (widen("size", ColumnType::Int32), "can't become"),
         (widen("note", ColumnType::Binary), "can't become"),
+        (widen("at", ColumnType::TimestampNs), "can't become"),
         (
             widen(
                 "part",
@@ -569,6 +592,8 @@ fn changes_that_can_not_be_are_refused() {
         (rename("colour", "tint"), "no column"),
         (drop_column("id"), "primary key"),
         (drop_column("colour"), "no column"),
+        (comment("colour", 1), "no column"),
+        (comment("note", COMMENT_SIZE_BYTES_MAX + 1), "comment"),
     ] {
         refused(&database, &table, change, reason);
     }
@@ -585,7 +610,7 @@ fn changes_that_can_not_be_are_refused() {
     let table = database
         .alter_table(&table, &[add("new", true, None)])
         .unwrap();
-    assert_eq!(table.schema().columns()[4].field_id, 5);
+    assert_eq!(table.schema().columns()[5].field_id, 6);
     let table = database.alter_table(&table, &[drop_column("new")]).unwrap();
     assert_eq!(
         database.create_table(schema).unwrap().schema(),
@@ -598,5 +623,5 @@ fn changes_that_can_not_be_are_refused() {
     let table = database
         .alter_table(&table, &[add("new", true, None)])
         .unwrap();
-    assert_eq!(table.schema().columns()[4].field_id, 6);
+    assert_eq!(table.schema().columns()[5].field_id, 7);
 }

@@ -1,12 +1,71 @@
 //! Which columns of an Iceberg table may become those of the engine's, and the change that makes them so.
+//!
+//! Comments are the engine's where it has any. Where it has none, what somebody wrote into the Iceberg table stays.
 
-use iceberg::spec::{FormatVersion, PrimitiveType, Schema, TableMetadataBuilder, Type};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use iceberg::spec::{
+    FormatVersion, NestedField, PrimitiveType, Schema, TableMetadata, TableMetadataBuilder, Type,
+};
 use iceberg::{TableRequirement, TableUpdate};
 use moonshine_engine::TableSchema;
 
 use super::{check_schema, iceberg_schema};
 use crate::catalog::{CatalogTable, Change};
 use crate::error::{ExportError, Result};
+
+/// The property of an Iceberg table that says what the table is for.
+pub(crate) const COMMENT: &str = "comment";
+
+/// Whether two schemas have the same columns, whatever their comments say.
+pub(crate) fn has_columns(found: &Schema, wanted: &Schema) -> bool {
+    are_same(found.as_struct().fields(), wanted.as_struct().fields())
+}
+
+fn are_same(found: &[Arc<NestedField>], wanted: &[Arc<NestedField>]) -> bool {
+    let is_same = |(found, wanted): (&Arc<NestedField>, &Arc<NestedField>)| {
+        let undocumented = |field: &NestedField| NestedField {
+            doc: None,
+            ..field.clone()
+        };
+        undocumented(found) == undocumented(wanted)
+    };
+    found.len() == wanted.len() && found.iter().zip(wanted).all(is_same)
+}
+
+/// The columns that this schema gives an Iceberg table, which keeps the comments that the database has nothing for.
+fn wanted_schema(metadata: &TableMetadata, schema: &TableSchema) -> Result<Schema> {
+    let wanted = iceberg_schema(schema, metadata.format_version())?;
+    let found = metadata.current_schema();
+    let commented = |field: &Arc<NestedField>| match (&field.doc, found.field_by_id(field.id)) {
+        (None, Some(found)) => Arc::new(NestedField {
+            doc: found.doc.clone(),
+            ..field.as_ref().clone()
+        }),
+        _ => field.clone(),
+    };
+    let fields = wanted.as_struct().fields().iter().map(commented);
+    Schema::builder()
+        .with_fields(fields.collect::<Vec<_>>())
+        .with_identifier_field_ids(wanted.identifier_field_ids())
+        .build()
+        .map_err(|error| ExportError::Config(format!("table '{}': {error}", schema.name())))
+}
+
+/// The comment that the Iceberg table is to get.
+fn new_comment<'s>(metadata: &TableMetadata, schema: &'s TableSchema) -> Option<&'s str> {
+    let found = metadata.properties().get(COMMENT);
+    let comment = schema.comment()?;
+    (found.map(String::as_str) != Some(comment)).then_some(comment)
+}
+
+/// Whether an Iceberg table has the columns and the comments of this schema.
+pub(crate) fn is_evolved(metadata: &TableMetadata, schema: &TableSchema) -> bool {
+    let has_columns = wanted_schema(metadata, schema)
+        .is_ok_and(|wanted| wanted.as_struct() == metadata.current_schema().as_struct());
+    has_columns && new_comment(metadata, schema).is_none()
+}
 
 /// Checks that an Iceberg table has the columns that this schema would give it, or those of an earlier version of it.
 pub(crate) fn check_columns(table: &CatalogTable, schema: &TableSchema) -> Result<()> {
@@ -50,17 +109,23 @@ fn is_same_or_wider(found: &PrimitiveType, wanted: &PrimitiveType) -> bool {
     }
 }
 
-/// The change that gives an Iceberg table the columns of this schema.
+/// The change that gives an Iceberg table the columns and comments of this schema.
 pub(crate) fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Change> {
-    let wanted = iceberg_schema(schema, table.metadata.format_version())?;
+    let wanted = wanted_schema(&table.metadata, schema)?;
     check_columns(table, schema)?;
     check_defaults(table, schema)?;
-    let updates = vec![
-        TableUpdate::AddSchema { schema: wanted },
-        TableUpdate::SetCurrentSchema {
+    let mut updates = Vec::new();
+    if wanted.as_struct() != table.metadata.current_schema().as_struct() {
+        updates.push(TableUpdate::AddSchema { schema: wanted });
+        updates.push(TableUpdate::SetCurrentSchema {
             schema_id: TableMetadataBuilder::LAST_ADDED,
-        },
-    ];
+        });
+    }
+    if let Some(comment) = new_comment(&table.metadata, schema) {
+        updates.push(TableUpdate::SetProperties {
+            updates: HashMap::from([(COMMENT.to_owned(), comment.to_owned())]),
+        });
+    }
     let same_columns = TableRequirement::CurrentSchemaIdMatch {
         current_schema_id: table.metadata.current_schema_id(),
     };

@@ -14,8 +14,8 @@ use iceberg::spec::{FormatVersion, NestedField, Schema, Type};
 use moonshine_engine::{Column, ColumnType, TableSchema};
 
 pub(crate) use self::defaults::missing_column;
-pub(crate) use self::evolve::{check_columns, evolved};
-pub(crate) use self::types::{iceberg_type, parquet_schema};
+pub(crate) use self::evolve::{COMMENT, check_columns, evolved, has_columns, is_evolved};
+pub(crate) use self::types::{iceberg_type, is_of_format_2, parquet_schema};
 use crate::error::{ExportError, Result};
 
 /// The namespace of tables whose name has no dot.
@@ -68,15 +68,29 @@ pub(crate) fn table_location(warehouse: &str, ident: &TableIdent, table_id: u32)
     location
 }
 
-/// The Iceberg schema of a table, with the engine's field ids. Defaults are in it from format 3 on, which knows them.
+/// The Iceberg schema of a table, with the engine's field ids and comments. Defaults are in it from format 3 on, which knows them.
 ///
 /// The primary key becomes the identifier fields, unless it has a float: the specification forbids those there.
+///
+/// # Errors
+/// [`ExportError::Config`] for a type that the format version does not know, and a default that metadata can't hold.
 pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Result<Schema> {
     let mut fields = Vec::with_capacity(schema.columns().len());
     for column in schema.columns() {
+        if version < FormatVersion::V3 && !is_of_format_2(column.column_type) {
+            return Err(ExportError::Config(format!(
+                "table '{}', column '{}': Iceberg knows {} from its format 3 on; set format_version 3 for the table",
+                schema.name(),
+                column.name,
+                column.column_type
+            )));
+        }
         let field_type = Type::Primitive(iceberg_type(column.column_type));
         let mut field =
             NestedField::new(column.field_id, &column.name, field_type, !column.nullable);
+        if let Some(comment) = &column.comment {
+            field = field.with_doc(comment);
+        }
         if version >= FormatVersion::V3
             && let Some(default) = defaults::literal(schema, column)?
         {
@@ -105,7 +119,7 @@ pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Re
 
 /// Checks that an Iceberg table has just the columns that this schema would give it.
 pub(crate) fn check_schema(table: &TableIdent, found: &Schema, wanted: &Schema) -> Result<()> {
-    if found.as_struct() == wanted.as_struct() {
+    if has_columns(found, wanted) {
         return Ok(());
     }
     Err(ExportError::foreign(

@@ -38,7 +38,7 @@ use crate::lineage::{FileLineage, ROW_ID};
 use crate::manifest::Manifests;
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::scan::{FileScan, scan_file};
-use crate::schema::iceberg_schema;
+use crate::schema::{has_columns, iceberg_schema};
 use crate::summary::Stamp;
 
 /// By itself, a rewrite waits for so many small files.
@@ -73,7 +73,7 @@ async fn run_once(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         return Ok(None);
     };
     let schema = iceberg_schema(work.table.schema(), current.metadata.format_version())?;
-    if schema.as_struct() != current.metadata.current_schema().as_struct() {
+    if !has_columns(current.metadata.current_schema(), &schema) {
         // The next export gives the table its columns.
         return Ok(None);
     }
