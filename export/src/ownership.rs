@@ -3,9 +3,7 @@
 //! A table names its database, the engine's table and the newest exporter's epoch in its properties; each of its
 //! snapshots carries a [`Stamp`]. Whatever does not fit is left alone and reported.
 
-use std::collections::HashMap;
-
-use iceberg::spec::{SnapshotRef, UnboundPartitionSpec};
+use iceberg::spec::{MAIN_BRANCH, SnapshotRef, UnboundPartitionSpec};
 use moonshine_engine::{Exported, TableSchema};
 use uuid::Uuid;
 
@@ -14,8 +12,9 @@ use crate::commit::{check_foreign, table_version};
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::key_order;
+use crate::references::{head, history};
 use crate::schema::{check_columns, iceberg_schema};
-use crate::summary::{DATABASE_ID, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
+use crate::summary::{DATABASE_ID, EXPORT_BRANCH, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
 #[derive(Clone, Debug)]
@@ -71,16 +70,13 @@ impl Owner {
     /// [`ExportError::Foreign`] if what another writer made on top of it does not let an export go on.
     pub(crate) fn stamp(&self, table: &CatalogTable) -> Result<Option<(i64, Stamp)>> {
         let mut foreign: Vec<&SnapshotRef> = Vec::new();
-        let mut snapshot = table.metadata.current_snapshot();
         let mut ours = None;
-        while let Some(current) = snapshot {
-            if let Some(stamp) = Stamp::of(current) {
-                ours = Some((current.snapshot_id(), stamp));
+        for snapshot in history(&table.metadata, head(&table.metadata)) {
+            if let Some(stamp) = Stamp::of(snapshot) {
+                ours = Some((snapshot.snapshot_id(), stamp));
                 break;
             }
-            foreign.push(current);
-            let parent = current.parent_snapshot_id();
-            snapshot = parent.and_then(|parent| table.metadata.snapshot_by_id(parent));
+            foreign.push(snapshot);
         }
         let name = table.metadata.properties().get(TABLE);
         let name = name.map(String::as_str).unwrap_or_default();
@@ -199,8 +195,11 @@ impl Owner {
         location: Option<String>,
         writer: &Writer,
     ) -> Result<NewTable> {
-        let format_version = self.settings.of(schema.name()).format_version.iceberg();
-        let properties = HashMap::from([
+        let settings = self.settings.of(schema.name());
+        let branch = settings.branch.iter();
+        let branch = branch.filter(|branch| *branch != MAIN_BRANCH);
+        let branch = branch.map(|branch| (EXPORT_BRANCH.to_owned(), branch.clone()));
+        let properties = [
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
             (WRITER_EPOCH.to_owned(), writer.epoch.to_string()),
@@ -209,8 +208,9 @@ impl Owner {
             ("write.delete.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
-        ]);
-        let layout = &self.settings.of(schema.name()).layout;
+        ];
+        let layout = &settings.layout;
+        let format_version = settings.format_version.iceberg();
         let columns = iceberg_schema(schema, format_version)?;
         let spec = layout.spec(schema, &columns)?;
         let order = layout.order(schema)?;
@@ -219,7 +219,7 @@ impl Owner {
             sort_order: order.unwrap_or_else(|| key_order(schema)),
             schema: columns,
             format_version,
-            properties,
+            properties: properties.into_iter().chain(branch).collect(),
             location,
         })
     }
@@ -243,8 +243,7 @@ fn newest_writer(table: &CatalogTable) -> Writer {
         epoch: epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(0),
         exporter_id: exporter_id.unwrap_or_default(),
     };
-    let snapshot = table.metadata.current_snapshot();
-    let written = snapshot.and_then(|snapshot| Stamp::of(snapshot));
+    let written = head(&table.metadata).and_then(|snapshot| Stamp::of(snapshot));
     let written = written.map(|stamp| Writer {
         epoch: stamp.writer_epoch,
         exporter_id: stamp.exporter_id.unwrap_or_default(),

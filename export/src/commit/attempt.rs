@@ -11,9 +11,9 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataFile, Literal, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
-    ManifestWriter, ManifestWriterBuilder, NestedFieldRef, PartitionSpec, PrimitiveLiteral,
-    PrimitiveType, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Struct, StructType,
+    DataFile, Literal, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter,
+    ManifestWriterBuilder, NestedFieldRef, PartitionSpec, PrimitiveLiteral, PrimitiveType,
+    SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Struct, StructType,
 };
 use roaring::RoaringTreemap;
 
@@ -22,7 +22,7 @@ use crate::config::FormatVersion;
 use crate::delete::{FILES_IN_FLIGHT_MAX, Positions, read_positions};
 use crate::error::{At, ExportError, Result};
 use crate::manifest::{Entry, LoadedManifest, Manifests, copy_of};
-use crate::references::references;
+use crate::references::{export_branch, head, references};
 use crate::summary::{Counters, Stamp};
 
 /// A new file takes its sequence number from the snapshot that adds it.
@@ -212,7 +212,7 @@ impl Attempt<'_> {
         stamp: &Stamp,
     ) -> Result<Vec<TableUpdate>> {
         let metadata = &self.table.metadata;
-        let parent = metadata.current_snapshot().map(Arc::as_ref);
+        let parent = head(metadata).map(Arc::as_ref);
         let mut counters = Counters::new(changed.is_rewrite);
         let mut list = Vec::new();
         let added = Rewrite {
@@ -266,14 +266,15 @@ impl Attempt<'_> {
         ])
     }
 
-    /// The new snapshot becomes the head of the main branch, which keeps its retention.
+    /// The new snapshot becomes the head of the exports' branch, which keeps its retention.
     fn becomes_current(&self) -> Result<TableUpdate> {
-        let main = references(&self.table.metadata)?.remove(MAIN_BRANCH);
-        let retention = main.map_or(SnapshotRetention::branch(None, None, None), |main| {
-            main.retention
+        let name = export_branch(&self.table.metadata);
+        let branch = references(&self.table.metadata)?.remove(name);
+        let retention = branch.map_or(SnapshotRetention::branch(None, None, None), |branch| {
+            branch.retention
         });
         Ok(TableUpdate::SetSnapshotRef {
-            ref_name: MAIN_BRANCH.to_owned(),
+            ref_name: name.to_owned(),
             reference: SnapshotReference {
                 snapshot_id: self.snapshot_id,
                 retention,

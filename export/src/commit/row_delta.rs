@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::manifest::{ManifestCache, Manifests};
 use crate::ownership::{Owner, Writer};
 use crate::pending::{delete_file_path, find_commit, remove_files};
+use crate::references::head;
 use crate::summary::Stamp;
 
 /// A row delta on its way into its table.
@@ -41,7 +42,7 @@ impl Proposal for ExportCommit<'_> {
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         self.owner.check_unmoved(&self.base, table, &self.writer)?;
-        let parent = table.metadata.current_snapshot().map(AsRef::as_ref);
+        let parent = head(&table.metadata).map(AsRef::as_ref);
         let manifests = self
             .manifests
             .load(&table.file_io, &table.metadata, parent)
@@ -66,7 +67,7 @@ impl Proposal for ExportCommit<'_> {
 impl ExportCommit<'_> {
     /// Joins the removed rows with those that the table's snapshot has deleted, and writes them.
     async fn join_deletes(&mut self, table: &CatalogTable, manifests: &Manifests) -> Result<()> {
-        let parent = table.metadata.current_snapshot_id();
+        let parent = head(&table.metadata).map(|head| head.snapshot_id());
         if matches!(&self.deletes, Some((joined, _)) if *joined == parent) {
             return Ok(());
         }

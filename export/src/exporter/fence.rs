@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::manifest::ManifestCache;
 use crate::ownership::{Writer, check_epoch};
 use crate::pending::find_commit;
+use crate::references::head;
 use crate::summary::{EXPORTER_ID, FENCE_ID, Stamp, WRITER_EPOCH};
 
 struct Fence<'a> {
@@ -70,7 +71,7 @@ impl Fence<'_> {
             now_ms: environment.clock.now_ms(),
         };
         self.attempts.push((attempt.snapshot_id, attempt.paths()));
-        let parent = table.metadata.current_snapshot().map(AsRef::as_ref);
+        let parent = head(&table.metadata).map(AsRef::as_ref);
         let manifests = ManifestCache::default()
             .load(&table.file_io, &table.metadata, parent)
             .await?;

@@ -20,6 +20,7 @@ use crate::error::{At, ExportError, Result};
 use crate::layout::{Layout, Written, write_data_files};
 use crate::lineage::{RowIds, WithRowIds, kept_ids};
 use crate::pending::{data_file_path, find_commit, remove_files};
+use crate::references::head;
 use crate::summary::{Stamp, origins_by_source};
 
 /// Rows of a batch that is asked of the engine.
@@ -32,6 +33,7 @@ impl Core {
         snapshot: &Snapshot,
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
+        self.follow_branch(table, state).await?;
         self.upgrade(table, state).await?;
         self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
@@ -248,7 +250,7 @@ async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds>
     if table_version(current)? < FormatVersion::V3 || export.replaced().is_empty() {
         return Ok(RowIds::new());
     }
-    let snapshot = current.metadata.current_snapshot().map(AsRef::as_ref);
+    let snapshot = head(&current.metadata).map(AsRef::as_ref);
     let manifests = manifests
         .load(&current.file_io, &current.metadata, snapshot)
         .await?;

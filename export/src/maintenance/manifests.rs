@@ -19,6 +19,7 @@ use crate::commit::{Attempt, Deletes, Failure, NewFiles, Proposal, remove_attemp
 use crate::error::{ExportError, Result};
 use crate::manifest::{LoadedManifest, Manifests, read_entries, read_list};
 use crate::pending::find_commit;
+use crate::references::head;
 
 /// A manifest of this size is not merged any more, in bytes.
 const TARGET_SIZE_BYTES: i64 = 8 << 20;
@@ -133,10 +134,10 @@ impl Proposal for Merge<'_> {
     }
 }
 
-/// The manifests of the newest snapshot.
+/// The manifests of the newest export, or of what came on top of it.
 async fn manifests(table: &CatalogTable) -> Result<Vec<ManifestFile>> {
     let metadata = &table.metadata;
-    let Some(snapshot) = metadata.current_snapshot() else {
+    let Some(snapshot) = head(metadata) else {
         return Ok(Vec::new());
     };
     let list = read_list(&table.file_io, metadata.format_version(), snapshot).await?;

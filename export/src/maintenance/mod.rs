@@ -25,6 +25,7 @@ use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
 use crate::exporter::{Core, TableSlot, TableState};
 use crate::manifest::{ManifestCache, Manifests};
+use crate::references::head;
 
 /// What can be done for a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,13 +221,13 @@ impl Work<'_> {
 
     /// Whether there was nothing to rewrite when the table was as it is.
     fn is_compact(&self, state: Option<&TableState>) -> bool {
-        let snapshot = state.and_then(|state| state.current.metadata.current_snapshot_id());
+        let snapshot = state.and_then(|state| head_id(&state.current));
         snapshot.is_some() && *self.slot.compact_snapshot.lock() == snapshot
     }
 
     /// Notes that there is nothing to rewrite of a table.
     fn note_compact(&self, table: &CatalogTable) {
-        *self.slot.compact_snapshot.lock() = table.metadata.current_snapshot_id();
+        *self.slot.compact_snapshot.lock() = head_id(table);
     }
 
     fn busy(&self) -> ExportError {
@@ -249,8 +250,12 @@ impl Work<'_> {
     }
 }
 
+fn head_id(table: &CatalogTable) -> Option<i64> {
+    head(&table.metadata).map(|head| head.snapshot_id())
+}
+
 async fn load(table: &CatalogTable, cache: &mut ManifestCache) -> Result<Manifests> {
-    let snapshot = table.metadata.current_snapshot().map(AsRef::as_ref);
+    let snapshot = head(&table.metadata).map(AsRef::as_ref);
     cache.load(&table.file_io, &table.metadata, snapshot).await
 }
 

@@ -7,6 +7,7 @@ use moonshine_engine::TableSchema;
 use super::{check_schema, iceberg_schema};
 use crate::catalog::{CatalogTable, Change};
 use crate::error::{ExportError, Result};
+use crate::references::head;
 
 /// Checks that an Iceberg table has the columns that this schema would give it, or those of an earlier version of it.
 pub(crate) fn check_columns(table: &CatalogTable, schema: &TableSchema) -> Result<()> {
@@ -70,7 +71,7 @@ pub(crate) fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Chan
 /// Checks that rows from before have the defaults of columns that are added: format 2 can't say it of the files that are there.
 fn check_defaults(table: &CatalogTable, schema: &TableSchema) -> Result<()> {
     let metadata = &table.metadata;
-    if metadata.format_version() >= FormatVersion::V3 || metadata.current_snapshot().is_none() {
+    if metadata.format_version() >= FormatVersion::V3 || head(metadata).is_none() {
         return Ok(());
     }
     let found = metadata.current_schema();
