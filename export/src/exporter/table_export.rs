@@ -1,9 +1,10 @@
 //! The export of one table.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use iceberg::spec::DataFile;
+use iceberg::spec::{DataFile, ManifestContentType};
 use moonshine_engine::{Export, ExportFile, Snapshot, Table};
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -191,7 +192,7 @@ impl Core {
             delta: &delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
-            deletes: None,
+            planned: None,
             delete_paths: Vec::new(),
             attempts: Vec::new(),
         };
@@ -251,10 +252,14 @@ async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds>
         return Ok(RowIds::new());
     }
     let snapshot = head(&current.metadata).map(AsRef::as_ref);
-    let manifests = manifests
-        .load(&current.file_io, &current.metadata, snapshot)
-        .await?;
-    Ok(kept_ids(export.replaced(), &manifests))
+    let (file_io, replaced) = (&current.file_io, export.replaced());
+    let listing = manifests.list(file_io, &current.metadata, snapshot).await?;
+    // A row whose id its file says outright has that in its location.
+    let implied = replaced.iter().filter(|row| row.row_id.is_none());
+    let files: HashSet<&str> = implied.map(|row| row.placement.file.as_ref()).collect();
+    let data = ManifestContentType::Data;
+    let found = manifests.find(file_io, &listing, data, files).await?;
+    Ok(kept_ids(replaced, &found))
 }
 
 fn removed_positions(export: &Export) -> Positions {
