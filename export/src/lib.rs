@@ -72,4 +72,4 @@ pub use exporter::{Exporter, ExporterMetrics, Pace, Standing, TableExport};
 pub use layout::wanted::{LayoutLimits, LayoutSettings};
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};
-pub use refs::{AsOf, ReferenceKind, TableHistory, TableVersion};
+pub use refs::{AsOf, Publish, Published, ReferenceKind, TableHistory, TableVersion};

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::{SnapshotRef, UnboundPartitionSpec};
+use iceberg::spec::{MAIN_BRANCH, SnapshotRef, UnboundPartitionSpec};
 use moonshine_engine::{Exported, TableSchema};
 use uuid::Uuid;
 
@@ -14,8 +14,9 @@ use crate::commit::{check_foreign, table_version};
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::key_order;
+use crate::references::{head, history};
 use crate::schema::{COMMENT, check_columns, iceberg_schema};
-use crate::summary::{DATABASE_ID, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
+use crate::summary::{DATABASE_ID, EXPORT_BRANCH, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
 #[derive(Clone, Debug)]
@@ -71,16 +72,13 @@ impl Owner {
     /// [`ExportError::Foreign`] if what another writer made on top of it does not let an export go on.
     pub(crate) fn stamp(&self, table: &CatalogTable) -> Result<Option<(i64, Stamp)>> {
         let mut foreign: Vec<&SnapshotRef> = Vec::new();
-        let mut snapshot = table.metadata.current_snapshot();
         let mut ours = None;
-        while let Some(current) = snapshot {
-            if let Some(stamp) = Stamp::of(current) {
-                ours = Some((current.snapshot_id(), stamp));
+        for snapshot in history(&table.metadata, head(&table.metadata)) {
+            if let Some(stamp) = Stamp::of(snapshot) {
+                ours = Some((snapshot.snapshot_id(), stamp));
                 break;
             }
-            foreign.push(current);
-            let parent = current.parent_snapshot_id();
-            snapshot = parent.and_then(|parent| table.metadata.snapshot_by_id(parent));
+            foreign.push(snapshot);
         }
         let name = table.metadata.properties().get(TABLE);
         let name = name.map(String::as_str).unwrap_or_default();
@@ -199,7 +197,10 @@ impl Owner {
         location: Option<String>,
         writer: &Writer,
     ) -> Result<NewTable> {
-        let format_version = self.settings.of(schema.name()).format_version.iceberg();
+        let settings = self.settings.of(schema.name());
+        let branch = settings.branch.iter();
+        let branch = branch.filter(|branch| *branch != MAIN_BRANCH);
+        let branch = branch.map(|branch| (EXPORT_BRANCH.to_owned(), branch.clone()));
         let mut properties = HashMap::from([
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
@@ -210,12 +211,13 @@ impl Owner {
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
         ]);
+        properties.extend(branch);
         if let Some(comment) = schema.comment() {
             properties.insert(COMMENT.to_owned(), comment.to_owned());
         }
-        let settings = self.settings.of(schema.name());
         properties.extend(settings.maintenance.properties.clone());
         let layout = &settings.layout;
+        let format_version = settings.format_version.iceberg();
         let columns = iceberg_schema(schema, format_version)?;
         let spec = layout.spec(schema, &columns)?;
         let order = layout.order(schema)?;
@@ -248,8 +250,7 @@ fn newest_writer(table: &CatalogTable) -> Writer {
         epoch: epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(0),
         exporter_id: exporter_id.unwrap_or_default(),
     };
-    let snapshot = table.metadata.current_snapshot();
-    let written = snapshot.and_then(|snapshot| Stamp::of(snapshot));
+    let written = head(&table.metadata).and_then(|snapshot| Stamp::of(snapshot));
     let written = written.map(|stamp| Writer {
         epoch: stamp.writer_epoch,
         exporter_id: stamp.exporter_id.unwrap_or_default(),

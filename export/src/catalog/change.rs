@@ -5,6 +5,7 @@ use iceberg::{TableRequirement, TableUpdate};
 
 use super::CatalogTable;
 use crate::error::{At, ExportError, Result};
+use crate::references::{export_branch, head};
 
 /// What is to become of a table, and what the table must be for it: the body of a commit request of Iceberg's REST
 /// protocol.
@@ -17,15 +18,20 @@ pub struct Change {
 }
 
 impl Change {
-    /// These updates, of the table and the newest snapshot that `base` shows.
+    /// These updates, of the table and the newest snapshot that `base` shows of the branch that it is exported to, and of the
+    /// main one: what others commit there takes the sequence number and the row ids that a new snapshot would have.
     pub fn of(base: &TableMetadata, updates: Vec<TableUpdate>) -> Change {
-        let requirements = vec![
-            TableRequirement::UuidMatch { uuid: base.uuid() },
-            TableRequirement::RefSnapshotIdMatch {
-                r#ref: MAIN_BRANCH.to_owned(),
-                snapshot_id: base.current_snapshot_id(),
-            },
-        ];
+        let stands = |name: &str, snapshot_id| TableRequirement::RefSnapshotIdMatch {
+            r#ref: name.to_owned(),
+            snapshot_id,
+        };
+        let branch = export_branch(base);
+        let head_id = head(base).map(|head| head.snapshot_id());
+        let uuid = TableRequirement::UuidMatch { uuid: base.uuid() };
+        let mut requirements = vec![uuid, stands(branch, head_id)];
+        if branch != MAIN_BRANCH {
+            requirements.push(stands(MAIN_BRANCH, base.current_snapshot_id()));
+        }
         Change {
             requirements,
             updates,

@@ -34,6 +34,9 @@ pub struct TableConfig {
     /// What rows that another writer appended to the Iceberg table mean: `stop` (the default) ends its export, `keep` lets them
     /// be, though they are not in the database.
     pub foreign_appends: Option<ForeignAppends>,
+    /// The branch that exports go to, for readers of the main one to see them only once they are published; `main` for what
+    /// everybody reads. Left out, a table stays as it is; a new one is exported to its main branch.
+    pub branch: Option<String>,
 }
 
 /// What one table is exported with.
@@ -56,6 +59,8 @@ pub struct TableSettings {
     pub cadence: CadenceSettings,
     /// What rows that another writer appended mean.
     pub foreign_appends: ForeignAppends,
+    /// The branch that it is exported to; where that is not said, it stays as it is.
+    pub branch: Option<String>,
 }
 
 /// What each table is exported with.
@@ -88,6 +93,7 @@ impl TableConfig {
             sort_by: self.sort_by.clone().or(others.sort_by.clone()),
             cadence: self.cadence.over(&others.cadence),
             foreign_appends: self.foreign_appends.or(others.foreign_appends),
+            branch: self.branch.clone().or(others.branch.clone()),
         }
     }
 
@@ -107,6 +113,11 @@ impl TableConfig {
             ..LayoutSettings::default()
         };
         layout.check(place)?;
+        if self.branch.as_ref().is_some_and(String::is_empty) {
+            return Err(ExportError::Config(format!(
+                "{place}branch: the name of a branch is not empty"
+            )));
+        }
         Ok(TableSettings {
             format_version: self.format_version.unwrap_or(default.format_version),
             target_file_size_bytes: target_file_size_bytes
@@ -115,6 +126,7 @@ impl TableConfig {
             layout,
             cadence: self.cadence.settings(place)?,
             foreign_appends: self.foreign_appends.unwrap_or_default(),
+            branch: self.branch.clone(),
         })
     }
 }
@@ -128,6 +140,7 @@ impl Default for TableSettings {
             layout: LayoutSettings::default(),
             cadence: CadenceSettings::default(),
             foreign_appends: ForeignAppends::default(),
+            branch: None,
         }
     }
 }

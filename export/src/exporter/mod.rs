@@ -2,9 +2,10 @@
 //!
 //! `schedule` says which tables are exported when; `tables` finds and makes the Iceberg tables and settles exports of unknown end; `fence` keeps older exporters from
 //! committing; `standing` keeps one table's errors from the others; `columns` makes an Iceberg table's columns those of the
-//! engine's, `layout` its partitions and order those of the configuration; `table_export` exports one table: files, the
+//! engine's, `layout` its partitions and order those of the configuration, and `branch` has exports go to the branch that it names; `table_export` exports one table: files, the
 //! engine's note of them, the commit to the catalog, the engine's note of that.
 
+mod branch;
 pub(crate) mod columns;
 mod core;
 mod fence;

@@ -1,9 +1,10 @@
 //! The export of one table.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use iceberg::spec::DataFile;
+use iceberg::spec::{DataFile, ManifestContentType};
 use moonshine_engine::{Export, ExportFile, Snapshot, Table};
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -20,6 +21,7 @@ use crate::error::{At, ExportError, Result};
 use crate::layout::{Layout, Written, write_data_files};
 use crate::lineage::{RowIds, WithRowIds, kept_ids};
 use crate::pending::{data_file_path, find_commit, remove_files};
+use crate::references::head;
 use crate::summary::{Stamp, origins_by_source};
 
 /// Rows of a batch that is asked of the engine.
@@ -38,6 +40,7 @@ impl Core {
         snapshot: &Snapshot,
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
+        self.follow_branch(table, state).await?;
         self.upgrade(table, state).await?;
         self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
@@ -203,7 +206,7 @@ impl Core {
             delta: &delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
-            deletes: None,
+            planned: None,
             delete_paths: Vec::new(),
             attempts: Vec::new(),
         };
@@ -266,11 +269,15 @@ async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds>
     if table_version(current)? < FormatVersion::V3 || export.replaced().is_empty() {
         return Ok(RowIds::new());
     }
-    let snapshot = current.metadata.current_snapshot().map(AsRef::as_ref);
-    let manifests = manifests
-        .load(&current.file_io, &current.metadata, snapshot)
-        .await?;
-    Ok(kept_ids(export.replaced(), &manifests))
+    let snapshot = head(&current.metadata).map(AsRef::as_ref);
+    let (file_io, replaced) = (&current.file_io, export.replaced());
+    let listing = manifests.list(file_io, &current.metadata, snapshot).await?;
+    // A row whose id its file says outright has that in its location.
+    let implied = replaced.iter().filter(|row| row.row_id.is_none());
+    let files: HashSet<&str> = implied.map(|row| row.placement.file.as_ref()).collect();
+    let data = ManifestContentType::Data;
+    let found = manifests.find(file_io, &listing, data, files).await?;
+    Ok(kept_ids(replaced, &found))
 }
 
 fn removed_positions(export: &Export) -> Positions {

@@ -16,7 +16,7 @@ use crate::commit::{Failure, Proposal};
 use crate::config::{MaintenanceSettings, SNAPSHOT_AGE_MS, SNAPSHOTS_MIN};
 use crate::error::{ExportError, Result};
 use crate::pending::remove_files;
-use crate::references::references;
+use crate::references::{export_branch, references};
 
 /// By itself, expiry waits for so many snapshots, so that it is not one more commit an export.
 const BATCH_SNAPSHOTS_MIN: usize = 20;
@@ -110,7 +110,7 @@ impl Proposal for Expiry<'_> {
         let mut change = Change::of(metadata, updates);
         // A branch that moved meanwhile may need what is to go.
         for (name, reference) in references(metadata)? {
-            if name != MAIN_BRANCH {
+            if name != MAIN_BRANCH && name != export_branch(metadata) {
                 change = change.demanding(TableRequirement::RefSnapshotIdMatch {
                     r#ref: name,
                     snapshot_id: Some(reference.snapshot_id),

@@ -29,6 +29,7 @@ use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
 use crate::exporter::{Core, TableSlot, TableState};
 use crate::manifest::{ManifestCache, Manifests};
+use crate::references::head;
 
 pub use self::maintainer::Maintainer;
 pub(crate) use self::wall_time::WallTime;
@@ -346,13 +347,13 @@ impl Work<'_> {
 
     /// Whether there was nothing to rewrite when the table was as it is.
     fn is_compact(&self, state: Option<&TableState>) -> bool {
-        let snapshot = state.and_then(|state| state.current.metadata.current_snapshot_id());
+        let snapshot = state.and_then(|state| head_id(&state.current));
         snapshot.is_some() && *self.slot.compact_snapshot.lock() == snapshot
     }
 
     /// Notes that there is nothing to rewrite of a table.
     fn note_compact(&self, table: &CatalogTable) {
-        *self.slot.compact_snapshot.lock() = table.metadata.current_snapshot_id();
+        *self.slot.compact_snapshot.lock() = head_id(table);
     }
 
     /// Somebody else is at the table, or came in between.
@@ -417,7 +418,11 @@ impl Work<'_> {
     }
 }
 
+fn head_id(table: &CatalogTable) -> Option<i64> {
+    head(&table.metadata).map(|head| head.snapshot_id())
+}
+
 async fn load(table: &CatalogTable, cache: &mut ManifestCache) -> Result<Manifests> {
-    let snapshot = table.metadata.current_snapshot().map(AsRef::as_ref);
+    let snapshot = head(&table.metadata).map(AsRef::as_ref);
     cache.load(&table.file_io, &table.metadata, snapshot).await
 }

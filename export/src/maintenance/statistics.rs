@@ -20,6 +20,7 @@ use crate::layout::DistinctValues;
 use crate::ownership::check_epoch;
 use crate::pending::remove_files;
 use crate::reader::IcebergReader;
+use crate::references::head;
 use crate::summary::Stamp;
 
 /// Bytes of a Puffin file before its blobs.
@@ -36,7 +37,7 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     };
     let metadata = &current.metadata;
     // Engines look at the newest snapshot. One of ours after the export has the same rows.
-    let newest = metadata.current_snapshot();
+    let newest = head(metadata);
     let newest = newest.filter(|newest| Stamp::of(newest).is_some());
     let token = exported.token.parse().ok();
     let snapshot = newest.or_else(|| metadata.snapshot_by_id(token?));

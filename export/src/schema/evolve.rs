@@ -14,6 +14,7 @@ use moonshine_engine::TableSchema;
 use super::{check_schema, iceberg_schema};
 use crate::catalog::{CatalogTable, Change};
 use crate::error::{ExportError, Result};
+use crate::references::head;
 
 /// The property of an Iceberg table that says what the table is for.
 pub(crate) const COMMENT: &str = "comment";
@@ -135,7 +136,7 @@ pub(crate) fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Chan
 /// Checks that rows from before have the defaults of columns that are added: format 2 can't say it of the files that are there.
 fn check_defaults(table: &CatalogTable, schema: &TableSchema) -> Result<()> {
     let metadata = &table.metadata;
-    if metadata.format_version() >= FormatVersion::V3 || metadata.current_snapshot().is_none() {
+    if metadata.format_version() >= FormatVersion::V3 || head(metadata).is_none() {
         return Ok(());
     }
     let found = metadata.current_schema();

@@ -10,6 +10,7 @@
     clippy::unwrap_used
 )]
 
+mod branches;
 mod checksum;
 mod conformance;
 mod crash;

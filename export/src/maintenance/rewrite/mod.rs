@@ -407,7 +407,7 @@ impl Rewrite<'_> {
             delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
-            deletes: None,
+            planned: None,
             delete_paths: Vec::new(),
             attempts: Vec::new(),
         };

@@ -3,6 +3,7 @@
 //!
 //! `MOONSHINE_TEST_SEED=n` replays one history.
 
+mod branch;
 pub(crate) mod catalog;
 mod rewrite;
 
