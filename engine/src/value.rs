@@ -37,6 +37,10 @@ pub enum Value {
     Timestamp(i64),
     /// Of [`ColumnType::TimestampTz`](crate::ColumnType::TimestampTz): microseconds since 1970-01-01T00:00:00Z.
     TimestampTz(i64),
+    /// Of [`ColumnType::TimestampNs`](crate::ColumnType::TimestampNs): nanoseconds since 1970-01-01T00:00:00.
+    TimestampNs(i64),
+    /// Of [`ColumnType::TimestampTzNs`](crate::ColumnType::TimestampTzNs): nanoseconds since 1970-01-01T00:00:00Z.
+    TimestampTzNs(i64),
 }
 
 /// A row: one value a column, in the order of [`TableSchema::columns`](crate::TableSchema::columns).
@@ -79,6 +83,8 @@ pub(crate) mod tests {
             Just(ColumnType::Time),
             Just(ColumnType::Timestamp),
             Just(ColumnType::TimestampTz),
+            Just(ColumnType::TimestampNs),
+            Just(ColumnType::TimestampTzNs),
         ]
     }
 
@@ -109,6 +115,8 @@ pub(crate) mod tests {
             ColumnType::Time => (0i64..86_400_000_000).prop_map(Value::Time).boxed(),
             ColumnType::Timestamp => any::<i64>().prop_map(Value::Timestamp).boxed(),
             ColumnType::TimestampTz => any::<i64>().prop_map(Value::TimestampTz).boxed(),
+            ColumnType::TimestampNs => any::<i64>().prop_map(Value::TimestampNs).boxed(),
+            ColumnType::TimestampTzNs => any::<i64>().prop_map(Value::TimestampTzNs).boxed(),
         }
     }
 }

@@ -236,7 +236,9 @@ fn datum(column_type: ColumnType, bytes: &[u8]) -> Option<Datum> {
         | ColumnType::Float64
         | ColumnType::Time
         | ColumnType::Timestamp
-        | ColumnType::TimestampTz => Some(8),
+        | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs => Some(8),
         _ => None,
     };
     if expected_length.is_some_and(|length| length != bytes.len()) {

@@ -3,7 +3,7 @@
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
+    Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch,
@@ -39,6 +39,7 @@ enum ColumnReader<'b> {
     Int64(&'b PrimitiveArray<Int64Type>),
     Time(&'b PrimitiveArray<Time64MicrosecondType>),
     Timestamp(&'b PrimitiveArray<TimestampMicrosecondType>),
+    TimestampNs(&'b PrimitiveArray<TimestampNanosecondType>),
     Float32(&'b PrimitiveArray<Float32Type>),
     Float64(&'b PrimitiveArray<Float64Type>),
     Decimal(&'b PrimitiveArray<Decimal128Type>),
@@ -201,12 +202,16 @@ impl<'b> ColumnReader<'b> {
     /// `None` if the array is of another type than the column. A column with time zone takes any zone, since the numbers
     /// count from the same moment in all of them.
     fn new(array: &'b ArrayRef, column_type: ColumnType) -> Option<Self> {
-        let zoned = matches!(
-            array.data_type(),
-            DataType::Timestamp(TimeUnit::Microsecond, Some(_))
-        );
-        let is_fitting = *array.data_type() == column_type.arrow_type()
-            || (zoned && column_type == ColumnType::TimestampTz);
+        let is_zoned = match array.data_type() {
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
+                column_type == ColumnType::TimestampTz
+            }
+            DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => {
+                column_type == ColumnType::TimestampTzNs
+            }
+            _ => false,
+        };
+        let is_fitting = is_zoned || *array.data_type() == column_type.arrow_type();
         if !is_fitting {
             return None;
         }
@@ -218,6 +223,9 @@ impl<'b> ColumnReader<'b> {
             ColumnType::Time => ColumnReader::Time(array.as_primitive_opt()?),
             ColumnType::Timestamp | ColumnType::TimestampTz => {
                 ColumnReader::Timestamp(array.as_primitive_opt()?)
+            }
+            ColumnType::TimestampNs | ColumnType::TimestampTzNs => {
+                ColumnReader::TimestampNs(array.as_primitive_opt()?)
             }
             ColumnType::Float32 => ColumnReader::Float32(array.as_primitive_opt()?),
             ColumnType::Float64 => ColumnReader::Float64(array.as_primitive_opt()?),
@@ -241,6 +249,7 @@ impl<'b> ColumnReader<'b> {
             ColumnReader::Int64(array) => ValueRef::Int64(array.value(row)),
             ColumnReader::Time(array) => ValueRef::Int64(array.value(row)),
             ColumnReader::Timestamp(array) => ValueRef::Int64(array.value(row)),
+            ColumnReader::TimestampNs(array) => ValueRef::Int64(array.value(row)),
             ColumnReader::Float32(array) => ValueRef::Float32(array.value(row)),
             ColumnReader::Float64(array) => ValueRef::Float64(array.value(row)),
             ColumnReader::Decimal(array) => ValueRef::Decimal(array.value(row)),
@@ -262,6 +271,7 @@ impl<'b> ColumnReader<'b> {
             ColumnReader::Int64(array) => array.is_null(row),
             ColumnReader::Time(array) => array.is_null(row),
             ColumnReader::Timestamp(array) => array.is_null(row),
+            ColumnReader::TimestampNs(array) => array.is_null(row),
             ColumnReader::Float32(array) => array.is_null(row),
             ColumnReader::Float64(array) => array.is_null(row),
             ColumnReader::Decimal(array) => array.is_null(row),

@@ -119,6 +119,8 @@ pub(crate) fn fixed_key_size_bytes(column_type: ColumnType) -> Option<usize> {
         | ColumnType::Time
         | ColumnType::Timestamp
         | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs
         | ColumnType::Float64 => Some(8),
         ColumnType::Decimal { .. } | ColumnType::Uuid => Some(16),
         ColumnType::Utf8 | ColumnType::Binary => None,
@@ -170,7 +172,12 @@ pub(crate) fn decode_key_value<'a, 'r: 'a>(
         ColumnType::Int32 | ColumnType::Date => {
             ValueRef::Int32(i32::from_be_bytes(reader.array()?) ^ i32::MIN)
         }
-        ColumnType::Int64 | ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
+        ColumnType::Int64
+        | ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs => {
             ValueRef::Int64(i64::from_be_bytes(reader.array()?) ^ i64::MIN)
         }
         ColumnType::Float32 => ValueRef::Float32(decode_f32(reader.array()?)),
@@ -249,7 +256,9 @@ mod tests {
             (Value::Int64(a), Value::Int64(b))
             | (Value::Time(a), Value::Time(b))
             | (Value::Timestamp(a), Value::Timestamp(b))
-            | (Value::TimestampTz(a), Value::TimestampTz(b)) => a.cmp(b),
+            | (Value::TimestampTz(a), Value::TimestampTz(b))
+            | (Value::TimestampNs(a), Value::TimestampNs(b))
+            | (Value::TimestampTzNs(a), Value::TimestampTzNs(b)) => a.cmp(b),
             (Value::Float32(a), Value::Float32(b)) => a.total_cmp(b),
             (Value::Float64(a), Value::Float64(b)) => a.total_cmp(b),
             (Value::Decimal(a), Value::Decimal(b)) => a.cmp(b),

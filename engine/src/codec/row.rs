@@ -86,6 +86,8 @@ impl ValueRef<'_> {
             (ValueRef::Int64(v), ColumnType::Time) => Value::Time(v),
             (ValueRef::Int64(v), ColumnType::Timestamp) => Value::Timestamp(v),
             (ValueRef::Int64(v), ColumnType::TimestampTz) => Value::TimestampTz(v),
+            (ValueRef::Int64(v), ColumnType::TimestampNs) => Value::TimestampNs(v),
+            (ValueRef::Int64(v), ColumnType::TimestampTzNs) => Value::TimestampTzNs(v),
             (ValueRef::Int64(v), _) => Value::Int64(v),
             (ValueRef::Float32(v), _) => Value::Float32(v),
             (ValueRef::Float64(v), _) => Value::Float64(v),
@@ -107,9 +109,12 @@ impl<'v> From<&'v Value> for ValueRef<'v> {
             Value::Null => ValueRef::Null,
             Value::Boolean(v) => ValueRef::Boolean(*v),
             Value::Int32(v) | Value::Date(v) => ValueRef::Int32(*v),
-            Value::Int64(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
-                ValueRef::Int64(*v)
-            }
+            Value::Int64(v)
+            | Value::Time(v)
+            | Value::Timestamp(v)
+            | Value::TimestampTz(v)
+            | Value::TimestampNs(v)
+            | Value::TimestampTzNs(v) => ValueRef::Int64(*v),
             Value::Float32(v) => ValueRef::Float32(*v),
             Value::Float64(v) => ValueRef::Float64(*v),
             Value::Decimal(v) => ValueRef::Decimal(*v),
@@ -159,9 +164,12 @@ pub(crate) fn decode_value<'a>(
         ColumnType::Int32 | ColumnType::Date => {
             ValueRef::Int32(i32::from_le_bytes(reader.array()?))
         }
-        ColumnType::Int64 | ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
-            ValueRef::Int64(i64::from_le_bytes(reader.array()?))
-        }
+        ColumnType::Int64
+        | ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs => ValueRef::Int64(i64::from_le_bytes(reader.array()?)),
         ColumnType::Float32 => ValueRef::Float32(f32::from_le_bytes(reader.array()?)),
         ColumnType::Float64 => ValueRef::Float64(f64::from_le_bytes(reader.array()?)),
         ColumnType::Decimal { .. } => ValueRef::Decimal(i128::from_le_bytes(reader.array()?)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
+    Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, StringArray,
@@ -44,7 +44,9 @@ impl ColumnBuilder {
             ColumnType::Int64
             | ColumnType::Time
             | ColumnType::Timestamp
-            | ColumnType::TimestampTz => ColumnValues::Int64(FixedColumn::new()),
+            | ColumnType::TimestampTz
+            | ColumnType::TimestampNs
+            | ColumnType::TimestampTzNs => ColumnValues::Int64(FixedColumn::new()),
             ColumnType::Float32 => ColumnValues::Float32(FixedColumn::new()),
             ColumnType::Float64 => ColumnValues::Float64(FixedColumn::new()),
             ColumnType::Decimal { .. } => ColumnValues::Decimal(FixedColumn::new()),
@@ -108,6 +110,9 @@ impl ColumnBuilder {
             ColumnValues::Int64(column) => match self.column_type {
                 ColumnType::Time => column.finish::<Time64MicrosecondType>(arrow_type)?,
                 ColumnType::Int64 => column.finish::<Int64Type>(arrow_type)?,
+                ColumnType::TimestampNs | ColumnType::TimestampTzNs => {
+                    column.finish::<TimestampNanosecondType>(arrow_type)?
+                }
                 _ => column.finish::<TimestampMicrosecondType>(arrow_type)?,
             },
             ColumnValues::Float32(column) => column.finish::<Float32Type>(arrow_type)?,

@@ -27,7 +27,9 @@ impl Value {
             | (Value::Date(_), ColumnType::Date)
             | (Value::Time(_), ColumnType::Time)
             | (Value::Timestamp(_), ColumnType::Timestamp)
-            | (Value::TimestampTz(_), ColumnType::TimestampTz) => true,
+            | (Value::TimestampTz(_), ColumnType::TimestampTz)
+            | (Value::TimestampNs(_), ColumnType::TimestampNs)
+            | (Value::TimestampTzNs(_), ColumnType::TimestampTzNs) => true,
             _ => false,
         };
         if fits {

@@ -47,6 +47,10 @@ pub enum ColumnType {
     Timestamp,
     /// Microseconds since 1970-01-01T00:00:00Z.
     TimestampTz,
+    /// Nanoseconds since 1970-01-01T00:00:00, of no time zone: from 1677 to 2262.
+    TimestampNs,
+    /// Nanoseconds since 1970-01-01T00:00:00Z: from 1677 to 2262.
+    TimestampTzNs,
 }
 
 impl ColumnType {
@@ -76,6 +80,10 @@ impl ColumnType {
             ColumnType::TimestampTz => {
                 DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))
             }
+            ColumnType::TimestampNs => DataType::Timestamp(TimeUnit::Nanosecond, None),
+            ColumnType::TimestampTzNs => {
+                DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()))
+            }
         }
     }
 }
@@ -96,6 +104,8 @@ impl std::fmt::Display for ColumnType {
             ColumnType::Time => f.write_str("time"),
             ColumnType::Timestamp => f.write_str("timestamp"),
             ColumnType::TimestampTz => f.write_str("timestamptz"),
+            ColumnType::TimestampNs => f.write_str("timestamp_ns"),
+            ColumnType::TimestampTzNs => f.write_str("timestamptz_ns"),
         }
     }
 }
@@ -114,7 +124,7 @@ impl std::str::FromStr for ColumnType {
         let unknown = || {
             Error::Schema(format!(
                 "unknown column type '{text}'; the types are boolean, int32, int64, float32, float64, \
-                 decimal(p,s), string, binary, uuid, date, time, timestamp, timestamptz"
+                 decimal(p,s), string, binary, uuid, date, time, timestamp, timestamptz, timestamp_ns, timestamptz_ns"
             ))
         };
         let text = text.trim();
@@ -141,6 +151,8 @@ impl std::str::FromStr for ColumnType {
             "time" => ColumnType::Time,
             "timestamp" => ColumnType::Timestamp,
             "timestamptz" => ColumnType::TimestampTz,
+            "timestamp_ns" => ColumnType::TimestampNs,
+            "timestamptz_ns" => ColumnType::TimestampTzNs,
             _ => return Err(unknown()),
         })
     }

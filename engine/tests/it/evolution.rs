@@ -525,6 +525,7 @@ fn changes_that_can_not_be_are_refused() {
         .column("part", MONEY, false)
         .column("note", ColumnType::Utf8, true)
         .column("size", ColumnType::Int64, true)
+        .column("at", ColumnType::Timestamp, true)
         .primary_key(["id", "part"])
         .build()
         .unwrap();
@@ -552,6 +553,7 @@ fn changes_that_can_not_be_are_refused() {
         (widen("id", ColumnType::Int64), "primary key"),
         (widen("size", ColumnType::Int32), "can't become"),
         (widen("note", ColumnType::Binary), "can't become"),
+        (widen("at", ColumnType::TimestampNs), "can't become"),
         (
             widen(
                 "part",
@@ -608,7 +610,7 @@ fn changes_that_can_not_be_are_refused() {
     let table = database
         .alter_table(&table, &[add("new", true, None)])
         .unwrap();
-    assert_eq!(table.schema().columns()[4].field_id, 5);
+    assert_eq!(table.schema().columns()[5].field_id, 6);
     let table = database.alter_table(&table, &[drop_column("new")]).unwrap();
     assert_eq!(
         database.create_table(schema).unwrap().schema(),
@@ -621,5 +623,5 @@ fn changes_that_can_not_be_are_refused() {
     let table = database
         .alter_table(&table, &[add("new", true, None)])
         .unwrap();
-    assert_eq!(table.schema().columns()[4].field_id, 6);
+    assert_eq!(table.schema().columns()[5].field_id, 7);
 }

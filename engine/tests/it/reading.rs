@@ -5,7 +5,7 @@ use std::ops::Bound;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
+    Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use arrow_array::{Array, RecordBatch};
 use moonshine_engine::{
@@ -51,6 +51,12 @@ fn value_of(array: &dyn Array, column_type: ColumnType, i: usize) -> Value {
         ColumnType::TimestampTz => {
             Value::TimestampTz(array.as_primitive::<TimestampMicrosecondType>().value(i))
         }
+        ColumnType::TimestampNs => {
+            Value::TimestampNs(array.as_primitive::<TimestampNanosecondType>().value(i))
+        }
+        ColumnType::TimestampTzNs => {
+            Value::TimestampTzNs(array.as_primitive::<TimestampNanosecondType>().value(i))
+        }
     }
 }
 
@@ -91,6 +97,8 @@ fn extremes() -> (TableSchema, Vec<Row>) {
         ColumnType::Time,
         ColumnType::Timestamp,
         ColumnType::TimestampTz,
+        ColumnType::TimestampNs,
+        ColumnType::TimestampTzNs,
     ];
     let mut builder = TableSchema::builder("extremes").column("id", ColumnType::Int32, false);
     for column_type in types {
@@ -113,6 +121,8 @@ fn extremes() -> (TableSchema, Vec<Row>) {
             Value::Time(0),
             Value::Timestamp(i64::MIN),
             Value::TimestampTz(i64::MIN),
+            Value::TimestampNs(i64::MIN),
+            Value::TimestampTzNs(i64::MIN),
         ],
         vec![
             Value::Boolean(true),
@@ -128,6 +138,8 @@ fn extremes() -> (TableSchema, Vec<Row>) {
             Value::Time(86_399_999_999),
             Value::Timestamp(i64::MAX),
             Value::TimestampTz(i64::MAX),
+            Value::TimestampNs(i64::MAX),
+            Value::TimestampTzNs(i64::MAX),
         ],
     ];
     let rows = (0i32..).zip(rows).map(|(id, mut row)| {

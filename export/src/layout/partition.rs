@@ -87,12 +87,14 @@ impl Partitioning {
     }
 }
 
-/// Whether values of a column can be those of a partition: what manifests are written with knows no UUIDs there, and no two
-/// writers agree on those of floating-point numbers.
+/// Whether values of a column can be those of a partition: what manifests are written with knows no UUIDs and no nanoseconds
+/// there, and no two writers agree on those of floating-point numbers.
 pub(super) fn is_writable(transform: Transform, column: &Column) -> bool {
     match column.column_type {
         ColumnType::Float32 | ColumnType::Float64 => transform == Transform::Void,
-        ColumnType::Uuid => transform != Transform::Identity,
+        ColumnType::Uuid | ColumnType::TimestampNs | ColumnType::TimestampTzNs => {
+            transform != Transform::Identity
+        }
         _ => true,
     }
 }

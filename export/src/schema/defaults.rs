@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray,
     Float32Array, Float64Array, Int32Array, Int64Array, StringArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray, new_null_array,
+    TimestampMicrosecondArray, TimestampNanosecondArray, new_null_array,
 };
 use arrow_schema::ArrowError;
 use iceberg::spec::{Literal, Type};
@@ -65,6 +65,8 @@ fn literal_of(value: &Value) -> Option<Literal> {
         Value::Timestamp(at) if MICROSECONDS.contains(at) => Literal::timestamp(*at),
         Value::TimestampTz(at) if MICROSECONDS.contains(at) => Literal::timestamptz(*at),
         Value::Date(_) | Value::Timestamp(_) | Value::TimestampTz(_) => return None,
+        // The iceberg crate writes them as text that it does not read.
+        Value::TimestampNs(_) | Value::TimestampTzNs(_) => return None,
     })
 }
 
@@ -101,6 +103,9 @@ pub(crate) fn missing_column(
         Value::Timestamp(at) | Value::TimestampTz(at) => Arc::new(
             TimestampMicrosecondArray::from_value(*at, row_count).with_data_type(data_type),
         ),
+        Value::TimestampNs(at) | Value::TimestampTzNs(at) => {
+            Arc::new(TimestampNanosecondArray::from_value(*at, row_count).with_data_type(data_type))
+        }
     };
     Ok(array)
 }

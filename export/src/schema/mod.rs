@@ -15,7 +15,7 @@ use moonshine_engine::{Column, ColumnType, TableSchema};
 
 pub(crate) use self::defaults::missing_column;
 pub(crate) use self::evolve::{COMMENT, check_columns, evolved, has_columns, is_evolved};
-pub(crate) use self::types::{iceberg_type, parquet_schema};
+pub(crate) use self::types::{iceberg_type, is_of_format_2, parquet_schema};
 use crate::error::{ExportError, Result};
 
 /// The namespace of tables whose name has no dot.
@@ -71,9 +71,20 @@ pub(crate) fn table_location(warehouse: &str, ident: &TableIdent, table_id: u32)
 /// The Iceberg schema of a table, with the engine's field ids and comments. Defaults are in it from format 3 on, which knows them.
 ///
 /// The primary key becomes the identifier fields, unless it has a float: the specification forbids those there.
+///
+/// # Errors
+/// [`ExportError::Config`] for a type that the format version does not know, and a default that metadata can't hold.
 pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Result<Schema> {
     let mut fields = Vec::with_capacity(schema.columns().len());
     for column in schema.columns() {
+        if version < FormatVersion::V3 && !is_of_format_2(column.column_type) {
+            return Err(ExportError::Config(format!(
+                "table '{}', column '{}': Iceberg knows {} from its format 3 on; set format_version 3 for the table",
+                schema.name(),
+                column.name,
+                column.column_type
+            )));
+        }
         let field_type = Type::Primitive(iceberg_type(column.column_type));
         let mut field =
             NestedField::new(column.field_id, &column.name, field_type, !column.nullable);

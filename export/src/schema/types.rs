@@ -12,6 +12,7 @@
 //! | date | date | DATE |
 //! | time | time | TIME(micros, not adjusted) |
 //! | timestamp, timestamptz | timestamp, timestamptz | TIMESTAMP(micros, not adjusted / adjusted to UTC) |
+//! | timestamp_ns, timestamptz_ns | timestamp_ns, timestamptz_ns, from format 3 on | TIMESTAMP(nanos, not adjusted / adjusted to UTC) |
 
 use std::sync::Arc;
 
@@ -41,7 +42,17 @@ pub(crate) fn iceberg_type(column_type: ColumnType) -> PrimitiveType {
         ColumnType::Time => PrimitiveType::Time,
         ColumnType::Timestamp => PrimitiveType::Timestamp,
         ColumnType::TimestampTz => PrimitiveType::Timestamptz,
+        ColumnType::TimestampNs => PrimitiveType::TimestampNs,
+        ColumnType::TimestampTzNs => PrimitiveType::TimestamptzNs,
     }
+}
+
+/// Whether Iceberg's format 2 knows the type.
+pub(crate) fn is_of_format_2(column_type: ColumnType) -> bool {
+    !matches!(
+        column_type,
+        ColumnType::TimestampNs | ColumnType::TimestampTzNs
+    )
 }
 
 /// The Parquet schema of a data file with the table's columns, and whatever `arrow_schema` has after them.

@@ -17,6 +17,8 @@ _COUNTED = {
     "time": (pa.time64("us"), pa.int64()),
     "timestamp": (pa.timestamp("us"), pa.int64()),
     "timestamptz": (pa.timestamp("us", tz="UTC"), pa.int64()),
+    "timestamp_ns": (pa.timestamp("ns"), pa.int64()),
+    "timestamptz_ns": (pa.timestamp("ns", tz="UTC"), pa.int64()),
 }
 
 
@@ -34,9 +36,9 @@ def _texts(column, column_type):
     base_type = column_type.split("(")[0]
     if base_type in _COUNTED:
         arrow_type, count_type = _COUNTED[base_type]
-        if base_type == "timestamp" and getattr(column.type, "tz", None) is not None:
+        if base_type in ("timestamp", "timestamp_ns") and getattr(column.type, "tz", None) is not None:
             raise TypeError(f"{column.type} has a time zone")
-        if base_type == "timestamptz" and getattr(column.type, "tz", None) is None:
+        if base_type in ("timestamptz", "timestamptz_ns") and getattr(column.type, "tz", None) is None:
             raise TypeError(f"{column.type} has no time zone")
         if pa.types.is_string(column.type) or pa.types.is_integer(column.type):
             raise TypeError(f"{column.type} instead of {column_type}")

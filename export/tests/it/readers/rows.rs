@@ -56,6 +56,8 @@ pub(super) fn type_name(column_type: ColumnType) -> String {
         ColumnType::Time => "time".into(),
         ColumnType::Timestamp => "timestamp".into(),
         ColumnType::TimestampTz => "timestamptz".into(),
+        ColumnType::TimestampNs => "timestamp_ns".into(),
+        ColumnType::TimestampTzNs => "timestamptz_ns".into(),
     }
 }
 
@@ -93,12 +95,14 @@ fn value_text(column_type: ColumnType, array: &ArrayRef, row: usize) -> String {
             .as_primitive::<Int32Type>()
             .value(0)
             .to_string(),
-        ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
-            count(&DataType::Int64)
-                .as_primitive::<Int64Type>()
-                .value(0)
-                .to_string()
-        }
+        ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs => count(&DataType::Int64)
+            .as_primitive::<Int64Type>()
+            .value(0)
+            .to_string(),
     }
 }
 

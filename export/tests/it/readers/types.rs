@@ -36,6 +36,8 @@ pub(super) const CASES: &[&str] = &[
     "date, 32-bit ends",
     "timestamp, 64-bit ends",
 ];
+/// Those that format 2 has no type for, in tables of format 3.
+pub(super) const CASES_OF_FORMAT_3: &[&str] = &["timestamp_ns", "timestamptz_ns"];
 
 fn values(case: &str) -> (ColumnType, Vec<Value>) {
     let decimal = |precision, scale| ColumnType::Decimal { precision, scale };
@@ -144,8 +146,16 @@ fn values(case: &str) -> (ColumnType, Vec<Value>) {
             ColumnType::Timestamp,
             [i64::MIN, i64::MAX].map(Value::Timestamp).to_vec(),
         ),
+        "timestamp_ns" => (ColumnType::TimestampNs, nanoseconds(Value::TimestampNs)),
+        "timestamptz_ns" => (ColumnType::TimestampTzNs, nanoseconds(Value::TimestampTzNs)),
         _ => panic!("{case}"),
     }
+}
+
+/// Both ends of what 64 bits of nanoseconds hold, one before and after 1970, a leap day.
+fn nanoseconds(make: fn(i64) -> Value) -> Vec<Value> {
+    let values = [i64::MIN, i64::MAX, -1, 0, 1, LEAP_DAY_US * 1000 + 345];
+    values.map(make).to_vec()
 }
 
 /// Writes a table of the case.
@@ -168,15 +178,27 @@ fn write(database: &Database, case: &str, number: usize) {
 
 pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
     // What no reader refuses, so that the column is about the type alone.
-    let world = World::new(FormatVersion::V2);
+    measure_cases(reader, matrix, FormatVersion::V2, "types", CASES).await;
+    let (version, cases) = (FormatVersion::V3, CASES_OF_FORMAT_3);
+    measure_cases(reader, matrix, version, "types of format 3", cases).await;
+}
+
+async fn measure_cases(
+    reader: &mut Reader,
+    matrix: &mut Matrix,
+    version: FormatVersion,
+    page_table: &'static str,
+    cases: &[&str],
+) {
+    let world = World::new(version);
     let database = world.database();
-    for (number, case) in CASES.iter().enumerate() {
+    for (number, case) in cases.iter().enumerate() {
         write(&database, case, number);
     }
     let mut exporter = world.exporter(&database).await.unwrap();
     exporter.tick(&database.snapshot()).await.unwrap();
     let catalog = world.catalog().await;
-    for (number, case) in CASES.iter().enumerate() {
+    for (number, case) in cases.iter().enumerate() {
         let name = format!("t{number}");
         let table = database.table(&format!("types.{name}")).unwrap();
         let found = catalog.load(&ident("types", &name)).await.unwrap().unwrap();
@@ -187,6 +209,6 @@ pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
             snapshot_id: None,
         });
         let outcome = Outcome::of(read, &expected_rows(&database, &table));
-        matrix.note("types", case, outcome);
+        matrix.note(page_table, case, outcome);
     }
 }
