@@ -68,5 +68,7 @@ pub(crate) fn scalar_of(value: Value, column_type: ColumnType) -> Option<ScalarV
         Value::TimestampTz(v) => ScalarValue::TimestampMicrosecond(Some(v), Some("+00:00".into())),
         Value::TimestampNs(v) => ScalarValue::TimestampNanosecond(Some(v), None),
         Value::TimestampTzNs(v) => ScalarValue::TimestampNanosecond(Some(v), Some("+00:00".into())),
+        // No key has them.
+        Value::List(_) | Value::Struct(_) | Value::Map(_) => return None,
     })
 }

@@ -162,13 +162,13 @@ fn one_table(from: &str, arguments: &OneTableArguments) -> Result<Config, CliErr
     })
 }
 
-/// `name:type,…` as names and types, in this order. A comma within parentheses belongs to a type.
+/// `name:type,…` as names and types, in this order. A comma within brackets belongs to a type.
 fn columns_from(text: &str) -> Result<Vec<(String, String)>, CliError> {
     let mut depth = 0usize;
     let columns = text.split(|letter| {
         match letter {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
+            '(' | '<' => depth += 1,
+            ')' | '>' => depth = depth.saturating_sub(1),
             _ => {}
         }
         letter == ',' && depth == 0
@@ -194,8 +194,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_split_outside_of_parentheses() {
-        let columns = columns_from("id:int64, total: decimal(12,2) not null,note:string").unwrap();
+    fn columns_are_split_outside_of_brackets() {
+        let columns =
+            columns_from("id:int64, total: decimal(12,2) not null,at:map<string, date>").unwrap();
         let columns: Vec<(&str, &str)> = columns
             .iter()
             .map(|(name, column_type)| (name.as_str(), column_type.as_str()))
@@ -205,7 +206,7 @@ mod tests {
             [
                 ("id", "int64"),
                 ("total", "decimal(12,2) not null"),
-                ("note", "string")
+                ("at", "map<string, date>")
             ]
         );
         assert!(columns_from("id").unwrap_err().to_string().contains("'id'"));

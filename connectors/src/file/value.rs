@@ -91,6 +91,9 @@ impl Decoder {
             ColumnType::TimestampTz => Value::TimestampTz(self.timestamp(raw, true)?),
             ColumnType::TimestampNs => Value::TimestampNs(self.timestamp_ns(raw, false)?),
             ColumnType::TimestampTzNs => Value::TimestampTzNs(self.timestamp_ns(raw, true)?),
+            nested @ (ColumnType::List(_) | ColumnType::Struct(_) | ColumnType::Map(_)) => {
+                return super::nested::decode(nested, raw);
+            }
         };
         Ok(Some(value))
     }

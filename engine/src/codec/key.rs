@@ -82,8 +82,8 @@ pub(crate) fn check_key_size(schema: &TableSchema, key: &[u8]) -> Result<()> {
 /// Encodes one column of a key; `last` if none follows.
 pub(crate) fn encode_key_value(value: ValueRef<'_>, last: bool, out: &mut Vec<u8>) {
     match value {
-        // A key column is not null; who calls has seen to it.
-        ValueRef::Null => {}
+        // A key column is not null and not nested; who calls has seen to it.
+        ValueRef::Null | ValueRef::Nested(_) => {}
         ValueRef::Boolean(v) => out.push(u8::from(v)),
         ValueRef::Int32(v) => out.extend_from_slice(&(v ^ i32::MIN).to_be_bytes()),
         ValueRef::Int64(v) => out.extend_from_slice(&(v ^ i64::MIN).to_be_bytes()),
@@ -111,7 +111,7 @@ pub(crate) fn encode_key_value(value: ValueRef<'_>, last: bool, out: &mut Vec<u8
     }
 }
 
-/// Bytes that each value of a type takes in a key; `None` for text and binary.
+/// Bytes that each value of a type takes in a key; `None` for text, binary and what no key has.
 pub(crate) fn fixed_key_size_bytes(column_type: ColumnType) -> Option<usize> {
     match column_type {
         ColumnType::Boolean => Some(1),
@@ -124,7 +124,11 @@ pub(crate) fn fixed_key_size_bytes(column_type: ColumnType) -> Option<usize> {
         | ColumnType::TimestampTzNs
         | ColumnType::Float64 => Some(8),
         ColumnType::Decimal { .. } | ColumnType::Uuid => Some(16),
-        ColumnType::Utf8 | ColumnType::Binary => None,
+        ColumnType::Utf8
+        | ColumnType::Binary
+        | ColumnType::List(_)
+        | ColumnType::Struct(_)
+        | ColumnType::Map(_) => None,
     }
 }
 
@@ -195,6 +199,9 @@ pub(crate) fn decode_key_value<'a, 'r: 'a>(
             unescape(reader, scratch)?;
             ValueRef::Bytes(scratch)
         }
+        ColumnType::List(_) | ColumnType::Struct(_) | ColumnType::Map(_) => {
+            return Err(Malformed("a nested value in a key"));
+        }
     })
 }
 
@@ -239,7 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::value::tests::{any_column_type, any_value};
+    use crate::value::tests::{any_key_type, any_value};
 
     fn schema(types: &[ColumnType]) -> TableSchema {
         let mut builder = TableSchema::builder("t");
@@ -273,7 +280,7 @@ mod tests {
     proptest! {
         #[test]
         fn keys_round_trip_and_sort_as_their_values(
-            (types, a, b) in prop::collection::vec(any_column_type(), 1..4).prop_flat_map(|types| {
+            (types, a, b) in prop::collection::vec(any_key_type(), 1..4).prop_flat_map(|types| {
                 let values = || types.iter().map(|t| any_value(*t)).collect::<Vec<_>>();
                 (Just(types.clone()), values(), values())
             })
@@ -292,7 +299,7 @@ mod tests {
 
         #[test]
         fn any_bytes_decode_or_are_malformed(
-            types in prop::collection::vec(any_column_type(), 1..4),
+            types in prop::collection::vec(any_key_type(), 1..4),
             bytes in prop::collection::vec(any::<u8>(), 0..64),
         ) {
             let _ = decode_key(&schema(&types), &bytes);

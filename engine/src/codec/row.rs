@@ -1,7 +1,9 @@
 //! The columns outside the primary key as bytes: a bitmap of nulls, then each value that is not null, in column order.
 //!
-//! Numbers are little-endian and as wide as their type; text and bytes stand behind a LEB128 length.
+//! Numbers are little-endian and as wide as their type; text, bytes and what [`super::nested`] encodes stand behind a LEB128
+//! length.
 
+use super::nested::{decode_nested, encode_nested};
 use super::versions::{current_values, put_row_version};
 use super::{Malformed, Reader, put_varint};
 use crate::schema::{ColumnType, TableSchema};
@@ -54,6 +56,11 @@ pub(crate) fn encode_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
             put_varint(out, v.len() as u64);
             out.extend_from_slice(v);
         }
+        ValueRef::Nested(v) => {
+            let mut bytes = Vec::new();
+            encode_nested(v, &mut bytes);
+            encode_value(ValueRef::Bytes(&bytes), out);
+        }
     }
 }
 
@@ -68,7 +75,10 @@ pub(crate) enum ValueRef<'a> {
     Float64(f64),
     Decimal(i128),
     Uuid([u8; 16]),
+    /// Text, bytes, or a list, struct or map that is encoded.
     Bytes(&'a [u8]),
+    /// A list, struct or map that is to be encoded.
+    Nested(&'a Value),
 }
 
 impl ValueRef<'_> {
@@ -98,7 +108,9 @@ impl ValueRef<'_> {
                     .map_err(|_| Malformed("text is not UTF-8"))?
                     .to_owned(),
             ),
+            (ValueRef::Bytes(v), nested) if nested.is_nested() => decode_nested(nested, v)?,
             (ValueRef::Bytes(v), _) => Value::Binary(v.to_vec()),
+            (ValueRef::Nested(v), _) => v.clone(),
         })
     }
 }
@@ -121,6 +133,7 @@ impl<'v> From<&'v Value> for ValueRef<'v> {
             Value::Utf8(v) => ValueRef::Bytes(v.as_bytes()),
             Value::Binary(v) => ValueRef::Bytes(v),
             Value::Uuid(v) => ValueRef::Uuid(*v),
+            Value::List(_) | Value::Struct(_) | Value::Map(_) => ValueRef::Nested(value),
         }
     }
 }
@@ -174,7 +187,11 @@ pub(crate) fn decode_value<'a>(
         ColumnType::Float64 => ValueRef::Float64(f64::from_le_bytes(reader.array()?)),
         ColumnType::Decimal { .. } => ValueRef::Decimal(i128::from_le_bytes(reader.array()?)),
         ColumnType::Uuid => ValueRef::Uuid(reader.array()?),
-        ColumnType::Utf8 | ColumnType::Binary => {
+        ColumnType::Utf8
+        | ColumnType::Binary
+        | ColumnType::List(_)
+        | ColumnType::Struct(_)
+        | ColumnType::Map(_) => {
             let len = usize::try_from(reader.varint()?).map_err(|_| Malformed("value too long"))?;
             ValueRef::Bytes(reader.bytes(len)?)
         }

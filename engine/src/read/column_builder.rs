@@ -12,6 +12,7 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType};
 
+use super::nested_column::NestedColumn;
 use crate::codec::Malformed;
 use crate::codec::row::ValueRef;
 use crate::schema::ColumnType;
@@ -34,6 +35,7 @@ pub(super) enum ColumnValues {
     Decimal(FixedColumn<i128>),
     Uuid(FixedColumn<[u8; 16]>),
     Bytes(BytesColumn),
+    Nested(Box<NestedColumn>),
 }
 
 impl ColumnBuilder {
@@ -52,11 +54,33 @@ impl ColumnBuilder {
             ColumnType::Decimal { .. } => ColumnValues::Decimal(FixedColumn::new()),
             ColumnType::Uuid => ColumnValues::Uuid(FixedColumn::new()),
             ColumnType::Utf8 | ColumnType::Binary => ColumnValues::Bytes(BytesColumn::new()),
+            ColumnType::List(_) | ColumnType::Struct(_) | ColumnType::Map(_) => {
+                ColumnValues::Nested(Box::new(NestedColumn::new(column_type)))
+            }
         };
         ColumnBuilder {
             column_type,
             values,
         }
+    }
+
+    /// How many values it has.
+    pub(super) fn len(&self) -> usize {
+        match &self.values {
+            ColumnValues::Boolean(column) => column.values.len(),
+            ColumnValues::Int32(column) => column.values.len(),
+            ColumnValues::Int64(column) => column.values.len(),
+            ColumnValues::Float32(column) => column.values.len(),
+            ColumnValues::Float64(column) => column.values.len(),
+            ColumnValues::Decimal(column) => column.values.len(),
+            ColumnValues::Uuid(column) => column.values.len(),
+            ColumnValues::Bytes(column) => column.len(),
+            ColumnValues::Nested(column) => column.len(),
+        }
+    }
+
+    pub(super) fn push_null(&mut self) {
+        self.values.push_null();
     }
 
     /// Whether its values are text.
@@ -90,6 +114,7 @@ impl ColumnBuilder {
                 }
                 column.push(v);
             }
+            (ColumnValues::Nested(column), ValueRef::Bytes(v)) => column.push(v)?,
             _ => return Err(Malformed("value of another type")),
         }
         Ok(())
@@ -125,6 +150,7 @@ impl ColumnBuilder {
                 Arc::new(FixedSizeBinaryArray::try_new(16, bytes, nulls)?)
             }
             ColumnValues::Bytes(column) => column.finish(&arrow_type)?,
+            ColumnValues::Nested(column) => column.finish()?,
         })
     }
 }
@@ -140,6 +166,7 @@ impl ColumnValues {
             ColumnValues::Decimal(column) => column.push_null(),
             ColumnValues::Uuid(column) => column.push_null(),
             ColumnValues::Bytes(column) => column.push_null(),
+            ColumnValues::Nested(column) => column.push_null(),
         }
     }
 }
@@ -284,6 +311,6 @@ impl BytesColumn {
 }
 
 /// A batch ends long before it has 2 GiB.
-fn offset(len: usize) -> i32 {
+pub(super) fn offset(len: usize) -> i32 {
     i32::try_from(len).unwrap_or(i32::MAX)
 }

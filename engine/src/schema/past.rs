@@ -41,7 +41,11 @@ impl Translation {
             .collect();
         let mut places = steps.iter().enumerate();
         let is_identity = steps.len() == positions.len()
-            && places.all(|(place, (column_type, today))| *today == Some((place, *column_type)));
+            && places.all(|(place, (column_type, today))| {
+                today.is_some_and(|(today_place, today_type)| {
+                    today_place == place && column_type.is_encoded_as(today_type)
+                })
+            });
         Translation {
             steps,
             positions,

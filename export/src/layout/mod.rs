@@ -21,7 +21,7 @@ pub(crate) mod wanted;
 mod writer;
 
 use iceberg::TableIdent;
-use iceberg::spec::{DataFile, TableMetadata, Transform, Type};
+use iceberg::spec::{DataFile, TableMetadata, Transform};
 use moonshine_engine::{Column, TableSchema};
 
 pub(crate) use statistics::DistinctValues;
@@ -108,7 +108,7 @@ fn check_transform(
     transform: Transform,
     column: &Column,
 ) -> Result<()> {
-    let column_type = Type::Primitive(iceberg_type(column.column_type));
+    let column_type = iceberg_type(column.column_type);
     let is_empty = matches!(transform, Transform::Bucket(0) | Transform::Truncate(0));
     if is_empty || transform == Transform::Unknown || transform.result_type(&column_type).is_err() {
         let reason = format!("{what} is {transform} of a column of type {column_type}");

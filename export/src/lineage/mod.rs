@@ -9,7 +9,7 @@
 
 mod read;
 
-pub(crate) use read::{FileLineage, RowLineage};
+pub(crate) use read::{FileLineage, RowLineage, column_of};
 
 use std::sync::Arc;
 

@@ -118,7 +118,9 @@ async fn write(
         .map_err(unavailable)?;
     let mut blob_metadata = Vec::new();
     let mut blob_bytes = PUFFIN_HEADER_BYTES;
-    for (column, sketch) in work.table.schema().columns().iter().zip(sketches) {
+    let columns = work.table.schema().columns().iter().zip(sketches);
+    // Of lists, structs and maps nothing is counted.
+    for (column, sketch) in columns.filter(|(column, _)| !column.column_type.is_nested()) {
         let properties = HashMap::from([("ndv".to_owned(), sketch.estimate().to_string())]);
         let data = sketch.serialized();
         blob_bytes += data.len() as u64;

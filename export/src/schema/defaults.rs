@@ -12,7 +12,7 @@ use arrow_array::{
     TimestampMicrosecondArray, TimestampNanosecondArray, new_null_array,
 };
 use arrow_schema::ArrowError;
-use iceberg::spec::{Literal, Type};
+use iceberg::spec::Literal;
 use moonshine_engine::{Column, TableSchema, Value};
 
 use super::types::iceberg_type;
@@ -32,7 +32,7 @@ pub(super) fn literal(schema: &TableSchema, column: &Column) -> Result<Option<Li
     let Some(literal) = column.default.as_ref().map(literal_of) else {
         return Ok(None);
     };
-    let field_type = Type::Primitive(iceberg_type(column.column_type));
+    let field_type = iceberg_type(column.column_type);
     let is_kept = |literal: &Literal| {
         let json = literal.clone().try_into_json(&field_type).ok()?;
         let read = Literal::try_from_json(json, &field_type).ok()??;
@@ -67,6 +67,8 @@ fn literal_of(value: &Value) -> Option<Literal> {
         Value::Date(_) | Value::Timestamp(_) | Value::TimestampTz(_) => return None,
         // The iceberg crate writes them as text that it does not read.
         Value::TimestampNs(_) | Value::TimestampTzNs(_) => return None,
+        // The engine has no such defaults.
+        Value::List(_) | Value::Struct(_) | Value::Map(_) => return None,
     })
 }
 
@@ -83,7 +85,10 @@ pub(crate) fn missing_column(
         return Ok(new_null_array(&data_type, row_count));
     };
     let array: ArrayRef = match default {
-        Value::Null => new_null_array(&data_type, row_count),
+        // Nested columns have no default.
+        Value::Null | Value::List(_) | Value::Struct(_) | Value::Map(_) => {
+            new_null_array(&data_type, row_count)
+        }
         Value::Boolean(value) => Arc::new(BooleanArray::from(vec![*value; row_count])),
         Value::Int32(value) => Arc::new(Int32Array::from_value(*value, row_count)),
         Value::Int64(value) => Arc::new(Int64Array::from_value(*value, row_count)),

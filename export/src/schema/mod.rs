@@ -1,8 +1,9 @@
 //! Tables and columns of the engine as Iceberg names them.
 //!
-//! `types` names the types, in Iceberg and in Parquet; `evolve` says which columns may become which; `defaults` is about columns
-//! that were added later. Field ids are the engine's throughout.
+//! `types` names the types, in Iceberg and in Parquet; `evolve` says which columns may become which, `adapt` makes those of older
+//! files so; `defaults` is about columns that were added later. Field ids are the engine's throughout.
 
+mod adapt;
 mod defaults;
 mod evolve;
 mod types;
@@ -10,12 +11,14 @@ mod types;
 use std::sync::Arc;
 
 use iceberg::TableIdent;
-use iceberg::spec::{FormatVersion, NestedField, Schema, Type};
+use iceberg::spec::{FormatVersion, NestedField, Schema};
 use moonshine_engine::{Column, ColumnType, TableSchema};
 
+pub(crate) use self::adapt::adapted;
 pub(crate) use self::defaults::missing_column;
 pub(crate) use self::evolve::{COMMENT, check_columns, evolved, has_columns, is_evolved};
-pub(crate) use self::types::{iceberg_type, is_of_format_2, parquet_schema};
+pub(crate) use self::types::{iceberg_type, parquet_schema, primitive_type};
+use self::types::{is_of_format_2, with_comment};
 use crate::error::{ExportError, Result};
 
 /// The namespace of tables whose name has no dot.
@@ -85,12 +88,9 @@ pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Re
                 column.column_type
             )));
         }
-        let field_type = Type::Primitive(iceberg_type(column.column_type));
-        let mut field =
-            NestedField::new(column.field_id, &column.name, field_type, !column.nullable);
-        if let Some(comment) = &column.comment {
-            field = field.with_doc(comment);
-        }
+        let field_type = iceberg_type(column.column_type);
+        let field = NestedField::new(column.field_id, &column.name, field_type, !column.nullable);
+        let mut field = with_comment(field, column.comment.as_deref());
         if version >= FormatVersion::V3
             && let Some(default) = defaults::literal(schema, column)?
         {

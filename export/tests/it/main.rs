@@ -21,6 +21,7 @@ mod layout;
 mod layout_readers;
 mod lineage;
 mod maintenance;
+mod nested;
 mod orphans;
 mod ownership;
 #[path = "../../../connectors/tests/it/postgres_server.rs"]

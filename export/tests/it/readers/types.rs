@@ -37,6 +37,17 @@ pub(super) const CASES: &[&str] = &[
     "timestamp, 64-bit ends",
 ];
 /// Those that format 2 has no type for, in tables of format 3.
+/// Lists, structs and maps, and each in another.
+pub(super) const NESTED_CASES: &[&str] = &[
+    "list<int32>",
+    "list<timestamptz>",
+    "struct<a: decimal(38,10), b: uuid>",
+    "map<string, float64>",
+    "map<int32, list<string>>",
+    "list<list<list<string>>>",
+    "list<struct<a: int64, b: map<string, list<date>>>>",
+];
+/// Those that format 2 has no type for, in tables of format 3.
 pub(super) const CASES_OF_FORMAT_3: &[&str] = &["timestamp_ns", "timestamptz_ns"];
 
 fn values(case: &str) -> (ColumnType, Vec<Value>) {
@@ -148,7 +159,45 @@ fn values(case: &str) -> (ColumnType, Vec<Value>) {
         ),
         "timestamp_ns" => (ColumnType::TimestampNs, nanoseconds(Value::TimestampNs)),
         "timestamptz_ns" => (ColumnType::TimestampTzNs, nanoseconds(Value::TimestampTzNs)),
-        _ => panic!("{case}"),
+        nested => {
+            let column_type: ColumnType = nested.parse().unwrap();
+            (column_type, nested_values(column_type))
+        }
+    }
+}
+
+/// Values of a nested type: with all that its parts can be, with nulls alone, and empty where it can be.
+fn nested_values(column_type: ColumnType) -> Vec<Value> {
+    let all = |column_type: ColumnType| match column_type {
+        nested if nested.is_nested() => nested_values(nested),
+        ColumnType::Utf8 => ["", "Ω \"q\"\n", "x"]
+            .map(|t| Value::Utf8(t.into()))
+            .to_vec(),
+        ColumnType::Decimal { .. } => [-MAX_38, 0, MAX_38].map(Value::Decimal).to_vec(),
+        plain => values(&plain.to_string()).1,
+    };
+    let nulls = vec![Value::Null, Value::Null];
+    match column_type {
+        ColumnType::List(list) => {
+            let mut elements = all(list.fields()[0].column_type);
+            elements.push(Value::Null);
+            [elements, nulls, vec![]].map(Value::List).to_vec()
+        }
+        ColumnType::Map(map) => {
+            let keys = all(map.fields()[0].column_type);
+            let values = all(map.fields()[1].column_type).into_iter().cycle();
+            let full = keys.iter().cloned().zip(values).collect();
+            let null = vec![(keys[0].clone(), Value::Null)];
+            [full, null, vec![]].map(Value::Map).to_vec()
+        }
+        _ => {
+            let fields = column_type.nested_fields().iter();
+            let fields: Vec<Vec<Value>> = fields.map(|field| all(field.column_type)).collect();
+            let nulls = fields.iter().map(|_| Value::Null).collect();
+            let firsts = fields.iter().map(|values| values[0].clone()).collect();
+            let lasts = fields.iter().map(|values| values[values.len() - 1].clone());
+            [firsts, lasts.collect(), nulls].map(Value::Struct).to_vec()
+        }
     }
 }
 
@@ -179,6 +228,14 @@ fn write(database: &Database, case: &str, number: usize) {
 pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
     // What no reader refuses, so that the column is about the type alone.
     measure_cases(reader, matrix, FormatVersion::V2, "types", CASES).await;
+    measure_cases(
+        reader,
+        matrix,
+        FormatVersion::V2,
+        "nested types",
+        NESTED_CASES,
+    )
+    .await;
     let (version, cases) = (FormatVersion::V3, CASES_OF_FORMAT_3);
     measure_cases(reader, matrix, version, "types of format 3", cases).await;
 }
