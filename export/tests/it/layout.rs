@@ -614,6 +614,34 @@ async fn a_layout_that_the_columns_do_not_allow_is_refused() {
         let is_named = matches!(&error, ExportError::Config(reason) if reason.contains(word));
         assert!(is_named, "{layout}: {error}");
     }
+    // A manifest can't name one type of Avro's twice.
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let amount = ColumnType::Decimal {
+        precision: 9,
+        scale: 2,
+    };
+    let schema = TableSchema::builder("shop.sales")
+        .column("id", ColumnType::Int64, false)
+        .column("net", amount, true)
+        .column("gross", amount, true)
+        .primary_key(["id"]);
+    database.create_table(schema.build().unwrap()).unwrap();
+    for (fields, is_refused) in [
+        (r#"["truncate(5, net)", "net"]"#, true),
+        (r#"["net", "void(gross)"]"#, true),
+        (r#"["net", "bucket(4, gross)"]"#, false),
+    ] {
+        let layout = format!(r#"{{"partition_by": {fields}}}"#);
+        let mut exporter = exporter(&world, &database, &layout).await.unwrap();
+        let refused = exporter.tick(&database.snapshot()).await.err();
+        assert_eq!(refused.is_some(), is_refused, "{fields}: {refused:?}");
+        if let Some(error) = refused {
+            let is_named =
+                matches!(&error, ExportError::Config(reason) if reason.contains("decimal(9, 2)"));
+            assert!(is_named, "{fields}: {error}");
+        }
+    }
     let world = World::new(FormatVersion::V3);
     let text = r#"{"partition_by": ["week(at)"]}"#;
     assert!(matches!(

@@ -1,5 +1,5 @@
-//! Partition values, bounds and pruning by another implementation: `tests/python/partitions.py` recomputes every partition value by
-//! PyIceberg's transforms, and looks for every value in its plans. Defends *same*.
+//! Partition values, bounds and pruning by other implementations: `tests/python/partitions.py` recomputes every partition value by
+//! PyIceberg's transforms, looks for every value in its plans, and asks DuckDB for it. Defends *same*.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ const COLUMNS: [(&str, ColumnType); 11] = [
     ("timestamptz", ColumnType::TimestampTz),
 ];
 
-const TRANSFORMS: [&str; 25] = [
+const TRANSFORMS: [&str; 24] = [
     "bucket(7, int32)",
     "bucket(1000, int64)",
     "bucket(7, decimal9)",
@@ -62,7 +62,6 @@ const TRANSFORMS: [&str; 25] = [
     "month(timestamp)",
     "day(timestamptz)",
     "int64",
-    "decimal38",
     "string",
     "time",
     "void(binary)",
@@ -168,6 +167,7 @@ async fn partitions_are_what_another_implementation_reckons() {
     let layouts = [
         TRANSFORMS.as_slice(),
         &["hour(timestamp)", "day(date)", "year(timestamptz)"],
+        &["decimal38"],
         &[],
     ];
     for (version, partition_by) in VERSIONS
@@ -222,6 +222,7 @@ async fn partitions_are_what_another_implementation_reckons() {
         let count = |name: &str| checked[name].as_u64().unwrap();
         assert_eq!(count("values"), 9 * partition_by.len() as u64);
         assert_eq!(count("planned"), 9 * 12);
+        assert!(count("duckdb") > 0);
         let pruned = checked["pruned"].as_object().unwrap();
         assert!(
             pruned.values().all(|count| count.as_u64() > Some(0)),
