@@ -13,6 +13,9 @@
 //! from doing so. What a proposal looks at each time it is asked is the commit's own id in the table's history, the
 //! writer's epoch, and whether the rows are as they were.
 //!
+//! Where somebody rolled the table back below what an attempt without an answer demands, that is not over either if the catalog
+//! compares the newest snapshot alone: it may be rolled forward again.
+//!
 //! A conflict is an answer to one copy of a request. Networks make more of them, and another copy may be what this one
 //! conflicts with, still at work. So an attempt is over only when the table has moved past what it demands. And what a
 //! catalog says it committed has to be in the table that it shows: files are removed because of that.
@@ -103,6 +106,8 @@ pub(crate) async fn run_up_to(
     proposal: &mut dyn Proposal,
 ) -> Result<CatalogTable, Failure> {
     let mut unanswered: Vec<Unanswered> = Vec::new();
+    // Who demands the newest snapshot alone may get it back: a rollback can be undone.
+    let mut may_come_back = false;
     let mut last = None;
     for attempt in 0..attempts_max {
         if proposal.is_in(&table) {
@@ -110,7 +115,7 @@ pub(crate) async fn run_up_to(
         }
         let change = match proposal.change(&table).await {
             Ok(change) => change,
-            Err(error) => return Err(failure(!unanswered.is_empty(), error)),
+            Err(error) => return Err(failure(may_come_back || !unanswered.is_empty(), error)),
         };
         let outcome = catalog
             .commit(&table, &change, environment.identities.uuid())
@@ -130,6 +135,7 @@ pub(crate) async fn run_up_to(
             CommitOutcome::Unknown(error) => {
                 tracing::warn!(table = %table.ident, %error, "a commit got no answer; the table is looked at");
                 unanswered.push(Unanswered::new(&table, change));
+                may_come_back = catalog.guard() == Guard::Requirements;
                 last = Some(error);
             }
         }
@@ -138,7 +144,10 @@ pub(crate) async fn run_up_to(
         table = match catalog.load(&table.ident).await {
             Ok(Some(found)) => found,
             Ok(None) => {
-                let gone = ExportError::foreign(&table.ident, "it is gone from the catalog");
+                let gone = ExportError::foreign(
+                    &table.ident,
+                    "it is gone from the catalog; put it back, by its newest metadata file",
+                );
                 return Err(failure(is_open, gone));
             }
             Err(error) => return Err(failure(is_open, last.unwrap_or(error))),

@@ -1,13 +1,13 @@
 //! Partition values, bounds and pruning by other implementations: `tests/python/partitions.py` recomputes every partition value by
 //! PyIceberg's transforms, looks for every value in its plans, and asks DuckDB for it. Defends *same*.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use moonshine_engine::{ColumnType, TableSchema, Value};
 use moonshine_export::Exporter;
 
+use crate::installed::python;
 use crate::support::{VERSIONS, World, ident};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -139,25 +139,6 @@ fn rows() -> Vec<Vec<Value>> {
     let nulls = std::iter::repeat_n(Value::Null, COLUMNS.len());
     rows.push(std::iter::once(Value::Int64(100)).chain(nulls).collect());
     rows
-}
-
-/// The Python with the readers in it; `None` at a desk without one.
-pub(crate) fn python() -> Option<PathBuf> {
-    let python = match std::env::var_os("MOONSHINE_TEST_PYTHON") {
-        Some(path) => PathBuf::from(path),
-        None => Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .parent()
-            .unwrap()
-            .join("test-venv/bin/python"),
-    };
-    if python.exists() {
-        return Some(python);
-    }
-    let reason = format!("there is no Python environment at {}", python.display());
-    assert!(std::env::var_os("CI").is_none(), "{reason}, and this is CI");
-    let notice = format!("\nSKIPPED: {reason} (scripts/test makes it)\n");
-    std::io::stderr().write_all(notice.as_bytes()).unwrap();
-    None
 }
 
 #[tokio::test(flavor = "multi_thread")]

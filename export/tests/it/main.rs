@@ -10,12 +10,14 @@
     clippy::unwrap_used
 )]
 
+mod bad_input;
 mod checksum;
 mod conformance;
 mod crash;
 mod evolution;
 mod faulty_store;
 mod history;
+mod installed;
 mod layout;
 mod layout_readers;
 mod lineage;
