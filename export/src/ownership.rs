@@ -38,7 +38,7 @@ impl Owner {
         })?;
         if *database_id != self.database_id.to_string() {
             let reason = format!(
-                "it belongs to database {database_id}, this is database {}",
+                "it belongs to database {database_id}, this is database {}; give the table another name, or another warehouse",
                 self.database_id
             );
             return Err(ExportError::foreign(ident, reason));
@@ -48,7 +48,7 @@ impl Owner {
             .filter(|other| *other != schema.name())
         {
             let reason = format!(
-                "it belongs to the table '{other}', not to '{}'",
+                "it belongs to the table '{other}', not to '{}'; rename one of them",
                 schema.name()
             );
             return Err(ExportError::foreign(ident, reason));
@@ -115,7 +115,8 @@ impl Owner {
         match (self.stamp(table)?, exported) {
             (None, None) => Ok(()),
             (None, Some(_)) => foreign(format!(
-                "it has no snapshot of this database, though that exported up to {exported_seq} into it"
+                "it has no snapshot of this database, though that exported up to {exported_seq} into it; put the table back that \
+                 had"
             )),
             (Some((_, stamp)), _) if stamp.commit_seq > exported_seq => Err(ExportError::Stale {
                 table: table.ident.to_string(),
@@ -128,7 +129,7 @@ impl Owner {
             {
                 foreign(format!(
                     "its snapshot {id} holds commits up to {}, the database exported up to {exported_seq} as \
-                     snapshot {}: the table was rolled back or replaced",
+                     snapshot {}: the table was rolled back or replaced; make that its newest snapshot again",
                     stamp.commit_seq, exported.token
                 ))
             }

@@ -139,7 +139,10 @@ pub(crate) async fn run_up_to(
         table = match catalog.load(&table.ident).await {
             Ok(Some(found)) => found,
             Ok(None) => {
-                let gone = ExportError::foreign(&table.ident, "it is gone from the catalog");
+                let gone = ExportError::foreign(
+                    &table.ident,
+                    "it is gone from the catalog; put it back, by its newest metadata file",
+                );
                 return Err(failure(is_open, gone));
             }
             Err(error) => return Err(failure(is_open, last.unwrap_or(error))),

@@ -132,7 +132,8 @@ impl Core {
                 Some(exported) => Err(ExportError::foreign(
                     ident,
                     format!(
-                        "it is gone from the catalog, though the database exported up to {} into it",
+                        "it is gone from the catalog, though the database exported up to {} into it; put it back, by its newest \
+                         metadata file",
                         exported.seq
                     ),
                 )),

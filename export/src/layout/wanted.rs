@@ -7,7 +7,7 @@ use iceberg::spec::{
 };
 use moonshine_engine::TableSchema;
 
-use super::partition::is_writable;
+use super::partition::{is_writable, named_twice};
 use super::text::{self, SortText};
 use crate::error::{ExportError, Result};
 
@@ -94,6 +94,7 @@ impl LayoutSettings {
         let mut bound = PartitionSpecBuilder::new(columns.clone());
         let mut spec = UnboundPartitionSpec::builder();
         let mut spec_names: Vec<String> = Vec::new();
+        let mut values = Vec::with_capacity(fields.len());
         for text in fields {
             let wanted = text::partition("partition_by", text)?;
             let position = schema.position(&wanted.column);
@@ -106,6 +107,7 @@ impl LayoutSettings {
                     "'{text}': floating-point numbers can't divide a table, nor can UUIDs but by their buckets"
                 )));
             }
+            values.push((wanted.transform, column));
             let field = UnboundPartitionField {
                 source_id: column.field_id,
                 field_id: None,
@@ -119,6 +121,11 @@ impl LayoutSettings {
             spec = spec
                 .add_partition_field(field.source_id, field.name, field.transform)
                 .map_err(|error| wrong(format!("'{text}': {}", error.message())))?;
+        }
+        if let Some(repeated) = named_twice(values.into_iter()) {
+            return Err(wrong(format!(
+                "two fields are of type {repeated}, which manifests can't name twice; leave one out, or take its buckets"
+            )));
         }
         Ok(Some(spec.build()))
     }

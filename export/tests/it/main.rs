@@ -10,6 +10,7 @@
     clippy::unwrap_used
 )]
 
+mod bad_input;
 mod branches;
 mod checksum;
 mod conformance;
@@ -17,6 +18,7 @@ mod crash;
 mod evolution;
 mod faulty_store;
 mod history;
+mod installed;
 mod layout;
 mod layout_readers;
 mod lineage;

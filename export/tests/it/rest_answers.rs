@@ -18,7 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::servers::{S3Kind, S3Server, installed};
+use crate::installed::installed;
+use crate::servers::{S3Kind, S3Server};
 use crate::support::ident;
 
 /// A server that answers requests in this order, and keeps what it was asked. An empty answer closes the connection.
