@@ -8,6 +8,7 @@ mod catalog;
 mod maintenance;
 mod secret;
 mod table;
+mod tags;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ pub use catalog::{CatalogType, SqlConfig};
 pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
 pub use secret::Secret;
 pub use table::{ForeignAppends, FormatVersion, SettingsByTable, TableConfig, TableSettings};
+pub use tags::{TagPattern, TagPeriod, TagSettings, TagsConfig};
 
 use crate::catalog::RestConfig;
 use crate::error::Result;

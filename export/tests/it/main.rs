@@ -33,4 +33,5 @@ mod simulation;
 mod standing;
 mod stores;
 mod support;
+mod tags;
 mod types;
