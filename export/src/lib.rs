@@ -65,7 +65,7 @@ pub use cadence::{Cadence, CadenceReason};
 pub use config::{
     CadenceConfig, CadenceSettings, CatalogType, ForeignAppends, FormatVersion, IcebergConfig,
     MaintenanceConfig, MaintenanceSettings, Secret, SettingsByTable, SqlConfig, TableConfig,
-    TableSettings,
+    TableSettings, TagPattern, TagPeriod, TagSettings, TagsConfig,
 };
 pub use error::{ExportError, Result};
 pub use exporter::{Exporter, ExporterMetrics, Pace, Standing, TableExport};

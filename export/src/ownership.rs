@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT, NewTable};
 use crate::commit::{check_foreign, table_version};
-use crate::config::SettingsByTable;
+use crate::config::{SettingsByTable, TableSettings};
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::key_order;
 use crate::references::{head, history};
@@ -66,6 +66,13 @@ impl Owner {
         Ok(())
     }
 
+    /// What a table is exported with.
+    pub(crate) fn settings_of(&self, table: &CatalogTable) -> &TableSettings {
+        let name = table.metadata.properties().get(TABLE);
+        self.settings
+            .of(name.map(String::as_str).unwrap_or_default())
+    }
+
     /// The newest snapshot of ours in the table's history, with its stamp; `None` for a table without one.
     ///
     /// # Errors
@@ -80,9 +87,7 @@ impl Owner {
             }
             foreign.push(snapshot);
         }
-        let name = table.metadata.properties().get(TABLE);
-        let name = name.map(String::as_str).unwrap_or_default();
-        let appends = self.settings.of(name).foreign_appends;
+        let appends = self.settings_of(table).foreign_appends;
         let below = ours.as_ref().map(|(id, _)| *id);
         for snapshot in foreign {
             let parent = snapshot.parent_snapshot_id();

@@ -3,18 +3,21 @@
 use async_trait::async_trait;
 use iceberg::io::FileIO;
 use iceberg::spec::DataFile;
+use iceberg::{TableRequirement, TableUpdate};
 
 use super::attempt::{Attempt, table_version};
 use super::plan::{Plan, RowDelta, plan};
 use super::run::Proposal;
 use crate::catalog::{CatalogTable, Change};
+use crate::config::TagSettings;
 use crate::delete::write_positions;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::manifest::{Listing, ManifestCache};
 use crate::ownership::{Owner, Writer};
 use crate::pending::{delete_file_path, find_commit, remove_files};
-use crate::references::head;
+use crate::references::{head, references};
+use crate::refs::version;
 use crate::summary::Stamp;
 
 /// A row delta on its way into its table.
@@ -63,7 +66,7 @@ impl Proposal for ExportCommit<'_> {
         let built = built.await;
         self.attempts.push((attempt.snapshot_id, started));
         let updates = built?;
-        Ok(Change::of(&table.metadata, updates))
+        self.tagged(table, updates)
     }
 }
 
@@ -97,6 +100,43 @@ impl ExportCommit<'_> {
         plan.take_files(files)?;
         self.planned = Some((parent, plan));
         Ok(())
+    }
+
+    /// The change, with the tags that are due.
+    fn tagged(&self, table: &CatalogTable, mut updates: Vec<TableUpdate>) -> Result<Change> {
+        let wanted = &self.owner.settings_of(table).tags;
+        let added = updates.iter().find_map(|update| match update {
+            TableUpdate::AddSnapshot { snapshot } => Some(snapshot.clone()),
+            _ => None,
+        });
+        let is_rewrite = !self.delta.rewritten.is_empty();
+        let added = added.filter(|_| !is_rewrite && *wanted != TagSettings::default());
+        let Some(added) = added else {
+            return Ok(Change::of(&table.metadata, updates));
+        };
+        let before = self.owner.stamp(table)?;
+        let before = before.and_then(|(id, stamp)| {
+            let snapshot = table.metadata.snapshot_by_id(id)?;
+            Some(version(snapshot, stamp))
+        });
+        let found = references(&table.metadata)?;
+        let now = version(&added, self.stamp.clone());
+        let due = wanted.due(&found, before.as_ref(), &now);
+        updates.extend(
+            due.iter()
+                .map(|(name, reference)| TableUpdate::SetSnapshotRef {
+                    ref_name: name.clone(),
+                    reference: reference.clone(),
+                }),
+        );
+        // A name that somebody else gives meanwhile stays his.
+        let change = Change::of(&table.metadata, updates);
+        Ok(due.into_iter().fold(change, |change, (name, _)| {
+            change.demanding(TableRequirement::RefSnapshotIdMatch {
+                r#ref: name,
+                snapshot_id: None,
+            })
+        }))
     }
 
     /// The delete files of the last attempt.

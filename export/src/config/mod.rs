@@ -8,6 +8,7 @@ mod catalog;
 mod maintenance;
 mod secret;
 mod table;
+mod tags;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
 pub(crate) use maintenance::{SNAPSHOT_AGE_MS, SNAPSHOTS_MIN};
 pub use secret::Secret;
 pub use table::{ForeignAppends, FormatVersion, SettingsByTable, TableConfig, TableSettings};
+pub use tags::{TagPattern, TagPeriod, TagSettings, TagsConfig};
 
 use crate::catalog::RestConfig;
 use crate::error::Result;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{
     CadenceConfig, CadenceSettings, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
+    TagSettings, TagsConfig,
 };
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::LayoutSettings;
@@ -37,6 +38,8 @@ pub struct TableConfig {
     /// The branch that exports go to, for readers of the main one to see them only once they are published; `main` for what
     /// everybody reads. Left out, a table stays as it is; a new one is exported to its main branch.
     pub branch: Option<String>,
+    /// Tags that exports are given by themselves.
+    pub tags: TagsConfig,
 }
 
 /// What one table is exported with.
@@ -61,6 +64,8 @@ pub struct TableSettings {
     pub foreign_appends: ForeignAppends,
     /// The branch that it is exported to; where that is not said, it stays as it is.
     pub branch: Option<String>,
+    /// Which of its exports get a tag.
+    pub tags: TagSettings,
 }
 
 /// What each table is exported with.
@@ -94,6 +99,7 @@ impl TableConfig {
             cadence: self.cadence.over(&others.cadence),
             foreign_appends: self.foreign_appends.or(others.foreign_appends),
             branch: self.branch.clone().or(others.branch.clone()),
+            tags: self.tags.over(&others.tags),
         }
     }
 
@@ -127,6 +133,7 @@ impl TableConfig {
             cadence: self.cadence.settings(place)?,
             foreign_appends: self.foreign_appends.unwrap_or_default(),
             branch: self.branch.clone(),
+            tags: self.tags.settings(place)?,
         })
     }
 }
@@ -141,6 +148,7 @@ impl Default for TableSettings {
             cadence: CadenceSettings::default(),
             foreign_appends: ForeignAppends::default(),
             branch: None,
+            tags: TagSettings::default(),
         }
     }
 }

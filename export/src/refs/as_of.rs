@@ -93,6 +93,21 @@ impl AsOf {
         }
     }
 
+    /// Whether a state holds all up to this.
+    pub(super) fn is_reached_by(&self, version: &TableVersion) -> bool {
+        match self {
+            AsOf::Commit(commit_seq) => version.commit_seq >= *commit_seq,
+            AsOf::Timestamp(at_ms) => version.exported_at_ms >= *at_ms,
+            AsOf::Lsn(wanted) => {
+                let mut positions = lsns(version).peekable();
+                positions.peek().is_some() && positions.all(|(_, position)| position >= *wanted)
+            }
+            AsOf::SourceLsn { source, lsn } => {
+                lsns(version).any(|(name, position)| name == source && position >= *lsn)
+            }
+        }
+    }
+
     /// Whether a state shows the table no later than this.
     pub(super) fn reaches(&self, version: &TableVersion) -> bool {
         match self {

@@ -2,10 +2,12 @@
 //!
 //! Every snapshot says which commit of the database it holds, and where each source was then. [`TableHistory`] finds the one
 //! that a reader means, and gives it a name that outlives expiry; `publish` has the main branch show what was exported to another
-//! one. Both are commits of metadata alone: they need no exporter, fence none, and a running one goes on.
+//! one. Both are commits of metadata alone: they need no exporter, fence none, and a running one goes on. `tags` are given by
+//! exports themselves.
 
 mod as_of;
 mod publish;
+mod tags;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -277,7 +279,7 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn version(snapshot: &Snapshot, stamp: Stamp) -> TableVersion {
+pub(crate) fn version(snapshot: &Snapshot, stamp: Stamp) -> TableVersion {
     TableVersion {
         snapshot_id: snapshot.snapshot_id(),
         commit_seq: stamp.commit_seq,

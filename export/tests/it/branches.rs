@@ -6,13 +6,13 @@ use moonshine_export::{Exporter, Publish, TableHistory};
 use crate::readers::process::{python, skipped};
 use crate::support::{VERSIONS, World, ident, notes, rows_at, write_notes};
 
-/// Prints what PyIceberg and DuckDB read of the main branch, and of the one that is named, as of the newest metadata.
+/// Writes what PyIceberg and DuckDB read of the main branch, and of the one that is named, as of the newest metadata.
 const READ: &str = r"
 import json, sys, tempfile
 import duckdb
 from duckdb_extensions import import_extension
 from pyiceberg.catalog.sql import SqlCatalog
-warehouse, branch = sys.argv[1:]
+warehouse, branch, out = sys.argv[1:]
 catalog = SqlCatalog('moonshine', uri=f'sqlite:///{warehouse}/catalog.db', warehouse=f'file://{warehouse}')
 table = catalog.load_table('shop.notes')
 folder = tempfile.TemporaryDirectory()
@@ -25,17 +25,20 @@ def rows(found):
 def duck(of):
     query = f'SELECT id, note FROM iceberg_scan(?{of})'
     return rows(connection.execute(query, [table.metadata_location]).to_arrow_table())
+answers = []
 for name in ('main', branch):
     found = table.snapshot_by_name(name)
     if found is None:
-        print('null')
+        answers.append(None)
         continue
     by_pyiceberg = rows(table.scan(snapshot_id=found.snapshot_id).to_arrow())
     assert by_pyiceberg == duck(f', snapshot_from_id = {found.snapshot_id}')
     if name == 'main':
         assert by_pyiceberg == rows(table.scan().to_arrow())
         assert by_pyiceberg == duck('')
-    print(json.dumps(by_pyiceberg))
+    answers.append(by_pyiceberg)
+with open(out, 'w') as file:
+    json.dump(answers, file)
 ";
 
 /// The rows of the main branch and of the audited one, by PyIceberg and DuckDB alike.
@@ -44,15 +47,12 @@ fn read(world: &World) -> [serde_json::Value; 2] {
         .args(["-c", READ])
         .arg(world.path("warehouse"))
         .arg("audit")
+        .arg(world.path("answers"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines: Vec<_> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    lines.try_into().unwrap()
+    let text = std::fs::read_to_string(world.path("answers")).unwrap();
+    serde_json::from_str(&text).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

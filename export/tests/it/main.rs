@@ -36,4 +36,5 @@ mod simulation;
 mod standing;
 mod stores;
 mod support;
+mod tags;
 mod types;
