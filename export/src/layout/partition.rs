@@ -116,7 +116,7 @@ pub(super) fn named_twice<'c>(
 ) -> Option<PrimitiveType> {
     let mut named: Vec<PrimitiveType> = Vec::new();
     for (transform, column) in fields {
-        let source = Type::Primitive(iceberg_type(column.column_type));
+        let source = iceberg_type(column.column_type);
         if let Ok(Type::Primitive(value)) = transform.result_type(&source)
             && matches!(value, PrimitiveType::Decimal { .. } | PrimitiveType::Uuid)
         {
