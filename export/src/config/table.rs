@@ -27,8 +27,8 @@ pub struct TableConfig {
     /// How rows are divided into partitions: columns, or `bucket(N, column)`, `truncate(W, column)`, `year(column)`, `month(column)`,
     /// `day(column)`, `hour(column)`, `void(column)` of them. Left out, a table stays as it is; a new one is not partitioned.
     pub partition_by: Option<Vec<String>>,
-    /// What rows are sorted by within a file: `column [asc|desc] [nulls first|last]`. Empty is the primary key. Left out, a table
-    /// stays as it is; a new one is sorted by its primary key.
+    /// What rows are sorted by within a file: `column [asc|desc] [nulls first|last]`, or `zorder(column, …)` by itself. Empty is the
+    /// primary key. Left out, a table stays as it is; a new one is sorted by its primary key.
     pub sort_by: Option<Vec<String>>,
     /// How fresh the table is to be, and what that may cost.
     pub cadence: CadenceConfig,

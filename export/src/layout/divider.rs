@@ -262,7 +262,14 @@ impl<'a, O: Output> Divider<'a, O> {
                 let row_count: usize = batches.iter().map(RecordBatch::num_rows).sum();
                 let row_bytes = memory_bytes / row_count.max(1) + 1;
                 let row_group_rows = self.layout.limits.row_group_bytes / row_bytes;
-                OpenFile::open(number, path, self.schema, batches, row_group_rows)?
+                OpenFile::open(
+                    number,
+                    path,
+                    self.schema,
+                    batches,
+                    row_group_rows,
+                    self.layout,
+                )?
             }
         };
         let before = file.size_bytes();

@@ -33,6 +33,7 @@ mod refs;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod sorted_files;
 mod standing;
 mod stores;
 mod support;
