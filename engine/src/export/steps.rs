@@ -129,8 +129,8 @@ impl Export {
     /// the files are written and before the catalog is told of them.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the files' row counts don't add up to the rows, or it was tried before; or what writing
-    /// to the log answers: then begin another export, with another commit id.
+    /// [`Error::Usage`] if the files' row counts don't add up to the rows, or it or its commit id was tried before; or what
+    /// writing to the log answers: then begin another export, with another commit id.
     pub fn prepare(&mut self, commit_id: Uuid, files: &[ExportFile]) -> Result<()> {
         self.prepare_rows(commit_id, files, None)
     }
@@ -200,6 +200,7 @@ impl Export {
                 self.changes.table.name()
             )));
         }
+        claim(&self.shared, &self.changes.table, commit_id)?;
         let mut keys = KeyRecords::placed(&self.shared, commit_id);
         let mut rows = self.changes.rows();
         match order {
@@ -309,6 +310,17 @@ impl<'i> RowMarks<'i> {
         let row_id = self.row_ids.next_if(|(row, _)| *row == number);
         RowMark::of_row_id(row_id.map(|(_, id)| *id))
     }
+}
+
+/// Takes a commit id for an export or a relocation that is to be prepared.
+pub(super) fn claim(shared: &Shared, table: &Table, commit_id: Uuid) -> Result<()> {
+    if shared.facts.claim(commit_id) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "table '{}': the commit id {commit_id} was tried before; take another one",
+        table.name()
+    )))
 }
 
 /// Writes the outcome of a prepared export; the committer applies it.

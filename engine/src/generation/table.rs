@@ -262,8 +262,8 @@ impl TableGeneration {
         self.truncates.read().clone()
     }
 
-    /// At least so many of the first versions, in a few sorted runs.
-    pub(super) fn sorted(&self, count: u32, bodies: &Bodies) -> Arc<Sorted> {
+    /// At least so many of the first versions, in a few sorted runs; and the bytes that this took anew.
+    pub(super) fn sorted(&self, count: u32, bodies: &Bodies) -> (Arc<Sorted>, usize) {
         self.sorted.of_first(count, &self.versions, bodies)
     }
 

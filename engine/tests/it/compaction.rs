@@ -8,6 +8,7 @@ use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
 use moonshine_engine::{Database, Durability, Error, Keyspace, Options, Scan, ScanOrder};
 
 use crate::flush;
+use crate::wait_until;
 
 const TABLE_COUNT: usize = 4;
 /// What a delta file has in front of its RowSets.
@@ -147,9 +148,7 @@ fn what_others_read_has_no_holes() {
         let holes = io.holes(&file).unwrap();
         holes.iter().map(|(start, end)| end - start).sum::<usize>()
     };
-    while hole_bytes() < len / 4 {
-        std::thread::yield_now();
-    }
+    wait_until("the dead rows leave holes", || hole_bytes() >= len / 4);
     assert_eq!(tables.rows(), expected);
 }
 

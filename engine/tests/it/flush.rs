@@ -7,6 +7,7 @@ use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
 use moonshine_engine::{Database, Durability, Error, Keyspace, Options};
 
 use crate::disk_full::with_space;
+use crate::wait_until;
 
 const ROW_COUNT: u64 = 12_000;
 
@@ -167,9 +168,7 @@ fn a_close_during_a_flush_loses_nothing() {
         write(&rows);
         database.sync().unwrap();
         // All threads are at their files.
-        while delta_file_count(&io) < 2 {
-            std::thread::yield_now();
-        }
+        wait_until("several threads write files", || delta_file_count(&io) >= 2);
         std::thread::scope(|scope| {
             scope.spawn(move || drop((database, rows)));
             (0..seed * 1000).for_each(|_| std::thread::yield_now());
