@@ -21,6 +21,7 @@ mod layout_readers;
 mod lineage;
 mod maintenance;
 mod orphans;
+mod outages;
 mod ownership;
 #[path = "../../../connectors/tests/it/postgres_server.rs"]
 mod postgres_server;
