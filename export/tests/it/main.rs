@@ -30,6 +30,7 @@ mod refs;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod sql_answers;
 mod standing;
 mod stores;
 mod support;
