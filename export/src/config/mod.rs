@@ -203,6 +203,10 @@ mod tests {
                 r#"{"catalog_type": "rest", "catalog_uri": "https://h", "rest": {"headers": {"a b": "hush"}}}"#,
                 "rest.headers",
             ),
+            (
+                r#"{"warehouse_path": "w", "sql": {"timeout_secs": 0}}"#,
+                "sql.timeout_secs",
+            ),
             (r#"{"warehouse_path": "w%20x"}"#, "'%'"),
         ] {
             let error = config(json).check().unwrap_err();

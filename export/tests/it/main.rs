@@ -25,6 +25,7 @@ mod lineage;
 mod maintenance;
 mod nested;
 mod orphans;
+mod outages;
 mod ownership;
 #[path = "../../../connectors/tests/it/postgres_server.rs"]
 mod postgres_server;
@@ -34,6 +35,7 @@ mod rest_answers;
 mod servers;
 mod simulation;
 mod sorted_files;
+mod sql_answers;
 mod standing;
 mod stores;
 mod support;
