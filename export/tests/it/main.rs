@@ -12,6 +12,7 @@
 
 mod checksum;
 mod conformance;
+mod counting_store;
 mod crash;
 mod evolution;
 mod faulty_store;
@@ -32,4 +33,5 @@ mod simulation;
 mod standing;
 mod stores;
 mod support;
+mod tick_cost;
 mod types;

@@ -174,9 +174,14 @@ impl State {
 
 impl SimulatedCatalog {
     pub(crate) fn new(guard: Guard, seed: u64) -> Arc<Self> {
+        Self::with_files(guard, seed, FileIO::new_with_memory())
+    }
+
+    /// One whose tables' files are in that store.
+    pub(crate) fn with_files(guard: Guard, seed: u64, file_io: FileIO) -> Arc<Self> {
         Arc::new(SimulatedCatalog {
             guard,
-            file_io: FileIO::new_with_memory(),
+            file_io,
             state: Mutex::new(State {
                 random: Random(seed),
                 tables: BTreeMap::new(),
