@@ -10,7 +10,8 @@
     reason = "a benchmark looks at the clock and at what the kernel counts"
 )]
 
-use std::error::Error;
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,11 +20,9 @@ use arrow_array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float64Array,
     Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use common::{Result, arguments, open};
 use moonshine_engine::{ColumnType, Database, Options, Table, TableSchema};
-use moonshine_export::{Exporter, IcebergConfig};
 use serde_json::json;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Rows of a batch that is loaded.
 const BATCH_ROWS: i64 = 8192;
@@ -163,9 +162,7 @@ fn cpu_s() -> Result<f64> {
 }
 
 async fn export(folder: &Path, warehouse: &Path) -> Result<()> {
-    let database = Database::open(folder, Options::unmeasured())?;
-    let config: IcebergConfig = serde_json::from_value(json!({ "warehouse_path": warehouse }))?;
-    let mut exporter = Exporter::open(database.clone(), &config).await?;
+    let (database, _, mut exporter) = open(folder, warehouse, schema()?, json!({})).await?;
     let snapshot = database.snapshot();
     let (start, cpu_before_s) = (Instant::now(), cpu_s()?);
     let exports = exporter.tick(&snapshot).await?;
@@ -183,11 +180,7 @@ async fn export(folder: &Path, warehouse: &Path) -> Result<()> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
-    match arguments
+    match arguments()
         .iter()
         .map(String::as_str)
         .collect::<Vec<_>>()
