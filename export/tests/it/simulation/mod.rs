@@ -196,6 +196,9 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTre
         .unwrap()
         .unwrap();
     check_history(&found.metadata);
+    world
+        .check_manifests_in(&found.metadata, &found.file_io)
+        .await;
     catalog.seen()
 }
 

@@ -70,6 +70,9 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> (u64
     let name = ident("shop", "notes");
     let found = catalog.load(&name).await.unwrap().unwrap();
     check_history(&found.metadata);
+    world
+        .check_manifests_in(&found.metadata, &found.file_io)
+        .await;
     note_rewrites(&catalog, &mut rewrites).await;
     let overtaken = rewrites.values().filter(|is_overtaken| **is_overtaken);
     (rewrites.len() as u64, overtaken.count() as u64)
