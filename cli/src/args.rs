@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Export one table into its Iceberg table and end; or name a point of the table's history
     Export(ExportArguments),
+    /// Have the main branch of an exported table show what was exported to another one
+    Publish(PublishArguments),
     /// Measure a folder's device and the cores: S-Size, S-Paral, and the curves they come from
     Probe(ProbeArguments),
     /// Measure I/O with jobs in fio's syntax, from job files and flags
@@ -105,17 +107,27 @@ pub(crate) struct QueryArguments {
     pub(crate) warehouse: Option<PathBuf>,
 }
 
+/// One table of a database, and where it is exported to.
 #[derive(Debug, Args)]
-pub(crate) struct ExportArguments {
-    /// The database's folder. No sync may run on it meanwhile, except with --as-of
-    pub(crate) database: PathBuf,
+pub(crate) struct ExportedTableArguments {
+    /// The configuration file; with --warehouse the database's folder
+    #[arg(value_name = "CONFIG|DATABASE")]
+    pub(crate) place: PathBuf,
     /// The table, schema.table
     #[arg(long)]
     pub(crate) table: String,
-    /// The folder of the Iceberg tables
+    /// The folder of the Iceberg tables, in place of a configuration file
     #[arg(long)]
-    pub(crate) warehouse: PathBuf,
-    /// Export nothing; find the newest state up to a commit (1042), an LSN (0/16B3748) or a time (2026-11-21T12:00:00Z)
+    pub(crate) warehouse: Option<PathBuf>,
+}
+
+/// No sync may run on the database meanwhile, except with --as-of.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    #[command(flatten)]
+    pub(crate) table: ExportedTableArguments,
+    /// Export nothing; find the newest state up to a commit (1042), an LSN (0/16B3748, or source@0/16B3748) or a time
+    /// (2026-11-21T12:00:00Z)
     #[arg(long, value_name = "COMMIT|LSN|TIME")]
     pub(crate) as_of: Option<String>,
     /// Give the state this tag
@@ -125,6 +137,27 @@ pub(crate) struct ExportArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) branch: Option<String>,
     /// Print the state as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishArguments {
+    #[command(flatten)]
+    pub(crate) table: ExportedTableArguments,
+    /// The branch to publish; by default the one that the table is exported to
+    #[arg(long, value_name = "NAME")]
+    pub(crate) branch: Option<String>,
+    /// Publish this snapshot of the branch instead of its newest
+    #[arg(long, value_name = "ID", conflicts_with = "as_of")]
+    pub(crate) snapshot: Option<i64>,
+    /// Publish the newest state up to a commit, an LSN or a time, as `export` takes them
+    #[arg(long, value_name = "COMMIT|LSN|TIME")]
+    pub(crate) as_of: Option<String>,
+    /// Give what is published this tag
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tag: Option<String>,
+    /// Print what was published as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,7 +1,7 @@
 //! The `moonshine` program.
 //!
 //! [`args`] says which commands and flags there are; [`config`] reads the configuration file that most of them name;
-//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`probe`] measures the machine, [`mod@bench`] runs
+//! [`sync`] runs sources and exporter side by side, [`query`] answers SQL, [`export`] and [`publish`] are for single exported tables, [`probe`] measures the machine, [`mod@bench`] runs
 //! jobs of I/O, [`inspect`] says what a database was laid out from, [`maintenance`] checks, compacts and copies it, [`maintain`] looks after the exported tables. Whatever stops a command is one line on standard
 //! error and an exit status: 2 for what the user has to mend (arguments, configuration, SQL), 1 for the rest.
 
@@ -15,6 +15,7 @@ mod log;
 mod maintain;
 mod maintenance;
 mod probe;
+mod publish;
 mod query;
 mod sync;
 mod units;
@@ -67,6 +68,7 @@ fn run(arguments: Arguments) -> Result<(), CliError> {
     runtime.block_on(async {
         match arguments.command {
             Command::Export(arguments) => export::run(arguments).await,
+            Command::Publish(arguments) => publish::run(arguments).await,
             Command::Sync(arguments) => sync::run(arguments).await,
             Command::Query(arguments) => query::run(arguments).await,
             Command::Maintain(arguments) => maintain::run(arguments).await,

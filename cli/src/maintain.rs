@@ -26,6 +26,7 @@ struct ActionFacts<'a> {
     files_written: u64,
     bytes_written: u64,
     files_removed: u64,
+    files_waiting: u64,
 }
 
 /// Runs the command.
@@ -92,6 +93,7 @@ fn facts(action: &MaintenanceAction, is_dry_run: bool) -> ActionFacts<'_> {
         files_written: action.files_written,
         bytes_written: action.bytes_written,
         files_removed: action.files_removed,
+        files_waiting: action.files_waiting,
     }
 }
 
@@ -107,13 +109,18 @@ fn text(actions: &[MaintenanceAction], is_dry_run: bool) -> String {
             files_written,
             bytes_written,
             files_removed,
+            files_waiting,
         } = action;
         let noun = task.noun();
         if is_dry_run {
             return format!("{table}: {task} would take {items} {noun}\n");
         }
+        let waiting = match files_waiting {
+            0 => String::new(),
+            waiting => format!(", {waiting} left to go as orphans, since readers may be at them"),
+        };
         format!(
-            "{table}: {task} took {items} {noun}; {files_written} files written ({}), {files_removed} removed\n",
+            "{table}: {task} took {items} {noun}; {files_written} files written ({}), {files_removed} removed{waiting}\n",
             size_rounded(*bytes_written)
         )
     };

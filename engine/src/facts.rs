@@ -3,7 +3,7 @@
 //! Records are taken in the order of the log, by the committer and after a start alike, so a generation that is frozen
 //! between two blocks belongs to exactly the facts of the blocks before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -33,6 +33,8 @@ pub(crate) struct Facts {
 struct State {
     /// Keys of exports that are not prepared yet.
     keys: HashMap<Uuid, Keys>,
+    /// Ids under which keys were or are being written, and no export was prepared.
+    claimed: HashSet<Uuid>,
     pending: Vec<Pending>,
 }
 
@@ -68,6 +70,14 @@ pub(crate) struct PendingRecord {
 }
 
 impl Facts {
+    /// Takes an id to write keys under; false if the log may hold keys of that id already: those of both would add up.
+    pub(crate) fn claim(&self, commit_id: Uuid) -> bool {
+        let mut state = self.state.lock();
+        let mut pending = state.pending.iter();
+        !pending.any(|pending| pending.record.commit_id == commit_id)
+            && state.claimed.insert(commit_id)
+    }
+
     /// Takes keys of an export that may be prepared.
     pub(crate) fn keys(&self, block_number: u64, body: Arc<[u8]>) -> Result<(), Malformed> {
         let record = ExportKeys::decode(body)?;
@@ -106,6 +116,7 @@ impl Facts {
                 "an export of another number of rows than its files hold",
             ));
         }
+        state.claimed.remove(&prepared.commit_id);
         state.pending.push(Pending {
             record: Arc::new(PendingRecord {
                 table,
@@ -157,7 +168,8 @@ impl Facts {
     /// Ends the replay of a log: what was not prepared never will be.
     pub(crate) fn finish(&self) -> Result<(), Malformed> {
         let mut state = self.state.lock();
-        state.keys.clear();
+        let unused: Vec<Uuid> = state.keys.drain().map(|(commit_id, _)| commit_id).collect();
+        state.claimed.extend(unused);
         if state.pending.iter().any(|pending| !pending.record.is_whole) {
             return Err(Malformed("keys of a pending export are missing"));
         }

@@ -107,7 +107,9 @@ pub use queue::commit_queue::Durability;
 pub use row_set::page::PageKind;
 pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{
-    COLUMN_COUNT_MAX, Column, ColumnType, ShardKey, TableSchema, TableSchemaBuilder, check_row,
+    CELL_SIZE_BYTES_MAX, COLUMN_COUNT_MAX, COMMENT_SIZE_BYTES_MAX, Column, ColumnType,
+    NESTING_DEPTH_MAX, NestedField, NestedType, ShardKey, TableSchema, TableSchemaBuilder,
+    check_row,
 };
 pub use snapshot::{Batches, Scan, ScanOrder, Snapshot};
 pub use statistics::figures::{

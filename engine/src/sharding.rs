@@ -137,7 +137,7 @@ mod tests {
     use crate::codec::key::encode_key;
     use crate::schema::ColumnType;
     use crate::value::Value;
-    use crate::value::tests::{any_column_type, any_value};
+    use crate::value::tests::{any_key_type, any_value};
 
     fn schema(types: &[ColumnType], shard_key: ShardKey) -> TableSchema {
         let mut builder = TableSchema::builder("t");
@@ -156,7 +156,7 @@ mod tests {
         /// Keys that share the first columns share the hash, and no others but by chance; a range among them knows it.
         #[test]
         fn the_hash_is_of_the_first_columns(
-            (types, count, a, b) in prop::collection::vec(any_column_type(), 2..4).prop_flat_map(|types| {
+            (types, count, a, b) in prop::collection::vec(any_key_type(), 2..4).prop_flat_map(|types| {
                 let values = || types.iter().map(|t| any_value(*t)).collect::<Vec<_>>();
                 (Just(types.clone()), 1..types.len(), values(), values())
             })

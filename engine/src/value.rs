@@ -37,6 +37,16 @@ pub enum Value {
     Timestamp(i64),
     /// Of [`ColumnType::TimestampTz`](crate::ColumnType::TimestampTz): microseconds since 1970-01-01T00:00:00Z.
     TimestampTz(i64),
+    /// Of [`ColumnType::TimestampNs`](crate::ColumnType::TimestampNs): nanoseconds since 1970-01-01T00:00:00.
+    TimestampNs(i64),
+    /// Of [`ColumnType::TimestampTzNs`](crate::ColumnType::TimestampTzNs): nanoseconds since 1970-01-01T00:00:00Z.
+    TimestampTzNs(i64),
+    /// Of [`ColumnType::List`](crate::ColumnType::List): its elements.
+    List(Vec<Value>),
+    /// Of [`ColumnType::Struct`](crate::ColumnType::Struct): a value for each field, in their order.
+    Struct(Vec<Value>),
+    /// Of [`ColumnType::Map`](crate::ColumnType::Map): keys and values. A key that is there twice stays there twice.
+    Map(Vec<(Value, Value)>),
 }
 
 /// A row: one value a column, in the order of [`TableSchema::columns`](crate::TableSchema::columns).
@@ -60,9 +70,45 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::schema::ColumnType;
+    use crate::schema::{ColumnType, NestedField};
 
+    fn any_part(field: &NestedField) -> BoxedStrategy<Value> {
+        match field.nullable {
+            true => prop_oneof![1 => Just(Value::Null), 3 => any_value(field.column_type)].boxed(),
+            false => any_value(field.column_type),
+        }
+    }
+
+    /// Any type that a column outside the key may have.
     pub(crate) fn any_column_type() -> impl Strategy<Value = ColumnType> {
+        prop_oneof![3 => any_key_type(), 1 => any_nested_type()]
+    }
+
+    /// Any list, struct or map, without field ids.
+    pub(crate) fn any_nested_type() -> impl Strategy<Value = ColumnType> {
+        let one = |inner: BoxedStrategy<ColumnType>| {
+            let part = (inner, any::<bool>());
+            prop_oneof![
+                part.clone()
+                    .prop_map(|(t, nullable)| ColumnType::list(t, nullable)),
+                (any_key_type(), part.clone())
+                    .prop_map(|(key, (t, nullable))| ColumnType::map(key, t, nullable)),
+                prop::collection::vec(part, 1..10).prop_map(|parts| {
+                    let fields = (0..)
+                        .zip(parts)
+                        .map(|(i, (t, nullable))| NestedField::new(format!("f{i}"), t, nullable));
+                    ColumnType::structure(fields)
+                }),
+            ]
+        };
+        let flat = one(any_key_type().boxed()).boxed();
+        let deeper = prop_oneof![any_key_type(), flat.clone()].boxed();
+        let deep = one(prop_oneof![any_key_type(), one(deeper)].boxed());
+        prop_oneof![flat, deep]
+    }
+
+    /// Any type that a column of the key may have.
+    pub(crate) fn any_key_type() -> impl Strategy<Value = ColumnType> + Clone {
         prop_oneof![
             Just(ColumnType::Boolean),
             Just(ColumnType::Int32),
@@ -79,6 +125,8 @@ pub(crate) mod tests {
             Just(ColumnType::Time),
             Just(ColumnType::Timestamp),
             Just(ColumnType::TimestampTz),
+            Just(ColumnType::TimestampNs),
+            Just(ColumnType::TimestampTzNs),
         ]
     }
 
@@ -109,6 +157,26 @@ pub(crate) mod tests {
             ColumnType::Time => (0i64..86_400_000_000).prop_map(Value::Time).boxed(),
             ColumnType::Timestamp => any::<i64>().prop_map(Value::Timestamp).boxed(),
             ColumnType::TimestampTz => any::<i64>().prop_map(Value::TimestampTz).boxed(),
+            ColumnType::TimestampNs => any::<i64>().prop_map(Value::TimestampNs).boxed(),
+            ColumnType::TimestampTzNs => any::<i64>().prop_map(Value::TimestampTzNs).boxed(),
+            ColumnType::List(nested) => {
+                let element = any_part(&nested.fields()[0]);
+                prop::collection::vec(element, 0..10)
+                    .prop_map(Value::List)
+                    .boxed()
+            }
+            ColumnType::Struct(nested) => {
+                let fields: Vec<_> = nested.fields().iter().map(any_part).collect();
+                fields.prop_map(Value::Struct).boxed()
+            }
+            ColumnType::Map(nested) => {
+                let [key, value] = nested.fields() else {
+                    panic!("{column_type}")
+                };
+                prop::collection::vec((any_part(key), any_part(value)), 0..4)
+                    .prop_map(Value::Map)
+                    .boxed()
+            }
         }
     }
 }

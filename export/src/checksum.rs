@@ -2,7 +2,8 @@
 //!
 //! Each value that is not null is hashed with its column's field id, the hashes of a row are added up and mixed, and the
 //! rows' added up again, modulo 2^64. So a commit's checksum is that of its data files together. The mixer is the finalizer of
-//! MurmurHash3 (<https://github.com/aappleby/smhasher/wiki/MurmurHash3>); texts and bytes are hashed by xxh3.
+//! MurmurHash3 (<https://github.com/aappleby/smhasher/wiki/MurmurHash3>); texts and bytes are hashed by xxh3, lists, structs and maps
+//! by the hashes of what is in them.
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
@@ -29,7 +30,7 @@ impl RowsChecksum {
         let mut rows = vec![0u64; batch.num_rows()];
         let mut columns = field_ids.iter().zip(batch.columns());
         let is_known = columns
-            .all(|(field_id, column)| add_column(seed(*field_id), column, &mut rows).is_some());
+            .all(|(field_id, column)| add_values(seed(*field_id), column, &mut rows).is_some());
         self.0 = is_known.then(|| {
             rows.into_iter()
                 .fold(sum, |sum, row| sum.wrapping_add(mixed(row)))
@@ -40,6 +41,64 @@ impl RowsChecksum {
     pub(crate) fn text(self) -> Option<String> {
         self.0.map(|sum| format!("{sum:016x}"))
     }
+}
+
+/// As [`add_column`], of columns of lists, structs and maps too.
+fn add_values(seed: u64, column: &dyn Array, rows: &mut [u64]) -> Option<()> {
+    if !column.data_type().is_nested() {
+        return add_column(seed, column, rows);
+    }
+    for (row, hash) in rows.iter_mut().zip(hashes_of(seed, column)?) {
+        *row = row.wrapping_add(hash);
+    }
+    Some(())
+}
+
+/// The hash of each value, 0 where it is null. That of a nested one is made of those in it, in their order.
+fn hashes_of(seed: u64, values: &dyn Array) -> Option<Vec<u64>> {
+    let all = |hashes: &[u64]| {
+        let with = |all: u64, hash: &u64| mixed(all.rotate_left(7).wrapping_add(*hash));
+        hashes.iter().fold(mixed(!seed), with)
+    };
+    let lists = |hashes: &[u64], offsets: &[i32]| -> Option<Vec<u64>> {
+        let ends = offsets.iter().zip(offsets.get(1..)?);
+        let list = |(start, end): (&i32, &i32)| {
+            let span = usize::try_from(*start).ok()?..usize::try_from(*end).ok()?;
+            hashes.get(span).map(all)
+        };
+        ends.map(list).collect()
+    };
+    let mut hashes = match values.data_type() {
+        DataType::List(_) => {
+            let values = values.as_list_opt::<i32>()?;
+            lists(&hashes_of(seed, values.values())?, values.value_offsets())?
+        }
+        DataType::Map(..) => {
+            let values = values.as_map_opt()?;
+            lists(&hashes_of(seed, values.entries())?, values.value_offsets())?
+        }
+        DataType::Struct(_) => {
+            let mut hashes = vec![mixed(!seed); values.len()];
+            for column in values.as_struct_opt()?.columns() {
+                for (hash, of_field) in hashes.iter_mut().zip(hashes_of(seed, column)?) {
+                    *hash = mixed(hash.rotate_left(7).wrapping_add(of_field));
+                }
+            }
+            hashes
+        }
+        _ => {
+            let mut hashes = vec![0; values.len()];
+            add_column(seed, values, &mut hashes)?;
+            hashes
+        }
+    };
+    if let Some(nulls) = values.nulls() {
+        let nulls = hashes.iter_mut().zip(nulls);
+        nulls
+            .filter(|(_, is_valid)| !is_valid)
+            .for_each(|(hash, _)| *hash = 0);
+    }
+    Some(hashes)
 }
 
 fn seed(field_id: i32) -> u64 {

@@ -1,7 +1,7 @@
 //! Time and identities, which the exporter takes from its environment so that a test can replay them.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -11,6 +11,11 @@ use uuid::Uuid;
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     fn now_ms(&self) -> i64;
+
+    /// Milliseconds since some instant, which nobody sets: for how long something took, or waits.
+    fn monotonic_ms(&self) -> i64 {
+        self.now_ms()
+    }
 
     /// Returns after so many milliseconds.
     async fn pause(&self, duration_ms: u64);
@@ -38,6 +43,16 @@ impl Clock for SystemClock {
             .map_or(0, |since| {
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
             })
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place where time enters this crate"
+    )]
+    fn monotonic_ms(&self) -> i64 {
+        static BEGIN: OnceLock<Instant> = OnceLock::new();
+        let since = BEGIN.get_or_init(Instant::now).elapsed();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 
     async fn pause(&self, duration_ms: u64) {

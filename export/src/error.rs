@@ -63,7 +63,7 @@ pub enum ExportError {
         exported_seq: u64,
     },
     /// A file of the Iceberg table is missing or damaged; restore it.
-    #[error("corrupt: {place}: {reason}")]
+    #[error("corrupt: {place}: {reason}; restore what is missing or damaged")]
     Corrupt {
         /// The file.
         place: String,

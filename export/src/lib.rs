@@ -65,11 +65,11 @@ pub use cadence::{Cadence, CadenceReason};
 pub use config::{
     CadenceConfig, CadenceSettings, CatalogType, ForeignAppends, FormatVersion, IcebergConfig,
     MaintenanceConfig, MaintenanceSettings, Secret, SettingsByTable, SqlConfig, TableConfig,
-    TableSettings,
+    TableSettings, TagPattern, TagPeriod, TagSettings, TagsConfig,
 };
 pub use error::{ExportError, Result};
-pub use exporter::{Exporter, Pace, Standing, TableExport};
+pub use exporter::{Exporter, ExporterMetrics, Pace, Standing, TableExport};
 pub use layout::wanted::{LayoutLimits, LayoutSettings};
 pub use maintenance::{Maintainer, MaintenanceAction, MaintenanceTask};
 pub use reader::{IcebergDataFile, IcebergReader, IcebergSnapshot, TableSummary};
-pub use refs::{AsOf, ReferenceKind, TableHistory, TableVersion};
+pub use refs::{AsOf, Publish, Published, ReferenceKind, TableHistory, TableVersion};

@@ -11,7 +11,7 @@ use iceberg::spec::{DataFileBuilder, Datum};
 use moonshine_engine::{Column, ColumnType};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-use crate::schema::iceberg_type;
+use crate::schema::primitive_type;
 
 /// Longest bound of a string, in characters, and of a binary, in bytes.
 const BOUND_LENGTH_MAX: usize = 16;
@@ -139,12 +139,19 @@ pub(crate) fn set_column_metrics(
     let mut nan_by_id = HashMap::new();
     let mut lower = HashMap::new();
     let mut upper = HashMap::new();
+    let mut next_leaf = 0;
     for (position, column) in columns.iter().enumerate() {
         let id = column.field_id;
+        let leaf = next_leaf;
+        next_leaf += leaf_count(column.column_type);
+        // Of what lies in lists, structs and maps nothing is told.
+        if column.column_type.is_nested() {
+            continue;
+        }
         let chunks: Vec<&ColumnChunkMetaData> = metadata
             .row_groups()
             .iter()
-            .filter_map(|group| group.columns().get(position))
+            .filter_map(|group| group.columns().get(leaf))
             .collect();
         sizes.insert(
             id,
@@ -184,6 +191,14 @@ pub(crate) fn set_column_metrics(
         .nan_value_counts(nan_by_id)
         .lower_bounds(lower)
         .upper_bounds(upper);
+}
+
+/// How many columns Parquet makes of one.
+fn leaf_count(column_type: ColumnType) -> usize {
+    match column_type.nested_fields() {
+        [] => 1,
+        parts => parts.iter().map(|part| leaf_count(part.column_type)).sum(),
+    }
 }
 
 pub(crate) fn is_float(column_type: ColumnType) -> bool {
@@ -228,7 +243,7 @@ fn bounds(
 
 /// A value from the bytes that Parquet's statistics hold it in.
 fn datum(column_type: ColumnType, bytes: &[u8]) -> Option<Datum> {
-    let iceberg_type = iceberg_type(column_type);
+    let iceberg_type = primitive_type(column_type)?;
     let expected_length = match column_type {
         ColumnType::Boolean => Some(1),
         ColumnType::Int32 | ColumnType::Float32 | ColumnType::Date => Some(4),
@@ -236,7 +251,9 @@ fn datum(column_type: ColumnType, bytes: &[u8]) -> Option<Datum> {
         | ColumnType::Float64
         | ColumnType::Time
         | ColumnType::Timestamp
-        | ColumnType::TimestampTz => Some(8),
+        | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs => Some(8),
         _ => None,
     };
     if expected_length.is_some_and(|length| length != bytes.len()) {

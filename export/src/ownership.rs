@@ -5,17 +5,18 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::{SnapshotRef, UnboundPartitionSpec};
+use iceberg::spec::{MAIN_BRANCH, SnapshotRef, UnboundPartitionSpec};
 use moonshine_engine::{Exported, TableSchema};
 use uuid::Uuid;
 
 use crate::catalog::{CatalogTable, METADATA_DELETE_AFTER_COMMIT, NewTable};
 use crate::commit::{check_foreign, table_version};
-use crate::config::SettingsByTable;
+use crate::config::{SettingsByTable, TableSettings};
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::key_order;
-use crate::schema::{check_columns, iceberg_schema};
-use crate::summary::{DATABASE_ID, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
+use crate::references::{head, history};
+use crate::schema::{COMMENT, check_columns, iceberg_schema};
+use crate::summary::{DATABASE_ID, EXPORT_BRANCH, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ impl Owner {
         })?;
         if *database_id != self.database_id.to_string() {
             let reason = format!(
-                "it belongs to database {database_id}, this is database {}",
+                "it belongs to database {database_id}, this is database {}; give the table another name, or another warehouse",
                 self.database_id
             );
             return Err(ExportError::foreign(ident, reason));
@@ -47,7 +48,7 @@ impl Owner {
             .filter(|other| *other != schema.name())
         {
             let reason = format!(
-                "it belongs to the table '{other}', not to '{}'",
+                "it belongs to the table '{other}', not to '{}'; rename one of them",
                 schema.name()
             );
             return Err(ExportError::foreign(ident, reason));
@@ -65,26 +66,28 @@ impl Owner {
         Ok(())
     }
 
+    /// What a table is exported with.
+    pub(crate) fn settings_of(&self, table: &CatalogTable) -> &TableSettings {
+        let name = table.metadata.properties().get(TABLE);
+        self.settings
+            .of(name.map(String::as_str).unwrap_or_default())
+    }
+
     /// The newest snapshot of ours in the table's history, with its stamp; `None` for a table without one.
     ///
     /// # Errors
     /// [`ExportError::Foreign`] if what another writer made on top of it does not let an export go on.
     pub(crate) fn stamp(&self, table: &CatalogTable) -> Result<Option<(i64, Stamp)>> {
         let mut foreign: Vec<&SnapshotRef> = Vec::new();
-        let mut snapshot = table.metadata.current_snapshot();
         let mut ours = None;
-        while let Some(current) = snapshot {
-            if let Some(stamp) = Stamp::of(current) {
-                ours = Some((current.snapshot_id(), stamp));
+        for snapshot in history(&table.metadata, head(&table.metadata)) {
+            if let Some(stamp) = Stamp::of(snapshot) {
+                ours = Some((snapshot.snapshot_id(), stamp));
                 break;
             }
-            foreign.push(current);
-            let parent = current.parent_snapshot_id();
-            snapshot = parent.and_then(|parent| table.metadata.snapshot_by_id(parent));
+            foreign.push(snapshot);
         }
-        let name = table.metadata.properties().get(TABLE);
-        let name = name.map(String::as_str).unwrap_or_default();
-        let appends = self.settings.of(name).foreign_appends;
+        let appends = self.settings_of(table).foreign_appends;
         let below = ours.as_ref().map(|(id, _)| *id);
         for snapshot in foreign {
             let parent = snapshot.parent_snapshot_id();
@@ -117,7 +120,8 @@ impl Owner {
         match (self.stamp(table)?, exported) {
             (None, None) => Ok(()),
             (None, Some(_)) => foreign(format!(
-                "it has no snapshot of this database, though that exported up to {exported_seq} into it"
+                "it has no snapshot of this database, though that exported up to {exported_seq} into it; put the table back that \
+                 had"
             )),
             (Some((_, stamp)), _) if stamp.commit_seq > exported_seq => Err(ExportError::Stale {
                 table: table.ident.to_string(),
@@ -130,7 +134,7 @@ impl Owner {
             {
                 foreign(format!(
                     "its snapshot {id} holds commits up to {}, the database exported up to {exported_seq} as \
-                     snapshot {}: the table was rolled back or replaced",
+                     snapshot {}: the table was rolled back or replaced; make that its newest snapshot again",
                     stamp.commit_seq, exported.token
                 ))
             }
@@ -199,8 +203,11 @@ impl Owner {
         location: Option<String>,
         writer: &Writer,
     ) -> Result<NewTable> {
-        let format_version = self.settings.of(schema.name()).format_version.iceberg();
-        let properties = HashMap::from([
+        let settings = self.settings.of(schema.name());
+        let branch = settings.branch.iter();
+        let branch = branch.filter(|branch| *branch != MAIN_BRANCH);
+        let branch = branch.map(|branch| (EXPORT_BRANCH.to_owned(), branch.clone()));
+        let mut properties = HashMap::from([
             (DATABASE_ID.to_owned(), self.database_id.to_string()),
             (TABLE.to_owned(), schema.name().to_owned()),
             (WRITER_EPOCH.to_owned(), writer.epoch.to_string()),
@@ -210,7 +217,13 @@ impl Owner {
             ("write.update.mode".to_owned(), "merge-on-read".to_owned()),
             ("write.merge.mode".to_owned(), "merge-on-read".to_owned()),
         ]);
-        let layout = &self.settings.of(schema.name()).layout;
+        properties.extend(branch);
+        if let Some(comment) = schema.comment() {
+            properties.insert(COMMENT.to_owned(), comment.to_owned());
+        }
+        properties.extend(settings.maintenance.properties.clone());
+        let layout = &settings.layout;
+        let format_version = settings.format_version.iceberg();
         let columns = iceberg_schema(schema, format_version)?;
         let spec = layout.spec(schema, &columns)?;
         let order = layout.order(schema)?;
@@ -243,8 +256,7 @@ fn newest_writer(table: &CatalogTable) -> Writer {
         epoch: epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(0),
         exporter_id: exporter_id.unwrap_or_default(),
     };
-    let snapshot = table.metadata.current_snapshot();
-    let written = snapshot.and_then(|snapshot| Stamp::of(snapshot));
+    let written = head(&table.metadata).and_then(|snapshot| Stamp::of(snapshot));
     let written = written.map(|stamp| Writer {
         epoch: stamp.writer_epoch,
         exporter_id: stamp.exporter_id.unwrap_or_default(),

@@ -3,26 +3,20 @@
 //! The Iceberg table knows: if a snapshot in its history carries the commit id, the commit took place.
 
 use iceberg::io::FileIO;
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{SnapshotRef, TableMetadata};
 use moonshine_engine::{Exported, PendingExport};
 use uuid::Uuid;
 
 use crate::catalog::CatalogTable;
 use crate::error::Result;
+use crate::references::{head, history};
 use crate::summary;
 
-/// The snapshot of that commit, if it is the current one or an ancestor of it.
+/// The snapshot of that commit, if it is the newest one of the exports' branch or an ancestor of it.
 pub(crate) fn find_commit(metadata: &TableMetadata, commit_id: Uuid) -> Option<i64> {
-    let mut snapshot = metadata.current_snapshot();
-    while let Some(current) = snapshot {
-        if summary::commit_id(current) == Some(commit_id) {
-            return Some(current.snapshot_id());
-        }
-        snapshot = current
-            .parent_snapshot_id()
-            .and_then(|parent| metadata.snapshot_by_id(parent));
-    }
-    None
+    let is_it = |snapshot: &&SnapshotRef| summary::commit_id(snapshot) == Some(commit_id);
+    let found = history(metadata, head(metadata)).find(is_it);
+    found.map(|snapshot| snapshot.snapshot_id())
 }
 
 /// How far the table's export is, once `pending` is settled by what the table says.

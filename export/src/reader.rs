@@ -16,6 +16,7 @@ use crate::catalog::{self, CatalogTable, TableCatalog};
 use crate::config::IcebergConfig;
 use crate::error::{ExportError, Result};
 use crate::manifest::{Entry, ManifestCache};
+use crate::references::head;
 use crate::scan::{BATCH_ROWS, FileScan, scan_file};
 use crate::schema::table_ident;
 use crate::summary::{Stamp, live_counts};
@@ -39,7 +40,7 @@ struct LoadedTable {
 pub struct TableSummary {
     /// The table, `namespace.name`.
     pub table: String,
-    /// Its current snapshot; none before its first export.
+    /// The newest snapshot of the branch that it is exported to; none before its first export.
     pub snapshot_id: Option<i64>,
     /// Its Iceberg format version.
     pub format_version: u8,
@@ -164,7 +165,7 @@ impl IcebergReader {
             let Some(table) = self.catalog.load(ident).await? else {
                 continue;
             };
-            let snapshot = table.metadata.current_snapshot();
+            let snapshot = head(&table.metadata);
             let (row_count, data_files) = match snapshot {
                 Some(snapshot) => live_counts(ident, snapshot)?,
                 None => (0, 0),
@@ -222,7 +223,7 @@ impl IcebergReader {
             .parse()
             .ok()
             .and_then(|id| metadata.snapshot_by_id(id));
-        let snapshot = snapshot.or_else(|| metadata.current_snapshot().filter(carries_it));
+        let snapshot = snapshot.or_else(|| head(metadata).filter(carries_it));
         let snapshot = snapshot.ok_or_else(|| {
             ExportError::foreign(&found.ident, format!("it has no snapshot {token}"))
         })?;

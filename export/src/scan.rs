@@ -17,8 +17,8 @@ use roaring::RoaringTreemap;
 
 use crate::delete::read_positions;
 use crate::error::{At, ExportError, Result};
-use crate::lineage::{FileLineage, RowLineage};
-use crate::schema::missing_column;
+use crate::lineage::{FileLineage, RowLineage, column_of};
+use crate::schema::{adapted, missing_column};
 
 /// Rows of a batch.
 pub(crate) const BATCH_ROWS: usize = 8192;
@@ -73,13 +73,13 @@ async fn open(scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>>
         &scan.schema,
         scan.projection.as_deref(),
         builder.parquet_schema(),
-        lineage.iter().flat_map(RowLineage::leaves),
+        lineage.iter().flat_map(RowLineage::columns),
     )?;
     if let Some(lineage) = &mut lineage {
-        lineage.bind(&columns.leaves);
+        lineage.bind(&columns.read);
     }
     let mut builder = builder.with_batch_size(scan.batch_rows);
-    let mask = ProjectionMask::leaves(builder.parquet_schema(), columns.leaves.iter().copied());
+    let mask = ProjectionMask::roots(builder.parquet_schema(), columns.read.iter().copied());
     builder = builder.with_projection(mask);
     if !skipped.is_empty() {
         builder = builder.with_row_selection(selection(&skipped, row_count));
@@ -118,8 +118,8 @@ struct Columns {
     schema: SchemaRef,
     /// The wanted columns.
     columns: Vec<Column>,
-    /// The Parquet columns to read, ascending.
-    leaves: Vec<usize>,
+    /// The file's columns to read, ascending.
+    read: Vec<usize>,
     /// For each wanted column its position among those read; `None` where the file does not have it.
     sources: Vec<Option<usize>>,
 }
@@ -130,7 +130,7 @@ impl Columns {
         table: &TableSchema,
         projection: Option<&[usize]>,
         parquet: &SchemaDescriptor,
-        more_leaves: impl Iterator<Item = usize>,
+        more: impl Iterator<Item = usize>,
     ) -> Result<Columns> {
         let all: Vec<usize> = (0..table.columns().len()).collect();
         let projection = projection.unwrap_or(&all);
@@ -140,18 +140,14 @@ impl Columns {
         let wanted: Vec<Option<usize>> = projection
             .iter()
             .filter_map(|&position| table.columns().get(position))
-            .map(|column| {
-                parquet.columns().iter().position(|leaf| {
-                    let info = leaf.self_type().get_basic_info();
-                    info.has_id() && info.id() == column.field_id
-                })
-            })
+            .map(|column| column_of(parquet, column.field_id))
             .collect();
-        let mut leaves: Vec<usize> = wanted.iter().flatten().copied().collect();
-        leaves.extend(more_leaves);
-        leaves.sort_unstable();
-        leaves.dedup();
-        let source = |leaf: &Option<usize>| leaf.and_then(|leaf| leaves.binary_search(&leaf).ok());
+        let mut read: Vec<usize> = wanted.iter().flatten().copied().collect();
+        read.extend(more);
+        read.sort_unstable();
+        read.dedup();
+        let source =
+            |column: &Option<usize>| column.and_then(|column| read.binary_search(&column).ok());
         let sources: Vec<Option<usize>> = wanted.iter().map(source).collect();
         let columns = projection.iter().filter_map(|&at| table.columns().get(at));
         let columns: Vec<Column> = columns.cloned().collect();
@@ -167,7 +163,7 @@ impl Columns {
             place: place.to_owned(),
             schema: Arc::new(schema),
             columns,
-            leaves,
+            read,
             sources,
         })
     }
@@ -179,8 +175,7 @@ impl Columns {
             let data_type = column.column_type.arrow_type();
             columns.push(
                 match source.and_then(|source| batch.columns().get(source)) {
-                    Some(array) if *array.data_type() == data_type => array.clone(),
-                    Some(array) => arrow_cast::cast(array, &data_type).map_err(corrupt)?,
+                    Some(array) => adapted(array, &data_type).map_err(corrupt)?,
                     None => missing_column(column, batch.num_rows()).map_err(corrupt)?,
                 },
             );

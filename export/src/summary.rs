@@ -26,6 +26,8 @@ pub(crate) const ROWS_CHECKSUM: &str = "moonshine.rows-checksum";
 const EXPORT_SNAPSHOT_ID: &str = "moonshine.export-snapshot-id";
 /// What the newest fence is called; a table property only.
 pub(crate) const FENCE_ID: &str = "moonshine.fence-id";
+/// The branch that exports go to, where that is not the main one; a table property only.
+pub(crate) const EXPORT_BRANCH: &str = "moonshine.branch";
 
 /// The position of a table: what the exporter writes into each snapshot and finds there again.
 #[derive(Clone, Debug, PartialEq, Eq)]

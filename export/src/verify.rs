@@ -9,7 +9,7 @@ use crate::error::{ExportError, Result};
 use crate::manifest::ManifestCache;
 use crate::reader::IcebergReader;
 use crate::scan::{BATCH_ROWS, FileScan, scan_file};
-use crate::schema::{iceberg_schema, table_ident};
+use crate::schema::{has_columns, iceberg_schema, table_ident};
 use crate::summary::Stamp;
 
 impl IcebergReader {
@@ -36,7 +36,7 @@ impl IcebergReader {
         let written = snapshot
             .schema_id()
             .and_then(|id| metadata.schema_by_id(id));
-        if written.is_none_or(|written| written.as_struct() != wanted.as_struct()) {
+        if written.is_none_or(|written| !has_columns(written, &wanted)) {
             return Ok(false);
         }
         let field_ids: Vec<i32> = schema

@@ -219,35 +219,26 @@ impl UnionTable {
         projection: Option<&[usize]>,
         schema: &SchemaRef,
     ) -> Result<Part, DataFusionError> {
-        let row = match self.snapshot.get(&self.table, key) {
+        let columns = key.iter().zip(self.table.schema().key_columns());
+        let columns = columns.map(|(value, column)| {
+            let scalar = scalar_of(value.clone(), column.column_type)
+                .ok_or_else(|| DataFusionError::Internal("a value of another type".into()))?;
+            Ok((column.name.clone(), scalar.to_array()?))
+        });
+        let keys =
+            RecordBatch::try_from_iter(columns.collect::<Result<Vec<_>, DataFusionError>>()?)?;
+        let found = match self
+            .snapshot
+            .multi_get_batch(&self.table, &keys, projection)
+        {
             // The values are of the columns' types, so it is longer than a key may be: no row has it.
-            Err(Error::Row(_)) => None,
-            found => found.map_err(external)?,
+            Err(Error::Row(_)) => return Ok(Part::Row(None)),
+            found => found.map_err(external)?.rows,
         };
-        let columns = self.table.schema().columns();
-        let all: Vec<usize> = (0..columns.len()).collect();
-        let batch = row.map(|mut row| {
-            let arrays = projection
-                .unwrap_or(&all)
-                .iter()
-                .map(|&position| {
-                    let value = row
-                        .get_mut(position)
-                        .map(|value| std::mem::replace(value, Value::Null));
-                    let scalar = value
-                        .zip(columns.get(position))
-                        .and_then(|(v, c)| scalar_of(v, c.column_type));
-                    scalar
-                        .ok_or_else(|| DataFusionError::Internal("a value of another type".into()))?
-                        .to_array()
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let options = RecordBatchOptions::new().with_row_count(Some(1));
-            Ok::<_, DataFusionError>(RecordBatch::try_new_with_options(
-                schema.clone(),
-                arrays,
-                &options,
-            )?)
+        let batch = (found.num_rows() > 0).then(|| {
+            let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
+            let columns = found.columns().to_vec();
+            RecordBatch::try_new_with_options(schema.clone(), columns, &options)
         });
         Ok(Part::Row(batch.transpose()?))
     }

@@ -27,6 +27,12 @@ pub(crate) fn value_of(scalar: &ScalarValue, column_type: ColumnType) -> Option<
         (ScalarValue::TimestampMicrosecond(Some(v), Some(_)), ColumnType::TimestampTz) => {
             Value::TimestampTz(*v)
         }
+        (ScalarValue::TimestampNanosecond(Some(v), None), ColumnType::TimestampNs) => {
+            Value::TimestampNs(*v)
+        }
+        (ScalarValue::TimestampNanosecond(Some(v), Some(_)), ColumnType::TimestampTzNs) => {
+            Value::TimestampTzNs(*v)
+        }
         (ScalarValue::Decimal128(Some(v), p, s), ColumnType::Decimal { precision, scale })
             if *p == precision && i16::from(*s) == i16::from(scale) =>
         {
@@ -60,5 +66,9 @@ pub(crate) fn scalar_of(value: Value, column_type: ColumnType) -> Option<ScalarV
         Value::Time(v) => ScalarValue::Time64Microsecond(Some(v)),
         Value::Timestamp(v) => ScalarValue::TimestampMicrosecond(Some(v), None),
         Value::TimestampTz(v) => ScalarValue::TimestampMicrosecond(Some(v), Some("+00:00".into())),
+        Value::TimestampNs(v) => ScalarValue::TimestampNanosecond(Some(v), None),
+        Value::TimestampTzNs(v) => ScalarValue::TimestampNanosecond(Some(v), Some("+00:00".into())),
+        // No key has them.
+        Value::List(_) | Value::Struct(_) | Value::Map(_) => return None,
     })
 }

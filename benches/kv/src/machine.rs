@@ -141,7 +141,10 @@ fn engine_versions() -> Vec<String> {
             && ENGINE_CRATES.contains(&name.as_str())
             && let Some(version) = lines.next().and_then(|line| field(line, "version = "))
         {
-            versions.push(format!("{name} {version}"));
+            // Of Moonshine what was built says more than its version.
+            let commit = option_env!("MOONSHINE_COMMIT").filter(|_| name == "moonshine-engine");
+            let commit = commit.map_or(String::new(), |commit| format!(" (commit {commit})"));
+            versions.push(format!("{name} {version}{commit}"));
         }
     }
     versions

@@ -15,6 +15,7 @@ mod sections;
 mod tests;
 mod tree;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub(crate) struct Config {
     /// What the program tells about itself.
     #[serde(default)]
     pub(crate) monitoring: MonitoringConfig,
+    /// Where a running `sync` tells Prometheus about itself.
+    #[serde(default)]
+    pub(crate) metrics: MetricsConfig,
 }
 
 /// How writes are gathered before they are exported.
@@ -87,6 +91,16 @@ pub(crate) struct MonitoringConfig {
     /// it.
     #[serde(default)]
     pub(crate) log_level: LogLevel,
+}
+
+/// Where a running `sync` tells Prometheus about itself.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetricsConfig {
+    /// A loopback address and port, such as `127.0.0.1:9184`: metrics are served at its `/metrics`. Default: they are not.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// How much is logged.
@@ -202,6 +216,15 @@ impl Config {
                     .below(key)
                     .below("buffer"));
             }
+        }
+        if let Some(address) = self
+            .metrics
+            .listen
+            .filter(|address| !address.ip().is_loopback())
+        {
+            let reason =
+                format!("{address} is no loopback address; metrics are told to this machine only");
+            return Err(NodeError::text(reason).below("listen").below("metrics"));
         }
         let mut names = Vec::new();
         check_names("file", &self.file, &mut names)?;

@@ -61,6 +61,17 @@ fn a_whole_file_is_read() {
 }
 
 #[test]
+fn metrics_are_served_to_this_machine_only() {
+    let config = parse("metrics: { listen: \"[::1]:9184\" }\n").unwrap();
+    assert_eq!(config.metrics.listen.unwrap().port(), 9184);
+    assert_eq!(
+        error_of("metrics:\n  listen: 0.0.0.0:9184\n"),
+        "sync.yaml:2: metrics.listen: 0.0.0.0:9184 is no loopback address; metrics are told to this machine only"
+    );
+    assert!(error_of("metrics:\n  listen: here\n").starts_with("sync.yaml:2: metrics.listen: "));
+}
+
+#[test]
 fn everything_but_the_sources_has_a_default() {
     let config = parse("buffer:\nmonitoring: {}\n").unwrap();
     assert_eq!(config.database, Path::new("./data"));

@@ -71,6 +71,8 @@ struct SegmentFacts {
 #[derive(Debug, Serialize)]
 struct TableFacts {
     name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
     rows: u64,
     /// Its rows below level 0.
     tree: TreeFacts,
@@ -88,6 +90,8 @@ struct ColumnFacts {
     #[serde(rename = "type")]
     column_type: String,
     nullable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -213,10 +217,12 @@ fn table_facts(
         name: column.name.clone(),
         column_type: column.column_type.to_string(),
         nullable: column.nullable,
+        comment: column.comment.clone(),
     });
     let changes = database.changes(table, snapshot)?;
     Ok(TableFacts {
         name: table.name().to_owned(),
+        comment: schema.comment().map(str::to_owned),
         rows: snapshot.row_count(table)?,
         tree,
         key: schema

@@ -114,9 +114,16 @@ fn write_table(text: &mut String, table: &TableFacts) -> std::fmt::Result {
         table.rows,
         table.key.join(", ")
     )?;
+    if let Some(comment) = &table.comment {
+        writeln!(text, "  {}", one_line(comment))?;
+    }
     for column in &table.columns {
         let not_null = if column.nullable { "" } else { " not null" };
-        writeln!(text, "  {}: {}{not_null}", column.name, column.column_type)?;
+        write!(text, "  {}: {}{not_null}", column.name, column.column_type)?;
+        match &column.comment {
+            Some(comment) => writeln!(text, " ({})", one_line(comment))?,
+            None => writeln!(text)?,
+        }
     }
     table.tree.write(text)?;
     match &table.exported {
@@ -130,6 +137,11 @@ fn write_table(text: &mut String, table: &TableFacts) -> std::fmt::Result {
         ),
         None => writeln!(text, "  not exported yet"),
     }
+}
+
+/// A comment without its line ends and other control characters.
+fn one_line(comment: &str) -> String {
+    comment.replace(char::is_control, " ")
 }
 
 fn write_pending(text: &mut String, pending: &PendingFacts) -> std::fmt::Result {

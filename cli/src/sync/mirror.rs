@@ -3,17 +3,21 @@
 //! A catalog that is down, or a table that can't be exported, keeps no source from being read: what is read is in the
 //! engine, up to its limits, and is exported when the cause is gone. Only what concerns all tables ends the mirror.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
 use moonshine_connectors::postgres::is_unfinished_copy;
 use moonshine_connectors::{Phase, Progress, RunMode, Source, SourceContext, SourceError};
 use moonshine_engine::{Database, Origin};
-use moonshine_export::{ExportError, Exporter, IcebergConfig, Maintainer, Pace, TableExport};
+use moonshine_export::{
+    ExportError, Exporter, ExporterMetrics, IcebergConfig, Maintainer, MaintenanceAction, Pace,
+    TableExport,
+};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::Told;
 use super::progress::Display;
 use super::setup::Setup;
 use crate::error::CliError;
@@ -26,6 +30,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long the last export may take. What it leaves is exported by the next run.
 const LAST_EXPORT_MAX: Duration = Duration::from_secs(120);
+/// How long the tables are looked after at the end of a sync that runs once.
+pub(crate) const LAST_MAINTENANCE_MAX: Duration = Duration::from_secs(30);
 /// The pause after a look at a catalog that did not answer; doubled each time.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -35,6 +41,8 @@ pub(crate) struct Mirror {
     database: Database,
     /// `None` as long as the catalog was not reached.
     exporter: Option<Exporter>,
+    /// Set with the exporter.
+    exporter_metrics: Arc<OnceLock<ExporterMetrics>>,
     maintenance: Option<AbortHandle>,
     iceberg: IcebergConfig,
     sources: Vec<Box<dyn Source>>,
@@ -68,9 +76,14 @@ impl Mirror {
             RunMode::Once => Some(Exporter::open(database.clone(), &setup.iceberg).await?),
             RunMode::Continuous => None,
         };
+        let exporter_metrics = Arc::new(OnceLock::new());
+        if let Some(exporter) = &exporter {
+            exporter_metrics.get_or_init(|| exporter.metrics());
+        }
         Ok(Mirror {
             database,
             exporter,
+            exporter_metrics,
             maintenance: None,
             iceberg: setup.iceberg,
             progress: setup.sources.iter().map(|_| Arc::default()).collect(),
@@ -83,6 +96,15 @@ impl Mirror {
                 retry: None,
             },
         })
+    }
+
+    /// What it tells about itself.
+    pub(crate) fn told(&self) -> Told {
+        Told {
+            database: self.database.clone(),
+            exporter: self.exporter_metrics.clone(),
+            freshness_ms: self.freshness_ms(),
+        }
     }
 
     /// Runs until every source has ended, by itself or because of `stop`; then exports what is left. Returns the names of
@@ -110,7 +132,7 @@ impl Mirror {
                 },
                 _ = looks.tick() => {
                     display.update();
-                    if failure.is_none() && self.may_export() && let Err(error) = self.export_due(&stop).await {
+                    if failure.is_none() && let Err(error) = self.export_due(&stop).await {
                         stop.cancel();
                         failure.get_or_insert(error.into());
                     }
@@ -134,6 +156,10 @@ impl Mirror {
         }
         if let Some(maintenance) = self.maintenance.take() {
             maintenance.abort();
+        }
+        if let (RunMode::Once, None, Some(exporter)) = (mode, &failure, &self.exporter) {
+            // Nobody else may ever look after the tables.
+            log_maintenance(&exporter.maintainer().run_at_end(LAST_MAINTENANCE_MAX).await);
         }
         let tables = self.database.tables();
         let names = tables.iter().map(|table| table.name().to_owned());
@@ -181,46 +207,44 @@ impl Mirror {
             .sum()
     }
 
+    fn freshness_ms(&self) -> i64 {
+        i64::try_from(self.flush_interval.as_millis()).unwrap_or(i64::MAX)
+    }
+
     fn pace(&self) -> Pace {
         let waiting = self.rows_read().saturating_sub(self.exports.last_rows);
         Pace {
-            freshness_ms: i64::try_from(self.flush_interval.as_millis()).unwrap_or(i64::MAX),
+            freshness_ms: self.freshness_ms(),
             is_full: waiting >= self.flush_batch_size,
         }
     }
 
-    /// Exports the tables that are due; a stop is heard within a grace.
+    /// Says what was exported, and begins the export of the tables that are due. What fails of a table is tried again later.
     async fn export_due(&mut self, stop: &CancellationToken) -> Result<(), ExportError> {
-        let stopped = async {
-            stop.cancelled().await;
-            tokio::time::sleep(STOP_GRACE).await;
+        let freshness_ms = self.freshness_ms();
+        if let Some(exporter) = &mut self.exporter {
+            let ended = exporter.ended()?;
+            if !ended.is_empty() {
+                log_exports(&ended);
+                exporter.cadences(freshness_ms);
+            }
+        }
+        if stop.is_cancelled() || !self.may_export() {
+            return Ok(());
+        }
+        let connected = tokio::select! {
+            connected = self.connect() => connected?,
+            () = stop.cancelled() => false,
         };
-        tokio::select! {
-            exported = self.export_tables() => exported,
-            () = stopped => Ok(()),
+        let (pace, rows, seq) = (self.pace(), self.rows_read(), self.database.durable_seq());
+        if let (true, Some(exporter)) = (connected, &mut self.exporter) {
+            // Tables may be waiting after a failure, or for their budget.
+            if exporter.is_exported_up_to(seq) {
+                self.exports.last_seq = Some(seq);
+            } else if exporter.begin_due(pace) {
+                self.exports.last_rows = rows;
+            }
         }
-    }
-
-    /// Exports the tables that are due. What fails of a table is tried again later.
-    async fn export_tables(&mut self) -> Result<(), ExportError> {
-        let (pace, rows) = (self.pace(), self.rows_read());
-        if !self.connect().await? {
-            return Ok(());
-        }
-        let Some(exporter) = &mut self.exporter else {
-            return Ok(());
-        };
-        if !exporter.is_due(pace) {
-            return Ok(());
-        }
-        let snapshot = self.database.snapshot();
-        log_exports(&exporter.tick_due(&snapshot, pace).await?);
-        exporter.cadences(pace.freshness_ms);
-        self.exports.last_rows = rows;
-        // Tables may be waiting after a failure, or for their budget.
-        self.exports.last_seq = exporter
-            .is_exported_up_to(snapshot.seq())
-            .then(|| snapshot.seq());
         Ok(())
     }
 
@@ -232,7 +256,10 @@ impl Mirror {
                 return Ok(false);
             }
             match Exporter::connect(self.database.clone(), &self.iceberg).await {
-                Ok(exporter) => self.exporter = Some(exporter),
+                Ok(exporter) => {
+                    self.exporter_metrics.get_or_init(|| exporter.metrics());
+                    self.exporter = Some(exporter);
+                }
                 Err(error @ ExportError::Unavailable { .. }) => {
                     let pause = retry.map_or(RETRY_PAUSE_MIN, |(_, pause)| pause * 2);
                     let pause = pause.min(RETRY_PAUSE_MAX);
@@ -256,8 +283,11 @@ impl Mirror {
                 self.exporter =
                     Some(Exporter::connect(self.database.clone(), &self.iceberg).await?);
             }
-            let snapshot = self.database.snapshot();
             if let Some(exporter) = &mut self.exporter {
+                if let Ok(ended) = tokio::time::timeout(STOP_GRACE, exporter.finish()).await {
+                    log_exports(&ended?);
+                }
+                let snapshot = self.database.snapshot();
                 log_exports(&exporter.tick(&snapshot).await?);
             }
             Ok(())
@@ -290,16 +320,20 @@ fn log_exports(exports: &[TableExport]) {
 async fn maintain(maintainer: Maintainer) {
     loop {
         tokio::time::sleep(MAINTENANCE_INTERVAL).await;
-        for action in maintainer.run_due().await {
-            tracing::info!(
-                table = %action.table,
-                task = %action.task,
-                items = action.items,
-                files_written = action.files_written,
-                files_removed = action.files_removed,
-                "maintained"
-            );
-        }
+        log_maintenance(&maintainer.run_due().await);
+    }
+}
+
+fn log_maintenance(actions: &[MaintenanceAction]) {
+    for action in actions {
+        tracing::info!(
+            table = %action.table,
+            task = %action.task,
+            items = action.items,
+            files_written = action.files_written,
+            files_removed = action.files_removed,
+            "maintained"
+        );
     }
 }
 

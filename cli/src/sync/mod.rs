@@ -1,8 +1,9 @@
 //! `moonshine sync`: sources write into the engine, the exporter follows, until the end or a signal.
 //!
 //! [`setup`] makes sources and settings of the configuration file or of flags; [`mirror`] runs them; [`progress`] shows
-//! how far they are; [`signals`] turns SIGINT and SIGTERM into an orderly end; [`report`] is what `--once` ends with.
+//! how far they are; [`metrics`] tells Prometheus; [`signals`] turns SIGINT and SIGTERM into an orderly end; [`report`] is what `--once` ends with.
 
+mod metrics;
 mod mirror;
 mod progress;
 mod report;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::SyncArguments;
 use crate::error::CliError;
 use crate::log;
+pub(crate) use mirror::LAST_MAINTENANCE_MAX;
 use mirror::Mirror;
 use setup::Setup;
 pub(crate) use setup::iceberg_config;
@@ -37,7 +39,15 @@ pub(crate) async fn run(arguments: SyncArguments) -> Result<(), CliError> {
         RunMode::Continuous
     };
     let report = report::Report::new(&arguments, &setup);
+    let listener = match setup.metrics_address {
+        Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
     let mirror = Mirror::open(setup, mode).await?;
+    if let Some(listener) = listener {
+        // It ends with the program.
+        tokio::spawn(metrics::serve(listener, mirror.told()));
+    }
     let table_names = mirror.run(mode, stop, &bars).await?;
     if arguments.once {
         report.print(&table_names).await

@@ -1,5 +1,6 @@
 //! Sources and settings, from a configuration file or from flags.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(crate) struct Setup {
     pub(crate) flush_interval: Duration,
     pub(crate) flush_batch_size: u64,
     pub(crate) log_level: LogLevel,
+    pub(crate) metrics_address: Option<SocketAddr>,
 }
 
 impl Setup {
@@ -87,6 +89,7 @@ impl Setup {
             flush_interval: config.buffer.flush_interval(),
             flush_batch_size: config.buffer.flush_batch_size,
             log_level: config.monitoring.log_level,
+            metrics_address: config.metrics.listen,
         })
     }
 }
@@ -155,16 +158,17 @@ fn one_table(from: &str, arguments: &OneTableArguments) -> Result<Config, CliErr
         iceberg: Some(iceberg_config(warehouse)?),
         buffer: crate::config::BufferConfig::default(),
         monitoring: crate::config::MonitoringConfig::default(),
+        metrics: crate::config::MetricsConfig::default(),
     })
 }
 
-/// `name:type,…` as names and types, in this order. A comma within parentheses belongs to a type.
+/// `name:type,…` as names and types, in this order. A comma within brackets belongs to a type.
 fn columns_from(text: &str) -> Result<Vec<(String, String)>, CliError> {
     let mut depth = 0usize;
     let columns = text.split(|letter| {
         match letter {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
+            '(' | '<' => depth += 1,
+            ')' | '>' => depth = depth.saturating_sub(1),
             _ => {}
         }
         letter == ',' && depth == 0
@@ -190,8 +194,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_split_outside_of_parentheses() {
-        let columns = columns_from("id:int64, total: decimal(12,2) not null,note:string").unwrap();
+    fn columns_are_split_outside_of_brackets() {
+        let columns =
+            columns_from("id:int64, total: decimal(12,2) not null,at:map<string, date>").unwrap();
         let columns: Vec<(&str, &str)> = columns
             .iter()
             .map(|(name, column_type)| (name.as_str(), column_type.as_str()))
@@ -201,7 +206,7 @@ mod tests {
             [
                 ("id", "int64"),
                 ("total", "decimal(12,2) not null"),
-                ("note", "string")
+                ("at", "map<string, date>")
             ]
         );
         assert!(columns_from("id").unwrap_err().to_string().contains("'id'"));

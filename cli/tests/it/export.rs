@@ -49,6 +49,14 @@ fn a_table_is_exported_once_and_its_history_named() {
     let named = format!("snapshot {}", second["snapshot_id"]);
     assert!(text.contains(&named) && text.contains("file"), "{text}");
 
+    // With the configuration of the sync in place of the warehouse.
+    let by_config = ["export", "sync.yaml", "--table", "shop.orders", "--json"];
+    assert_eq!(json(&workplace, &by_config), second);
+    let no_warehouse = ["export", "data", "--table", "shop.orders"];
+    workplace
+        .run(&no_warehouse)
+        .assert_error(&["data", "--warehouse"]);
+
     for (more, words) in [
         (vec!["--as-of", "0"], vec!["shop.orders", "begins with"]),
         (vec!["--as-of", "yesterday"], vec!["yesterday", "LSN"]),
@@ -69,4 +77,91 @@ fn a_table_is_exported_once_and_its_history_named() {
     workplace
         .run(&["export", "nowhere", "--table", "a", "--warehouse", "w"])
         .assert_error(&["nowhere", "no database"]);
+}
+
+/// The settings of the configuration hold, and what it does not say of a table that is there stays.
+#[test]
+fn a_table_keeps_its_format_version() {
+    let workplace = orders::synced();
+    let v2 = "iceberg: { warehouse_path: ./v2, tables: { shop.orders: { format_version: 2 } } }";
+    let all = "iceberg: { warehouse_path: ./warehouse }";
+    let folder = workplace.path("other");
+    workplace.write(
+        "v2.yaml",
+        orders::config("")
+            .replace(all, v2)
+            .replace("./data", "./other"),
+    );
+    workplace
+        .run(&["sync", "v2.yaml", "--once"])
+        .assert_success();
+    workplace.write("orders.jsonl", orders::events(1..=30));
+    let open = moonshine_engine::Options::unmeasured();
+    let database = moonshine_engine::Database::open(&folder, open).unwrap();
+    let table = database.table("shop.orders").unwrap();
+    let mut transaction = database.begin();
+    let key = [moonshine_engine::Value::Int64(1)];
+    transaction.delete(&table, &key).unwrap();
+    transaction.commit().unwrap();
+    drop((table, database));
+    let by_hand = [
+        "export",
+        "other",
+        "--table",
+        "shop.orders",
+        "--warehouse",
+        "v2",
+        "--json",
+    ];
+    let exported = json(&workplace, &by_hand);
+    assert!(exported["snapshot_id"].is_i64(), "{exported}");
+    // Were it of version 3 by now, this would be refused.
+    workplace
+        .run(&["sync", "v2.yaml", "--once"])
+        .assert_success();
+}
+
+/// A table of a configuration that names a branch is read once it is published.
+#[test]
+fn a_branch_is_published_beside_a_sync() {
+    let workplace = orders::synced();
+    let all = "iceberg: { warehouse_path: ./warehouse }";
+    let audited =
+        "iceberg: { warehouse_path: ./warehouse, tables: { shop.orders: { branch: audit } } }";
+    let publish = ["publish", "sync.yaml", "--table", "shop.orders"];
+    workplace
+        .run(&publish)
+        .assert_error(&["shop.orders", "main branch"]);
+    workplace.write("sync.yaml", orders::config("").replace(all, audited));
+    workplace.write("orders.jsonl", orders::events(1..=30));
+    workplace
+        .run(&["sync", "sync.yaml", "--once"])
+        .assert_success();
+    let running = workplace.start(&["sync", "sync.yaml"], "log");
+    let mut with_tag = publish.to_vec();
+    with_tag.extend(["--tag", "release", "--json"]);
+    let first = json(&workplace, &with_tag);
+    assert_eq!(first["branch"], "audit");
+    assert!(first["main_before"].is_i64(), "{first}");
+    assert_ne!(first["main_before"], first["snapshot_id"]);
+    drop(running);
+    let by_hand = [
+        "publish",
+        "data",
+        "--table",
+        "shop.orders",
+        "--warehouse",
+        "warehouse",
+    ];
+    let again = workplace.run(&by_hand).assert_success().stdout_text();
+    assert!(again.contains("'audit'"), "{again}");
+    let mut unknown = by_hand.to_vec();
+    unknown.extend(["--snapshot", "1"]);
+    workplace
+        .run(&unknown)
+        .assert_error(&["snapshot 1", "audit"]);
+    assert_eq!(
+        orders::query_row_count(&workplace),
+        Some(orders::row_count(30))
+    );
 }

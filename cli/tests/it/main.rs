@@ -20,6 +20,7 @@ mod bench_database;
 mod export;
 mod inspect;
 mod maintenance;
+mod metrics;
 mod moonshine;
 mod orders;
 mod pgbench;

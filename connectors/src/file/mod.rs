@@ -19,6 +19,7 @@ mod event;
 mod files;
 mod input;
 mod lines;
+mod nested;
 mod plan;
 mod position;
 mod run;

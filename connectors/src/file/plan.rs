@@ -180,7 +180,10 @@ pub(super) fn key_of(row: &Row, schema: &TableSchema) -> Result<Vec<Value>, Stri
 
 /// How a field of the event's schema is read into a column that exists already.
 fn merge(field: &RowField, column: &Column, is_declared: bool) -> Result<Decoder, String> {
-    use ColumnType::{Decimal, Float32, Float64, Int32, Int64, Timestamp, TimestampTz, Utf8};
+    use ColumnType::{
+        Decimal, Float32, Float64, Int32, Int64, Timestamp, TimestampNs, TimestampTz,
+        TimestampTzNs, Utf8,
+    };
     let to = column.column_type;
     let natural = Decoder {
         column_type: to,
@@ -199,6 +202,17 @@ fn merge(field: &RowField, column: &Column, is_declared: bool) -> Result<Decoder
                 column_type: to,
                 ..decoder
             }),
+            (Timestamp, TimestampNs | TimestampTzNs) | (TimestampTz, TimestampTzNs)
+                if is_declared =>
+            {
+                Some(Decoder {
+                    column_type: to,
+                    form: match decoder.form {
+                        Form::Natural => Form::Micros,
+                        form => form,
+                    },
+                })
+            }
             (_, Utf8) if is_declared && field.type_text.starts_with("string") => Some(natural),
             _ if is_declared && field.is_plain => Some(natural),
             _ => None,

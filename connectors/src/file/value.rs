@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
 use moonshine_engine::{ColumnType, Value};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -31,11 +31,13 @@ pub(super) struct Decoder {
 /// The form of a column's JSON values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// The natural one: decimals as number or text, dates and times as ISO 8601 text or as days and microseconds,
-    /// bytes as base64, a UUID as text.
+    /// The natural one: decimals as number or text, dates and times as ISO 8601 text or as days and the column's unit, bytes as
+    /// base64, a UUID as text.
     Natural,
     /// Times as milliseconds.
     Millis,
+    /// Times as microseconds.
+    Micros,
     /// Times as nanoseconds.
     Nanos,
     /// Decimals as base64 of the unscaled number, of this many digits after the point.
@@ -87,6 +89,11 @@ impl Decoder {
             ColumnType::Time => Value::Time(self.time(raw)?),
             ColumnType::Timestamp => Value::Timestamp(self.timestamp(raw, false)?),
             ColumnType::TimestampTz => Value::TimestampTz(self.timestamp(raw, true)?),
+            ColumnType::TimestampNs => Value::TimestampNs(self.timestamp_ns(raw, false)?),
+            ColumnType::TimestampTzNs => Value::TimestampTzNs(self.timestamp_ns(raw, true)?),
+            nested @ (ColumnType::List(_) | ColumnType::Struct(_) | ColumnType::Map(_)) => {
+                return super::nested::decode(nested, raw);
+            }
         };
         Ok(Some(value))
     }
@@ -189,26 +196,44 @@ impl Decoder {
         let Some(text) = string(raw) else {
             return self.micros(raw);
         };
-        let text = text?;
-        let moment = match DateTime::parse_from_rfc3339(&text) {
-            Ok(moment) if with_zone => moment.to_utc(),
-            Err(_) if !with_zone => NaiveDateTime::from_str(&text)
-                .or_else(|_| NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f"))
-                .map_err(|_| self.misfit(raw))?
-                .and_utc(),
+        let moment = self.moment(raw, &text?, with_zone)?;
+        if !moment.nanosecond().is_multiple_of(1000) {
+            return Err(self.too_fine(raw));
+        }
+        Ok(moment.timestamp_micros())
+    }
+
+    fn timestamp_ns(self, raw: &str, with_zone: bool) -> Result<i64, String> {
+        if let Some(text) = string(raw) {
+            let moment = self.moment(raw, &text?, with_zone)?;
+            return moment.timestamp_nanos_opt().ok_or_else(|| self.misfit(raw));
+        }
+        let unit_ns = match self.form {
+            Form::Millis => 1_000_000,
+            Form::Micros => 1000,
+            Form::Nanos | Form::Natural | Form::Unscaled(_) => 1,
+        };
+        let number: i64 = self.parsed(raw)?;
+        number.checked_mul(unit_ns).ok_or_else(|| self.misfit(raw))
+    }
+
+    /// The moment that text says in ISO 8601.
+    fn moment(self, raw: &str, text: &str, with_zone: bool) -> Result<DateTime<Utc>, String> {
+        match DateTime::parse_from_rfc3339(text) {
+            Ok(moment) if with_zone => Ok(moment.to_utc()),
+            Err(_) if !with_zone => NaiveDateTime::from_str(text)
+                .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"))
+                .map(|moment| moment.and_utc())
+                .map_err(|_| self.misfit(raw)),
             _ => {
                 let need = if with_zone {
                     "a time zone is missing or the text"
                 } else {
                     "a time zone, or the text"
                 };
-                return Err(format!("{} ({need} is not ISO 8601)", self.misfit(raw)));
+                Err(format!("{} ({need} is not ISO 8601)", self.misfit(raw)))
             }
-        };
-        if !moment.nanosecond().is_multiple_of(1000) {
-            return Err(self.too_fine(raw));
         }
-        Ok(moment.timestamp_micros())
     }
 
     /// A number in the unit of the form, as microseconds.
@@ -217,7 +242,7 @@ impl Decoder {
         match self.form {
             Form::Millis => number.checked_mul(1000).ok_or_else(|| self.misfit(raw)),
             Form::Nanos => self.micros_of_nanos(raw, number),
-            Form::Natural | Form::Unscaled(_) => Ok(number),
+            Form::Natural | Form::Micros | Form::Unscaled(_) => Ok(number),
         }
     }
 
@@ -345,6 +370,18 @@ mod tests {
             natural("timestamptz", "1700000000000000"),
             Value::TimestampTz(1_700_000_000_000_000)
         );
+        assert_eq!(
+            natural("timestamp_ns", "\"1969-12-31T23:59:59.999999999\""),
+            Value::TimestampNs(-1)
+        );
+        assert_eq!(
+            natural("timestamp_ns", "-9223372036854775808"),
+            Value::TimestampNs(i64::MIN)
+        );
+        assert_eq!(
+            natural("timestamptz_ns", "\"2262-04-11T23:47:16.854775807Z\""),
+            Value::TimestampTzNs(i64::MAX)
+        );
         assert_eq!(natural("uuid", "null"), Value::Null);
     }
 
@@ -364,6 +401,15 @@ mod tests {
                 .contains("finer than a microsecond")
         );
         assert!(decode("timestamp", Form::Millis, "9223372036854775807").is_err());
+        for (form, ns) in [
+            (Form::Millis, -7_000_000),
+            (Form::Micros, -7000),
+            (Form::Nanos, -7),
+        ] {
+            let value = decode("timestamp_ns", form, "-7");
+            assert_eq!(value, Ok(Some(Value::TimestampNs(ns))));
+        }
+        assert!(decode("timestamp_ns", Form::Micros, "9223372036854775807").is_err());
         assert_eq!(
             decode("time", Form::Millis, "1000"),
             Ok(Some(Value::Time(1_000_000)))
@@ -416,6 +462,8 @@ mod tests {
             ("timestamp", "\"2024-01-01T00:00:00Z\""),
             ("timestamptz", "\"2024-01-01T00:00:00\""),
             ("timestamp", "\"soon\""),
+            ("timestamp_ns", "\"2263-01-01T00:00:00\""),
+            ("timestamptz_ns", "\"2024-01-01T00:00:00\""),
         ] {
             let error = decode(column_type, Form::Natural, raw).unwrap_err();
             assert!(

@@ -1,6 +1,6 @@
 //! What the server's catalog says about the tables: which there are, their columns, and which columns identify a row.
 
-use moonshine_engine::TableSchema;
+use moonshine_engine::{COMMENT_SIZE_BYTES_MAX, TableSchema};
 use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::Client;
 
@@ -24,6 +24,8 @@ pub(super) struct SourceTable {
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) is_partitioned: bool,
+    /// What `COMMENT ON` said of it; may be empty.
+    pub(super) comment: String,
     pub(super) columns: Vec<SourceColumn>,
     /// Positions in `columns` of those that identify a row, in key order.
     pub(super) key: Vec<usize>,
@@ -36,6 +38,8 @@ pub(super) struct SourceColumn {
     pub(super) type_modifier: i32,
     pub(super) pg_type: PgType,
     pub(super) nullable: bool,
+    /// What `COMMENT ON` said of it; may be empty.
+    pub(super) comment: String,
 }
 
 impl SourceTable {
@@ -64,9 +68,16 @@ impl SourceTable {
     }
 
     pub(super) fn engine_schema(&self) -> Result<TableSchema, SourceError> {
-        let mut builder = TableSchema::builder(self.full_name());
+        // PostgreSQL's comments may be longer.
+        let cut = |comment: &str| {
+            let end = comment.floor_char_boundary(COMMENT_SIZE_BYTES_MAX);
+            comment.get(..end).unwrap_or_default().to_owned()
+        };
+        let mut builder = TableSchema::builder(self.full_name()).comment(cut(&self.comment));
         for column in &self.columns {
-            builder = builder.column(&column.name, column.pg_type.column_type(), column.nullable);
+            builder = builder
+                .column(&column.name, column.pg_type.column_type(), column.nullable)
+                .column_comment(cut(&column.comment));
         }
         let key = self
             .key
@@ -146,7 +157,7 @@ pub(super) async fn load_tables(
     patterns: &[TablePattern],
 ) -> Result<Vec<SourceTable>, SourceError> {
     let query = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relispartition, \
-                 c.relreplident::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 c.relreplident::text, coalesce(obj_description(c.oid, 'pg_class'), '') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname NOT LIKE 'pg\\_%' \
                  AND n.nspname <> 'information_schema' ORDER BY n.nspname, c.relname";
     let rows = client
@@ -173,6 +184,7 @@ pub(super) async fn load_tables(
                 schema,
                 name,
                 is_partitioned: kind == "p",
+                comment: get(row, 6)?,
                 columns: Vec::new(),
                 key: Vec::new(),
             };
@@ -194,8 +206,8 @@ async fn load_columns(
     table: &SourceTable,
 ) -> Result<Vec<SourceColumn>, SourceError> {
     // Generated columns are not in the stream before PostgreSQL 18.
-    let query = "SELECT attname::text, atttypid, atttypmod, attnotnull, format_type(atttypid, atttypmod) \
-                 FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' \
+    let query = "SELECT attname::text, atttypid, atttypmod, attnotnull, format_type(atttypid, atttypmod), \
+                 coalesce(col_description(attrelid, attnum), '') FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' \
                  ORDER BY attnum";
     let rows = client
         .query(query, &[&table.oid])
@@ -218,6 +230,7 @@ async fn load_columns(
             type_modifier,
             pg_type,
             nullable: !not_null,
+            comment: get(row, 5)?,
         });
     }
     Ok(columns)
@@ -307,12 +320,14 @@ mod tests {
             type_modifier: -1,
             pg_type: PgType::Int4,
             nullable,
+            comment: String::new(),
         };
         SourceTable {
             oid: 1,
             schema: "sales".to_owned(),
             name: "Orders \"x\"".to_owned(),
             is_partitioned: false,
+            comment: String::new(),
             columns: vec![column("id", false), column("amount", true)],
             key: vec![0],
         }

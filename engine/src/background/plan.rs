@@ -269,3 +269,29 @@ pub(super) fn forgettable(
         .collect();
     (kept.len() < tree.truncates.len()).then_some(kept)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn leaves_differ_in_when_they_divide() {
+        let sizes = TreeSizes {
+            fragment_size_bytes_max: 1 << 20,
+            flush_size_bytes_min: 1 << 10,
+            child_bits: 2,
+            compaction_threads: 1,
+        };
+        let size = |id| fragment_size_bytes_max(&sizes, FragmentId(id));
+        // The 64 children of a root, as they grow alike.
+        let found: Vec<u64> = (64..128).map(size).collect();
+        let (least, most) = (found.iter().min().unwrap(), found.iter().max().unwrap());
+        let middle = sizes.fragment_size_bytes_max;
+        assert!(*least >= middle / 4 * 3 && *most < middle / 4 * 5);
+        assert!(*least < middle / 8 * 7 && *most > middle / 8 * 9);
+        assert!(found.iter().collect::<BTreeSet<_>>().len() > 20);
+        assert_eq!(found, (64..128).map(size).collect::<Vec<u64>>());
+    }
+}

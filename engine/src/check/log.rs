@@ -184,3 +184,114 @@ impl LogReplay for Content {
 
     fn block_end(&mut self, _: u64) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::log::delta::{PendingRow, PendingTable, encode_delta};
+    use crate::log::format::hash_body;
+
+    /// A delta of such keys, each with a hash that may be another one's.
+    fn delta(rows: &[(&str, u64)]) -> Vec<u8> {
+        let arena: String = rows.iter().map(|(key, _)| *key).collect();
+        let mut end = 0;
+        let rows = rows.iter().map(|&(key, hash)| {
+            let key_start = end;
+            end += key.len();
+            PendingRow {
+                hash,
+                key_start,
+                key_end: end,
+                value_end: end,
+                tombstone: false,
+                insert: false,
+            }
+        });
+        let table = PendingTable {
+            table_id: 0,
+            truncate: false,
+            deletes: Vec::new(),
+            arena: arena.as_bytes(),
+            rows: rows.collect(),
+        };
+        encode_delta(None, &[table], 0).to_vec()
+    }
+
+    fn right(keys: &[&str]) -> Vec<u8> {
+        let rows: Vec<_> = keys
+            .iter()
+            .map(|key| (*key, hash_key(key.as_bytes())))
+            .collect();
+        delta(&rows)
+    }
+
+    fn record(
+        content: &mut Content,
+        (kind, block_number, seq): (RecordKind, u64, u64),
+        body: &[u8],
+    ) -> Result<(), &'static str> {
+        let hash = hash_body(body, Uuid::nil());
+        let header = RecordHeader::new(kind, body.len() as u32, seq, hash);
+        let taken = content.record(block_number, header, body);
+        taken.map_err(|malformed| malformed.0)
+    }
+
+    fn one(body: &[u8]) -> Result<(), &'static str> {
+        let mut content = Content::new(&NamedState::default());
+        record(&mut content, (RecordKind::Delta, 1, 1), body)
+    }
+
+    /// *Honest*: rows that are not found where their hash leads, or not where they stand.
+    #[test]
+    fn rows_of_a_wrong_hash_or_order_are_named() {
+        assert_eq!(one(&right(&["ant", "bee", "cat"])), Ok(()));
+        let hash = hash_key(b"ant");
+        let found = one(&delta(&[("ant", hash), ("bee", hash)]));
+        assert_eq!(found, Err("a row's hash is not that of its key"));
+        for keys in [["bee", "ant"], ["ant", "ant"]] {
+            let found = one(&right(&keys));
+            assert_eq!(found, Err("the rows of a delta are out of order"));
+        }
+    }
+
+    /// *Atomic*: between two deltas none is missing, and none comes twice.
+    #[test]
+    fn a_missing_commit_sequence_is_named() {
+        let missing = Err("a commit sequence is missing before this delta");
+        let mut state = NamedState::default();
+        (state.flushed_seq, state.facts_through_block) = (10, 5);
+        let body = right(&["ant"]);
+        let mut content = Content::new(&state);
+        let mut delta = |block_number, seq| {
+            let at = (RecordKind::Delta, block_number, seq);
+            record(&mut content, at, &body)
+        };
+        // In a block that the tree holds.
+        assert_eq!(delta(5, 9), Ok(()));
+        assert_eq!(delta(6, 12), missing);
+        assert_eq!(delta(6, 10), missing);
+        assert_eq!(delta(6, 11), Ok(()));
+        assert_eq!(delta(6, 11), missing);
+        assert_eq!(delta(7, 13), missing);
+        assert_eq!(delta(7, 12), Ok(()));
+    }
+
+    /// *Honest*: a body that is not what its record says.
+    #[test]
+    fn a_record_of_another_kind_is_named() {
+        for kind in [
+            RecordKind::Delta,
+            RecordKind::Table,
+            RecordKind::TableAltered,
+            RecordKind::ExportKeys,
+            RecordKind::ExportPrepared,
+            RecordKind::ExportResolved,
+        ] {
+            let mut content = Content::new(&NamedState::default());
+            let found = record(&mut content, (kind, 1, 1), &[0xff; 5]);
+            assert!(found.is_err(), "{kind:?}");
+        }
+    }
+}

@@ -6,6 +6,8 @@
 //! it is seen twice running and the edits are still the same, else all is read anew.
 
 mod log;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::path::{Path, PathBuf};

@@ -349,4 +349,22 @@ mod tests {
         assert_eq!(reasons(&[(10, 20)], &[], &[(9, 11)]), wrong);
         assert_eq!(reasons(&[(10, 20)], &[(8, 10)], &[(8, 9)]), wrong);
     }
+    /// *Honest*: a RowSet that lies in another fragment than it says.
+    #[test]
+    fn a_row_set_of_another_fragment_is_named() {
+        let head = RowSetHead {
+            fragment_id: 2,
+            seq_to: 1,
+            ..RowSetHead::default()
+        };
+        let meta = Arc::new(RowSetMeta {
+            head,
+            ..RowSetMeta::default()
+        });
+        let tree = FragmentTree::new(Sharding::WholeKey);
+        let tree = tree.with_row_sets(FragmentId::ROOT, [meta].into()).unwrap();
+        let found = out_of_place(tree.root(), u64::MAX);
+        let reasons: Vec<_> = found.into_iter().map(|(_, reason)| reason).collect();
+        assert_eq!(reasons, ["it names another fragment"]);
+    }
 }

@@ -1,21 +1,20 @@
 //! Encoded rows from Arrow batches.
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
-};
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch,
-    StringArray,
-};
-use arrow_schema::{DataType, TimeUnit};
-
+use super::cells::{Cells, is_fitting};
 use super::key::{check_key_size, encode_key_value};
 use super::row::{ValueRef, encode_values};
 use super::versions::put_row_version;
 use crate::error::{Error, Result};
 use crate::schema::{Column, ColumnType, TableSchema};
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType,
+};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch,
+    StringArray,
+};
 
 /// The columns of a batch as a table has them: checked, and ready to be encoded row by row.
 #[derive(Debug)]
@@ -29,8 +28,8 @@ pub(crate) struct BatchColumns<'b> {
 }
 
 /// Values of one column, of whatever Arrow type carries it.
-#[derive(Clone, Copy, Debug)]
-enum ColumnReader<'b> {
+#[derive(Clone, Debug)]
+pub(super) enum ColumnReader<'b> {
     /// The batch lacks the column, so each row has its default, or null.
     Missing(ValueRef<'b>),
     Boolean(&'b BooleanArray),
@@ -39,12 +38,15 @@ enum ColumnReader<'b> {
     Int64(&'b PrimitiveArray<Int64Type>),
     Time(&'b PrimitiveArray<Time64MicrosecondType>),
     Timestamp(&'b PrimitiveArray<TimestampMicrosecondType>),
+    TimestampNs(&'b PrimitiveArray<TimestampNanosecondType>),
     Float32(&'b PrimitiveArray<Float32Type>),
     Float64(&'b PrimitiveArray<Float64Type>),
     Decimal(&'b PrimitiveArray<Decimal128Type>),
     Utf8(&'b StringArray),
     Binary(&'b BinaryArray),
     Uuid(&'b FixedSizeBinaryArray),
+    /// Lists, structs or maps, which are encoded already.
+    Cells(Cells),
 }
 
 impl<'b> BatchColumns<'b> {
@@ -177,16 +179,24 @@ fn reader<'b>(
             "is not nullable and the batch holds a null",
         ));
     }
-    let reader = ColumnReader::new(array, column.column_type).ok_or_else(|| {
+    let of_another_type = || {
         let found = array.data_type();
         refused(
             schema,
             &column.name,
             &format!("is {}, the batch has {found}", column.column_type),
         )
-    })?;
+    };
+    if column.column_type.is_nested() {
+        if !is_fitting(array.data_type(), column.column_type) {
+            return Err(of_another_type());
+        }
+        let cells = Cells::new(schema, column, array)?;
+        return Ok(ColumnReader::Cells(cells));
+    }
+    let reader = ColumnReader::new(array, column.column_type).ok_or_else(of_another_type)?;
     if let (ColumnReader::Decimal(array), ColumnType::Decimal { precision, .. }) =
-        (reader, column.column_type)
+        (&reader, column.column_type)
         && array.validate_decimal_precision(precision).is_err()
     {
         return Err(refused(
@@ -198,7 +208,7 @@ fn reader<'b>(
     Ok(reader)
 }
 
-fn refused(schema: &TableSchema, column: &str, reason: &str) -> Error {
+pub(super) fn refused(schema: &TableSchema, column: &str, reason: &str) -> Error {
     Error::Row(format!(
         "table '{}', column '{column}': {reason}",
         schema.name()
@@ -206,16 +216,9 @@ fn refused(schema: &TableSchema, column: &str, reason: &str) -> Error {
 }
 
 impl<'b> ColumnReader<'b> {
-    /// `None` if the array is of another type than the column. A column with time zone takes any zone, since the numbers
-    /// count from the same moment in all of them.
-    fn new(array: &'b ArrayRef, column_type: ColumnType) -> Option<Self> {
-        let zoned = matches!(
-            array.data_type(),
-            DataType::Timestamp(TimeUnit::Microsecond, Some(_))
-        );
-        let is_fitting = *array.data_type() == column_type.arrow_type()
-            || (zoned && column_type == ColumnType::TimestampTz);
-        if !is_fitting {
+    /// `None` if the array is of another type than the column, or the type is nested.
+    pub(super) fn new(array: &'b ArrayRef, column_type: ColumnType) -> Option<Self> {
+        if !is_fitting(array.data_type(), column_type) {
             return None;
         }
         Some(match column_type {
@@ -227,28 +230,33 @@ impl<'b> ColumnReader<'b> {
             ColumnType::Timestamp | ColumnType::TimestampTz => {
                 ColumnReader::Timestamp(array.as_primitive_opt()?)
             }
+            ColumnType::TimestampNs | ColumnType::TimestampTzNs => {
+                ColumnReader::TimestampNs(array.as_primitive_opt()?)
+            }
             ColumnType::Float32 => ColumnReader::Float32(array.as_primitive_opt()?),
             ColumnType::Float64 => ColumnReader::Float64(array.as_primitive_opt()?),
             ColumnType::Decimal { .. } => ColumnReader::Decimal(array.as_primitive_opt()?),
             ColumnType::Utf8 => ColumnReader::Utf8(array.as_string_opt()?),
             ColumnType::Binary => ColumnReader::Binary(array.as_binary_opt()?),
             ColumnType::Uuid => ColumnReader::Uuid(array.as_fixed_size_binary_opt()?),
+            ColumnType::List(_) | ColumnType::Struct(_) | ColumnType::Map(_) => return None,
         })
     }
 
     /// The value in a row of the batch.
-    fn value(self, row: usize) -> ValueRef<'b> {
+    pub(super) fn value(&self, row: usize) -> ValueRef<'_> {
         if self.is_null(row) {
             return ValueRef::Null;
         }
         match self {
-            ColumnReader::Missing(default) => default,
+            ColumnReader::Missing(default) => *default,
             ColumnReader::Boolean(array) => ValueRef::Boolean(array.value(row)),
             ColumnReader::Int32(array) => ValueRef::Int32(array.value(row)),
             ColumnReader::Date(array) => ValueRef::Int32(array.value(row)),
             ColumnReader::Int64(array) => ValueRef::Int64(array.value(row)),
             ColumnReader::Time(array) => ValueRef::Int64(array.value(row)),
             ColumnReader::Timestamp(array) => ValueRef::Int64(array.value(row)),
+            ColumnReader::TimestampNs(array) => ValueRef::Int64(array.value(row)),
             ColumnReader::Float32(array) => ValueRef::Float32(array.value(row)),
             ColumnReader::Float64(array) => ValueRef::Float64(array.value(row)),
             ColumnReader::Decimal(array) => ValueRef::Decimal(array.value(row)),
@@ -258,10 +266,11 @@ impl<'b> ColumnReader<'b> {
                 .value(row)
                 .try_into()
                 .map_or(ValueRef::Null, ValueRef::Uuid),
+            ColumnReader::Cells(cells) => ValueRef::Bytes(cells.bytes(row)),
         }
     }
 
-    fn is_null(self, row: usize) -> bool {
+    fn is_null(&self, row: usize) -> bool {
         match self {
             ColumnReader::Missing(default) => default.is_null(),
             ColumnReader::Boolean(array) => array.is_null(row),
@@ -270,12 +279,14 @@ impl<'b> ColumnReader<'b> {
             ColumnReader::Int64(array) => array.is_null(row),
             ColumnReader::Time(array) => array.is_null(row),
             ColumnReader::Timestamp(array) => array.is_null(row),
+            ColumnReader::TimestampNs(array) => array.is_null(row),
             ColumnReader::Float32(array) => array.is_null(row),
             ColumnReader::Float64(array) => array.is_null(row),
             ColumnReader::Decimal(array) => array.is_null(row),
             ColumnReader::Utf8(array) => array.is_null(row),
             ColumnReader::Binary(array) => array.is_null(row),
             ColumnReader::Uuid(array) => array.is_null(row),
+            ColumnReader::Cells(cells) => cells.is_null(row),
         }
     }
 }
@@ -292,14 +303,16 @@ pub(crate) mod tests {
     use crate::codec::key::encode_key;
     use crate::codec::row::encode_row;
     use crate::read::batch::BatchBuilder;
-    use crate::value::tests::{any_column_type, any_value};
+    use crate::value::tests::{any_column_type, any_key_type, any_value};
     use crate::value::{Row, Value};
 
     /// A table of any columns, the first `key_count` of them its key, and rows of it.
     pub(crate) fn any_rows() -> impl Strategy<Value = (TableSchema, Vec<Row>)> {
-        let types = prop::collection::vec((any_column_type(), any::<bool>()), 1..12);
-        (types, 1_usize..3).prop_flat_map(|(types, key_count)| {
-            let key_count = key_count.min(types.len());
+        let keys = prop::collection::vec((any_key_type(), any::<bool>()), 1..3);
+        let others = prop::collection::vec((any_column_type(), any::<bool>()), 0..10);
+        (keys, others).prop_flat_map(|(mut types, others)| {
+            let key_count = types.len();
+            types.extend(others);
             let mut builder = TableSchema::builder("t");
             let mut values = Vec::new();
             for (i, (column_type, nullable)) in types.into_iter().enumerate() {

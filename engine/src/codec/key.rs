@@ -16,6 +16,7 @@ use crate::value::Value;
 pub(crate) const KEY_SIZE_BYTES_MAX: usize = 64 * 1024;
 
 /// The hash of a key, which the row keeps for the rest of its life.
+#[inline]
 pub(crate) fn hash_key(key: &[u8]) -> u64 {
     xxh3_64(key)
 }
@@ -81,8 +82,8 @@ pub(crate) fn check_key_size(schema: &TableSchema, key: &[u8]) -> Result<()> {
 /// Encodes one column of a key; `last` if none follows.
 pub(crate) fn encode_key_value(value: ValueRef<'_>, last: bool, out: &mut Vec<u8>) {
     match value {
-        // A key column is not null; who calls has seen to it.
-        ValueRef::Null => {}
+        // A key column is not null and not nested; who calls has seen to it.
+        ValueRef::Null | ValueRef::Nested(_) => {}
         ValueRef::Boolean(v) => out.push(u8::from(v)),
         ValueRef::Int32(v) => out.extend_from_slice(&(v ^ i32::MIN).to_be_bytes()),
         ValueRef::Int64(v) => out.extend_from_slice(&(v ^ i64::MIN).to_be_bytes()),
@@ -110,7 +111,7 @@ pub(crate) fn encode_key_value(value: ValueRef<'_>, last: bool, out: &mut Vec<u8
     }
 }
 
-/// Bytes that each value of a type takes in a key; `None` for text and binary.
+/// Bytes that each value of a type takes in a key; `None` for text, binary and what no key has.
 pub(crate) fn fixed_key_size_bytes(column_type: ColumnType) -> Option<usize> {
     match column_type {
         ColumnType::Boolean => Some(1),
@@ -119,9 +120,15 @@ pub(crate) fn fixed_key_size_bytes(column_type: ColumnType) -> Option<usize> {
         | ColumnType::Time
         | ColumnType::Timestamp
         | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs
         | ColumnType::Float64 => Some(8),
         ColumnType::Decimal { .. } | ColumnType::Uuid => Some(16),
-        ColumnType::Utf8 | ColumnType::Binary => None,
+        ColumnType::Utf8
+        | ColumnType::Binary
+        | ColumnType::List(_)
+        | ColumnType::Struct(_)
+        | ColumnType::Map(_) => None,
     }
 }
 
@@ -170,7 +177,12 @@ pub(crate) fn decode_key_value<'a, 'r: 'a>(
         ColumnType::Int32 | ColumnType::Date => {
             ValueRef::Int32(i32::from_be_bytes(reader.array()?) ^ i32::MIN)
         }
-        ColumnType::Int64 | ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
+        ColumnType::Int64
+        | ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs => {
             ValueRef::Int64(i64::from_be_bytes(reader.array()?) ^ i64::MIN)
         }
         ColumnType::Float32 => ValueRef::Float32(decode_f32(reader.array()?)),
@@ -186,6 +198,9 @@ pub(crate) fn decode_key_value<'a, 'r: 'a>(
             scratch.clear();
             unescape(reader, scratch)?;
             ValueRef::Bytes(scratch)
+        }
+        ColumnType::List(_) | ColumnType::Struct(_) | ColumnType::Map(_) => {
+            return Err(Malformed("a nested value in a key"));
         }
     })
 }
@@ -231,7 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::value::tests::{any_column_type, any_value};
+    use crate::value::tests::{any_key_type, any_value};
 
     fn schema(types: &[ColumnType]) -> TableSchema {
         let mut builder = TableSchema::builder("t");
@@ -249,7 +264,9 @@ mod tests {
             (Value::Int64(a), Value::Int64(b))
             | (Value::Time(a), Value::Time(b))
             | (Value::Timestamp(a), Value::Timestamp(b))
-            | (Value::TimestampTz(a), Value::TimestampTz(b)) => a.cmp(b),
+            | (Value::TimestampTz(a), Value::TimestampTz(b))
+            | (Value::TimestampNs(a), Value::TimestampNs(b))
+            | (Value::TimestampTzNs(a), Value::TimestampTzNs(b)) => a.cmp(b),
             (Value::Float32(a), Value::Float32(b)) => a.total_cmp(b),
             (Value::Float64(a), Value::Float64(b)) => a.total_cmp(b),
             (Value::Decimal(a), Value::Decimal(b)) => a.cmp(b),
@@ -263,7 +280,7 @@ mod tests {
     proptest! {
         #[test]
         fn keys_round_trip_and_sort_as_their_values(
-            (types, a, b) in prop::collection::vec(any_column_type(), 1..4).prop_flat_map(|types| {
+            (types, a, b) in prop::collection::vec(any_key_type(), 1..4).prop_flat_map(|types| {
                 let values = || types.iter().map(|t| any_value(*t)).collect::<Vec<_>>();
                 (Just(types.clone()), values(), values())
             })
@@ -282,7 +299,7 @@ mod tests {
 
         #[test]
         fn any_bytes_decode_or_are_malformed(
-            types in prop::collection::vec(any_column_type(), 1..4),
+            types in prop::collection::vec(any_key_type(), 1..4),
             bytes in prop::collection::vec(any::<u8>(), 0..64),
         ) {
             let _ = decode_key(&schema(&types), &bytes);

@@ -1,12 +1,14 @@
-//! Bytes from values and back: the primary key ([`key`]), the rest of a row ([`row`]), what Arrow batches hold
-//! ([`columns`]), rows of past versions of a schema ([`versions`]), and the reader and writer of plain fields that the
+//! Bytes from values and back: the primary key ([`key`]), the rest of a row ([`row`]), lists, structs and maps in it
+//! ([`nested`]), what Arrow batches hold ([`columns`]), rows of past versions of a schema ([`versions`]), and the reader and writer of plain fields that the
 //! log's records are made of.
 //!
 //! Decoding never trusts its input: what does not decode is [`Malformed`], which the caller turns into an error that
 //! names file and offset.
 
+mod cells;
 pub(crate) mod columns;
 pub(crate) mod key;
+pub(crate) mod nested;
 pub(crate) mod row;
 pub(crate) mod versions;
 

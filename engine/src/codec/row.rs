@@ -1,7 +1,9 @@
 //! The columns outside the primary key as bytes: a bitmap of nulls, then each value that is not null, in column order.
 //!
-//! Numbers are little-endian and as wide as their type; text and bytes stand behind a LEB128 length.
+//! Numbers are little-endian and as wide as their type; text, bytes and what [`super::nested`] encodes stand behind a LEB128
+//! length.
 
+use super::nested::{decode_nested, encode_nested};
 use super::versions::{current_values, put_row_version};
 use super::{Malformed, Reader, put_varint};
 use crate::schema::{ColumnType, TableSchema};
@@ -54,6 +56,11 @@ pub(crate) fn encode_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
             put_varint(out, v.len() as u64);
             out.extend_from_slice(v);
         }
+        ValueRef::Nested(v) => {
+            let mut bytes = Vec::new();
+            encode_nested(v, &mut bytes);
+            encode_value(ValueRef::Bytes(&bytes), out);
+        }
     }
 }
 
@@ -68,7 +75,10 @@ pub(crate) enum ValueRef<'a> {
     Float64(f64),
     Decimal(i128),
     Uuid([u8; 16]),
+    /// Text, bytes, or a list, struct or map that is encoded.
     Bytes(&'a [u8]),
+    /// A list, struct or map that is to be encoded.
+    Nested(&'a Value),
 }
 
 impl ValueRef<'_> {
@@ -86,6 +96,8 @@ impl ValueRef<'_> {
             (ValueRef::Int64(v), ColumnType::Time) => Value::Time(v),
             (ValueRef::Int64(v), ColumnType::Timestamp) => Value::Timestamp(v),
             (ValueRef::Int64(v), ColumnType::TimestampTz) => Value::TimestampTz(v),
+            (ValueRef::Int64(v), ColumnType::TimestampNs) => Value::TimestampNs(v),
+            (ValueRef::Int64(v), ColumnType::TimestampTzNs) => Value::TimestampTzNs(v),
             (ValueRef::Int64(v), _) => Value::Int64(v),
             (ValueRef::Float32(v), _) => Value::Float32(v),
             (ValueRef::Float64(v), _) => Value::Float64(v),
@@ -96,7 +108,9 @@ impl ValueRef<'_> {
                     .map_err(|_| Malformed("text is not UTF-8"))?
                     .to_owned(),
             ),
+            (ValueRef::Bytes(v), nested) if nested.is_nested() => decode_nested(nested, v)?,
             (ValueRef::Bytes(v), _) => Value::Binary(v.to_vec()),
+            (ValueRef::Nested(v), _) => v.clone(),
         })
     }
 }
@@ -107,15 +121,19 @@ impl<'v> From<&'v Value> for ValueRef<'v> {
             Value::Null => ValueRef::Null,
             Value::Boolean(v) => ValueRef::Boolean(*v),
             Value::Int32(v) | Value::Date(v) => ValueRef::Int32(*v),
-            Value::Int64(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
-                ValueRef::Int64(*v)
-            }
+            Value::Int64(v)
+            | Value::Time(v)
+            | Value::Timestamp(v)
+            | Value::TimestampTz(v)
+            | Value::TimestampNs(v)
+            | Value::TimestampTzNs(v) => ValueRef::Int64(*v),
             Value::Float32(v) => ValueRef::Float32(*v),
             Value::Float64(v) => ValueRef::Float64(*v),
             Value::Decimal(v) => ValueRef::Decimal(*v),
             Value::Utf8(v) => ValueRef::Bytes(v.as_bytes()),
             Value::Binary(v) => ValueRef::Bytes(v),
             Value::Uuid(v) => ValueRef::Uuid(*v),
+            Value::List(_) | Value::Struct(_) | Value::Map(_) => ValueRef::Nested(value),
         }
     }
 }
@@ -159,14 +177,21 @@ pub(crate) fn decode_value<'a>(
         ColumnType::Int32 | ColumnType::Date => {
             ValueRef::Int32(i32::from_le_bytes(reader.array()?))
         }
-        ColumnType::Int64 | ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
-            ValueRef::Int64(i64::from_le_bytes(reader.array()?))
-        }
+        ColumnType::Int64
+        | ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs => ValueRef::Int64(i64::from_le_bytes(reader.array()?)),
         ColumnType::Float32 => ValueRef::Float32(f32::from_le_bytes(reader.array()?)),
         ColumnType::Float64 => ValueRef::Float64(f64::from_le_bytes(reader.array()?)),
         ColumnType::Decimal { .. } => ValueRef::Decimal(i128::from_le_bytes(reader.array()?)),
         ColumnType::Uuid => ValueRef::Uuid(reader.array()?),
-        ColumnType::Utf8 | ColumnType::Binary => {
+        ColumnType::Utf8
+        | ColumnType::Binary
+        | ColumnType::List(_)
+        | ColumnType::Struct(_)
+        | ColumnType::Map(_) => {
             let len = usize::try_from(reader.varint()?).map_err(|_| Malformed("value too long"))?;
             ValueRef::Bytes(reader.bytes(len)?)
         }

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use super::row::{ValueRef, decode_value, encode_values};
+use super::nested::{decode_nested, decode_slots, translated};
+use super::row::{ValueRef, encode_values};
 use super::{Malformed, Reader, put_varint};
 use crate::schema::past::Translation;
 use crate::schema::{ColumnType, TableSchema};
@@ -25,23 +26,30 @@ impl Translation {
         };
         let mut values: Vec<ValueRef<'_>> = self.positions().iter().map(default).collect();
         let mut reader = Reader::new(bytes);
-        let nulls = reader.bytes(self.steps().len().div_ceil(8))?;
-        for (i, (column_type, today)) in self.steps().iter().enumerate() {
-            let is_null = nulls
-                .get(i / 8)
-                .is_some_and(|byte| byte >> (i % 8) & 1 == 1);
-            let value = if is_null {
-                ValueRef::Null
-            } else {
-                decode_value(*column_type, &mut reader)?
+        // Those of nested columns that changed within, and their places.
+        let mut changed = Vec::new();
+        let steps = self.steps();
+        let type_of = |i: usize| steps.get(i).map(|(column_type, _)| *column_type);
+        decode_slots(&mut reader, steps.len(), type_of, |i, value| {
+            let Some((from, Some((place, to)))) = steps.get(i) else {
+                return Ok(());
             };
-            if let Some((place, column_type)) = today
-                && let Some(slot) = values.get_mut(*place)
-            {
-                *slot = widened(value, *column_type);
+            match (value, values.get_mut(*place)) {
+                (ValueRef::Bytes(bytes), _) if to.is_nested() && !from.is_encoded_as(*to) => {
+                    let value = decode_nested(*from, bytes)?;
+                    changed.push((*place, translated(value, *from, *to)));
+                }
+                (value, Some(slot)) => *slot = widened(value, *to),
+                (_, None) => {}
+            }
+            Ok(())
+        })?;
+        reader.finish()?;
+        for (place, value) in &changed {
+            if let Some(slot) = values.get_mut(*place) {
+                *slot = value.into();
             }
         }
-        reader.finish()?;
         encode_values(values.iter().copied(), out);
         Ok(())
     }
@@ -79,6 +87,9 @@ pub(crate) fn current_values<'b>(
         .ok()
         .and_then(|version| schema.translations().get(version))
         .ok_or(Malformed("a row of a later version of the schema"))?;
+    if translation.is_identity() {
+        return Ok(Cow::Borrowed(reader.remaining()));
+    }
     let mut values = Vec::with_capacity(bytes.len() + 16);
     translation.translate(schema, reader.remaining(), &mut values)?;
     Ok(Cow::Owned(values))

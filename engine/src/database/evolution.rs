@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::log::fact::encode_table;
 use crate::log::format::RecordKind;
 use crate::schema::past::PastVersion;
-use crate::schema::{Column, ColumnType, TableSchema};
+use crate::schema::{Column, ColumnType, NestedField, TableSchema, some_text};
 use crate::table::Table;
 use crate::value::Value;
 
@@ -68,6 +68,27 @@ pub enum SchemaChange {
         name: String,
         /// The wider type.
         column_type: ColumnType,
+    },
+    /// A column gets a comment, another one, or none.
+    CommentColumn {
+        /// Its name.
+        name: String,
+        /// What it means, for people.
+        comment: Option<String>,
+    },
+    /// A nested column, or a nested part of one, is changed within: the change is of the parts of what the path leads to, as
+    /// if they were columns. Fields of structs can be added (they may be null and have no default), dropped, renamed, widened and
+    /// commented; the `element` of a list and the `value` of a map are widened and commented.
+    Within {
+        /// The name of the column, and of the parts on the way from there.
+        path: Vec<String>,
+        /// The change.
+        change: Box<SchemaChange>,
+    },
+    /// The table gets a comment, another one, or none.
+    CommentTable {
+        /// What it is for, for people.
+        comment: Option<String>,
     },
 }
 
@@ -137,8 +158,12 @@ impl TableSchema {
             );
         }
         let mut columns = self.columns().to_vec();
+        let mut comment = self.comment().map(str::to_owned);
         let mut last_field_id = self.last_field_id();
         for change in changes {
+            if let SchemaChange::CommentTable { comment: new } = change {
+                comment = new.clone().and_then(some_text);
+            }
             self.change(&mut columns, &mut last_field_id, change)?;
         }
         let keys: HashSet<i32> = self.key_columns().map(|column| column.field_id).collect();
@@ -152,7 +177,7 @@ impl TableSchema {
             until_seq: 0,
         };
         let past_versions = self.past_versions().iter().cloned().chain([past]);
-        self.with_columns(columns, last_field_id, past_versions.collect())
+        self.with_columns(columns, comment, last_field_id, past_versions.collect())
     }
 
     fn change(
@@ -163,15 +188,7 @@ impl TableSchema {
     ) -> Result<()> {
         let fail =
             |reason: String| Err(Error::Schema(format!("table '{}': {reason}", self.name())));
-        let position = |columns: &[Column], name: &str| {
-            let found = columns.iter().position(|column| column.name == name);
-            found.ok_or_else(|| {
-                Error::Schema(format!(
-                    "table '{}': there is no column '{name}'",
-                    self.name()
-                ))
-            })
-        };
+        let position = |columns: &[Column], name: &str| position_of(self, columns, name);
         let is_key = |column: &Column| {
             self.key_columns()
                 .any(|key| key.field_id == column.field_id)
@@ -183,21 +200,19 @@ impl TableSchema {
                 nullable,
                 default,
             } => {
-                let Some(field_id) = last_field_id.checked_add(1) else {
-                    return fail("it had as many columns as can be".into());
-                };
                 if !nullable && default.is_none() {
                     return fail(format!(
                         "column '{name}' may not be null and has no default for the rows that are there"
                     ));
                 }
-                *last_field_id = field_id;
+                let field_id = self.next_field_id(last_field_id)?;
                 columns.push(Column {
                     name: name.clone(),
-                    column_type: *column_type,
+                    column_type: column_type.with_field_ids(last_field_id, true),
                     nullable: *nullable,
                     field_id,
                     default: default.clone(),
+                    comment: None,
                 });
             }
             SchemaChange::DropColumn { name } => {
@@ -228,27 +243,68 @@ impl TableSchema {
                     })?;
                 }
             }
+            SchemaChange::CommentColumn { name, comment } => {
+                let at = position(columns, name)?;
+                if let Some(column) = columns.get_mut(at) {
+                    column.comment = comment.clone().and_then(some_text);
+                }
+            }
+            SchemaChange::Within { path, change } => {
+                self.change_within(columns, last_field_id, path, change)?;
+            }
+            // It is of no column.
+            SchemaChange::CommentTable { .. } => {}
         }
         Ok(())
     }
+
+    fn change_within(
+        &self,
+        columns: &mut [Column],
+        last_field_id: &mut i32,
+        path: &[String],
+        change: &SchemaChange,
+    ) -> Result<()> {
+        let name = path.first().map(String::as_str).unwrap_or_default();
+        let at = position_of(self, columns, name)?;
+        let rest = path.get(1..).unwrap_or_default();
+        if let Some(column) = columns.get_mut(at) {
+            let changed = changed_within(column.column_type, rest, change, last_field_id);
+            column.column_type = changed.map_err(|reason| {
+                let path = path.join(".");
+                Error::Schema(format!("table '{}', '{path}': {reason}", self.name()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A field id that the table never had.
+    fn next_field_id(&self, last_field_id: &mut i32) -> Result<i32> {
+        let next = last_field_id.checked_add(1).ok_or_else(|| {
+            Error::Schema(format!(
+                "table '{}': it had as many columns as can be",
+                self.name()
+            ))
+        })?;
+        *last_field_id = next;
+        Ok(next)
+    }
+}
+
+fn position_of(schema: &TableSchema, columns: &[Column], name: &str) -> Result<usize> {
+    let found = columns.iter().position(|column| column.name == name);
+    found.ok_or_else(|| {
+        Error::Schema(format!(
+            "table '{}': there is no column '{name}'",
+            schema.name()
+        ))
+    })
 }
 
 /// A column with a wider type; or why it can't have that.
 fn widened(column: &Column, to: ColumnType, is_key: bool) -> Result<Column, String> {
     let from = column.column_type;
-    let keeps_keys = match (from, to) {
-        (
-            ColumnType::Decimal { precision, scale },
-            ColumnType::Decimal {
-                precision: more,
-                scale: same,
-            },
-        ) if precision <= more && scale == same => true,
-        (ColumnType::Int32, ColumnType::Int64) | (ColumnType::Float32, ColumnType::Float64) => {
-            false
-        }
-        _ => return Err(format!("{from} can't become {to}")),
-    };
+    let keeps_keys = keeps_bytes(from, to)?;
     if is_key && !keeps_keys {
         return Err(format!(
             "{from} can't become {to} in the primary key, whose bytes would change"
@@ -264,4 +320,93 @@ fn widened(column: &Column, to: ColumnType, is_key: bool) -> Result<Column, Stri
         default,
         ..column.clone()
     })
+}
+
+/// Whether values stay the same bytes when their type becomes a wider one; or that it is no wider one.
+fn keeps_bytes(from: ColumnType, to: ColumnType) -> Result<bool, String> {
+    match (from, to) {
+        (
+            ColumnType::Decimal { precision, scale },
+            ColumnType::Decimal {
+                precision: more,
+                scale: same,
+            },
+        ) if precision <= more && scale == same => Ok(true),
+        (ColumnType::Int32, ColumnType::Int64) | (ColumnType::Float32, ColumnType::Float64) => {
+            Ok(false)
+        }
+        _ => Err(format!("{from} can't become {to}")),
+    }
+}
+
+/// A nested type in which what the path leads to has other parts; or why it can't.
+fn changed_within(
+    column_type: ColumnType,
+    path: &[String],
+    change: &SchemaChange,
+    last_field_id: &mut i32,
+) -> Result<ColumnType, String> {
+    let mut fields = column_type.nested_fields().to_vec();
+    match path.split_first() {
+        Some((name, rest)) => {
+            let field = part_of(&mut fields, name)?;
+            field.column_type = changed_within(field.column_type, rest, change, last_field_id)?;
+        }
+        None => change_parts(column_type, &mut fields, change, last_field_id)?,
+    }
+    Ok(column_type.with_fields(fields))
+}
+
+fn part_of<'f>(fields: &'f mut [NestedField], name: &str) -> Result<&'f mut NestedField, String> {
+    let found = fields.iter_mut().find(|field| field.name == name);
+    found.ok_or_else(|| format!("there is no '{name}' in it"))
+}
+
+fn change_parts(
+    column_type: ColumnType,
+    fields: &mut Vec<NestedField>,
+    change: &SchemaChange,
+    last_field_id: &mut i32,
+) -> Result<(), String> {
+    let is_struct = matches!(column_type, ColumnType::Struct(_));
+    match change {
+        SchemaChange::AddColumn {
+            name,
+            column_type,
+            nullable: true,
+            default: None,
+        } if is_struct => {
+            *last_field_id = last_field_id.saturating_add(1);
+            let field_id = *last_field_id;
+            let added = column_type.with_field_ids(last_field_id, true);
+            fields.push(NestedField {
+                field_id,
+                ..NestedField::new(name, added, true)
+            });
+        }
+        SchemaChange::DropColumn { name } if is_struct => {
+            part_of(fields, name)?;
+            fields.retain(|field| field.name != *name);
+        }
+        SchemaChange::RenameColumn { name, new_name } if is_struct => {
+            part_of(fields, name)?.name.clone_from(new_name);
+        }
+        SchemaChange::WidenColumn {
+            name,
+            column_type: to,
+        } => {
+            let field = part_of(fields, name)?;
+            let is_map_key = matches!(column_type, ColumnType::Map(_)) && name == "key";
+            keeps_bytes(field.column_type, *to)?;
+            if is_map_key {
+                return Err("the key of a map keeps its type".to_owned());
+            }
+            field.column_type = *to;
+        }
+        SchemaChange::CommentColumn { name, comment } => {
+            part_of(fields, name)?.comment = comment.clone().and_then(some_text);
+        }
+        _ => return Err(format!("{column_type} can't be changed so within")),
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use arrow_array::RecordBatch;
 use uuid::Uuid;
 
 use super::keys::KeyRecords;
-use super::steps::{Turn, resolve};
+use super::steps::{Turn, claim, resolve};
 use crate::codec::columns::BatchColumns;
 use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
@@ -229,6 +229,7 @@ impl Relocation {
             let path = self.exports.file(*number).map_or("", |file| &*file.path);
             return Err(self.refused(&format!("not the rows of {path} were moved, each once")));
         }
+        claim(&self.shared, &self.table, self.commit_id)?;
         let mut keys = KeyRecords::placed(&self.shared, self.commit_id);
         for (key, mark) in &self.keys {
             keys.push(key, *mark)?;

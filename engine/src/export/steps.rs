@@ -124,10 +124,10 @@ impl Export {
     /// It reads the rows once more, for their keys; [`prepare_files`](Self::prepare_files) does not.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the files' row counts don't add up to the rows, or it was tried before; or what writing
-    /// to the log answers: then begin another export, with another commit id.
+    /// [`Error::Usage`] if the files' row counts don't add up to the rows, or it or its commit id was tried before; or what
+    /// writing to the log answers: then begin another export, with another commit id.
     pub fn prepare(&mut self, commit_id: Uuid, files: &[ExportFile]) -> Result<()> {
-        self.check_files(files)?;
+        self.check_files(commit_id, files)?;
         let mut keys = KeyRecords::placed(&self.shared, commit_id);
         let mut rows = self.changes.rows();
         while rows.advance()? {
@@ -185,7 +185,7 @@ impl Export {
             let reason = "a file has another number of rows than of keys";
             return Err(Error::Usage(format!("table '{table}': {reason}")));
         }
-        self.check_files(&files)?;
+        self.check_files(commit_id, &files)?;
         let mut keys = KeyRecords::placed(&self.shared, commit_id);
         for body in keys_of_files.into_iter().flat_map(FileKeys::into_bodies) {
             keys.submit_body(body)?;
@@ -193,8 +193,8 @@ impl Export {
         self.log_prepared(commit_id, &files, keys)
     }
 
-    /// Checks that it is the first time, and that the files have as many rows as there are.
-    fn check_files(&mut self, files: &[ExportFile]) -> Result<()> {
+    /// Checks that it is the first time, also of the commit id, and that the files have as many rows as there are.
+    fn check_files(&mut self, commit_id: Uuid, files: &[ExportFile]) -> Result<()> {
         let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
         let is_too_large = |file: &ExportFile| file.row_count > u64::from(u32::MAX);
         if file_rows != self.changes.row_count() || files.iter().any(is_too_large) {
@@ -210,7 +210,7 @@ impl Export {
                 self.changes.table.name()
             )));
         }
-        Ok(())
+        claim(&self.shared, &self.changes.table, commit_id)
     }
 
     /// Logs the keys that are left, those that are gone, and then that the export is prepared.
@@ -269,6 +269,17 @@ impl Export {
             Some(commit_id) => resolve(&self.shared, commit_id, None),
         }
     }
+}
+
+/// Takes a commit id for an export or a relocation that is to be prepared.
+pub(super) fn claim(shared: &Shared, table: &Table, commit_id: Uuid) -> Result<()> {
+    if shared.facts.claim(commit_id) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "table '{}': the commit id {commit_id} was tried before; take another one",
+        table.name()
+    )))
 }
 
 /// Writes the outcome of a prepared export; the committer applies it.

@@ -46,6 +46,7 @@ impl<T> Default for AppendVec<T> {
 
 impl<T: Default> AppendVec<T> {
     /// The element of that number, if its part is there.
+    #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<&T> {
         let place = Place::of(number);
         let parts = self.chunks.get(place.chunk)?.get()?;
@@ -72,6 +73,7 @@ impl<T: Default> AppendVec<T> {
 }
 
 impl Place {
+    #[inline]
     fn of(number: u32) -> Self {
         let shifted = u64::from(number) + (1 << FIRST_CHUNK_LOG2);
         let chunk_log2 = shifted.ilog2();

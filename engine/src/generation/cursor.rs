@@ -58,7 +58,8 @@ impl GenerationCursor {
     ) -> Option<Self> {
         let table = generation.table(table_id)?.clone();
         let visible_count = table.versions().count_at(seq);
-        let sorted = table.sorted(visible_count, generation.bodies());
+        let (sorted, added) = table.sorted(visible_count, generation.bodies());
+        generation.grow_order(added);
         let positions = sorted.runs.iter().map(|run| RunPosition {
             start: 0,
             end: run.len(),

@@ -50,13 +50,15 @@ pub(crate) struct Generation {
 #[derive(Debug, Default)]
 struct CountedSize {
     size_bytes: AtomicU64,
+    /// The order that scans brought versions into. It is no reason to flush a generation, so it is counted apart.
+    order_bytes: AtomicU64,
     budget: Option<Arc<MemoryBudget>>,
 }
 
 impl Drop for CountedSize {
     fn drop(&mut self) {
         if let Some(budget) = &self.budget {
-            budget.give_back(*self.size_bytes.get_mut());
+            budget.give_back(*self.size_bytes.get_mut() + *self.order_bytes.get_mut());
         }
     }
 }
@@ -91,6 +93,7 @@ impl Generation {
             seq_from,
             size: CountedSize {
                 size_bytes: AtomicU64::new(0),
+                order_bytes: AtomicU64::new(0),
                 budget,
             },
             ..Generation::default()
@@ -126,11 +129,13 @@ impl Generation {
     }
 
     /// What is here of a table, if anything.
+    #[inline]
     pub(crate) fn table(&self, table_id: u32) -> Option<&Arc<TableGeneration>> {
         self.tables.get(place_of(table_id))?.get()
     }
 
     /// The bodies that the tables' versions point into.
+    #[inline]
     pub(crate) fn bodies(&self) -> &Bodies {
         &self.bodies
     }
@@ -141,9 +146,19 @@ impl Generation {
     }
 
     fn grow(&self, bytes: usize) {
-        let CountedSize { size_bytes, budget } = &self.size;
-        size_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        if let Some(budget) = budget {
+        self.count(&self.size.size_bytes, bytes);
+    }
+
+    /// Counts what readers made of it.
+    fn grow_order(&self, bytes: usize) {
+        if bytes > 0 {
+            self.count(&self.size.order_bytes, bytes);
+        }
+    }
+
+    fn count(&self, counter: &AtomicU64, bytes: usize) {
+        counter.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(budget) = &self.size.budget {
             budget.take(bytes as u64);
         }
     }
@@ -170,6 +185,7 @@ impl Bodies {
     }
 
     /// The body of a record.
+    #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<&Arc<[u8]>> {
         self.bodies.get(number)?.get()
     }

@@ -45,20 +45,26 @@ pub(super) struct Sorted {
 }
 
 impl SortedRuns {
-    /// At least so many of the first versions, in a few runs.
-    pub(super) fn of_first(&self, count: u32, versions: &Versions, bodies: &Bodies) -> Arc<Sorted> {
+    /// At least so many of the first versions, in a few runs; and the bytes by which they grew for that.
+    pub(super) fn of_first(
+        &self,
+        count: u32,
+        versions: &Versions,
+        bodies: &Bodies,
+    ) -> (Arc<Sorted>, usize) {
         let sorted = self.sorted.load_full();
         if sorted.covered >= count {
-            return sorted;
+            return (sorted, 0);
         }
         let _sorting = self.sorting.lock();
         let sorted = self.sorted.load_full();
         if sorted.covered >= count {
-            return sorted;
+            return (sorted, 0);
         }
         let grown = Arc::new(sorted.grown(versions, bodies));
         self.sorted.store(grown.clone());
-        grown
+        let added = grown.covered.saturating_sub(sorted.covered) as usize;
+        (grown, added * size_of::<Ranked>())
     }
 }
 

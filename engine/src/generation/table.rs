@@ -195,6 +195,7 @@ impl TableGeneration {
     }
 
     /// What is known of a key at a commit sequence.
+    #[inline]
     pub(crate) fn get(&self, bodies: &Bodies, hash: u64, key: &[u8], seq: u64) -> Found {
         let newest = self.newest_number(bodies, hash, key);
         let version = newest.and_then(|newest| self.version_at(newest, seq));
@@ -261,8 +262,8 @@ impl TableGeneration {
         self.truncates.read().clone()
     }
 
-    /// At least so many of the first versions, in a few sorted runs.
-    pub(super) fn sorted(&self, count: u32, bodies: &Bodies) -> Arc<Sorted> {
+    /// At least so many of the first versions, in a few sorted runs; and the bytes that this took anew.
+    pub(super) fn sorted(&self, count: u32, bodies: &Bodies) -> (Arc<Sorted>, usize) {
         self.sorted.of_first(count, &self.versions, bodies)
     }
 
@@ -281,6 +282,7 @@ impl TableGeneration {
     }
 
     /// `None` only if no slot is free, which the load factor rules out.
+    #[inline]
     fn find(&self, slots: &Slots, bodies: &Bodies, hash: u64, key: &[u8]) -> Option<Place> {
         let mask = slots.slots.len() - 1;
         let mut slot = slots.home(hash);

@@ -205,6 +205,83 @@ fn readers_see_what_is_published() {
     });
 }
 
+/// *Ordered* under concurrency: a cursor at a published sequence goes through each key up to it once, while others are written
+/// and others sort.
+#[test]
+fn cursors_see_what_is_published() {
+    const SEQ_MAX: u64 = 5_000;
+    let generation = Arc::new(Generation::default());
+    let visible = AtomicU64::new(0);
+    let key_of = |seq: u64| (seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16).to_be_bytes();
+    let check = |seq: u64, descending: bool| {
+        let mut cursor = GenerationCursor::new(&generation, 1, 0, seq, descending).unwrap();
+        let (mut count, mut last) = (0, None);
+        loop {
+            cursor.advance();
+            let Some(row) = cursor.row() else {
+                break;
+            };
+            let key = row.key.to_vec();
+            assert!(last.is_none_or(|last| (last < key) != descending));
+            (count, last) = (count + 1, Some(key));
+        }
+        assert_eq!(count, seq);
+    };
+    std::thread::scope(|scope| {
+        for reader in 0..3_u64 {
+            let (visible, check) = (&visible, &check);
+            scope.spawn(move || {
+                let mut round = reader;
+                loop {
+                    let seq = visible.load(Ordering::Acquire);
+                    if seq > 0 {
+                        check(seq, round % 2 == 0);
+                    }
+                    if seq == SEQ_MAX {
+                        return;
+                    }
+                    round += 1;
+                }
+            });
+        }
+        for seq in 1..=SEQ_MAX {
+            let rows = BTreeMap::from([(key_of(seq).to_vec(), Some(seq.to_le_bytes().to_vec()))]);
+            let truncate = false;
+            write(&generation, seq, &Writes { truncate, rows });
+            visible.store(seq, Ordering::Release);
+        }
+    });
+}
+
+/// *Bounded*: the order that a scan brings a generation into is memory of the budget, for as long as the generation.
+#[test]
+fn the_order_of_scans_is_counted() {
+    let budget = MemoryBudget::new(1 << 30);
+    let generation = Arc::new(Generation::counted(0, Some(budget.clone())));
+    let rows = |numbers: std::ops::Range<u32>| {
+        let rows = numbers.map(|n| (n.to_be_bytes().to_vec(), Some(vec![1])));
+        let rows = rows.collect();
+        Writes {
+            truncate: false,
+            rows,
+        }
+    };
+    write(&generation, 1, &rows(0..1000));
+    let written_bytes = budget.used_bytes();
+    assert_eq!(written_bytes, generation.size_bytes());
+    for _ in 0..2 {
+        assert_eq!(self::rows(&generation, &[], 0, 1, false).len(), 1000);
+        assert_eq!(budget.used_bytes(), written_bytes + 1000 * 16);
+    }
+    assert_eq!(generation.size_bytes(), written_bytes);
+    write(&generation, 2, &rows(1000..1100));
+    let size_bytes = generation.size_bytes();
+    assert_eq!(self::rows(&generation, &[], 0, 2, true).len(), 1100);
+    assert_eq!(budget.used_bytes(), size_bytes + 1100 * 16);
+    drop(generation);
+    assert_eq!(budget.used_bytes(), 0);
+}
+
 /// A transaction's rows come by the first bits of their hashes: its first rows must not crowd into a part of the index.
 #[test]
 fn rows_of_a_large_transaction_are_near_their_places() {

@@ -88,6 +88,7 @@ impl Versions {
     }
 
     /// The version of a number that was read from where the appender published it.
+    #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<Version> {
         let Words(words) = self.words.get(number)?;
         let [seq, hash, at, chain, value] = words;

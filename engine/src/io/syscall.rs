@@ -244,4 +244,45 @@ mod tests {
         assert!(SyscallIo.try_lock(&path).unwrap().is_some());
         drop(in_child);
     }
+
+    /// *Space*: a hole gives its blocks back and leaves the rest as it is; not while somebody else has the file, by a lock or
+    /// by another name.
+    #[test]
+    fn a_hole_gives_blocks_back_unless_others_have_the_file() {
+        const SIZE: usize = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("file"), folder.path().join("link"));
+        let file = SyscallIo.open(&path, OpenMode::CreateNew).unwrap();
+        file.write_all_at(&[7; SIZE], 0).unwrap();
+        // Blocks are given with the sync at the latest.
+        file.sync_data().unwrap();
+        let allocated_bytes = || std::fs::metadata(&path).unwrap().blocks() * 512;
+        let (start, end) = (SIZE / 4, SIZE / 2);
+        let punch = || {
+            SyscallIo
+                .punch_hole(&path, start as u64, (end - start) as u64)
+                .unwrap()
+        };
+        let before = allocated_bytes();
+        assert!(before >= SIZE as u64);
+        let reader = SyscallIo.open(&path, OpenMode::Read).unwrap();
+        reader.share().unwrap();
+        assert!(!punch(), "somebody reads it");
+        drop(reader);
+        SyscallIo.hard_link(&path, &link).unwrap();
+        assert!(!punch(), "it has another name");
+        SyscallIo.remove(&link).unwrap();
+        assert_eq!(allocated_bytes(), before);
+        let mut found = vec![0; SIZE];
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found.iter().all(|byte| *byte == 7));
+        assert!(punch());
+        assert!(allocated_bytes() <= before - (end - start) as u64);
+        assert_eq!(file.len_bytes().unwrap(), SIZE as u64);
+        file.read_exact_at(&mut found, 0).unwrap();
+        for (i, byte) in found.into_iter().enumerate() {
+            let expected = if (start..end).contains(&i) { 0 } else { 7 };
+            assert_eq!(byte, expected, "byte {i}");
+        }
+    }
 }

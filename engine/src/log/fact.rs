@@ -7,7 +7,7 @@ use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
 use crate::exported::ExportFile;
 use crate::schema::ShardKey;
 use crate::schema::past::PastVersion;
-use crate::schema::{ColumnType, TableSchema};
+use crate::schema::{ColumnType, NESTING_DEPTH_MAX, NestedField, TableSchema, some_text};
 
 pub(crate) fn encode_table(table_id: u32, schema: &TableSchema) -> Vec<u8> {
     let mut out = Vec::new();
@@ -16,7 +16,7 @@ pub(crate) fn encode_table(table_id: u32, schema: &TableSchema) -> Vec<u8> {
     put_u32(&mut out, len_u32(schema.columns().len()));
     for column in schema.columns() {
         put_blob(&mut out, column.name.as_bytes());
-        put_blob(&mut out, column.column_type.to_string().as_bytes());
+        encode_type(column.column_type, &mut out);
         out.push(u8::from(column.nullable));
         put_u32(&mut out, column.field_id.unsigned_abs());
     }
@@ -26,6 +26,13 @@ pub(crate) fn encode_table(table_id: u32, schema: &TableSchema) -> Vec<u8> {
     }
     encode_shard_key(schema.shard_key(), &mut out);
     encode_versions(schema, &mut out);
+    put_blob(&mut out, schema.comment().unwrap_or_default().as_bytes());
+    for column in schema.columns() {
+        put_blob(
+            &mut out,
+            column.comment.as_deref().unwrap_or_default().as_bytes(),
+        );
+    }
     out
 }
 
@@ -45,7 +52,7 @@ fn encode_versions(schema: &TableSchema, out: &mut Vec<u8>) {
         put_u32(out, len_u32(past.columns.len()));
         for (field_id, column_type) in &past.columns {
             put_u32(out, field_id.unsigned_abs());
-            put_blob(out, column_type.to_string().as_bytes());
+            encode_type(*column_type, out);
         }
     }
 }
@@ -75,16 +82,64 @@ fn decode_shard_key(reader: &mut Reader<'_>) -> Result<ShardKey, Malformed> {
     }
 }
 
-fn decode_type(reader: &mut Reader<'_>) -> Result<ColumnType, Malformed> {
-    let column_type = reader.text()?.parse();
-    column_type.map_err(|_| Malformed("unknown column type"))
+const LIST: &str = "list";
+const STRUCT: &str = "struct";
+const MAP: &str = "map";
+
+fn encode_type(column_type: ColumnType, out: &mut Vec<u8>) {
+    let name = match column_type {
+        ColumnType::List(_) => LIST,
+        ColumnType::Struct(_) => STRUCT,
+        ColumnType::Map(_) => MAP,
+        plain => return put_blob(out, plain.to_string().as_bytes()),
+    };
+    put_blob(out, name.as_bytes());
+    let fields = column_type.nested_fields();
+    put_u32(out, len_u32(fields.len()));
+    for field in fields {
+        put_blob(out, field.name.as_bytes());
+        encode_type(field.column_type, out);
+        out.push(u8::from(field.nullable));
+        put_u32(out, field.field_id.unsigned_abs());
+        put_blob(out, field.comment.as_deref().unwrap_or_default().as_bytes());
+    }
+}
+
+/// Reads a type that lies in so many others.
+fn decode_type(reader: &mut Reader<'_>, depth: usize) -> Result<ColumnType, Malformed> {
+    let name = reader.text()?;
+    if !matches!(name, LIST | STRUCT | MAP) {
+        return name.parse().map_err(|_| Malformed("unknown column type"));
+    }
+    if depth >= NESTING_DEPTH_MAX {
+        return Err(Malformed("too many types within each other"));
+    }
+    let fields = (0..reader.count(17)?)
+        .map(|_| {
+            let name = reader.text()?;
+            let column_type = decode_type(reader, depth + 1)?;
+            let nullable = reader.u8()? != 0;
+            Ok(NestedField {
+                field_id: decode_field_id(reader)?,
+                comment: some_text(reader.text()?.to_owned()),
+                ..NestedField::new(name, column_type, nullable)
+            })
+        })
+        .collect::<Result<Vec<_>, Malformed>>()?;
+    // Whether these are the parts that such a type has is checked with the schema.
+    let of_kind = match name {
+        LIST => ColumnType::list(ColumnType::Boolean, true),
+        MAP => ColumnType::map(ColumnType::Boolean, ColumnType::Boolean, true),
+        _ => ColumnType::structure([]),
+    };
+    Ok(of_kind.with_fields(fields))
 }
 
 fn decode_past(reader: &mut Reader<'_>) -> Result<PastVersion, Malformed> {
     Ok(PastVersion {
         until_seq: reader.u64()?,
         columns: (0..reader.count(8)?)
-            .map(|_| Ok((decode_field_id(reader)?, decode_type(reader)?)))
+            .map(|_| Ok((decode_field_id(reader)?, decode_type(reader, 0)?)))
             .collect::<Result<_, Malformed>>()?,
     })
 }
@@ -96,7 +151,7 @@ pub(crate) fn decode_table(body: &[u8]) -> Result<(u32, TableSchema), Malformed>
     let column_count = reader.count(13)?;
     let mut columns = Vec::with_capacity(column_count);
     for _ in 0..column_count {
-        let (name, column_type) = (reader.text()?, decode_type(&mut reader)?);
+        let (name, column_type) = (reader.text()?, decode_type(&mut reader, 0)?);
         let nullable = reader.u8()? != 0;
         columns.push((name, column_type, nullable, decode_field_id(&mut reader)?));
     }
@@ -132,6 +187,14 @@ pub(crate) fn decode_table(body: &[u8]) -> Result<(u32, TableSchema), Malformed>
             .map(|_| decode_past(&mut reader))
             .collect::<Result<_, Malformed>>()?;
         builder = builder.with_past(last_field_id, past_versions);
+    }
+    // Up to version 3 of what the record stands in there were none.
+    if !reader.remaining().is_empty() {
+        let comment = reader.text()?;
+        let comments = (0..column_count)
+            .map(|_| reader.text())
+            .collect::<Result<Vec<_>, Malformed>>()?;
+        builder = builder.comment(comment).with_column_comments(&comments);
     }
     reader.finish()?;
     if !has_row_versions {
@@ -277,8 +340,17 @@ mod tests {
         }
     }
 
+    /// A list of maps to structs, one part of which has a comment.
+    fn nested() -> ColumnType {
+        let mut part = NestedField::new("part", ColumnType::Uuid, false);
+        part.comment = Some("Of what".to_owned());
+        let parts = [part, NestedField::new("size", ColumnType::Date, true)];
+        let parts = ColumnType::structure(parts);
+        ColumnType::list(ColumnType::map(ColumnType::Utf8, parts, true), false)
+    }
+
     #[test]
-    fn facts_round_trip() {
+    fn tables_round_trip() {
         let schema = TableSchema::builder("shop.lines")
             .column_with_id("note", ColumnType::Utf8, true, 7)
             .column_with_id(
@@ -291,12 +363,31 @@ mod tests {
                 2,
             )
             .column_with_id("line", ColumnType::Int32, false, 3)
+            .column_comment("Counted from 1")
+            .column("at", nested(), true)
+            .comment("What an order is made of")
             .primary_key(["line", "note"])
             .shard_key(ShardKey::Prefix(1))
             .build()
             .unwrap();
-        assert_eq!(decode_table(&encode_table(4, &schema)), Ok((4, schema)));
+        let record = encode_table(4, &schema);
+        assert_eq!(decode_table(&record), Ok((4, schema.clone())));
 
+        // Without comments it is the record of an older build.
+        let comments = "Counted from 1".len() + "What an order is made of".len() + 4 * 5;
+        let (id, older) = decode_table(&record[..record.len() - comments]).unwrap();
+        assert_eq!((id, older.comment()), (4, None));
+        assert!(
+            older
+                .columns()
+                .iter()
+                .all(|column| column.comment.is_none())
+        );
+        assert!(older.is_same_definition(&schema));
+    }
+
+    #[test]
+    fn facts_round_trip() {
         let commit_id = Uuid::from_u128(11);
         let files = vec![ExportFile {
             path: "data/1.parquet".into(),

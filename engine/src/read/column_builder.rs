@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
+    Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, StringArray,
@@ -12,6 +12,7 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType};
 
+use super::nested_column::NestedColumn;
 use crate::codec::Malformed;
 use crate::codec::row::ValueRef;
 use crate::schema::ColumnType;
@@ -34,6 +35,7 @@ pub(super) enum ColumnValues {
     Decimal(FixedColumn<i128>),
     Uuid(FixedColumn<[u8; 16]>),
     Bytes(BytesColumn),
+    Nested(Box<NestedColumn>),
 }
 
 impl ColumnBuilder {
@@ -44,17 +46,41 @@ impl ColumnBuilder {
             ColumnType::Int64
             | ColumnType::Time
             | ColumnType::Timestamp
-            | ColumnType::TimestampTz => ColumnValues::Int64(FixedColumn::new()),
+            | ColumnType::TimestampTz
+            | ColumnType::TimestampNs
+            | ColumnType::TimestampTzNs => ColumnValues::Int64(FixedColumn::new()),
             ColumnType::Float32 => ColumnValues::Float32(FixedColumn::new()),
             ColumnType::Float64 => ColumnValues::Float64(FixedColumn::new()),
             ColumnType::Decimal { .. } => ColumnValues::Decimal(FixedColumn::new()),
             ColumnType::Uuid => ColumnValues::Uuid(FixedColumn::new()),
             ColumnType::Utf8 | ColumnType::Binary => ColumnValues::Bytes(BytesColumn::new()),
+            ColumnType::List(_) | ColumnType::Struct(_) | ColumnType::Map(_) => {
+                ColumnValues::Nested(Box::new(NestedColumn::new(column_type)))
+            }
         };
         ColumnBuilder {
             column_type,
             values,
         }
+    }
+
+    /// How many values it has.
+    pub(super) fn len(&self) -> usize {
+        match &self.values {
+            ColumnValues::Boolean(column) => column.values.len(),
+            ColumnValues::Int32(column) => column.values.len(),
+            ColumnValues::Int64(column) => column.values.len(),
+            ColumnValues::Float32(column) => column.values.len(),
+            ColumnValues::Float64(column) => column.values.len(),
+            ColumnValues::Decimal(column) => column.values.len(),
+            ColumnValues::Uuid(column) => column.values.len(),
+            ColumnValues::Bytes(column) => column.len(),
+            ColumnValues::Nested(column) => column.len(),
+        }
+    }
+
+    pub(super) fn push_null(&mut self) {
+        self.values.push_null();
     }
 
     /// Whether its values are text.
@@ -88,6 +114,7 @@ impl ColumnBuilder {
                 }
                 column.push(v);
             }
+            (ColumnValues::Nested(column), ValueRef::Bytes(v)) => column.push(v)?,
             _ => return Err(Malformed("value of another type")),
         }
         Ok(())
@@ -108,6 +135,9 @@ impl ColumnBuilder {
             ColumnValues::Int64(column) => match self.column_type {
                 ColumnType::Time => column.finish::<Time64MicrosecondType>(arrow_type)?,
                 ColumnType::Int64 => column.finish::<Int64Type>(arrow_type)?,
+                ColumnType::TimestampNs | ColumnType::TimestampTzNs => {
+                    column.finish::<TimestampNanosecondType>(arrow_type)?
+                }
                 _ => column.finish::<TimestampMicrosecondType>(arrow_type)?,
             },
             ColumnValues::Float32(column) => column.finish::<Float32Type>(arrow_type)?,
@@ -120,6 +150,7 @@ impl ColumnBuilder {
                 Arc::new(FixedSizeBinaryArray::try_new(16, bytes, nulls)?)
             }
             ColumnValues::Bytes(column) => column.finish(&arrow_type)?,
+            ColumnValues::Nested(column) => column.finish()?,
         })
     }
 }
@@ -135,6 +166,7 @@ impl ColumnValues {
             ColumnValues::Decimal(column) => column.push_null(),
             ColumnValues::Uuid(column) => column.push_null(),
             ColumnValues::Bytes(column) => column.push_null(),
+            ColumnValues::Nested(column) => column.push_null(),
         }
     }
 }
@@ -279,6 +311,6 @@ impl BytesColumn {
 }
 
 /// A batch ends long before it has 2 GiB.
-fn offset(len: usize) -> i32 {
+pub(super) fn offset(len: usize) -> i32 {
     i32::try_from(len).unwrap_or(i32::MAX)
 }

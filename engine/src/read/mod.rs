@@ -15,6 +15,7 @@ pub(crate) mod lookup;
 mod loser_tree;
 pub(crate) mod merge;
 mod multi_get;
+mod nested_column;
 pub(crate) mod ordered;
 mod page_columns;
 pub(crate) mod piece;

@@ -119,6 +119,20 @@ impl<'p> RowRests<'p> {
                     false => Ok(()),
                 }
             }
+            ColumnValues::Nested(column) => {
+                let mut pushed = Ok(());
+                let column = std::cell::RefCell::new(column);
+                self.take_texts(
+                    nulls,
+                    |bytes| {
+                        if pushed.is_ok() {
+                            pushed = column.borrow_mut().push(bytes);
+                        }
+                    },
+                    || column.borrow_mut().push_null(),
+                )?;
+                pushed
+            }
         }
     }
 
@@ -164,6 +178,7 @@ impl<'p> RowRests<'p> {
                     false => Ok(()),
                 }
             }
+            ColumnValues::Nested(_) => Err(Malformed("a nested value in a key")),
         }
     }
 

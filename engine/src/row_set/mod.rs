@@ -67,6 +67,8 @@ pub mod stats;
 pub mod writer;
 
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 mod patch_tests;

@@ -1,7 +1,10 @@
 //! The types of columns, their names and their Arrow types.
 
-use arrow_schema::{DataType, TimeUnit};
+use std::sync::Arc;
 
+use arrow_schema::{DataType, Field, Fields, TimeUnit};
+
+use super::{NestedField, NestedType};
 use crate::error::{Error, Result};
 
 /// The type of a column.
@@ -47,6 +50,16 @@ pub enum ColumnType {
     Timestamp,
     /// Microseconds since 1970-01-01T00:00:00Z.
     TimestampTz,
+    /// Nanoseconds since 1970-01-01T00:00:00, of no time zone: from 1677 to 2262.
+    TimestampNs,
+    /// Nanoseconds since 1970-01-01T00:00:00Z: from 1677 to 2262.
+    TimestampTzNs,
+    /// A list, see [`ColumnType::list`]. As the other nested types for columns outside the key.
+    List(NestedType),
+    /// A struct, see [`ColumnType::structure`].
+    Struct(NestedType),
+    /// A map, see [`ColumnType::map`].
+    Map(NestedType),
 }
 
 impl ColumnType {
@@ -76,8 +89,47 @@ impl ColumnType {
             ColumnType::TimestampTz => {
                 DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))
             }
+            ColumnType::TimestampNs => DataType::Timestamp(TimeUnit::Nanosecond, None),
+            ColumnType::TimestampTzNs => {
+                DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()))
+            }
+            ColumnType::List(nested) => match nested.fields() {
+                [element] => DataType::List(Arc::new(element.arrow_field())),
+                _ => DataType::Null,
+            },
+            ColumnType::Struct(nested) => DataType::Struct(arrow_fields(nested)),
+            ColumnType::Map(nested) => {
+                let entries = DataType::Struct(arrow_fields(nested));
+                DataType::Map(Arc::new(Field::new("key_value", entries, false)), false)
+            }
         }
     }
+}
+
+fn arrow_fields(nested: NestedType) -> Fields {
+    nested
+        .fields()
+        .iter()
+        .map(NestedField::arrow_field)
+        .collect()
+}
+
+impl NestedField {
+    /// Its field in Arrow's type; the field id stands where it does for columns.
+    fn arrow_field(&self) -> Field {
+        arrow_field(&self.name, self.column_type, self.nullable, self.field_id)
+    }
+}
+
+/// The Arrow field of a column or of a part of one, which carries its field id under `PARQUET:field_id`.
+pub(super) fn arrow_field(
+    name: &str,
+    column_type: ColumnType,
+    nullable: bool,
+    field_id: i32,
+) -> Field {
+    Field::new(name, column_type.arrow_type(), nullable)
+        .with_metadata([("PARQUET:field_id".to_owned(), field_id.to_string())].into())
 }
 
 impl std::fmt::Display for ColumnType {
@@ -96,6 +148,9 @@ impl std::fmt::Display for ColumnType {
             ColumnType::Time => f.write_str("time"),
             ColumnType::Timestamp => f.write_str("timestamp"),
             ColumnType::TimestampTz => f.write_str("timestamptz"),
+            ColumnType::TimestampNs => f.write_str("timestamp_ns"),
+            ColumnType::TimestampTzNs => f.write_str("timestamptz_ns"),
+            ColumnType::List(_) | ColumnType::Struct(_) | ColumnType::Map(_) => self.fmt_nested(f),
         }
     }
 }
@@ -114,7 +169,8 @@ impl std::str::FromStr for ColumnType {
         let unknown = || {
             Error::Schema(format!(
                 "unknown column type '{text}'; the types are boolean, int32, int64, float32, float64, \
-                 decimal(p,s), string, binary, uuid, date, time, timestamp, timestamptz"
+                 decimal(p,s), string, binary, uuid, date, time, timestamp, timestamptz, timestamp_ns, \
+                 timestamptz_ns, list<t>, map<k, v>, struct<name: t, …>, where a t may end in 'not null'"
             ))
         };
         let text = text.trim();
@@ -127,6 +183,9 @@ impl std::str::FromStr for ColumnType {
                 precision: precision.trim().parse().map_err(|_| unknown())?,
                 scale: scale.trim().parse().map_err(|_| unknown())?,
             });
+        }
+        if text.ends_with('>') {
+            return ColumnType::parse_nested(text).ok_or_else(unknown);
         }
         Ok(match text {
             "boolean" | "bool" => ColumnType::Boolean,
@@ -141,6 +200,8 @@ impl std::str::FromStr for ColumnType {
             "time" => ColumnType::Time,
             "timestamp" => ColumnType::Timestamp,
             "timestamptz" => ColumnType::TimestampTz,
+            "timestamp_ns" => ColumnType::TimestampNs,
+            "timestamptz_ns" => ColumnType::TimestampTzNs,
             _ => return Err(unknown()),
         })
     }

@@ -1,23 +1,34 @@
 //! Tables, columns and their types, as the engine and everything above it names them.
+//!
+//! A `builder` makes a [`TableSchema`] and refuses what can't be one. Its columns have a [`ColumnType`] (`column_type`), which may
+//! hold others (`nested`), and an identity, the field id, that names and positions don't change. `check` says whether values
+//! fit. What rows hold that were written before the columns changed is in [`past`].
 
+mod builder;
 mod check;
 mod column_type;
+mod nested;
 pub(crate) mod past;
 mod shard_key;
 
 use std::sync::Arc;
 
-use arrow_schema::{Field, Schema, SchemaRef};
+use arrow_schema::SchemaRef;
 
 use self::past::{PastVersion, Translation};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::value::Value;
-pub use check::check_row;
+pub use builder::TableSchemaBuilder;
+pub(crate) use builder::some_text;
+pub use check::{CELL_SIZE_BYTES_MAX, check_row};
 pub use column_type::ColumnType;
+pub use nested::{NESTING_DEPTH_MAX, NestedField, NestedType};
 pub use shard_key::ShardKey;
 
-/// Largest number of columns of a table.
+/// Largest number of columns of a table, with the parts of nested ones.
 pub const COLUMN_COUNT_MAX: usize = 4096;
+/// Longest comment on a table or a column, in bytes.
+pub const COMMENT_SIZE_BYTES_MAX: usize = 64 * 1024;
 
 /// A column of a [`TableSchema`].
 ///
@@ -50,6 +61,8 @@ pub struct Column {
     /// What it is in rows from before it was added by [`Database::alter_table`](crate::Database::alter_table), and in rows of
     /// batches that lack it; null without one.
     pub default: Option<Value>,
+    /// What it means, for people; empty is none. It has no effect on rows.
+    pub comment: Option<String>,
 }
 
 /// The name, columns and primary key of a table.
@@ -67,6 +80,7 @@ pub struct Column {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableSchema {
     name: String,
+    comment: Option<String>,
     columns: Vec<Column>,
     primary_key: Vec<usize>,
     shard_key: ShardKey,
@@ -86,6 +100,7 @@ impl TableSchema {
     pub fn builder(name: impl Into<String>) -> TableSchemaBuilder {
         TableSchemaBuilder {
             name: name.into(),
+            comment: None,
             columns: Vec::new(),
             primary_key: Vec::new(),
             shard_key: ShardKey::default(),
@@ -98,6 +113,11 @@ impl TableSchema {
     /// The table's name, by convention `namespace.table`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the table is for, for people.
+    pub fn comment(&self) -> Option<&str> {
+        self.comment.as_deref()
     }
 
     /// The columns, in the order of a [`Row`](crate::Row)'s values.
@@ -159,7 +179,7 @@ impl TableSchema {
         &self.translations
     }
 
-    /// Whether another schema says the same of a table, whatever its past.
+    /// Whether another schema says the same of a table's rows, whatever its past and its comments.
     pub(crate) fn is_same_definition(&self, other: &TableSchema) -> bool {
         self.name == other.name
             && self.columns.len() == other.columns.len()
@@ -171,10 +191,11 @@ impl TableSchema {
             && self.shard_key == other.shard_key
     }
 
-    /// The schema with other columns, of which those of the primary key keep their field ids.
+    /// The schema with other columns and another comment; the columns of the primary key keep their field ids.
     pub(crate) fn with_columns(
         &self,
         columns: Vec<Column>,
+        comment: Option<String>,
         last_field_id: i32,
         past_versions: Vec<PastVersion>,
     ) -> Result<TableSchema> {
@@ -186,6 +207,7 @@ impl TableSchema {
         });
         TableSchemaBuilder {
             name: self.name.clone(),
+            comment,
             primary_key: keys.collect(),
             shard_key: self.shard_key,
             columns,
@@ -214,221 +236,13 @@ impl TableSchema {
     }
 }
 
-/// Builds a [`TableSchema`]; made by [`TableSchema::builder`].
-///
-/// ```
-/// use moonshine_engine::{ColumnType, Error, ShardKey, TableSchema};
-/// let builder = TableSchema::builder("lines")
-///     .column("order", ColumnType::Int64, false)
-///     .column("line", ColumnType::Int32, false)
-///     .primary_key(["order", "line"]);
-/// let schema = builder.clone().shard_key(ShardKey::Prefix(1)).build()?;
-/// assert_eq!(schema.primary_key(), &[0, 1]);
-/// let refused = builder.primary_key(["colour"]).build();
-/// assert!(matches!(refused, Err(Error::Schema(_))));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct TableSchemaBuilder {
-    name: String,
-    columns: Vec<Column>,
-    primary_key: Vec<String>,
-    shard_key: ShardKey,
-    has_row_versions: bool,
-    last_field_id: i32,
-    past_versions: Vec<PastVersion>,
-}
-
-impl TableSchemaBuilder {
-    /// Adds a column with the next free field id.
-    #[must_use]
-    pub fn column(self, name: impl Into<String>, column_type: ColumnType, nullable: bool) -> Self {
-        let field_id = self
-            .columns
-            .iter()
-            .map(|column| column.field_id)
-            .max()
-            .unwrap_or(0)
-            + 1;
-        self.column_with_id(name, column_type, nullable, field_id)
+impl Column {
+    /// The greatest field id of its own and of its parts.
+    pub(crate) fn last_field_id(&self) -> i32 {
+        self.field_id.max(self.column_type.last_field_id())
     }
 
-    /// Adds a column with a field id of the caller's.
-    #[must_use]
-    pub fn column_with_id(
-        mut self,
-        name: impl Into<String>,
-        column_type: ColumnType,
-        nullable: bool,
-        field_id: i32,
-    ) -> Self {
-        self.columns.push(Column {
-            name: name.into(),
-            column_type,
-            nullable,
-            field_id,
-            default: None,
-        });
-        self
+    fn arrow_field(&self) -> arrow_schema::Field {
+        column_type::arrow_field(&self.name, self.column_type, self.nullable, self.field_id)
     }
-
-    /// Gives the column that was added last a default.
-    #[must_use]
-    pub(crate) fn with_default(mut self, default: Value) -> Self {
-        if let Some(column) = self.columns.last_mut() {
-            column.default = Some(default);
-        }
-        self
-    }
-
-    /// Has rows not say with which version they were written: then the columns can never change.
-    #[must_use]
-    pub(crate) fn without_row_versions(mut self) -> Self {
-        self.has_row_versions = false;
-        self
-    }
-
-    /// Says what came before.
-    #[must_use]
-    pub(crate) fn with_past(mut self, last_field_id: i32, past_versions: Vec<PastVersion>) -> Self {
-        self.last_field_id = last_field_id;
-        self.past_versions = past_versions;
-        self
-    }
-
-    /// Names the columns of the primary key, in key order. They become not null.
-    #[must_use]
-    pub fn primary_key<I, S>(mut self, names: I) -> Self
-    where
-        I: IntoIterator<Item = S>,
-        S: Into<String>,
-    {
-        self.primary_key = names.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Says how the table is divided into fragments; by the hash of the whole primary key unless this is called.
-    #[must_use]
-    pub fn shard_key(mut self, shard_key: ShardKey) -> Self {
-        self.shard_key = shard_key;
-        self
-    }
-
-    /// Checks the whole and makes the schema.
-    ///
-    /// # Errors
-    /// [`Error::Schema`]: no name, no columns or too many, a name or field id twice, no primary key, a primary key
-    /// column that is missing or named twice, a decimal beyond 38 digits, a default that does not fit its column, a shard
-    /// key of columns that are not there.
-    pub fn build(mut self) -> Result<TableSchema> {
-        self.check_columns()?;
-        let fail = |reason: String| Err(Error::Schema(format!("table '{}': {reason}", self.name)));
-        let mut primary_key = Vec::with_capacity(self.primary_key.len());
-        for name in &self.primary_key {
-            match self.columns.iter().position(|column| &column.name == name) {
-                Some(position) if !primary_key.contains(&position) => primary_key.push(position),
-                Some(_) => return fail(format!("primary key names '{name}' twice")),
-                None => return fail(format!("primary key column '{name}' does not exist")),
-            }
-        }
-        self.shard_key.check(&self.name, primary_key.len())?;
-        for &position in &primary_key {
-            if let Some(column) = self.columns.get_mut(position) {
-                column.nullable = false;
-            }
-        }
-        let arrow_schema = Arc::new(Schema::new(
-            self.columns.iter().map(arrow_field).collect::<Vec<_>>(),
-        ));
-        // A table that is a keyspace from the start stays one.
-        let is_keyspace = self.past_versions.is_empty() && is_keyspace(&self.columns, &primary_key);
-        let has_row_versions = self.has_row_versions && !is_keyspace;
-        let field_ids = self.columns.iter().map(|column| column.field_id);
-        let last_field_id = field_ids.fold(self.last_field_id, i32::max);
-        let mut schema = TableSchema {
-            name: self.name,
-            columns: self.columns,
-            primary_key,
-            shard_key: self.shard_key,
-            arrow_schema,
-            has_row_versions,
-            last_field_id,
-            past_versions: self.past_versions.into(),
-            translations: Arc::new([]),
-        };
-        let past = schema.past_versions.iter();
-        schema.translations = past
-            .map(|past| Translation::new(&schema, &past.columns))
-            .collect();
-        Ok(schema)
-    }
-
-    fn check_columns(&self) -> Result<()> {
-        let fail = |reason: String| Err(Error::Schema(format!("table '{}': {reason}", self.name)));
-        if self.name.is_empty() {
-            return Err(Error::Schema("a table needs a name".into()));
-        }
-        if self.columns.len() > COLUMN_COUNT_MAX {
-            return fail(format!(
-                "{} columns, at most {COLUMN_COUNT_MAX} are supported",
-                self.columns.len()
-            ));
-        }
-        if self.primary_key.is_empty() {
-            return fail("a table needs a primary key of one or more columns".into());
-        }
-        let mut names = std::collections::HashSet::new();
-        let mut field_ids = std::collections::HashSet::new();
-        for column in &self.columns {
-            if column.name.is_empty() || !names.insert(column.name.as_str()) {
-                return fail(format!(
-                    "column name '{}' is empty or used twice",
-                    column.name
-                ));
-            }
-            if column.field_id < 1 || !field_ids.insert(column.field_id) {
-                return fail(format!(
-                    "column '{}': field id {} is below 1 or used twice",
-                    column.name, column.field_id
-                ));
-            }
-            if let ColumnType::Decimal { precision, scale } = column.column_type
-                && (precision == 0 || precision > 38 || scale > precision)
-            {
-                return fail(format!(
-                    "column '{}': {} is not supported (1 to 38 digits, scale up to the precision)",
-                    column.name, column.column_type
-                ));
-            }
-        }
-        for column in &self.columns {
-            if let Some(default) = &column.default
-                && default.check(&self.name, column).is_err()
-            {
-                return fail(format!(
-                    "column '{}': the default does not fit",
-                    column.name
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether columns are those of a keyspace: a binary key, and a binary value.
-fn is_keyspace(columns: &[Column], primary_key: &[usize]) -> bool {
-    let is = |column: &Column, name: &str| {
-        let is_bytes = column.column_type == ColumnType::Binary && !column.nullable;
-        is_bytes && column.name == name
-    };
-    matches!(columns, [key, value] if is(key, "key") && is(value, "value")) && *primary_key == [0]
-}
-
-fn arrow_field(column: &Column) -> Field {
-    Field::new(
-        &column.name,
-        column.column_type.arrow_type(),
-        column.nullable,
-    )
-    .with_metadata([("PARQUET:field_id".to_owned(), column.field_id.to_string())].into())
 }

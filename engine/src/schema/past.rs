@@ -18,6 +18,8 @@ pub(crate) struct Translation {
     steps: Vec<(ColumnType, Option<(usize, ColumnType)>)>,
     /// For each of today's columns outside the key: its position in the schema.
     positions: Vec<usize>,
+    /// Whether rows of the past version are rows of this one as they are: names and comments alone differ.
+    is_identity: bool,
 }
 
 impl Translation {
@@ -33,13 +35,27 @@ impl Translation {
                 .find(|(_, column)| column.field_id == field_id)
                 .map(|(place, column)| (place, column.column_type))
         };
+        let steps: Vec<_> = past
+            .iter()
+            .map(|&(field_id, column_type)| (column_type, today(field_id)))
+            .collect();
+        let mut places = steps.iter().enumerate();
+        let is_identity = steps.len() == positions.len()
+            && places.all(|(place, (column_type, today))| {
+                today.is_some_and(|(today_place, today_type)| {
+                    today_place == place && column_type.is_encoded_as(today_type)
+                })
+            });
         Translation {
-            steps: past
-                .iter()
-                .map(|&(field_id, column_type)| (column_type, today(field_id)))
-                .collect(),
+            steps,
             positions,
+            is_identity,
         }
+    }
+
+    /// Whether rows of the past version are rows of this one as they are.
+    pub(crate) fn is_identity(&self) -> bool {
+        self.is_identity
     }
 
     /// For each column of the past version outside the key: its type, and its place and type among those of today.

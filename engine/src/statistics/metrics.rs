@@ -1,12 +1,15 @@
 //! The figures as text for Prometheus: the OpenMetrics exposition format, version 1.0.
 //!
-//! docs/metrics.md lists the families; a test holds it to what is written here. There is nothing for each fragment: a
-//! series for every fragment would be too many.
+//! docs/metrics.md lists the families; a test holds it to what is written here. A series for every fragment of a large
+//! table would be too many, so of those there are the least and the most at each level.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::figures::{Distribution, LevelStatistics, Statistics, WorkStatistics};
+use super::figures::{
+    Distribution, FragmentStatistics, LevelStatistics, Statistics, TableStatistics, TreeFigures,
+    WorkStatistics,
+};
 
 /// The first bucket of times ends at 2^10 ns, about a microsecond, the last at 2^36 ns, about a minute.
 const TIME_BUCKETS_LOG2: (u32, u32) = (10, 36);
@@ -16,6 +19,9 @@ const TIME_BUCKET_STEP: usize = 2;
 const COUNT_BUCKETS_LOG2: (u32, u32) = (1, 12);
 
 const NANOSECOND: f64 = 1e-9;
+
+/// Tables with more fragments have no series for each of them.
+const FRAGMENTS_LISTED_MAX: usize = 16;
 
 impl Statistics {
     /// The figures in the OpenMetrics format that Prometheus reads, to be served as
@@ -28,6 +34,8 @@ impl Statistics {
         self.write_reads(&mut text);
         self.write_memory(&mut text);
         self.write_tables(&mut text);
+        self.write_fragments(&mut text);
+        self.write_amplifications(&mut text);
         text.0.push_str("# EOF\n");
         text.0
     }
@@ -137,6 +145,9 @@ impl Statistics {
             "Rows found in RowSets",
             reads.pages.rows_found,
         );
+        // No counter: a miss of a scan is told from one of a get by no figure, so this may fall.
+        let help = "Pages that lookups found in memory, at least";
+        text.gauge("page_cache_hits", help, reads.pages.hits());
         text.family(
             "page_cache_misses",
             "counter",
@@ -187,7 +198,7 @@ impl Statistics {
 
     fn write_tables(&self, text: &mut Text) {
         type Figure = fn(&LevelStatistics) -> u64;
-        let families: [(&str, &str, Figure); 7] = [
+        let families: [(&str, &str, Figure); 8] = [
             ("table_fragments", "Fragments", |level| level.fragments),
             ("table_row_sets", "RowSets", |level| level.held.row_sets),
             (
@@ -209,18 +220,108 @@ impl Statistics {
             ("table_size_bytes", "Bytes of RowSets on disk", |level| {
                 level.held.size_bytes
             }),
+            (
+                "table_data_bytes",
+                "Bytes of keys and values in RowSets, before they became pages",
+                |level| level.held.data_bytes,
+            ),
+        ];
+        for (name, help, figure) in families {
+            text.levels(self, name, help, |_, level| figure(level));
+        }
+        let help = "Versions of rows in memory";
+        text.tables(self, "table_generation_rows", help, |table| {
+            table.generation_rows
+        });
+        let help = "Bytes on disk of the locations of exported rows";
+        text.tables(self, "table_location_bytes", help, |table| {
+            table.location_bytes
+        });
+    }
+
+    fn write_fragments(&self, text: &mut Text) {
+        let help = "Bytes of RowSets of the fragment with the fewest";
+        text.levels(
+            self,
+            "table_fragment_size_bytes_min",
+            help,
+            |table, level| sizes(table, level).min().unwrap_or(0),
+        );
+        let help = "Bytes of RowSets of the fragment with the most";
+        text.levels(
+            self,
+            "table_fragment_size_bytes_max",
+            help,
+            |table, level| sizes(table, level).max().unwrap_or(0),
+        );
+        type Figure = fn(&TreeFigures) -> u64;
+        let families: [(&str, &str, Figure); 5] = [
+            ("fragment_row_sets", "RowSets", |held| held.row_sets),
+            ("fragment_rows", "Rows and tombstones in RowSets", |held| {
+                held.rows
+            }),
+            ("fragment_tombstones", "Tombstones in RowSets", |held| {
+                held.tombstones
+            }),
+            (
+                "fragment_replaced_rows",
+                "Rows that newer ones replace, as far as patches say",
+                |held| held.replaced_rows,
+            ),
+            ("fragment_size_bytes", "Bytes of RowSets on disk", |held| {
+                held.size_bytes
+            }),
         ];
         for (name, help, figure) in families {
             text.family(name, "gauge", help);
-            for table in &self.tables {
-                for level in &table.levels {
-                    let number = level.level.to_string();
-                    let labels = [("table", table.name.as_str()), ("level", number.as_str())];
-                    text.sample("", &labels, figure(level) as f64);
+            let is_small = |table: &&TableStatistics| table.fragments.len() <= FRAGMENTS_LISTED_MAX;
+            for table in self.tables.iter().filter(is_small) {
+                for fragment in &table.fragments {
+                    let (id, level) = (fragment.id.to_string(), fragment.level.to_string());
+                    let labels = [
+                        ("table", table.name.as_str()),
+                        ("fragment", id.as_str()),
+                        ("level", level.as_str()),
+                    ];
+                    text.sample("", &labels, figure(&fragment.held) as f64);
                 }
             }
         }
     }
+
+    fn write_amplifications(&self, text: &mut Text) {
+        let amplifications = [
+            (
+                "write_amplification",
+                "Bytes written to files for each byte committed",
+                self.write_amplification(),
+            ),
+            (
+                "space_amplification_min",
+                "Bytes on disk for each byte of keys and values below level 0, at least",
+                self.space_amplification_min(),
+            ),
+            (
+                "read_amplification",
+                "RowSets asked for each lookup",
+                self.read_amplification(),
+            ),
+        ];
+        for (name, help, value) in amplifications {
+            text.family(name, "gauge", help);
+            text.sample("", &[], value);
+        }
+    }
+}
+
+/// Bytes of each fragment of a level.
+fn sizes<'a>(
+    table: &'a TableStatistics,
+    level: &'a LevelStatistics,
+) -> impl Iterator<Item = u64> + 'a {
+    let at_level = move |fragment: &&FragmentStatistics| fragment.level == level.level;
+    let fragments = table.fragments.iter().filter(at_level);
+    fragments.map(|fragment| fragment.held.size_bytes)
 }
 
 type Labels<'a> = [(&'a str, &'a str)];
@@ -257,6 +358,38 @@ impl Text {
     fn gauge(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, "gauge", help);
         self.sample("", &[], value as f64);
+    }
+
+    /// A gauge for each table.
+    fn tables(
+        &mut self,
+        statistics: &Statistics,
+        name: &str,
+        help: &str,
+        figure: impl Fn(&TableStatistics) -> u64,
+    ) {
+        self.family(name, "gauge", help);
+        for table in &statistics.tables {
+            self.sample("", &[("table", &table.name)], figure(table) as f64);
+        }
+    }
+
+    /// A gauge for each level of each table.
+    fn levels(
+        &mut self,
+        statistics: &Statistics,
+        name: &str,
+        help: &str,
+        figure: impl Fn(&TableStatistics, &LevelStatistics) -> u64,
+    ) {
+        self.family(name, "gauge", help);
+        for table in &statistics.tables {
+            for level in &table.levels {
+                let number = level.level.to_string();
+                let labels = [("table", table.name.as_str()), ("level", number.as_str())];
+                self.sample("", &labels, figure(table, level) as f64);
+            }
+        }
     }
 
     /// What background work did, by its kind if there are several.

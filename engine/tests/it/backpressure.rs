@@ -10,6 +10,8 @@ use std::time::Duration;
 use moonshine_engine::io::SimulatedIo;
 use moonshine_engine::{Database, Error, Keyspace, Options, Scan, StallReason, StallStatistics};
 
+use crate::wait_until;
+
 const GENERATION_SIZE_BYTES: u64 = 64 << 10;
 const VALUE_SIZE_BYTES: usize = 200;
 
@@ -45,11 +47,7 @@ fn flush_stalls(database: &Database) -> StallStatistics {
 /// The thread that flushes lets a generation go a moment after it said that it was flushed.
 pub(crate) fn wait_until_nothing_is_kept(database: &Database) {
     let kept = || database.statistics().memory.kept_generation_bytes;
-    let gone = (0..1_000_000).any(|_| {
-        std::thread::yield_now();
-        kept() == 0
-    });
-    assert!(gone, "{} bytes are kept", kept());
+    wait_until("no generation is kept", || kept() == 0);
 }
 
 /// Lets writes go on when a test ends, however it ends.
@@ -136,9 +134,9 @@ fn writers_stand_still_at_the_limit_and_go_on_after_the_flush() {
             })
             .collect();
         // They are inside once their commits are counted; none of them gets through.
-        while database.statistics().writes.commits < u64::from(300 + written + 4) {
-            std::thread::yield_now();
-        }
+        wait_until("all writers are inside", || {
+            database.statistics().writes.commits >= u64::from(300 + written + 4)
+        });
         (0..1_000).for_each(|_| std::thread::yield_now());
         assert!(writers.iter().all(|writer| !writer.is_finished()));
         let memory = database.statistics().memory;

@@ -8,6 +8,8 @@ use moonshine_engine::{
     ColumnType, Database, Durability, Error, Options, Table, TableSchema, Transaction, Value,
 };
 
+use crate::wait_until;
+
 const THREADS: i64 = 8;
 const COMMITS: i64 = 400;
 
@@ -145,9 +147,7 @@ fn who_leads_hears_of_its_own_commit_alone() {
             transaction.set_durability(Durability::Buffered);
             transaction.commit()
         });
-        while blocks() == blocks_before {
-            std::thread::yield_now();
-        }
+        wait_until("a block is being written", || blocks() != blocks_before);
         // It waits for the block that is being written.
         let mut second = insert(&database, &table, 2);
         second.set_durability(Durability::Buffered);
@@ -181,9 +181,7 @@ fn who_leads_does_not_sync_for_others() {
             transaction.set_durability(Durability::Buffered);
             transaction.commit()
         });
-        while blocks() == blocks_before {
-            std::thread::yield_now();
-        }
+        wait_until("a block is being written", || blocks() != blocks_before);
         let mut second = database.begin();
         for id in 0..100 {
             second.upsert(&table, vec![Value::Int64(id)]).unwrap();

@@ -11,13 +11,16 @@ use std::sync::Arc;
 
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    Column, ColumnType, Database, Durability, Error, Options, Row, Scan, ScanOrder, SchemaChange,
-    ShardKey, Snapshot, Table, TableSchema, Value,
+    COMMENT_SIZE_BYTES_MAX, Column, ColumnType, Database, Durability, Error, NESTING_DEPTH_MAX,
+    NestedField, Options, Row, Scan, ScanOrder, SchemaChange, ShardKey, Snapshot, Table,
+    TableSchema, Value,
 };
 use proptest::prelude::*;
 
 use crate::reading::rows_of;
 
+/// What becomes of the values of a struct.
+type StructChange = Box<dyn Fn(&mut Vec<Value>)>;
 /// The values of a row by field id.
 type Fields = BTreeMap<i32, Value>;
 /// Rows by the number that their key is made of.
@@ -36,6 +39,9 @@ enum Alter {
     Drop(u8),
     Rename(u8),
     Widen(u8),
+    Comment(u8),
+    /// Of the structs in the column of lists: a field is added, dropped, renamed or widened.
+    Within(u8, u8),
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +69,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(Alter::Drop),
         2 => any::<u8>().prop_map(Alter::Rename),
         3 => any::<u8>().prop_map(Alter::Widen),
+        2 => any::<u8>().prop_map(Alter::Comment),
+        4 => (0..4_u8, any::<u8>()).prop_map(|(kind, i)| Alter::Within(kind, i)),
     ];
     let writes = prop::collection::vec(write, 1..8);
     let alters = prop::collection::vec(alter, 1..4);
@@ -84,6 +92,11 @@ const MONEY: ColumnType = ColumnType::Decimal {
     scale: 2,
 };
 
+/// Lists of structs with these fields.
+fn parts_of(fields: Vec<NestedField>) -> ColumnType {
+    ColumnType::list(ColumnType::structure(fields), true)
+}
+
 fn first_schema(shard_key: ShardKey) -> TableSchema {
     TableSchema::builder("shop.items")
         .column("price", MONEY, true)
@@ -91,6 +104,11 @@ fn first_schema(shard_key: ShardKey) -> TableSchema {
         .column("count", ColumnType::Int32, true)
         .column("number", MONEY, false)
         .column("weight", ColumnType::Float32, false)
+        .column(
+            "parts",
+            parts_of(vec![NestedField::new("a", ColumnType::Int32, true)]),
+            true,
+        )
         .primary_key(["shop", "number"])
         .shard_key(shard_key)
         .build()
@@ -105,7 +123,24 @@ fn value(column_type: ColumnType, v: u8) -> Value {
         ColumnType::Float64 => Value::Float64(f64::from(v) / 3.0),
         ColumnType::Decimal { .. } => Value::Decimal(i128::from(v) * 100),
         ColumnType::Utf8 => Value::Utf8("x".repeat(usize::from(v) % 40)),
+        ColumnType::List(list) => {
+            let elements = (0..v % 4).map(|i| v.wrapping_mul(13).wrapping_add(i));
+            let element = |v: u8| nullable(list.fields()[0].column_type, v);
+            Value::List(elements.map(element).collect())
+        }
+        ColumnType::Struct(parts) => {
+            let parts = (1..).zip(parts.fields());
+            let values = parts.map(|(i, part)| nullable(part.column_type, v.wrapping_mul(i)));
+            Value::Struct(values.collect())
+        }
         _ => Value::Boolean(v.is_multiple_of(2)),
+    }
+}
+
+fn nullable(column_type: ColumnType, v: u8) -> Value {
+    match v % 5 {
+        0 => Value::Null,
+        _ => value(column_type, v),
     }
 }
 
@@ -181,6 +216,8 @@ struct Harness {
     history: Vec<State>,
     held: Vec<Held>,
     names: u32,
+    /// The table's comment.
+    comment: Option<String>,
     field_ids: Vec<i32>,
 }
 
@@ -195,7 +232,9 @@ impl Harness {
             history: vec![State::new()],
             held: Vec::new(),
             names: 0,
-            field_ids: (1..=5).collect(),
+            comment: None,
+            // Six columns, the element of the lists and the field of the structs.
+            field_ids: (1..=8).collect(),
         };
         harness.open();
         harness
@@ -220,6 +259,7 @@ impl Harness {
         let table =
             table.unwrap_or_else(|| database.create_table(first_schema(self.shard_key)).unwrap());
         assert_eq!(table.schema().last_field_id() as usize, expected);
+        assert_eq!(table.schema().comment(), self.comment.as_deref());
         let seq = database.durable_seq() as usize;
         self.history.truncate(seq + 1);
         self.state = self.history[seq].clone();
@@ -290,6 +330,7 @@ impl Harness {
                         nullable,
                         field_id,
                         default: default.clone(),
+                        comment: None,
                     };
                     changes.push(SchemaChange::AddColumn {
                         name: column.name.clone(),
@@ -332,21 +373,35 @@ impl Harness {
                         });
                     }
                 }
+                Alter::Within(kind, i) => {
+                    let change = self.change_within(&mut columns, kind, i);
+                    changes.extend(change);
+                }
+                Alter::Comment(i) => {
+                    let at = pick(i);
+                    let comment = (!i.is_multiple_of(3)).then(|| format!("comment {i}"));
+                    columns[at].comment.clone_from(&comment);
+                    self.comment.clone_from(&comment);
+                    let name = columns[at].name.clone();
+                    changes.push(SchemaChange::CommentColumn {
+                        name,
+                        comment: comment.clone(),
+                    });
+                    changes.push(SchemaChange::CommentTable { comment });
+                }
             }
         }
         let old = self.table().clone();
         let table = self.database().alter_table(&old, &changes).unwrap();
-        let names = |table: &Table| -> Vec<(String, ColumnType, i32)> {
-            let columns = table.schema().columns().iter();
-            columns
-                .map(|column| (column.name.clone(), column.column_type, column.field_id))
-                .collect()
+        let told = |columns: &[Column]| -> Vec<_> {
+            let told = columns.iter().map(|column| {
+                let (name, comment) = (column.name.clone(), column.comment.clone());
+                (name, column.column_type, column.field_id, comment)
+            });
+            told.collect()
         };
-        let expected = columns.iter();
-        let expected: Vec<_> = expected
-            .map(|column| (column.name.clone(), column.column_type, column.field_id))
-            .collect();
-        assert_eq!(names(&table), expected);
+        assert_eq!(told(table.schema().columns()), told(&columns));
+        assert_eq!(table.schema().comment(), self.comment.as_deref());
         if !changes.is_empty() {
             let refused = self
                 .database()
@@ -366,6 +421,68 @@ impl Harness {
             }
         }
         self.table = Some(table);
+    }
+
+    /// A change of the structs in the lists, if the column is still there.
+    fn change_within(&mut self, columns: &mut [Column], kind: u8, i: u8) -> Option<SchemaChange> {
+        const PARTS: i32 = 6;
+        let column = columns.iter_mut().find(|column| column.field_id == PARTS)?;
+        let mut element = column.column_type.nested_fields()[0].clone();
+        let mut fields = element.column_type.nested_fields().to_vec();
+        let at = usize::from(i) % fields.len();
+        let name = fields[at].name.clone();
+        self.names += 1;
+        let new_name = format!("part {}", self.names);
+        let mut each_struct: StructChange = Box::new(|_| {});
+        let change = match kind {
+            0 => {
+                let field_id = self.field_ids.last().unwrap() + 1;
+                self.field_ids.push(field_id);
+                let column_type = [ColumnType::Int32, ColumnType::Utf8][usize::from(i) % 2];
+                fields.push(NestedField {
+                    field_id,
+                    ..NestedField::new(new_name.clone(), column_type, true)
+                });
+                each_struct = Box::new(|values| values.push(Value::Null));
+                SchemaChange::AddColumn {
+                    name: new_name,
+                    column_type,
+                    nullable: true,
+                    default: None,
+                }
+            }
+            1 if fields.len() > 1 => {
+                fields.remove(at);
+                each_struct = Box::new(move |values| drop(values.remove(at)));
+                SchemaChange::DropColumn { name }
+            }
+            2 => {
+                fields[at].name.clone_from(&new_name);
+                SchemaChange::RenameColumn { name, new_name }
+            }
+            3 => {
+                let column_type = wider(fields[at].column_type)?;
+                fields[at].column_type = column_type;
+                each_struct =
+                    Box::new(move |values| values[at] = widened(&values[at], column_type));
+                SchemaChange::WidenColumn { name, column_type }
+            }
+            _ => return None,
+        };
+        element.column_type = element.column_type.with_fields(fields);
+        column.column_type = column.column_type.with_fields(vec![element]);
+        let path = vec![column.name.clone(), "element".into()];
+        self.each_row(|fields| {
+            if let Some(Value::List(elements)) = fields.get_mut(&PARTS) {
+                for element in elements {
+                    if let Value::Struct(values) = element {
+                        each_struct(values);
+                    }
+                }
+            }
+        });
+        let change = Box::new(change);
+        Some(SchemaChange::Within { path, change })
     }
 
     fn each_row(&mut self, change: impl Fn(&mut Fields)) {
@@ -490,6 +607,97 @@ proptest! {
     }
 }
 
+#[test]
+fn changes_within_that_can_not_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), Options::unmeasured()).unwrap();
+    let point = ColumnType::structure([
+        NestedField::new("x", ColumnType::Int32, false),
+        NestedField::new("y", ColumnType::Utf8, true),
+    ]);
+    let builder = TableSchema::builder("t")
+        .column("id", ColumnType::Int32, false)
+        .column(
+            "points",
+            ColumnType::map(ColumnType::Int32, point, true),
+            true,
+        )
+        .primary_key(["id"]);
+    let table = database.create_table(builder.build().unwrap()).unwrap();
+    let within = |path: &[&str], change| SchemaChange::Within {
+        path: path.iter().map(|name| (*name).to_owned()).collect(),
+        change: Box::new(change),
+    };
+    let widen = |name: &str, column_type| SchemaChange::WidenColumn {
+        name: name.into(),
+        column_type,
+    };
+    let add = |name: &str, nullable, default| SchemaChange::AddColumn {
+        name: name.into(),
+        column_type: ColumnType::Int32,
+        nullable,
+        default,
+    };
+    let drop_column = |name: &str| SchemaChange::DropColumn { name: name.into() };
+    let value = ["points", "value"];
+    for (change, reason) in [
+        (
+            within(&["points"], widen("key", ColumnType::Int64)),
+            "key of a map",
+        ),
+        (
+            within(&["points"], drop_column("value")),
+            "can't be changed so",
+        ),
+        (
+            within(&["points"], add("third", true, None)),
+            "can't be changed so",
+        ),
+        (within(&value, add("z", false, None)), "can't be changed so"),
+        (
+            within(&value, add("z", true, Some(Value::Int32(1)))),
+            "can't be changed so",
+        ),
+        (within(&value, add("x", true, None)), "used twice"),
+        (within(&value, drop_column("z")), "there is no 'z'"),
+        (
+            within(&value, widen("y", ColumnType::Int64)),
+            "can't become",
+        ),
+        (
+            within(&["points", "values"], drop_column("x")),
+            "there is no 'values'",
+        ),
+        (within(&["point"], drop_column("x")), "no column 'point'"),
+        (within(&[], drop_column("x")), "no column"),
+        (within(&["id"], drop_column("x")), "can't be changed so"),
+    ] {
+        refused(&database, &table, change, reason);
+    }
+    let both = [
+        within(&value, drop_column("x")),
+        within(&value, drop_column("y")),
+    ];
+    let emptied = database.alter_table(&table, &both);
+    assert!(matches!(emptied, Err(Error::Schema(_))), "{emptied:?}");
+    let key = TableSchema::builder("k").column("id", point, false);
+    let refused = key.primary_key(["id"]).build();
+    assert!(matches!(refused, Err(Error::Schema(_))), "{refused:?}");
+    let mut deep = ColumnType::Int32;
+    for depth in 0..=NESTING_DEPTH_MAX {
+        let schema = TableSchema::builder("d").column("id", ColumnType::Int32, false);
+        let schema = schema.column("deep", deep, true).primary_key(["id"]);
+        assert!(schema.build().is_ok(), "{depth}");
+        deep = ColumnType::list(deep, true);
+    }
+    let schema = TableSchema::builder("d").column("id", ColumnType::Int32, false);
+    let refused = schema
+        .column("deep", deep, true)
+        .primary_key(["id"])
+        .build();
+    assert!(matches!(refused, Err(Error::Schema(_))), "{refused:?}");
+}
+
 fn refused(database: &Database, table: &Table, change: SchemaChange, reason: &str) {
     let schema = table.schema().clone();
     match database.alter_table(table, &[change]) {
@@ -508,6 +716,7 @@ fn changes_that_can_not_be_are_refused() {
         .column("part", MONEY, false)
         .column("note", ColumnType::Utf8, true)
         .column("size", ColumnType::Int64, true)
+        .column("at", ColumnType::Timestamp, true)
         .primary_key(["id", "part"])
         .build()
         .unwrap();
@@ -526,11 +735,16 @@ fn changes_that_can_not_be_are_refused() {
         name: name.into(),
         new_name: new_name.into(),
     };
+    let comment = |name: &str, size_bytes| SchemaChange::CommentColumn {
+        name: name.into(),
+        comment: Some("x".repeat(size_bytes)),
+    };
     let drop_column = |name: &str| SchemaChange::DropColumn { name: name.into() };
     for (change, reason) in [
         (widen("id", ColumnType::Int64), "primary key"),
         (widen("size", ColumnType::Int32), "can't become"),
         (widen("note", ColumnType::Binary), "can't become"),
+        (widen("at", ColumnType::TimestampNs), "can't become"),
         (
             widen(
                 "part",
@@ -569,6 +783,8 @@ fn changes_that_can_not_be_are_refused() {
         (rename("colour", "tint"), "no column"),
         (drop_column("id"), "primary key"),
         (drop_column("colour"), "no column"),
+        (comment("colour", 1), "no column"),
+        (comment("note", COMMENT_SIZE_BYTES_MAX + 1), "comment"),
     ] {
         refused(&database, &table, change, reason);
     }
@@ -585,7 +801,7 @@ fn changes_that_can_not_be_are_refused() {
     let table = database
         .alter_table(&table, &[add("new", true, None)])
         .unwrap();
-    assert_eq!(table.schema().columns()[4].field_id, 5);
+    assert_eq!(table.schema().columns()[5].field_id, 6);
     let table = database.alter_table(&table, &[drop_column("new")]).unwrap();
     assert_eq!(
         database.create_table(schema).unwrap().schema(),
@@ -598,5 +814,5 @@ fn changes_that_can_not_be_are_refused() {
     let table = database
         .alter_table(&table, &[add("new", true, None)])
         .unwrap();
-    assert_eq!(table.schema().columns()[4].field_id, 6);
+    assert_eq!(table.schema().columns()[5].field_id, 7);
 }

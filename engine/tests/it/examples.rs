@@ -62,7 +62,7 @@ fn every_public_type_has_an_example() {
         }
     }
     // A function, a constant or an alias of std's needs none; the lists of names are those of types otherwise.
-    public.remove("COLUMN_COUNT_MAX");
+    public.retain(|name| name.contains(char::is_lowercase));
     assert_eq!(without, Vec::<String>::new());
     assert!(public.is_empty(), "not found: {public:?}");
 }

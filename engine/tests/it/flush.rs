@@ -7,6 +7,7 @@ use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
 use moonshine_engine::{Database, Durability, Error, Keyspace, Options};
 
 use crate::disk_full::with_space;
+use crate::wait_until;
 
 const ROW_COUNT: u64 = 12_000;
 
@@ -15,13 +16,22 @@ fn open(io: &SimulatedIo) -> (Database, Keyspace) {
 }
 
 fn open_with(io: &SimulatedIo, generation_size_bytes: u64) -> (Database, Keyspace) {
+    open_sized(io, generation_size_bytes, 8 << 20)
+}
+
+/// With that much in a generation, and in a leaf.
+pub(crate) fn open_sized(
+    io: &SimulatedIo,
+    generation_size_bytes: u64,
+    fragment_size_bytes: u64,
+) -> (Database, Keyspace) {
     let options = Options {
         io: Arc::new(io.clone()),
         profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
         memory_budget_bytes: 256 << 20,
         segment_size_bytes_max: None,
         generation_size_bytes_max: Some(generation_size_bytes),
-        fragment_size_bytes_max: Some(8 << 20),
+        fragment_size_bytes_max: Some(fragment_size_bytes),
         compaction_threads: Some(4),
     };
     let database = Database::open(Path::new("/db"), options).unwrap();
@@ -34,7 +44,7 @@ fn value(id: u64, round: u64) -> Vec<u8> {
 }
 
 /// Every third row deleted, every other one written twice.
-fn write(rows: &Keyspace) {
+pub(crate) fn write(rows: &Keyspace) {
     for round in 0..2 {
         let mut batch = rows.batch();
         for id in 0..ROW_COUNT {
@@ -49,7 +59,7 @@ fn write(rows: &Keyspace) {
     }
 }
 
-fn check(rows: &Keyspace) {
+pub(crate) fn check(rows: &Keyspace) {
     let left = (0..ROW_COUNT).filter(|id| id % 3 != 0).count();
     assert_eq!(rows.iter().count(), left);
     let pairs: Vec<_> = rows.iter().map(|pair| pair.unwrap().0.to_vec()).collect();
@@ -65,7 +75,7 @@ fn check(rows: &Keyspace) {
     }
 }
 
-fn delta_file_count(io: &SimulatedIo) -> usize {
+pub(crate) fn delta_file_count(io: &SimulatedIo) -> usize {
     let files = io.list(Path::new("/db/tree")).unwrap();
     let is_delta = |path: &&std::path::PathBuf| path.extension().is_some_and(|one| one == "mdelta");
     files.iter().filter(is_delta).count()
@@ -158,9 +168,7 @@ fn a_close_during_a_flush_loses_nothing() {
         write(&rows);
         database.sync().unwrap();
         // All threads are at their files.
-        while delta_file_count(&io) < 2 {
-            std::thread::yield_now();
-        }
+        wait_until("several threads write files", || delta_file_count(&io) >= 2);
         std::thread::scope(|scope| {
             scope.spawn(move || drop((database, rows)));
             (0..seed * 1000).for_each(|_| std::thread::yield_now());

@@ -10,6 +10,8 @@ use moonshine_engine::{
 };
 use uuid::Uuid;
 
+use crate::wait_until;
+
 const GENERATION_SIZE_BYTES: u64 = 16 << 10;
 
 fn options(io: &SimulatedIo) -> Options {
@@ -82,9 +84,9 @@ fn a_small_rest_goes_down_while_nobody_writes() {
     for rest in 0..5 {
         write(&keyspace, rest..rest + 1, "rest").unwrap();
         database.flush().unwrap();
-        while row_sets_on_their_way(&database) > 0 {
-            std::thread::yield_now();
-        }
+        wait_until("the rest goes down", || {
+            row_sets_on_their_way(&database) == 0
+        });
     }
     assert_eq!(rows(&keyspace, &database.snapshot()).len(), 1600);
 }

@@ -47,3 +47,16 @@ mod shard_keys;
 mod statistics;
 mod stress;
 mod transactions;
+
+/// Waits for what other threads do. What does not happen is a failure with a name, not a test without an end.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "other threads take the time of this machine"
+)]
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "not after 60 s: {what}");
+        std::thread::yield_now();
+    }
+}

@@ -117,6 +117,7 @@ fn schemas(shard_keys: usize) -> [TableSchema; TABLE_COUNT] {
         .column("shop", ColumnType::Utf8, false)
         .column("line", ColumnType::Int32, false)
         .column("at", ColumnType::TimestampTz, true)
+        .column("parts", ColumnType::list(ColumnType::Int64, true), true)
         .primary_key(["shop", "line"])
         .shard_key([ShardKey::PrimaryKey, ShardKey::Prefix(1), ShardKey::Range][shard_keys]);
     let pairs = TableSchema::builder("pairs")
@@ -172,6 +173,10 @@ fn row(table: usize, k: u8, v: u8) -> Row {
                     Value::Null
                 } else {
                     Value::TimestampTz(i64::from(v))
+                },
+                match v % 4 {
+                    0 => Value::Null,
+                    count => Value::List(vec![Value::Int64(v.into()); usize::from(count) - 1]),
                 },
             ]
         }

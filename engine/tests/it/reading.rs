@@ -5,11 +5,11 @@ use std::ops::Bound;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
+    Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use arrow_array::{Array, RecordBatch};
 use moonshine_engine::{
-    ColumnType, Database, Options, Row, Scan, ScanOrder, Table, TableSchema, Value,
+    ColumnType, Database, NestedField, Options, Row, Scan, ScanOrder, Table, TableSchema, Value,
 };
 
 /// The rows of a batch that holds all columns of a table.
@@ -31,7 +31,24 @@ fn value_of(array: &dyn Array, column_type: ColumnType, i: usize) -> Value {
     if array.is_null(i) {
         return Value::Null;
     }
+    let parts = column_type.nested_fields();
+    let values = |array: &dyn Array, part: usize| -> Vec<Value> {
+        let all = 0..array.len();
+        all.map(|i| value_of(array, parts[part].column_type, i))
+            .collect()
+    };
     match column_type {
+        ColumnType::List(_) => Value::List(values(&array.as_list::<i32>().value(i), 0)),
+        ColumnType::Map(_) => {
+            let entries = array.as_map().value(i);
+            let keys = values(entries.column(0), 0).into_iter();
+            Value::Map(keys.zip(values(entries.column(1), 1)).collect())
+        }
+        ColumnType::Struct(_) => {
+            let columns = array.as_struct().columns().iter().zip(parts);
+            let value = columns.map(|(column, part)| value_of(column, part.column_type, i));
+            Value::Struct(value.collect())
+        }
         ColumnType::Boolean => Value::Boolean(array.as_boolean().value(i)),
         ColumnType::Int32 => Value::Int32(array.as_primitive::<Int32Type>().value(i)),
         ColumnType::Int64 => Value::Int64(array.as_primitive::<Int64Type>().value(i)),
@@ -50,6 +67,12 @@ fn value_of(array: &dyn Array, column_type: ColumnType, i: usize) -> Value {
         }
         ColumnType::TimestampTz => {
             Value::TimestampTz(array.as_primitive::<TimestampMicrosecondType>().value(i))
+        }
+        ColumnType::TimestampNs => {
+            Value::TimestampNs(array.as_primitive::<TimestampNanosecondType>().value(i))
+        }
+        ColumnType::TimestampTzNs => {
+            Value::TimestampTzNs(array.as_primitive::<TimestampNanosecondType>().value(i))
         }
     }
 }
@@ -91,6 +114,18 @@ fn extremes() -> (TableSchema, Vec<Row>) {
         ColumnType::Time,
         ColumnType::Timestamp,
         ColumnType::TimestampTz,
+        ColumnType::TimestampNs,
+        ColumnType::TimestampTzNs,
+        ColumnType::list(ColumnType::Utf8, true),
+        ColumnType::structure([
+            NestedField::new("a", ColumnType::Uuid, false),
+            NestedField::new("b", ColumnType::list(ColumnType::Int64, true), true),
+        ]),
+        ColumnType::map(
+            ColumnType::Int32,
+            ColumnType::map(ColumnType::Utf8, ColumnType::list(decimal, false), false),
+            true,
+        ),
     ];
     let mut builder = TableSchema::builder("extremes").column("id", ColumnType::Int32, false);
     for column_type in types {
@@ -113,6 +148,11 @@ fn extremes() -> (TableSchema, Vec<Row>) {
             Value::Time(0),
             Value::Timestamp(i64::MIN),
             Value::TimestampTz(i64::MIN),
+            Value::TimestampNs(i64::MIN),
+            Value::TimestampTzNs(i64::MIN),
+            Value::List(vec![]),
+            Value::Struct(vec![Value::Uuid([0; 16]), Value::Null]),
+            Value::Map(vec![(Value::Int32(i32::MIN), Value::Null)]),
         ],
         vec![
             Value::Boolean(true),
@@ -128,6 +168,24 @@ fn extremes() -> (TableSchema, Vec<Row>) {
             Value::Time(86_399_999_999),
             Value::Timestamp(i64::MAX),
             Value::TimestampTz(i64::MAX),
+            Value::TimestampNs(i64::MAX),
+            Value::TimestampTzNs(i64::MAX),
+            Value::List(vec![
+                Value::Null,
+                Value::Utf8(String::new()),
+                Value::Utf8("\u{10ffff}".repeat(70)),
+            ]),
+            Value::Struct(vec![
+                Value::Uuid([0xff; 16]),
+                Value::List(vec![Value::Int64(i64::MAX), Value::Null]),
+            ]),
+            Value::Map(vec![
+                (Value::Int32(1), Value::Map(vec![])),
+                (Value::Int32(i32::MAX), {
+                    let digits = vec![Value::Decimal(-digits), Value::Decimal(digits)];
+                    Value::Map(vec![(Value::Utf8("k".into()), Value::List(digits))])
+                }),
+            ]),
         ],
     ];
     let rows = (0i32..).zip(rows).map(|(id, mut row)| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::{Int64Array, RecordBatch};
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    ColumnType, Database, Error, ExportFile, Options, Result, Table, TableSchema, Value,
+    ColumnType, Database, Error, ExportFile, Options, Placement, Result, Table, TableSchema, Value,
 };
 use uuid::Uuid;
 
@@ -48,6 +48,11 @@ fn exported(io: &SimulatedIo) -> (Database, Table) {
     export.prepare(Uuid::from_u128(1), &file(OLD)).unwrap();
     export.commit("first".into()).unwrap();
     (database, table)
+}
+
+fn log_bytes(io: &SimulatedIo) -> usize {
+    let log = |(path, len): (PathBuf, usize)| path.starts_with("/db/log").then_some(len);
+    io.files().into_iter().filter_map(log).sum()
 }
 
 fn keys() -> RecordBatch {
@@ -199,6 +204,120 @@ fn what_is_no_relocation_is_refused_and_leaves_nothing() {
     assert_eq!(exported.token, "second");
 }
 
+/// *Same*: which rows count no more is told of each of several files.
+#[test]
+fn dead_rows_are_told_file_by_file() {
+    let io = SimulatedIo::new(1);
+    let (database, table) = exported(&io);
+    let anew = [0, 99, 100, 250];
+    let mut transaction = database.begin();
+    for id in anew {
+        transaction.upsert(&table, vec![Value::Int64(id)]).unwrap();
+    }
+    transaction.commit().unwrap();
+    let files = |files: &[(&str, u64)]| -> Vec<ExportFile> {
+        let file = |&(path, row_count): &(&str, u64)| ExportFile {
+            path: path.into(),
+            row_count,
+        };
+        files.iter().map(file).collect()
+    };
+    let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+    let later = files(&[("later", anew.len() as u64)]);
+    export.prepare(Uuid::from_u128(2), &later).unwrap();
+    export.commit("later".into()).unwrap();
+
+    let mut relocation = database
+        .begin_relocation(&table, Uuid::from_u128(3), &[OLD.into()])
+        .unwrap();
+    relocation.add(&keys(), None).unwrap();
+    let moved = files(&[("a", 100), ("b", 150), ("c", 50)]);
+    let dead = relocation.prepare(&moved).unwrap();
+    let place = |(path, position): (&str, u64)| Placement {
+        file: path.into(),
+        position,
+    };
+    let expected = [("a", 0), ("a", 99), ("b", 0), ("c", 0)].map(place);
+    assert_eq!(dead, expected);
+    relocation.commit("moved".into()).unwrap();
+
+    let mut transaction = database.begin();
+    for id in [1, 101, 299, 250] {
+        transaction.delete(&table, &[Value::Int64(id)]).unwrap();
+    }
+    transaction.commit().unwrap();
+    let changes = database.changes(&table, &database.snapshot()).unwrap();
+    let mut removed = changes.removed().to_vec();
+    removed.sort();
+    let expected = [("a", 1), ("b", 1), ("c", 49), ("later", 3)].map(place);
+    assert_eq!(removed, expected);
+}
+
+/// *Once*: keys that an export left in the log before it failed are none of a later one's, and hold no log.
+#[test]
+fn a_commit_id_is_of_one_export() {
+    // More than a record of keys.
+    const KEY_COUNT: i64 = 100_000;
+    let all = [ExportFile {
+        path: OLD.into(),
+        row_count: KEY_COUNT as u64,
+    }];
+    let commit_id = Uuid::from_u128(1);
+    for writes in 0.. {
+        let io = SimulatedIo::new(1);
+        let (database, table) = open(&io);
+        let mut transaction = database.begin();
+        for id in 0..KEY_COUNT {
+            transaction.upsert(&table, vec![Value::Int64(id)]).unwrap();
+        }
+        transaction.commit().unwrap();
+        database.flush().unwrap();
+        let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+        io.fill_after(Some(writes));
+        let prepared = export.prepare(commit_id, &all);
+        io.fill_after(None);
+        if prepared.is_ok() {
+            assert!(writes > 0, "a full disk takes no keys");
+            return;
+        }
+        assert!(
+            matches!(prepared, Err(Error::NoSpace { .. })),
+            "{prepared:?}"
+        );
+        drop(export);
+        let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+        let refused = export.prepare(commit_id, &all);
+        assert!(
+            matches!(&refused, Err(Error::Usage(reason)) if reason.contains("tried before")),
+            "{refused:?}"
+        );
+        drop(export);
+        // A log goes with a flush, and that needs a row.
+        let mut transaction = database.begin();
+        transaction.upsert(&table, vec![Value::Int64(0)]).unwrap();
+        transaction.commit().unwrap();
+        database.flush().unwrap();
+        assert!(log_bytes(&io) < 100_000, "{} bytes of log", log_bytes(&io));
+        drop((table, database));
+
+        // What of the keys came into the log is not known; it went with its segment.
+        let (database, table) = open(&io);
+        let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+        match export.prepare(commit_id, &all) {
+            Ok(()) => export.abort().unwrap(),
+            Err(error) => assert!(matches!(error, Error::Usage(_)), "{error}"),
+        }
+        drop((table, database));
+        let (database, table) = open(&io);
+        let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+        export.prepare(Uuid::from_u128(2), &all).unwrap();
+        export.commit("first".into()).unwrap();
+        drop((table, database));
+        let (database, table) = open(&io);
+        assert_eq!(database.exported(&table).unwrap().token, "first");
+    }
+}
+
 /// *Bounded*: nothing but relocations happens to a database, and what they say is flushed all the same.
 #[test]
 fn relocations_of_an_idle_database_leave_the_log() {
@@ -216,9 +335,7 @@ fn relocations_of_an_idle_database_leave_the_log() {
         relocation.commit(format!("token {number}")).unwrap();
     }
     database.flush().unwrap();
-    let log = |(path, len): (PathBuf, usize)| path.starts_with("/db/log").then_some(len);
-    let log_bytes: usize = io.files().into_iter().filter_map(log).sum();
-    assert!(log_bytes < 100_000, "{log_bytes} bytes of log");
+    assert!(log_bytes(&io) < 100_000, "{} bytes of log", log_bytes(&io));
     drop((table, database));
     let (database, table) = open(&io);
     assert_eq!(database.exported(&table).unwrap().token, "token 59");

@@ -1,10 +1,13 @@
 //! Rows as structs: every type of column there and back, and errors that name the field.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use moonshine_engine::io::SimulatedIo;
-use moonshine_engine::{ColumnType, Database, Error, Options, Scan, TableSchema, Value};
+use moonshine_engine::{
+    ColumnType, Database, Error, NestedField, Options, Scan, TableSchema, Value,
+};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -167,4 +170,66 @@ fn fields_that_do_not_fit_are_named() {
         Err(Error::Row(text)) => assert!(text.contains("unknown"), "{text}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Address {
+    street: Option<String>,
+    numbers: Vec<i32>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Person {
+    id: i64,
+    home: Option<Address>,
+    others: Vec<Address>,
+    scores: BTreeMap<String, Option<f64>>,
+}
+
+/// *Same*, of vectors, structs and maps within structs.
+#[test]
+fn nested_structs_round_trip() {
+    let database = open();
+    let numbers = ColumnType::list(ColumnType::Int32, false);
+    let address = ColumnType::structure([
+        NestedField::new("street", ColumnType::Utf8, true),
+        NestedField::new("numbers", numbers, false),
+    ]);
+    let scores = ColumnType::map(ColumnType::Utf8, ColumnType::Float64, true);
+    let schema = TableSchema::builder("people")
+        .column("id", ColumnType::Int64, false)
+        .column("home", address, true)
+        .column("others", ColumnType::list(address, false), false)
+        .column("scores", scores, false)
+        .primary_key(["id"]);
+    let table = database.create_table(schema.build().unwrap()).unwrap();
+    let address = |count: i32| Address {
+        street: (count % 2 > 0).then(|| format!("street {count}")),
+        numbers: (0..count).collect(),
+    };
+    let people: Vec<Person> = (0..20)
+        .map(|id| Person {
+            id: id.into(),
+            home: (id % 3 > 0).then(|| address(id)),
+            others: (0..id % 4).map(address).collect(),
+            scores: (0..id % 5)
+                .map(|n| (format!("{n}"), (n > 1).then_some(0.5)))
+                .collect(),
+        })
+        .collect();
+    let mut transaction = database.begin();
+    transaction.upsert_all_as(&table, &people).unwrap();
+    transaction.commit().unwrap();
+    database.flush().unwrap();
+    let snapshot = database.snapshot();
+    for person in &people {
+        let key = [Value::Int64(person.id)];
+        let found: Option<Person> = snapshot.get_as(&table, &key).unwrap();
+        assert_eq!(found.as_ref(), Some(person));
+    }
+    let batches = snapshot.scan(&table, Scan::default()).unwrap();
+    let rows = batches.flat_map(|batch| table.rows_as::<Person>(&batch.unwrap()).unwrap());
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by_key(|person| person.id);
+    assert_eq!(rows, people);
 }

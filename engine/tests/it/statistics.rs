@@ -247,7 +247,7 @@ fn value(text: &str, series: &str) -> f64 {
 fn metrics_of_a_worked_database() -> (Statistics, String) {
     let io = SimulatedIo::new(1);
     let (database, keyspace) = open(&io);
-    write(&keyspace, 200, 25);
+    write(&keyspace, 80, 25);
     database.flush().unwrap();
     database.compact().unwrap();
     keyspace.get(key(1)).unwrap();
@@ -290,6 +290,74 @@ fn the_metrics_are_whole_and_say_what_the_statistics_say() {
         value(&text, "moonshine_log_sync_duration_seconds_count"),
         count
     );
+}
+
+/// What space, reads and writes cost, and each fragment of a small table, are what the statistics say.
+#[test]
+fn amplifications_and_fragments_are_metrics() {
+    let (statistics, text) = metrics_of_a_worked_database();
+    let is = |series: &str, expected: f64| {
+        let found = value(&text, &format!("moonshine_{series}"));
+        assert_eq!(found, expected, "{series}");
+    };
+    is("write_amplification", statistics.write_amplification());
+    let space = statistics.space_amplification_min();
+    is("space_amplification_min", space);
+    assert!(space > 1.0, "{space}");
+    is("read_amplification", statistics.read_amplification());
+    is("page_cache_hits", statistics.reads.pages.hits() as f64);
+    let table = &statistics.tables[0];
+    is(
+        "table_location_bytes{table=\"pairs\"}",
+        table.location_bytes as f64,
+    );
+    let sum = |family: &str| -> f64 {
+        let of_pairs = format!("moonshine_{family}{{table=\"pairs\"");
+        let lines = text.lines().filter(|line| line.starts_with(&of_pairs));
+        lines
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+            .sum()
+    };
+    assert_eq!(sum("table_data_bytes"), table.held.data_bytes as f64);
+    assert!((2..=16).contains(&table.fragments.len()), "{table:?}");
+    for fragment in &table.fragments {
+        let labels = format!(
+            "{{table=\"pairs\",fragment=\"{}\",level=\"{}\"}}",
+            fragment.id, fragment.level
+        );
+        let held = fragment.held;
+        is(&format!("fragment_row_sets{labels}"), held.row_sets as f64);
+        is(&format!("fragment_rows{labels}"), held.rows as f64);
+        is(
+            &format!("fragment_size_bytes{labels}"),
+            held.size_bytes as f64,
+        );
+    }
+    for level in &table.levels {
+        let of_level = table.fragments.iter();
+        let sizes = of_level.filter(|fragment| fragment.level == level.level);
+        let sizes: Vec<u64> = sizes.map(|fragment| fragment.held.size_bytes).collect();
+        let labels = format!("{{table=\"pairs\",level=\"{}\"}}", level.level);
+        let least = *sizes.iter().min().unwrap() as f64;
+        is(&format!("table_fragment_size_bytes_min{labels}"), least);
+        let most = *sizes.iter().max().unwrap() as f64;
+        is(&format!("table_fragment_size_bytes_max{labels}"), most);
+    }
+}
+
+/// A table of many fragments has no series for each of them.
+#[test]
+fn many_fragments_are_told_of_by_level_alone() {
+    let (mut statistics, _) = metrics_of_a_worked_database();
+    let fragments = &mut statistics.tables[0].fragments;
+    let one = fragments[0];
+    fragments.resize(17, one);
+    let text = statistics.to_metrics();
+    assert!(!text.contains("moonshine_fragment_rows{table=\"pairs\""));
+    assert!(text.contains("moonshine_table_fragment_size_bytes_max{table=\"pairs\""));
+    statistics.tables[0].fragments.truncate(16);
+    let text = statistics.to_metrics();
+    assert!(text.contains("moonshine_fragment_rows{table=\"pairs\""));
 }
 
 /// The table in the documentation is what is written, no more and no less.

@@ -55,7 +55,7 @@ pub(crate) struct Controller {
     last_ms: Option<i64>,
     /// What ticks that committed something took, in milliseconds.
     duration_ms: Option<f64>,
-    /// Requests to store and catalog a commit.
+    /// Requests to store and catalog of the last tick that made some.
     requests: Option<f64>,
     logged: Option<Cadence>,
 }
@@ -120,13 +120,24 @@ impl Controller {
         now_ms.saturating_sub(last_ms) >= interval_ms
     }
 
-    /// A tick is over. `requests` is `None` for one that had nothing to commit.
-    pub(crate) fn note(&mut self, began_ms: i64, ended_ms: i64, requests: Option<u64>) {
-        self.last_ms = Some(began_ms);
-        if let Some(requests) = requests {
+    /// When the last tick began.
+    pub(crate) fn last_ms(&self) -> Option<i64> {
+        self.last_ms
+    }
+
+    /// A tick is over: `ended_ms` is when, `None` if it failed, and `requests` is what it took, 0 if it came to nothing that
+    /// counts. Failures count against the budgets as what they took does, but are no measure of how long a tick takes.
+    pub(crate) fn note(&mut self, began_ms: i64, ended_ms: Option<i64>, requests: u64) {
+        if ended_ms.is_some() || requests > 0 {
+            self.last_ms = Some(began_ms);
+        }
+        if requests > 0 {
+            // No mean: what the last one took is to be paid for before the next one.
+            self.requests = Some(requests as f64);
+        }
+        if let (Some(ended_ms), true) = (ended_ms, requests > 0) {
             let duration_ms = ended_ms.saturating_sub(began_ms).max(0) as f64;
             self.duration_ms = Some(mean(self.duration_ms, duration_ms));
-            self.requests = Some(mean(self.requests, requests as f64));
         }
     }
 
@@ -180,7 +191,7 @@ mod tests {
             chosen(&controller, None, None),
             (10_000, CadenceReason::Freshness)
         );
-        controller.note(0, 1_000, Some(8));
+        controller.note(0, Some(1_000), 8);
         // A row waits for 9 s at most, and then a second for its tick.
         assert_eq!(
             chosen(&controller, None, None),
@@ -195,7 +206,7 @@ mod tests {
             (120_000, CadenceReason::RequestBudget)
         );
         for _ in 0..50 {
-            controller.note(0, 20_000, Some(8));
+            controller.note(0, Some(20_000), 8);
         }
         let (interval_ms, reason) = chosen(&controller, None, None);
         assert_eq!(reason, CadenceReason::TickTime);
@@ -205,7 +216,7 @@ mod tests {
     #[test]
     fn much_to_export_comes_early_but_not_over_budget() {
         let mut controller = Controller::default();
-        controller.note(0, 100, Some(8));
+        controller.note(0, Some(100), 8);
         let free = settings(None, None);
         assert!(!controller.is_due(&free, 1, false, 5_000));
         assert!(controller.is_due(&free, 1, true, 5_000));
@@ -222,10 +233,45 @@ mod tests {
         let mut commits = 0;
         for now_ms in (0..3_600_000).step_by(50) {
             if controller.is_due(&budget, 1, true, now_ms) {
-                controller.note(now_ms, now_ms + 20, Some(8));
+                controller.note(now_ms, Some(now_ms + 20), 8);
                 commits += 1;
             }
         }
         assert!((98..=100).contains(&commits), "{commits}");
+    }
+
+    #[test]
+    fn no_hour_has_more_requests_than_its_budget_whatever_fails() {
+        let budget = settings(None, Some(1_000));
+        let mut controller = Controller::default();
+        let (mut requests, mut ticks) = (0, 0);
+        for now_ms in (0..3_600_000).step_by(50) {
+            if controller.is_due(&budget, 1, true, now_ms) {
+                // Each third one fails, and they take more and less.
+                let cost = if ticks % 2 == 0 { 5 } else { 40 };
+                let ended_ms = (ticks % 3 > 0).then_some(now_ms + 20);
+                controller.note(now_ms, ended_ms, cost);
+                ticks += 1;
+                requests += cost;
+            }
+        }
+        // The last tick is paid for in the next hour.
+        assert!(
+            (900..=1_040).contains(&requests),
+            "{requests} in {ticks} ticks"
+        );
+    }
+
+    #[test]
+    fn a_failure_before_anything_was_sent_costs_nothing_and_none_is_a_measure_of_time() {
+        let mut controller = Controller::default();
+        let budget = settings(Some(1), None);
+        controller.note(0, Some(100), 8);
+        controller.note(3_600_000, None, 0);
+        assert!(controller.is_due(&budget, 1, false, 3_600_001));
+        controller.note(3_600_001, None, 8);
+        assert!(!controller.is_due(&budget, 1, false, 3_700_000));
+        let free = settings(None, None);
+        assert_eq!(controller.choose(&free, 1).interval_ms, 9_900);
     }
 }

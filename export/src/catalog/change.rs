@@ -4,7 +4,8 @@ use iceberg::spec::{MAIN_BRANCH, TableMetadata, TableMetadataBuildResult};
 use iceberg::{TableRequirement, TableUpdate};
 
 use super::CatalogTable;
-use crate::error::{At, Result};
+use crate::error::{At, ExportError, Result};
+use crate::references::{export_branch, head};
 
 /// What is to become of a table, and what the table must be for it: the body of a commit request of Iceberg's REST
 /// protocol.
@@ -17,15 +18,20 @@ pub struct Change {
 }
 
 impl Change {
-    /// These updates, of the table and the newest snapshot that `base` shows.
+    /// These updates, of the table and the newest snapshot that `base` shows of the branch that it is exported to, and of the
+    /// main one: what others commit there takes the sequence number and the row ids that a new snapshot would have.
     pub fn of(base: &TableMetadata, updates: Vec<TableUpdate>) -> Change {
-        let requirements = vec![
-            TableRequirement::UuidMatch { uuid: base.uuid() },
-            TableRequirement::RefSnapshotIdMatch {
-                r#ref: MAIN_BRANCH.to_owned(),
-                snapshot_id: base.current_snapshot_id(),
-            },
-        ];
+        let stands = |name: &str, snapshot_id| TableRequirement::RefSnapshotIdMatch {
+            r#ref: name.to_owned(),
+            snapshot_id,
+        };
+        let branch = export_branch(base);
+        let head_id = head(base).map(|head| head.snapshot_id());
+        let uuid = TableRequirement::UuidMatch { uuid: base.uuid() };
+        let mut requirements = vec![uuid, stands(branch, head_id)];
+        if branch != MAIN_BRANCH {
+            requirements.push(stands(MAIN_BRANCH, base.current_snapshot_id()));
+        }
         Change {
             requirements,
             updates,
@@ -57,6 +63,22 @@ impl Change {
         for update in &self.updates {
             builder = update.clone().apply(builder).at(place())?;
         }
-        builder.build().at(place())
+        let mut built = builder.build().at(place())?;
+        let least_ms = base.metadata.last_updated_ms();
+        if built.metadata.last_updated_ms() < least_ms {
+            let damage = |error| ExportError::corrupt(place(), error);
+            built.metadata = updated_at(&built.metadata, least_ms).map_err(damage)?;
+        }
+        Ok(built)
     }
+}
+
+/// The same metadata, updated at another time. That of a change without a snapshot is the system's, which may have been set back;
+/// readers refuse metadata that is older than what it followed on.
+fn updated_at(metadata: &TableMetadata, updated_ms: i64) -> serde_json::Result<TableMetadata> {
+    let mut json = serde_json::to_value(metadata)?;
+    if let Some(json) = json.as_object_mut() {
+        json.insert("last-updated-ms".to_owned(), updated_ms.into());
+    }
+    serde_json::from_value(json)
 }

@@ -3,16 +3,21 @@
 use async_trait::async_trait;
 use iceberg::io::FileIO;
 use iceberg::spec::DataFile;
+use iceberg::{TableRequirement, TableUpdate};
 
-use super::attempt::{Attempt, Deletes, RowDelta, plan_deletes, table_version};
+use super::attempt::{Attempt, table_version};
+use super::plan::{Plan, RowDelta, plan};
 use super::run::Proposal;
 use crate::catalog::{CatalogTable, Change};
+use crate::config::TagSettings;
 use crate::delete::write_positions;
 use crate::environment::Environment;
 use crate::error::Result;
-use crate::manifest::{ManifestCache, Manifests};
+use crate::manifest::{Listing, ManifestCache};
 use crate::ownership::{Owner, Writer};
 use crate::pending::{delete_file_path, find_commit, remove_files};
+use crate::references::{head, references};
+use crate::refs::version;
 use crate::summary::Stamp;
 
 /// A row delta on its way into its table.
@@ -25,8 +30,8 @@ pub(crate) struct ExportCommit<'a> {
     pub(crate) delta: &'a RowDelta,
     pub(crate) stamp: &'a Stamp,
     pub(crate) manifests: &'a mut ManifestCache,
-    /// The delete files of the last attempt, with the snapshot that they are joined with.
-    pub(crate) deletes: Option<(Option<i64>, Deletes)>,
+    /// What the last attempt changes, with the snapshot that it is made on; its delete files are written.
+    pub(crate) planned: Option<(Option<i64>, Plan)>,
     /// Every delete file that was begun.
     pub(crate) delete_paths: Vec<String>,
     /// The snapshot that each attempt would make, with the files that it wrote for it.
@@ -41,36 +46,38 @@ impl Proposal for ExportCommit<'_> {
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         self.owner.check_unmoved(&self.base, table, &self.writer)?;
-        let parent = table.metadata.current_snapshot().map(AsRef::as_ref);
-        let manifests = self
+        let parent = head(&table.metadata).map(AsRef::as_ref);
+        let listing = self
             .manifests
-            .load(&table.file_io, &table.metadata, parent)
+            .list(&table.file_io, &table.metadata, parent)
             .await?;
-        self.join_deletes(table, &manifests).await?;
+        self.plan(table, &listing).await?;
         let attempt = Attempt {
             table,
             snapshot_id: self.environment.snapshot_id(),
             attempt_id: self.environment.identities.uuid(),
             now_ms: self.environment.clock.now_ms(),
         };
-        self.attempts.push((attempt.snapshot_id, attempt.paths()));
-        let nothing = Deletes::default();
-        let deletes = self.deletes.as_ref().map_or(&nothing, |(_, joined)| joined);
-        let updates = attempt
-            .build(&manifests, &self.delta.added_data, deletes, self.stamp)
-            .await?;
-        Ok(Change::of(&table.metadata, updates))
+        let nothing = Plan::default();
+        let plan = self.planned.as_ref().map_or(&nothing, |(_, plan)| plan);
+        let new = (&self.delta.added_data, plan);
+        let mut started = Vec::new();
+        let built = attempt.build(&listing.manifests, new, self.stamp, &mut started);
+        let built = built.await;
+        self.attempts.push((attempt.snapshot_id, started));
+        let updates = built?;
+        self.tagged(table, updates)
     }
 }
 
 impl ExportCommit<'_> {
-    /// Joins the removed rows with those that the table's snapshot has deleted, and writes them.
-    async fn join_deletes(&mut self, table: &CatalogTable, manifests: &Manifests) -> Result<()> {
-        let parent = table.metadata.current_snapshot_id();
-        if matches!(&self.deletes, Some((joined, _)) if *joined == parent) {
+    /// Finds what is to be changed of the table's snapshot, and writes its delete files.
+    async fn plan(&mut self, table: &CatalogTable, listing: &Listing) -> Result<()> {
+        let parent = head(&table.metadata).map(|head| head.snapshot_id());
+        if matches!(&self.planned, Some((planned, _)) if *planned == parent) {
             return Ok(());
         }
-        let mut deletes = plan_deletes(table, manifests, self.delta).await?;
+        let mut plan = plan(table, (listing, &mut *self.manifests), self.delta).await?;
         let (location, stamp) = (table.metadata.location(), self.stamp);
         let first = self.delete_paths.len();
         let path = |number: usize, extension: &str| {
@@ -85,20 +92,57 @@ impl ExportCommit<'_> {
         let files = write_positions(
             &table.file_io,
             table_version(table)?,
-            &deletes.positions,
+            &plan.positions,
             path,
             &mut self.delete_paths,
         )
         .await?;
-        deletes.take_files(files)?;
-        self.deletes = Some((parent, deletes));
+        plan.take_files(files)?;
+        self.planned = Some((parent, plan));
         Ok(())
+    }
+
+    /// The change, with the tags that are due.
+    fn tagged(&self, table: &CatalogTable, mut updates: Vec<TableUpdate>) -> Result<Change> {
+        let wanted = &self.owner.settings_of(table).tags;
+        let added = updates.iter().find_map(|update| match update {
+            TableUpdate::AddSnapshot { snapshot } => Some(snapshot.clone()),
+            _ => None,
+        });
+        let is_rewrite = !self.delta.rewritten.is_empty();
+        let added = added.filter(|_| !is_rewrite && *wanted != TagSettings::default());
+        let Some(added) = added else {
+            return Ok(Change::of(&table.metadata, updates));
+        };
+        let before = self.owner.stamp(table)?;
+        let before = before.and_then(|(id, stamp)| {
+            let snapshot = table.metadata.snapshot_by_id(id)?;
+            Some(version(snapshot, stamp))
+        });
+        let found = references(&table.metadata)?;
+        let now = version(&added, self.stamp.clone());
+        let due = wanted.due(&found, before.as_ref(), &now);
+        updates.extend(
+            due.iter()
+                .map(|(name, reference)| TableUpdate::SetSnapshotRef {
+                    ref_name: name.clone(),
+                    reference: reference.clone(),
+                }),
+        );
+        // A name that somebody else gives meanwhile stays his.
+        let change = Change::of(&table.metadata, updates);
+        Ok(due.into_iter().fold(change, |change, (name, _)| {
+            change.demanding(TableRequirement::RefSnapshotIdMatch {
+                r#ref: name,
+                snapshot_id: None,
+            })
+        }))
     }
 
     /// The delete files of the last attempt.
     pub(crate) fn delete_files(&self) -> impl Iterator<Item = &DataFile> {
-        let deletes = self.deletes.iter();
-        deletes.flat_map(|(_, deletes)| deletes.added.values().flatten())
+        let planned = self.planned.iter();
+        planned.flat_map(|(_, plan)| plan.added.values().flatten())
     }
 }
 

@@ -14,7 +14,8 @@
 //! writer's epoch, and whether the rows are as they were.
 //!
 //! A conflict is an answer to one copy of a request. Networks make more of them, and another copy may be what this one
-//! conflicts with, still at work. So an attempt is over only when the table has moved past what it demands. And what a
+//! conflicts with, still at work. So an attempt is over only when the table has moved past what it demands; and not even
+//! then if somebody moved it elsewhere, who may move it back: that is for the next look to decide, behind a fence. And what a
 //! catalog says it committed has to be in the table that it shows: files are removed because of that.
 
 use async_trait::async_trait;
@@ -103,14 +104,14 @@ pub(crate) async fn run_up_to(
     proposal: &mut dyn Proposal,
 ) -> Result<CatalogTable, Failure> {
     let mut unanswered: Vec<Unanswered> = Vec::new();
-    let mut last = None;
+    let (mut last, mut may_revive) = (None, false);
     for attempt in 0..attempts_max {
         if proposal.is_in(&table) {
             return Ok(table);
         }
         let change = match proposal.change(&table).await {
             Ok(change) => change,
-            Err(error) => return Err(failure(!unanswered.is_empty(), error)),
+            Err(error) => return Err(failure(may_revive || !unanswered.is_empty(), error)),
         };
         let outcome = catalog
             .commit(&table, &change, environment.identities.uuid())
@@ -138,11 +139,16 @@ pub(crate) async fn run_up_to(
         table = match catalog.load(&table.ident).await {
             Ok(Some(found)) => found,
             Ok(None) => {
-                let gone = ExportError::foreign(&table.ident, "it is gone from the catalog");
+                let gone = ExportError::foreign(
+                    &table.ident,
+                    "it is gone from the catalog; put it back, by its newest metadata file",
+                );
                 return Err(failure(is_open, gone));
             }
             Err(error) => return Err(failure(is_open, last.unwrap_or(error))),
         };
+        // What is wrong with the table may be that it was rolled back, and be mended by the opposite: then what was demanded holds again.
+        may_revive |= catalog.guard() == Guard::Requirements && !unanswered.is_empty();
         unanswered.retain(|attempt| attempt.may_land(catalog.guard(), &table));
     }
     if proposal.is_in(&table) {

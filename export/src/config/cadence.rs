@@ -20,8 +20,8 @@ pub struct CadenceConfig {
     pub freshness_secs: Option<f64>,
     /// So many commits an hour are made of exports at most. Default: no limit.
     pub commits_per_hour_max: Option<u64>,
-    /// So many requests an hour are made for exports at most: one a file that is written, and three for a commit. Default: no
-    /// limit.
+    /// So many requests an hour are made for exports at most: one a data file, two a delete file, and six an attempt to commit.
+    /// Default: no limit.
     pub requests_per_hour_max: Option<u64>,
 }
 

@@ -1,6 +1,7 @@
 //! Which catalog, and where: the part of the configuration that all tables share.
 
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::Url;
 use schemars::JsonSchema;
@@ -10,6 +11,9 @@ use super::{IcebergConfig, Secret};
 use crate::catalog::address;
 use crate::error::{ExportError, Result};
 use crate::store;
+
+const TIMEOUT_SECS: u32 = 30;
+const TIMEOUT_SECS_MAX: u32 = 3600;
 
 /// The kind of an Iceberg catalog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -34,6 +38,14 @@ pub struct SqlConfig {
     pub password: Option<Secret>,
     /// The catalog's name within the database; other implementations have to be told it. Default: `moonshine`.
     pub catalog_name: Option<String>,
+    /// How many seconds the database has to answer a statement. Default: 30.
+    pub timeout_secs: Option<u32>,
+}
+
+impl SqlConfig {
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_secs.unwrap_or(TIMEOUT_SECS).into())
+    }
 }
 
 /// Where an SQL catalog is.
@@ -56,7 +68,17 @@ pub(crate) struct SqlPlaces {
 impl IcebergConfig {
     /// Checks that what is said of a catalog is said of this one's kind.
     pub(super) fn check_sections(&self) -> Result<()> {
-        let of_sql = self.sql.password.is_some() || self.sql.catalog_name.is_some();
+        let SqlConfig {
+            password,
+            catalog_name,
+            timeout_secs,
+        } = &self.sql;
+        let of_sql = password.is_some() || catalog_name.is_some() || timeout_secs.is_some();
+        if timeout_secs.is_some_and(|seconds| !(1..=TIMEOUT_SECS_MAX).contains(&seconds)) {
+            return Err(ExportError::Config(format!(
+                "sql.timeout_secs: from 1 to {TIMEOUT_SECS_MAX}"
+            )));
+        }
         let (stranger, is_there) = match self.catalog_type {
             CatalogType::Rest => ("sql", of_sql),
             _ => ("rest", self.rest.is_some()),

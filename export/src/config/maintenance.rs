@@ -1,9 +1,21 @@
 //! How much of a table's past is kept.
+//!
+//! What is configured of it stands in the table's properties, too: whoever looks after the table without the configuration
+//! (by hand, or another engine) keeps as much.
+
+use std::collections::{BTreeMap, HashMap};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{ExportError, Result};
+
+/// Iceberg's own properties, which other engines keep to.
+pub(crate) const SNAPSHOTS_MIN: &str = "history.expire.min-snapshots-to-keep";
+pub(crate) const SNAPSHOT_AGE_MS: &str = "history.expire.max-snapshot-age-ms";
+const SNAPSHOTS_MAX: &str = "moonshine.snapshots-max";
+const FILE_GRACE_MS: &str = "moonshine.file-grace-ms";
+const ORPHAN_AGE_MS: &str = "moonshine.orphan-age-ms";
 
 /// How a table is looked after beside its exports.
 ///
@@ -28,8 +40,7 @@ pub struct MaintenanceConfig {
     /// A snapshot older than this goes, in hours. Default: 120.
     #[serde(default)]
     pub snapshot_age_hours: Option<u64>,
-    /// A file that no snapshot needs any more is removed so long after the last one that did was replaced, in minutes: a
-    /// reader may still be at it. Default: 60.
+    /// A file that no snapshot needs any more is removed so much later, in minutes: a reader may still be at it. Default: 60.
     #[serde(default)]
     pub file_grace_minutes: Option<u64>,
     /// A file that nothing names, left by a crash, is removed once it is older than this, in hours. Default: 72.
@@ -57,6 +68,23 @@ pub struct MaintenanceSettings {
     pub orphan_age_ms: i64,
     /// Manifests of one kind are merged once so many of them are small.
     pub manifests_max: usize,
+    /// What of this was configured and says how much is kept, as properties of the table. An exporter that takes the table over
+    /// sets them.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl MaintenanceSettings {
+    /// These settings, but nothing that the table's properties ask for is given up sooner. Of snapshots they ask by themselves.
+    pub(crate) fn of_table(&self, properties: &HashMap<String, String>) -> MaintenanceSettings {
+        let asked = |key: &str| properties.get(key).and_then(|value| value.parse().ok());
+        let snapshots_max = asked(SNAPSHOTS_MAX).and_then(|max| usize::try_from(max).ok());
+        MaintenanceSettings {
+            snapshots_max: self.snapshots_max.max(snapshots_max.unwrap_or(0)),
+            file_grace_ms: self.file_grace_ms.max(asked(FILE_GRACE_MS).unwrap_or(0)),
+            orphan_age_ms: self.orphan_age_ms.max(asked(ORPHAN_AGE_MS).unwrap_or(0)),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for MaintenanceSettings {
@@ -69,6 +97,7 @@ impl Default for MaintenanceSettings {
             file_grace_ms: HOUR_MS,
             orphan_age_ms: 72 * HOUR_MS,
             manifests_max: 20,
+            properties: BTreeMap::new(),
         }
     }
 }
@@ -115,7 +144,7 @@ impl MaintenanceConfig {
             1,
             default.snapshots_max,
         )?;
-        Ok(MaintenanceSettings {
+        let mut settings = MaintenanceSettings {
             is_automatic: self.automatic.unwrap_or(default.is_automatic),
             snapshots_min,
             snapshots_max: snapshots_max.max(snapshots_min),
@@ -132,6 +161,40 @@ impl MaintenanceConfig {
                 2,
                 default.manifests_max,
             )?,
-        })
+            properties: BTreeMap::new(),
+        };
+        let configured = [
+            (
+                SNAPSHOTS_MIN,
+                self.snapshots_min,
+                settings.snapshots_min.to_string(),
+            ),
+            (
+                SNAPSHOTS_MAX,
+                self.snapshots_max,
+                settings.snapshots_max.to_string(),
+            ),
+            (
+                SNAPSHOT_AGE_MS,
+                self.snapshot_age_hours,
+                settings.snapshot_age_ms.to_string(),
+            ),
+            (
+                FILE_GRACE_MS,
+                self.file_grace_minutes,
+                settings.file_grace_ms.to_string(),
+            ),
+            (
+                ORPHAN_AGE_MS,
+                self.orphan_age_hours,
+                settings.orphan_age_ms.to_string(),
+            ),
+        ];
+        for (key, number, value) in configured {
+            if number.is_some() {
+                settings.properties.insert(key.to_owned(), value);
+            }
+        }
+        Ok(settings)
     }
 }

@@ -8,6 +8,7 @@ mod catalog;
 mod maintenance;
 mod secret;
 mod table;
+mod tags;
 
 use std::collections::BTreeMap;
 
@@ -18,8 +19,10 @@ pub use cadence::{CadenceConfig, CadenceSettings};
 pub(crate) use catalog::SqlPlace;
 pub use catalog::{CatalogType, SqlConfig};
 pub use maintenance::{MaintenanceConfig, MaintenanceSettings};
+pub(crate) use maintenance::{SNAPSHOT_AGE_MS, SNAPSHOTS_MIN};
 pub use secret::Secret;
 pub use table::{ForeignAppends, FormatVersion, SettingsByTable, TableConfig, TableSettings};
+pub use tags::{TagPattern, TagPeriod, TagSettings, TagsConfig};
 
 use crate::catalog::RestConfig;
 use crate::error::Result;
@@ -199,6 +202,10 @@ mod tests {
             (
                 r#"{"catalog_type": "rest", "catalog_uri": "https://h", "rest": {"headers": {"a b": "hush"}}}"#,
                 "rest.headers",
+            ),
+            (
+                r#"{"warehouse_path": "w", "sql": {"timeout_secs": 0}}"#,
+                "sql.timeout_secs",
             ),
             (r#"{"warehouse_path": "w%20x"}"#, "'%'"),
         ] {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{
     CadenceConfig, CadenceSettings, IcebergConfig, MaintenanceConfig, MaintenanceSettings,
+    TagSettings, TagsConfig,
 };
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::LayoutSettings;
@@ -26,14 +27,19 @@ pub struct TableConfig {
     /// How rows are divided into partitions: columns, or `bucket(N, column)`, `truncate(W, column)`, `year(column)`, `month(column)`,
     /// `day(column)`, `hour(column)`, `void(column)` of them. Left out, a table stays as it is; a new one is not partitioned.
     pub partition_by: Option<Vec<String>>,
-    /// What rows are sorted by within a file: `column [asc|desc] [nulls first|last]`. Empty is the primary key. Left out, a table
-    /// stays as it is; a new one is sorted by its primary key.
+    /// What rows are sorted by within a file: `column [asc|desc] [nulls first|last]`, or `zorder(column, …)` by itself. Empty is the
+    /// primary key. Left out, a table stays as it is; a new one is sorted by its primary key.
     pub sort_by: Option<Vec<String>>,
     /// How fresh the table is to be, and what that may cost.
     pub cadence: CadenceConfig,
     /// What rows that another writer appended to the Iceberg table mean: `stop` (the default) ends its export, `keep` lets them
     /// be, though they are not in the database.
     pub foreign_appends: Option<ForeignAppends>,
+    /// The branch that exports go to, for readers of the main one to see them only once they are published; `main` for what
+    /// everybody reads. Left out, a table stays as it is; a new one is exported to its main branch.
+    pub branch: Option<String>,
+    /// Tags that exports are given by themselves.
+    pub tags: TagsConfig,
 }
 
 /// What one table is exported with.
@@ -56,6 +62,10 @@ pub struct TableSettings {
     pub cadence: CadenceSettings,
     /// What rows that another writer appended mean.
     pub foreign_appends: ForeignAppends,
+    /// The branch that it is exported to; where that is not said, it stays as it is.
+    pub branch: Option<String>,
+    /// Which of its exports get a tag.
+    pub tags: TagSettings,
 }
 
 /// What each table is exported with.
@@ -88,6 +98,8 @@ impl TableConfig {
             sort_by: self.sort_by.clone().or(others.sort_by.clone()),
             cadence: self.cadence.over(&others.cadence),
             foreign_appends: self.foreign_appends.or(others.foreign_appends),
+            branch: self.branch.clone().or(others.branch.clone()),
+            tags: self.tags.over(&others.tags),
         }
     }
 
@@ -107,6 +119,11 @@ impl TableConfig {
             ..LayoutSettings::default()
         };
         layout.check(place)?;
+        if self.branch.as_ref().is_some_and(String::is_empty) {
+            return Err(ExportError::Config(format!(
+                "{place}branch: the name of a branch is not empty"
+            )));
+        }
         Ok(TableSettings {
             format_version: self.format_version.unwrap_or(default.format_version),
             target_file_size_bytes: target_file_size_bytes
@@ -115,6 +132,8 @@ impl TableConfig {
             layout,
             cadence: self.cadence.settings(place)?,
             foreign_appends: self.foreign_appends.unwrap_or_default(),
+            branch: self.branch.clone(),
+            tags: self.tags.settings(place)?,
         })
     }
 }
@@ -128,6 +147,8 @@ impl Default for TableSettings {
             layout: LayoutSettings::default(),
             cadence: CadenceSettings::default(),
             foreign_appends: ForeignAppends::default(),
+            branch: None,
+            tags: TagSettings::default(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The columns of an Iceberg table follow those of the engine's: added, dropped, renamed and widened by the same field ids.
+//! The columns of an Iceberg table follow those of the engine's: added, dropped, renamed, widened and commented by the same field
+//! ids.
 //!
 //! That is a commit of the table's metadata alone, made before the first export of rows that have the new columns. Files from
 //! before are read by field id, so they stay as they are.
@@ -12,7 +13,7 @@ use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal, run};
 use crate::error::Result;
 use crate::ownership::Writer;
-use crate::schema::{evolved, iceberg_schema};
+use crate::schema::{evolved, is_evolved};
 
 /// The columns of an engine's table on their way into the Iceberg table.
 struct ColumnsChange<'a> {
@@ -25,9 +26,7 @@ struct ColumnsChange<'a> {
 #[async_trait]
 impl Proposal for ColumnsChange<'_> {
     fn is_in(&self, table: &CatalogTable) -> bool {
-        let found = table.metadata.current_schema();
-        iceberg_schema(self.schema, table.metadata.format_version())
-            .is_ok_and(|wanted| wanted.as_struct() == found.as_struct())
+        is_evolved(&table.metadata, self.schema)
     }
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {

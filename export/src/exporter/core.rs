@@ -1,22 +1,25 @@
 //! What the exporter and the maintenance beside it share: the database, the catalog, and what is known of each table.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use moonshine_engine::{Database, PendingExport, Table};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
+use super::schedule::{EXPORTS_AT_ONCE, STANDSTILL_MAX, WRITERS_AT_ONCE};
 use super::standing::Standing;
 use crate::cadence::Controller;
 use crate::catalog::{CatalogTable, TableCatalog};
 use crate::config::{SettingsByTable, TableSettings};
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
+use crate::maintenance::{MaintenanceTask, WallTime};
 use crate::manifest::ManifestCache;
-use crate::ownership::{Owner, Writer};
+use crate::ownership::{Owner, Writer, check_epoch, newest_epoch};
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -28,6 +31,12 @@ pub(crate) struct Core {
     writer: OnceCell<Writer>,
     /// One table is made at a time: the first one of a namespace makes that, too.
     pub(super) creation: tokio::sync::Mutex<()>,
+    /// Whose turn it is to be exported.
+    pub(super) exports: Semaphore,
+    /// Whose turn it is to write files.
+    pub(super) writers: Semaphore,
+    /// An export is given up once nothing of it went on for so long.
+    pub(super) standstill_max: Mutex<Duration>,
     /// What is known of each table, by the engine's id of it.
     tables: Mutex<HashMap<u32, Arc<TableSlot>>>,
 }
@@ -37,22 +46,34 @@ pub(crate) struct Core {
 pub(crate) struct TableSlot {
     /// The Iceberg table as of our last look; `None` where it is to be looked at anew.
     pub(crate) state: tokio::sync::Mutex<Option<TableState>>,
-    /// Files that no snapshot needs any more, oldest first, each with when it may go, in milliseconds since 1970.
+    /// Files that no snapshot needs any more, oldest first, each with when it may go, by the clock that nobody sets.
     pub(crate) unneeded: Mutex<VecDeque<(i64, String)>>,
     /// The snapshot at which there was nothing to rewrite.
     pub(crate) compact_snapshot: Mutex<Option<i64>>,
     /// The table's sequence number from which on its manifests are worth a look.
     pub(crate) manifests_due: AtomicI64,
-    /// When orphans are looked for again, in milliseconds since 1970; `None` before the first thought of it.
+    /// When orphans are looked for again, by the clock that nobody sets; `None` before the first thought of it.
     pub(crate) orphans_due_ms: Mutex<Option<i64>>,
+    /// As whom this exporter writes to it, where that is not as whom it writes to others.
+    writer: Mutex<Option<Writer>>,
     /// How its exports went.
     pub(super) standing: Mutex<Standing>,
+    /// What each task of maintenance knows of the wall clock.
+    pub(crate) wall_times: Mutex<HashMap<MaintenanceTask, Option<WallTime>>>,
+    /// How each task of maintenance went by itself.
+    pub(crate) task_standings: Mutex<BTreeMap<MaintenanceTask, Standing>>,
     /// The newest snapshot of the database that was exported of it, whether or not it held a change.
     pub(super) seen_seq: Mutex<Option<u64>>,
     /// How often it is exported.
     pub(super) controller: Mutex<Controller>,
+    /// Becomes greater as long as its export goes on.
+    pub(super) steps: AtomicU64,
+    /// Requests to store and catalog that its export made up to now, about.
+    pub(super) requests: AtomicU64,
     /// Whether this exporter took it over.
-    pub(super) is_taken: AtomicBool,
+    pub(crate) is_taken: AtomicBool,
+    /// How often in a row an export came in between before a task of maintenance could commit.
+    pub(crate) lost_races: Mutex<HashMap<MaintenanceTask, u32>>,
 }
 
 #[derive(Debug)]
@@ -61,6 +82,18 @@ pub(crate) struct TableState {
     pub(crate) writer: Writer,
     pub(crate) current: CatalogTable,
     pub(crate) manifests: ManifestCache,
+}
+
+impl TableSlot {
+    /// Something of the table's export went on.
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The table's export made so many requests.
+    pub(super) fn spend(&self, requests: usize) {
+        self.requests.fetch_add(requests as u64, Ordering::SeqCst);
+    }
 }
 
 impl Core {
@@ -80,6 +113,9 @@ impl Core {
             catalog,
             environment,
             creation: tokio::sync::Mutex::default(),
+            exports: Semaphore::new(EXPORTS_AT_ONCE),
+            writers: Semaphore::new(WRITERS_AT_ONCE),
+            standstill_max: Mutex::new(STANDSTILL_MAX),
             tables: Mutex::default(),
         }
     }
@@ -94,16 +130,42 @@ impl Core {
     }
 
     /// As whom this exporter writes, once it looked at the tables.
-    pub(crate) fn writer(&self) -> Option<Writer> {
+    fn writer(&self) -> Option<Writer> {
         self.writer.get().copied()
+    }
+
+    /// As whom this exporter writes to a table, once it looked at the tables.
+    pub(super) fn writer_to(&self, table: &Table) -> Option<Writer> {
+        let own = *self.slot(table).writer.lock();
+        own.or_else(|| self.writer())
     }
 
     /// The same, of a table that was taken over.
     pub(crate) fn own_writer(&self, table: &Table) -> Result<Writer> {
         let place = || format!("table '{}'", table.name());
         let reason = "it was not taken over yet";
-        self.writer()
+        self.writer_to(table)
             .ok_or_else(|| ExportError::unavailable(place(), reason))
+    }
+
+    /// Takes a later epoch for a table that names a later one than this exporter's, which took its own without an answer about
+    /// that table. Nobody is newer because of that: somebody's clock was ahead.
+    pub(super) fn outrank(&self, table: &Table, found: &CatalogTable) {
+        let slot = self.slot(table);
+        if slot.is_taken.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Some(own) = self.writer_to(table)
+            && check_epoch(found, &own).is_err()
+        {
+            let epoch = newest_epoch(found) + 1;
+            tracing::warn!(
+                table = table.name(),
+                epoch,
+                "the table was written to by one whose clock was ahead"
+            );
+            *slot.writer.lock() = Some(Writer { epoch, ..own });
+        }
     }
 
     /// As whom this exporter writes: it is newer than whoever wrote to one of these tables, and than whoever opened before.

@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::Core;
 use crate::catalog::{CatalogTable, Change, Guard};
-use crate::commit::{Attempt, Deletes, Failure, NewFiles, Proposal, remove_attempts, run};
+use crate::commit::{Attempt, Failure, NewFiles, Plan, Proposal, remove_attempts, run};
 use crate::error::Result;
-use crate::manifest::ManifestCache;
+use crate::manifest::live_manifests;
 use crate::ownership::{Writer, check_epoch};
 use crate::pending::find_commit;
 use crate::summary::{EXPORTER_ID, FENCE_ID, Stamp, WRITER_EPOCH};
@@ -44,12 +44,15 @@ impl Proposal for Fence<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let exporter = self.exporter;
         exporter.check_ours(self.table, self.pending, table)?;
+        let mut properties = HashMap::from([
+            (WRITER_EPOCH.to_owned(), self.writer.epoch.to_string()),
+            (EXPORTER_ID.to_owned(), self.writer.exporter_id.to_string()),
+            (FENCE_ID.to_owned(), self.id.to_string()),
+        ]);
+        let maintenance = &exporter.settings(self.table).maintenance;
+        properties.extend(maintenance.properties.clone());
         let mut updates = vec![TableUpdate::SetProperties {
-            updates: HashMap::from([
-                (WRITER_EPOCH.to_owned(), self.writer.epoch.to_string()),
-                (EXPORTER_ID.to_owned(), self.writer.exporter_id.to_string()),
-                (FENCE_ID.to_owned(), self.id.to_string()),
-            ]),
+            updates: properties,
         }];
         if exporter.catalog.guard() == Guard::Requirements {
             updates.extend(self.snapshot(table).await?);
@@ -69,19 +72,12 @@ impl Fence<'_> {
             attempt_id: environment.identities.uuid(),
             now_ms: environment.clock.now_ms(),
         };
-        self.attempts.push((attempt.snapshot_id, attempt.paths()));
-        let parent = table.metadata.current_snapshot().map(AsRef::as_ref);
-        let manifests = ManifestCache::default()
-            .load(&table.file_io, &table.metadata, parent)
-            .await?;
-        attempt
-            .build(
-                &manifests,
-                &NewFiles::default(),
-                &Deletes::default(),
-                &stamp,
-            )
-            .await
+        let listed = live_manifests(table).await?;
+        let nothing = (&NewFiles::default(), &Plan::default());
+        let mut started = Vec::new();
+        let built = attempt.build(&listed, nothing, &stamp, &mut started).await;
+        self.attempts.push((attempt.snapshot_id, started));
+        built
     }
 }
 

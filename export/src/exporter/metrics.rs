@@ -1,8 +1,9 @@
 //! What the exporter tells Prometheus: of each table how often it is exported and why, and how its exports stand.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use super::Exporter;
+use super::Core;
 
 /// A family of gauges, with what it says.
 const INTERVAL: (&str, &str) = (
@@ -21,10 +22,24 @@ const WAITING: (&str, &str) = (
     "moonshine_export_waiting_commits",
     "Commits of the database since the last export that looked at the table",
 );
+const MAINTENANCE_FAILURES: (&str, &str) = (
+    "moonshine_maintenance_failures_in_a_row",
+    "Runs of a maintenance task that failed since the last one that did not",
+);
 
-impl Exporter {
-    /// What [`cadences`](Exporter::cadences) and [`standings`](Exporter::standings) say, as text that Prometheus reads
-    /// (OpenMetrics 1.0).
+/// What an exporter tells about itself, for as long as somebody asks, whatever else it does.
+#[derive(Clone, Debug)]
+pub struct ExporterMetrics {
+    core: Arc<Core>,
+}
+
+impl ExporterMetrics {
+    pub(super) fn of(core: Arc<Core>) -> ExporterMetrics {
+        ExporterMetrics { core }
+    }
+
+    /// What [`cadences`](crate::Exporter::cadences) and [`standings`](crate::Exporter::standings) say, and how maintenance stands, as
+    /// text that Prometheus reads (OpenMetrics 1.0).
     ///
     /// ```
     /// # use moonshine_engine::{ColumnType, Database, Options, TableSchema};
@@ -38,7 +53,7 @@ impl Exporter {
     /// # let warehouse = folder.path().join("warehouse");
     /// # let config: IcebergConfig = serde_json::from_value(serde_json::json!({ "warehouse_path": warehouse }))?;
     /// let exporter = Exporter::connect(database, &config).await?;
-    /// let text = exporter.to_metrics(1_000);
+    /// let text = exporter.metrics().to_metrics(1_000);
     /// assert!(text.contains("moonshine_export_stopped{table=\"shop.orders\"} 0\n"));
     /// # Ok(())
     /// # }
@@ -52,7 +67,7 @@ impl Exporter {
 
     fn write_metrics(&self, text: &mut String, freshness_ms: i64) -> std::fmt::Result {
         header(text, INTERVAL)?;
-        for (table, cadence) in self.cadences(freshness_ms) {
+        for (table, cadence) in self.core.cadences(freshness_ms) {
             let seconds = cadence.interval_ms as f64 / 1e3;
             let (name, table, reason) = (INTERVAL.0, escaped(&table), cadence.reason);
             writeln!(
@@ -60,7 +75,7 @@ impl Exporter {
                 "{name}{{table=\"{table}\",reason=\"{reason}\"}} {seconds}"
             )?;
         }
-        let standings = self.standings();
+        let standings = self.core.standings();
         header(text, FAILURES)?;
         for (table, standing) in &standings {
             let (name, table) = (FAILURES.0, escaped(table));
@@ -79,6 +94,21 @@ impl Exporter {
             let waiting = durable_seq.saturating_sub(seen_seq);
             let (name, table) = (WAITING.0, escaped(table.name()));
             writeln!(text, "{name}{{table=\"{table}\"}} {waiting}")?;
+        }
+        header(text, MAINTENANCE_FAILURES)?;
+        for table in self.core.database.tables() {
+            let slot = self.core.slot(&table);
+            for (task, standing) in slot.task_standings.lock().iter() {
+                let (name, table, failures) = (
+                    MAINTENANCE_FAILURES.0,
+                    escaped(table.name()),
+                    standing.failures,
+                );
+                writeln!(
+                    text,
+                    "{name}{{table=\"{table}\",task=\"{task}\"}} {failures}"
+                )?;
+            }
         }
         writeln!(text, "# EOF")
     }

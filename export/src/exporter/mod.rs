@@ -1,15 +1,17 @@
 //! The exporter: one tick makes each changed table's net change one Iceberg commit.
 //!
-//! `tables` finds and makes the Iceberg tables and settles exports of unknown end; `fence` keeps older exporters from
+//! `schedule` says which tables are exported when; `tables` finds and makes the Iceberg tables and settles exports of unknown end; `fence` keeps older exporters from
 //! committing; `standing` keeps one table's errors from the others; `columns` makes an Iceberg table's columns those of the
-//! engine's, `layout` its partitions and order those of the configuration; `table_export` exports one table: files, the
+//! engine's, `layout` its partitions and order those of the configuration, and `branch` has exports go to the branch that it names; `table_export` exports one table: files, the
 //! engine's note of them, the commit to the catalog, the engine's note of that.
 
+mod branch;
 pub(crate) mod columns;
 mod core;
 mod fence;
 mod layout;
 mod metrics;
+mod schedule;
 mod standing;
 mod table_export;
 mod tables;
@@ -18,13 +20,13 @@ mod upgrade;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 use moonshine_engine::{Database, Snapshot, Table};
 
 pub(crate) use self::core::{Core, TableSlot, TableState};
+pub use self::metrics::ExporterMetrics;
+use self::schedule::Running;
 pub use self::standing::Standing;
-use self::standing::ends_all;
 use crate::cadence::Cadence;
 use crate::catalog::{self, TableCatalog};
 use crate::config::{IcebergConfig, SettingsByTable};
@@ -32,13 +34,11 @@ use crate::environment::Environment;
 use crate::error::{ExportError, Result};
 use crate::maintenance::Maintainer;
 
-/// How many tables are exported at the same time.
-const EXPORTS_AT_ONCE: usize = 4;
-
 /// Exports a database's tables. A database has one exporter at a time; a newer one fences the older.
 #[derive(Debug)]
 pub struct Exporter {
     core: Arc<Core>,
+    running: Running,
 }
 
 /// One Iceberg commit of a tick.
@@ -60,16 +60,6 @@ pub struct TableExport {
     pub delete_files: u64,
     /// Size of the new data and delete files, in bytes.
     pub bytes_written: u64,
-}
-
-/// Requests for a commit besides one a file: its manifests and their list, and the request to the catalog.
-const COMMIT_REQUESTS: u64 = 3;
-
-impl TableExport {
-    /// About how many requests to store and catalog it took.
-    fn requests(&self) -> u64 {
-        self.data_files + self.delete_files + COMMIT_REQUESTS
-    }
 }
 
 /// How often tables are exported that have no target of their own.
@@ -110,7 +100,7 @@ impl Exporter {
         Ok(exporter)
     }
 
-    /// Connects to the catalog alone: each table is taken over by the first [`tick_due`](Exporter::tick_due) that gets at it.
+    /// Connects to the catalog alone: each table is taken over by its first export.
     ///
     /// # Errors
     /// [`Config`](crate::ExportError::Config); [`Unavailable`](crate::ExportError::Unavailable).
@@ -134,7 +124,10 @@ impl Exporter {
         environment: Environment,
     ) -> Exporter {
         let core = Arc::new(Core::new(database, catalog, settings, environment));
-        Exporter { core }
+        Exporter {
+            core,
+            running: Running::default(),
+        }
     }
 
     /// What looks after the exported tables, beside the exports.
@@ -142,18 +135,14 @@ impl Exporter {
         Maintainer::of(self.core.clone())
     }
 
-    /// How the export of each table stands, by the engine's name of it.
-    pub fn standings(&self) -> BTreeMap<String, Standing> {
-        let standing = |table: &Table| {
-            let standing = self.core.slot(table).standing.lock().clone();
-            (table.name().to_owned(), standing)
-        };
-        self.core.database.tables().iter().map(standing).collect()
+    /// What it tells about itself.
+    pub fn metrics(&self) -> ExporterMetrics {
+        ExporterMetrics::of(self.core.clone())
     }
 
-    /// Whether a table's [cadence](Exporter::cadences) says that it is to be exported now.
-    pub fn is_due(&self, pace: Pace) -> bool {
-        !self.core.due_tables(pace).is_empty()
+    /// How the export of each table stands, by the engine's name of it.
+    pub fn standings(&self) -> BTreeMap<String, Standing> {
+        self.core.standings()
     }
 
     /// Whether every table was exported since that commit sequence became visible.
@@ -168,24 +157,18 @@ impl Exporter {
     /// How often each table is exported, and why, by the engine's name of it; `freshness_ms` where it has no target of its own.
     /// What became different since the last call is logged.
     pub fn cadences(&self, freshness_ms: i64) -> BTreeMap<String, Cadence> {
-        let cadence = |table: &Table| {
-            let slot = self.core.slot(table);
-            let mut controller = slot.controller.lock();
-            let settings = &self.core.settings(table).cadence;
-            let chosen = controller.choose(settings, freshness_ms);
-            controller.log(table.name(), chosen);
-            (table.name().to_owned(), chosen)
-        };
-        self.core.database.tables().iter().map(cadence).collect()
+        self.core.cadences(freshness_ms)
     }
 
     /// Exports every table that changed up to `snapshot`, one Iceberg commit each, and makes the Iceberg tables that
-    /// are missing. Dropped half way, it leaves the tables at hand to be found out about by the next tick.
+    /// are missing. Dropped half way, it leaves the tables at hand to be found out about by the next tick; so are exports
+    /// that are under way when it is called.
     ///
     /// # Errors
     /// Any [`ExportError`](crate::ExportError): the first one. All other tables are exported; a failed one is as it was, or its
     /// state is found out by the next tick.
     pub async fn tick(&mut self, snapshot: &Snapshot) -> Result<Vec<TableExport>> {
+        self.let_go().await;
         let tables = self.core.database.tables();
         let mut ticks = self.core.tick_tables(tables, snapshot);
         let (mut exports, mut failure) = (Vec::new(), None);
@@ -193,28 +176,6 @@ impl Exporter {
             match exported {
                 Ok(export) => exports.extend(export),
                 Err(error) => failure = failure.or(Some(error)),
-            }
-        }
-        failure.map_or(Ok(exports), Err)
-    }
-
-    /// As [`Exporter::tick`], of the tables whose [cadence] says so and that are not waiting after a failure. What a table fails
-    /// of is logged and kept as its [standing](Exporter::standings), and the table is tried again after a pause that grows from a
-    /// second to a minute; it holds up no other.
-    ///
-    /// [cadence]: Exporter::cadences
-    ///
-    /// # Errors
-    /// What concerns all tables: [`Fenced`](crate::ExportError::Fenced), and [`Engine`](crate::ExportError::Engine).
-    pub async fn tick_due(&mut self, snapshot: &Snapshot, pace: Pace) -> Result<Vec<TableExport>> {
-        let tables = self.core.due_tables(pace);
-        let mut ticks = self.core.tick_tables(tables, snapshot);
-        let (mut exports, mut failure) = (Vec::new(), None);
-        while let Some(exported) = ticks.next().await {
-            match exported {
-                Ok(export) => exports.extend(export),
-                Err(error) if ends_all(&error) => failure = failure.or(Some(error)),
-                Err(_) => {}
             }
         }
         failure.map_or(Ok(exports), Err)
@@ -229,59 +190,30 @@ impl Exporter {
         table: &Table,
         snapshot: &Snapshot,
     ) -> Result<Option<TableExport>> {
+        self.let_go().await;
         self.core.tick_table(table, snapshot).await
     }
 }
 
 impl Core {
-    fn due_tables(&self, pace: Pace) -> Vec<Table> {
-        let now_ms = self.environment.clock.now_ms();
-        let is_due = |table: &Table| {
-            let slot = self.slot(table);
-            let settings = &self.settings(table).cadence;
-            let mut controller = slot.controller.lock();
-            slot.standing.lock().is_due(now_ms)
-                && controller.is_due(settings, pace.freshness_ms, pace.is_full, now_ms)
+    fn standings(&self) -> BTreeMap<String, Standing> {
+        let standing = |table: &Table| {
+            let standing = self.slot(table).standing.lock().clone();
+            (table.name().to_owned(), standing)
         };
-        let mut tables = self.database.tables();
-        tables.retain(is_due);
-        tables
+        self.database.tables().iter().map(standing).collect()
     }
 
-    /// Exports these tables, some at a time, in the order in which they are done.
-    fn tick_tables<'a>(
-        &'a self,
-        tables: Vec<Table>,
-        snapshot: &'a Snapshot,
-    ) -> BoxStream<'a, Result<Option<TableExport>>> {
-        let tick = move |table: Table| async move {
-            let clock = &self.environment.clock;
-            let began_ms = clock.now_ms();
-            let exported = self.tick_table(&table, snapshot).await;
-            let slot = self.slot(&table);
-            if let Ok(export) = &exported {
-                let requests = export.as_ref().map(TableExport::requests);
-                let mut controller = slot.controller.lock();
-                controller.note(began_ms, clock.now_ms(), requests);
-            }
-            let mut standing = slot.standing.lock();
-            match &exported {
-                Ok(_) => {
-                    standing.succeed(table.name());
-                    *slot.seen_seq.lock() = Some(snapshot.seq());
-                }
-                Err(error) if ends_all(error) => {}
-                Err(error) => {
-                    standing.fail(table.name(), error, clock.now_ms());
-                }
-            }
-            drop(standing);
-            exported
+    fn cadences(&self, freshness_ms: i64) -> BTreeMap<String, Cadence> {
+        let cadence = |table: &Table| {
+            let slot = self.slot(table);
+            let mut controller = slot.controller.lock();
+            let settings = &self.settings(table).cadence;
+            let chosen = controller.choose(settings, freshness_ms);
+            controller.log(table.name(), chosen);
+            (table.name().to_owned(), chosen)
         };
-        stream::iter(tables)
-            .map(tick)
-            .buffer_unordered(EXPORTS_AT_ONCE)
-            .boxed()
+        self.database.tables().iter().map(cadence).collect()
     }
 
     async fn tick_table(&self, table: &Table, snapshot: &Snapshot) -> Result<Option<TableExport>> {

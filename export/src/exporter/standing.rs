@@ -1,4 +1,6 @@
-//! How the export of each table stands: an error belongs to its table, and delays no other.
+//! How the work on each table stands, its exports and what it needs besides: an error belongs to its table, and delays no other.
+
+use std::fmt::Display;
 
 use crate::error::ExportError;
 
@@ -7,12 +9,16 @@ const PAUSE_MIN_MS: i64 = 1_000;
 /// The longest pause, in milliseconds.
 const PAUSE_MAX_MS: i64 = 60_000;
 
-/// How the export of one table stands.
+/// The work that exports are.
+pub(super) const EXPORT: &str = "the export";
+
+/// How the export of one table stands, or another work on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Failures since the last export that succeeded.
+    /// Failures since it last succeeded.
     pub failures: u32,
-    /// When it is tried again after a failure, in milliseconds since 1970.
+    /// When it is tried again after a failure, in milliseconds of the clock that nobody sets
+    /// ([`Clock::monotonic_ms`](crate::environment::Clock::monotonic_ms)).
     pub retry_at_ms: i64,
     /// Why the last attempt failed.
     pub reason: Option<String>,
@@ -21,21 +27,27 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Whether the table is to be tried.
-    pub(super) fn is_due(&self, now_ms: i64) -> bool {
+    /// Whether it is to be tried.
+    pub(crate) fn is_due(&self, now_ms: i64) -> bool {
         self.failures == 0 || now_ms >= self.retry_at_ms
     }
 
-    /// An export of the table succeeded.
-    pub(super) fn succeed(&mut self, table: &str) {
+    /// The work on the table succeeded.
+    pub(crate) fn succeed(&mut self, work: impl Display, table: &str) {
         if self.failures > 0 {
-            tracing::info!(%table, failures = self.failures, "the table is exported again");
+            tracing::info!(%table, failures = self.failures, "{work} succeeds again");
         }
         *self = Standing::default();
     }
 
-    /// An export of the table failed.
-    pub(super) fn fail(&mut self, table: &str, error: &ExportError, now_ms: i64) {
+    /// The work on the table failed.
+    pub(crate) fn fail(
+        &mut self,
+        work: impl Display,
+        table: &str,
+        error: &ExportError,
+        now_ms: i64,
+    ) {
         let pause_ms = (PAUSE_MIN_MS << self.failures.min(16)).min(PAUSE_MAX_MS);
         self.failures += 1;
         self.retry_at_ms = now_ms.saturating_add(pause_ms);
@@ -44,12 +56,12 @@ impl Standing {
         // The same again is worth no more than a word.
         let is_new = self.reason.as_ref() != Some(&reason);
         match (is_new, self.is_stopped) {
-            (false, _) => tracing::debug!(%table, %error, pause_ms, "the export failed again"),
+            (false, _) => tracing::debug!(%table, %error, pause_ms, "{work} failed again"),
             (true, false) => {
-                tracing::warn!(%table, %error, pause_ms, "the export failed and is tried again")
+                tracing::warn!(%table, %error, pause_ms, "{work} failed and is tried again");
             }
             (true, true) => {
-                tracing::error!(%table, %error, pause_ms, "the table is not exported until this is mended")
+                tracing::error!(%table, %error, pause_ms, "{work} stops until this is mended");
             }
         }
         self.reason = Some(reason);
@@ -89,15 +101,20 @@ mod tests {
         let error = ExportError::unavailable("catalog", "down");
         let mut now_ms = 0;
         for expected_ms in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
-            standing.fail("t", &error, now_ms);
+            standing.fail(EXPORT, "t", &error, now_ms);
             assert!(!standing.is_due(now_ms + expected_ms - 1));
             now_ms += expected_ms;
             assert!(standing.is_due(now_ms));
             assert!(!standing.is_stopped);
         }
-        standing.fail("t", &ExportError::foreign("t", "rolled back"), now_ms);
+        standing.fail(
+            EXPORT,
+            "t",
+            &ExportError::foreign("t", "rolled back"),
+            now_ms,
+        );
         assert!(standing.is_stopped);
-        standing.succeed("t");
+        standing.succeed(EXPORT, "t");
         assert_eq!(standing, Standing::default());
     }
 }

@@ -1,9 +1,10 @@
 //! The export of one table.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use iceberg::spec::DataFile;
+use iceberg::spec::{DataFile, ManifestContentType};
 use moonshine_engine::{Export, ExportFile, Snapshot, Table};
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -20,10 +21,17 @@ use crate::error::{At, ExportError, Result};
 use crate::layout::{Layout, WrittenFile, write_data_files};
 use crate::lineage::{RowIds, WithRowIds, kept_ids};
 use crate::pending::{data_file_path, find_commit, remove_files};
+use crate::references::head;
 use crate::summary::{Stamp, origins_by_source};
 
 /// Rows of a batch that is asked of the engine.
 const BATCH_ROWS: usize = 8192;
+
+/// Requests for a delete file: the one before it is read, and it is written.
+const DELETE_REQUESTS: usize = 2;
+/// Requests for an attempt to commit, at most: three manifests and their list, the metadata file or the request, and a look
+/// at the table before the next.
+const ATTEMPT_REQUESTS: usize = 6;
 
 impl Core {
     pub(super) async fn export_table(
@@ -32,10 +40,12 @@ impl Core {
         snapshot: &Snapshot,
         state: &mut TableState,
     ) -> Result<Option<TableExport>> {
+        self.follow_branch(table, state).await?;
         self.upgrade(table, state).await?;
         self.let_columns_go(table, state).await?;
         self.evolve(table, state).await?;
         self.lay_out(table, state).await?;
+        let turn = self.turn_to_write(&self.slot(table)).await?;
         let (database, engine_table, snapshot) =
             (self.database.clone(), table.clone(), snapshot.clone());
         let begin = move || database.begin_export(&engine_table, &snapshot);
@@ -57,12 +67,14 @@ impl Core {
         }
         let commit_id = self.environment.identities.uuid();
         let mut paths = Vec::new();
-        match self
+        let written = self
             .write_and_prepare(table, export, commit_id, state, &mut paths)
-            .await
-        {
+            .await;
+        drop(turn);
+        self.slot(table).spend(paths.len());
+        match written {
             Ok((export, delta)) => self
-                .commit(export, commit_id, delta, paths, state)
+                .commit(table, export, commit_id, delta, paths, state)
                 .await
                 .map(Some),
             Err(error) => {
@@ -138,11 +150,15 @@ impl Core {
         let columns = table.schema().columns().iter();
         let field_ids: Vec<i32> = columns.map(|column| column.field_id).collect();
         let (source, summed) = (export.clone(), checksum.clone());
+        let slot = self.slot(table);
         let batches = move || {
             // Rows may be asked for more than once; the last time counts.
             *summed.lock() = RowsChecksum::default();
-            let (summed, field_ids) = (summed.clone(), field_ids.clone());
-            let sum = move |batch: &RecordBatch| summed.lock().add(batch, &field_ids);
+            let (summed, field_ids, slot) = (summed.clone(), field_ids.clone(), slot.clone());
+            let sum = move |batch: &RecordBatch| {
+                slot.step();
+                summed.lock().add(batch, &field_ids);
+            };
             let batches = source.batches(None, BATCH_ROWS)?;
             let batches = batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
             Ok(WithRowIds::new(batches, row_ids.clone()))
@@ -169,6 +185,7 @@ impl Core {
     /// Commits to the catalog, then records that in the engine.
     async fn commit(
         &self,
+        table: &Table,
         export: Export,
         commit_id: Uuid,
         delta: RowDelta,
@@ -194,12 +211,16 @@ impl Core {
             delta: &delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
-            deletes: None,
+            planned: None,
             delete_paths: Vec::new(),
             attempts: Vec::new(),
         };
         let catalog = self.catalog.as_ref();
-        match run(catalog, &self.environment, base, &mut commit).await {
+        let committed = run(catalog, &self.environment, base, &mut commit).await;
+        let slot = self.slot(table);
+        slot.spend(commit.delete_paths.len() * DELETE_REQUESTS);
+        slot.spend(commit.attempts.len() * ATTEMPT_REQUESTS);
+        match committed {
             Ok(current) => {
                 let snapshot_id = find_commit(&current.metadata, commit_id).ok_or_else(|| {
                     ExportError::foreign(&current.ident, "it does not show the commit that it took")
@@ -253,11 +274,15 @@ async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds>
     if table_version(current)? < FormatVersion::V3 || export.replaced().is_empty() {
         return Ok(RowIds::new());
     }
-    let snapshot = current.metadata.current_snapshot().map(AsRef::as_ref);
-    let manifests = manifests
-        .load(&current.file_io, &current.metadata, snapshot)
-        .await?;
-    Ok(kept_ids(export.replaced(), &manifests))
+    let snapshot = head(&current.metadata).map(AsRef::as_ref);
+    let (file_io, replaced) = (&current.file_io, export.replaced());
+    let listing = manifests.list(file_io, &current.metadata, snapshot).await?;
+    // A row whose id its file says outright has that in its location.
+    let implied = replaced.iter().filter(|row| row.row_id.is_none());
+    let files: HashSet<&str> = implied.map(|row| row.placement.file.as_ref()).collect();
+    let data = ManifestContentType::Data;
+    let found = manifests.find(file_io, &listing, data, files).await?;
+    Ok(kept_ids(replaced, &found))
 }
 
 fn removed_positions(export: &Export) -> Positions {

@@ -132,12 +132,14 @@ impl Core {
                 Some(exported) => Err(ExportError::foreign(
                     ident,
                     format!(
-                        "it is gone from the catalog, though the database exported up to {} into it",
+                        "it is gone from the catalog, though the database exported up to {} into it; put it back, by its newest \
+                         metadata file",
                         exported.seq
                     ),
                 )),
             };
         };
+        self.outrank(table, &found);
         self.check_ours(table, pending, &found)?;
         Ok(Some(found))
     }
@@ -150,7 +152,7 @@ impl Core {
         found: &CatalogTable,
     ) -> Result<()> {
         self.owner.check(found, table.schema())?;
-        if let Some(writer) = self.writer() {
+        if let Some(writer) = self.writer_to(table) {
             check_epoch(found, &writer)?;
         }
         let exported = self.database.exported(table);

@@ -263,7 +263,8 @@ impl<'a, O: Output> Divider<'a, O> {
                 let most_rows = self.layout.limits.row_group_bytes / row_bytes;
                 let keys = self.export.as_ref().map(|export| export.file_keys());
                 let rows = (group_rows.max(row_count), most_rows);
-                OpenFile::open((number, path), self.schema, batches, rows, keys)?
+                let place = (number, path);
+                OpenFile::open(place, self.schema, self.layout, batches, rows, keys)?
             }
         };
         let written = file.write_rows(batches, memory_bytes);

@@ -2,7 +2,7 @@
 //!
 //! A [`Layout`] is what an Iceberg table says of it, its default partition spec and sort order, bound to the engine's
 //! columns. `wanted` is what the configuration asks of a table, in the words that `text` reads. `partition` tells rows apart by
-//! the values of `transform`, `sort` puts them in order, `divider` holds the rows of each partition until they are worth a row group,
+//! the values of `transform`, `sort` puts them in order (`z_order` in that of several columns at once), `divider` holds the rows of each partition until they are worth a row group,
 //! `parquet` encodes those with their columns beside each other, and `writer` brings the bytes to the store. `statistics` counts
 //! different values, apart from exports.
 //!
@@ -19,9 +19,11 @@ pub(crate) mod text;
 mod transform;
 pub(crate) mod wanted;
 mod writer;
+mod z_order;
 
+use ::parquet::file::metadata::SortingColumn;
 use iceberg::TableIdent;
-use iceberg::spec::{DataFile, TableMetadata, Transform, Type};
+use iceberg::spec::{DataFile, TableMetadata, Transform};
 use moonshine_engine::{Column, FileKeys, TableSchema};
 
 pub(crate) use statistics::DistinctValues;
@@ -32,7 +34,7 @@ use crate::config::TableSettings;
 use crate::error::{ExportError, Result};
 use crate::schema::iceberg_type;
 use partition::Partitioning;
-use sort::RowOrder;
+use sort::{RowOrder, key_sorting_columns};
 use wanted::LayoutLimits;
 
 /// The layout of a table's new data files.
@@ -73,7 +75,11 @@ impl Layout {
             spec_id: spec.spec_id(),
             partitioning: Partitioning::new(&table.ident, spec, schema)?,
             sort_order_id: i32::try_from(order.order_id).unwrap_or(0),
-            order: RowOrder::new(&table.ident, order, schema)?,
+            order: match settings.layout.z_order(schema)? {
+                // The table says so once it has no order of another kind.
+                Some(columns) if order.fields.is_empty() => Some(RowOrder::ZOrder(columns)),
+                _ => RowOrder::new(&table.ident, order, schema)?,
+            },
             target_size_bytes: settings.target_file_size_bytes,
             limits: settings.layout.limits,
         })
@@ -88,6 +94,16 @@ impl Layout {
             },
             ..self
         }
+    }
+
+    /// What each file says its rows are sorted by: as far as Parquet has the same order.
+    fn sorting_columns(&self, schema: &TableSchema) -> Option<Vec<SortingColumn>> {
+        let sorting = match &self.order {
+            Some(order) => order.sorting_columns(schema),
+            None if self.sort_order_id == 0 => Vec::new(),
+            None => key_sorting_columns(schema),
+        };
+        (!sorting.is_empty()).then_some(sorting)
     }
 
     /// Whether rows lie in files as they come.
@@ -109,7 +125,7 @@ fn check_transform(
     transform: Transform,
     column: &Column,
 ) -> Result<()> {
-    let column_type = Type::Primitive(iceberg_type(column.column_type));
+    let column_type = iceberg_type(column.column_type);
     let is_empty = matches!(transform, Transform::Bucket(0) | Transform::Truncate(0));
     if is_empty || transform == Transform::Unknown || transform.result_type(&column_type).is_err() {
         let reason = format!("{what} is {transform} of a column of type {column_type}");

@@ -10,7 +10,7 @@ use parquet::arrow::arrow_writer::{
     compute_leaves,
 };
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
@@ -47,6 +47,7 @@ impl OpenFile {
     pub(super) fn open(
         (number, path): (usize, String),
         schema: &TableSchema,
+        layout: &Layout,
         first: &[RecordBatch],
         (first_group_rows, row_group_rows): (usize, usize),
         keys: Option<FileKeys>,
@@ -55,13 +56,11 @@ impl OpenFile {
             .first()
             .map_or_else(|| schema.arrow_schema().clone(), RecordBatch::schema);
         // The Arrow schema is left out of the file: what the Parquet types say is what every reader sees.
+        let first = (first, first_group_rows);
+        let properties = properties(schema, &arrow_schema, first, row_group_rows)
+            .set_sorting_columns(layout.sorting_columns(schema));
         let options = ArrowWriterOptions::new()
-            .with_properties(properties(
-                schema,
-                &arrow_schema,
-                (first, first_group_rows),
-                row_group_rows,
-            ))
+            .with_properties(properties.build())
             .with_skip_arrow_metadata(true)
             .with_parquet_schema(parquet_schema(schema, &arrow_schema)?);
         let (writer, factory) =
@@ -295,7 +294,7 @@ fn column_size_bytes(batches: &[RecordBatch], position: usize) -> usize {
 }
 
 /// How many columns Parquet makes of one of Arrow's.
-fn leaf_count(field: &FieldRef) -> usize {
+pub(super) fn leaf_count(field: &FieldRef) -> usize {
     use arrow_schema::DataType as D;
     match field.data_type() {
         D::Struct(fields) => fields.iter().map(leaf_count).sum(),
@@ -312,7 +311,7 @@ fn properties(
     arrow_schema: &SchemaRef,
     (first, first_group_rows): (&[RecordBatch], usize),
     row_group_rows: usize,
-) -> WriterProperties {
+) -> WriterPropertiesBuilder {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Page)
@@ -338,5 +337,5 @@ fn properties(
                 .set_column_bloom_filter_ndv(path, row_group_rows as u64);
         }
     }
-    builder.build()
+    builder
 }

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_row::{RowConverter, SortField};
 use iceberg::TableIdent;
-use iceberg::spec::{PartitionSpec, Struct, Transform};
+use iceberg::spec::{PartitionSpec, PrimitiveType, Struct, Transform, Type};
 use moonshine_engine::{Column, ColumnType, TableSchema};
 
 use super::transform::{apply, literal};
 use super::wanted::is_avro_name;
 use super::{check_transform, position_of};
 use crate::error::{At, ExportError, Result};
+use crate::schema::iceberg_type;
 
 /// The fields of a partition spec, bound to columns.
 #[derive(Debug)]
@@ -60,9 +61,18 @@ impl Partitioning {
                 transform: field.transform,
             })
         });
-        Ok(Partitioning {
-            fields: fields.collect::<Result<_>>()?,
-        })
+        let fields: Vec<Field> = fields.collect::<Result<_>>()?;
+        let column = |field: &Field| schema.columns().get(field.column?);
+        let values = fields
+            .iter()
+            .filter_map(|field| Some((field.transform, column(field)?)));
+        if let Some(repeated) = named_twice(values) {
+            let reason = format!(
+                "two of its partition fields are of type {repeated}, which manifests can't name twice; take one out"
+            );
+            return Err(ExportError::foreign(table, reason));
+        }
+        Ok(Partitioning { fields })
     }
 
     /// Whether all rows are of one partition.
@@ -87,14 +97,36 @@ impl Partitioning {
     }
 }
 
-/// Whether values of a column can be those of a partition: what manifests are written with knows no UUIDs there, and no two
-/// writers agree on those of floating-point numbers.
+/// Whether values of a column can be those of a partition: what manifests are written with knows no UUIDs and no nanoseconds
+/// there, and no two writers agree on those of floating-point numbers.
 pub(super) fn is_writable(transform: Transform, column: &Column) -> bool {
     match column.column_type {
         ColumnType::Float32 | ColumnType::Float64 => transform == Transform::Void,
-        ColumnType::Uuid => transform != Transform::Identity,
+        ColumnType::Uuid | ColumnType::TimestampNs | ColumnType::TimestampTzNs => {
+            transform != Transform::Identity
+        }
         _ => true,
     }
+}
+
+/// A type of partition values that two fields have, of those that Avro knows by a name: a schema may not define a name twice.
+/// The iceberg crate does, and readers refuse such manifests.
+pub(super) fn named_twice<'c>(
+    fields: impl Iterator<Item = (Transform, &'c Column)>,
+) -> Option<PrimitiveType> {
+    let mut named: Vec<PrimitiveType> = Vec::new();
+    for (transform, column) in fields {
+        let source = iceberg_type(column.column_type);
+        if let Ok(Type::Primitive(value)) = transform.result_type(&source)
+            && matches!(value, PrimitiveType::Decimal { .. } | PrimitiveType::Uuid)
+        {
+            if named.contains(&value) {
+                return Some(value);
+            }
+            named.push(value);
+        }
+    }
+    None
 }
 
 /// Tells the partitions of rows apart, and numbers them as they appear.

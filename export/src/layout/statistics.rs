@@ -6,10 +6,10 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType,
+    Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use arrow_array::{Array, ArrowPrimitiveType};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 use datasketches::hash::value::raw_bytes;
 use datasketches::theta::{ThetaSketch, ThetaSketchBuilder};
 
@@ -50,6 +50,9 @@ impl DistinctValues {
             D::Date32 => self.numbers::<Date32Type, 4>(values, i32::to_le_bytes),
             D::Int64 => self.numbers::<Int64Type, 8>(values, i64::to_le_bytes),
             D::Time64(_) => self.numbers::<Time64MicrosecondType, 8>(values, i64::to_le_bytes),
+            D::Timestamp(TimeUnit::Nanosecond, _) => {
+                self.numbers::<TimestampNanosecondType, 8>(values, i64::to_le_bytes)
+            }
             D::Timestamp(..) => {
                 self.numbers::<TimestampMicrosecondType, 8>(values, i64::to_le_bytes)
             }

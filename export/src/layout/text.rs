@@ -3,6 +3,7 @@
 //! ```text
 //! partition_by: [country, day(created_at), "bucket(16, customer)"]
 //! sort_by: [customer, "created_at desc nulls last"]
+//! sort_by: ["zorder(customer, created_at)"]
 //! ```
 
 use iceberg::spec::{NullOrder, SortDirection, Transform};
@@ -114,6 +115,29 @@ pub(crate) fn sort(key: &str, text: &str) -> Result<SortText> {
     }
 }
 
+/// Reads `zorder(column, …)`; `None` for anything else.
+pub(crate) fn z_order(key: &str, text: &str) -> Result<Option<Vec<String>>> {
+    let call = text.trim().strip_suffix(')');
+    let Some((name, columns)) = call.and_then(|text| text.split_once('(')) else {
+        return Ok(None);
+    };
+    if !name.trim().eq_ignore_ascii_case("zorder") {
+        return Ok(None);
+    }
+    let columns: Vec<String> = columns
+        .split(',')
+        .map(|column| column.trim().to_owned())
+        .collect();
+    if columns.len() < 2 || columns.iter().any(String::is_empty) {
+        return Err(wrong(
+            key,
+            text,
+            "give two columns or more, as in 'zorder(customer, created_at)'",
+        ));
+    }
+    Ok(Some(columns))
+}
+
 /// Text that ends in `word` and one of `choices`: what comes before, and the choice.
 fn ending<'t>(
     text: &'t str,
@@ -162,6 +186,24 @@ mod tests {
         ] {
             assert!(
                 matches!(partition("partition_by", text), Err(ExportError::Config(_))),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn z_orders_are_read() {
+        let columns = |text| z_order("sort_by", text).unwrap();
+        assert_eq!(
+            columns(" ZOrder( a , b c)"),
+            Some(vec!["a".to_owned(), "b c".to_owned()])
+        );
+        for text in ["a", "a desc", "bucket(a, b)"] {
+            assert_eq!(columns(text), None, "{text}");
+        }
+        for text in ["zorder()", "zorder(a)", "zorder(a,)"] {
+            assert!(
+                matches!(z_order("sort_by", text), Err(ExportError::Config(_))),
                 "{text}"
             );
         }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    TimestampNanosecondType,
 };
 use arrow_array::{ArrayRef, Date32Array, Int32Array, new_null_array};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 use iceberg::spec::{Literal, PrimitiveLiteral, Transform};
 use iceberg::transform::create_transform_function;
 
@@ -39,13 +40,10 @@ pub(crate) fn apply(transform: Transform, values: &ArrayRef) -> iceberg::Result<
             let days: Int32Array = dates(transform, values, whole)?.as_primitive().clone();
             Ok(Arc::new(days.reinterpret_cast::<Date32Type>()))
         }
-        Transform::Hour => match values.as_primitive_opt::<TimestampMicrosecondType>() {
-            Some(values) => {
-                let hours = values.unary::<_, Int32Type>(|value| whole(value.div_euclid(HOUR_US)));
-                Ok(Arc::new(hours))
-            }
-            None => Err(unsupported(transform, values)),
-        },
+        Transform::Hour => {
+            let hours = timestamps(values, HOUR_US, whole);
+            hours.ok_or_else(|| unsupported(transform, values))
+        }
         Transform::Truncate(width) => truncated(width, values),
         Transform::Bucket(_) | Transform::Unknown => {
             create_transform_function(&transform)?.transform(values.clone())
@@ -68,11 +66,18 @@ fn dates(
         let array: Int32Array = dates.unary(|day| of_day(i64::from(day)));
         return Ok(Arc::new(array));
     }
-    let Some(timestamps) = values.as_primitive_opt::<TimestampMicrosecondType>() else {
-        return Err(unsupported(transform, values));
-    };
-    let array: Int32Array = timestamps.unary(|value| of_day(value.div_euclid(DAY_US)));
-    Ok(Arc::new(array))
+    timestamps(values, DAY_US, of_day).ok_or_else(|| unsupported(transform, values))
+}
+
+/// A function of how many whole units of so many microseconds passed from 1970 to each of these timestamps.
+fn timestamps(values: &ArrayRef, unit_us: i64, of_unit: impl Fn(i64) -> i32) -> Option<ArrayRef> {
+    if let Some(values) = values.as_primitive_opt::<TimestampMicrosecondType>() {
+        let array = values.unary::<_, Int32Type>(|value| of_unit(value.div_euclid(unit_us)));
+        return Some(Arc::new(array));
+    }
+    let values = values.as_primitive_opt::<TimestampNanosecondType>()?;
+    let array = values.unary::<_, Int32Type>(|value| of_unit(value.div_euclid(unit_us * 1000)));
+    Some(Arc::new(array))
 }
 
 /// Year and month, 1 to 12, of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
@@ -145,7 +150,7 @@ pub(crate) fn literal(values: &ArrayRef, row: usize) -> Option<Literal> {
                 .as_primitive::<arrow_array::types::Time64MicrosecondType>()
                 .value(row),
         ),
-        D::Timestamp(..) => {
+        D::Timestamp(TimeUnit::Microsecond, _) => {
             PrimitiveLiteral::Long(values.as_primitive::<TimestampMicrosecondType>().value(row))
         }
         D::Decimal128(..) => {
@@ -160,4 +165,36 @@ pub(crate) fn literal(values: &ArrayRef, row: usize) -> Option<Literal> {
         _ => return None,
     };
     Some(Literal::Primitive(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{TimestampMicrosecondArray, TimestampNanosecondArray};
+
+    use super::*;
+
+    /// The nanosecond before 1970 belongs to 1969, as the microsecond before does.
+    #[test]
+    fn nanoseconds_are_divided_as_microseconds_are() {
+        let microseconds = [-1, 0, 1, i64::MIN / 1000, i64::MAX / 1000, -DAY_US];
+        let nanoseconds = microseconds.map(|at| at * 1000);
+        let coarse: ArrayRef = Arc::new(TimestampMicrosecondArray::from(microseconds.to_vec()));
+        let fine: ArrayRef = Arc::new(TimestampNanosecondArray::from(nanoseconds.to_vec()));
+        let before: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![-1]));
+        for transform in [
+            Transform::Year,
+            Transform::Month,
+            Transform::Day,
+            Transform::Hour,
+            Transform::Bucket(16),
+        ] {
+            let expected = apply(transform, &coarse).unwrap();
+            assert_eq!(&apply(transform, &fine).unwrap(), &expected, "{transform}");
+            let of_before = apply(transform, &before).unwrap();
+            assert_eq!(of_before.data_type(), expected.data_type());
+            if transform != Transform::Bucket(16) {
+                assert_eq!(literal(&of_before, 0), literal(&expected, 0), "{transform}");
+            }
+        }
+    }
 }

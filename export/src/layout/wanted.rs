@@ -7,8 +7,9 @@ use iceberg::spec::{
 };
 use moonshine_engine::TableSchema;
 
-use super::partition::is_writable;
+use super::partition::{is_writable, named_twice};
 use super::text::{self, SortText};
+use super::z_order::is_orderable;
 use crate::error::{ExportError, Result};
 
 /// The layout that a configuration names. What it does not name stays as it is in a table that exists; a new table then has
@@ -27,7 +28,7 @@ use crate::error::{ExportError, Result};
 pub struct LayoutSettings {
     /// Partition fields, each a column or a transform of one.
     pub partition_by: Option<Vec<String>>,
-    /// Columns that rows are sorted by within a file.
+    /// Columns that rows are sorted by within a file, or `zorder(…)` of some.
     pub sort_by: Option<Vec<String>>,
     /// How much may be gathered and open meanwhile.
     pub limits: LayoutLimits,
@@ -70,10 +71,55 @@ impl LayoutSettings {
         for field in self.partition_by.iter().flatten() {
             text::partition(&format!("{place}partition_by"), field)?;
         }
+        let key = format!("{place}sort_by");
         for field in self.sort_by.iter().flatten() {
-            text::sort(&format!("{place}sort_by"), field)?;
+            if text::z_order(&key, field)?.is_none() {
+                text::sort(&key, field)?;
+            }
         }
-        Ok(())
+        self.z_order_columns(&key).map(drop)
+    }
+
+    /// The columns of the z-order that is asked for, if one is.
+    fn z_order_columns(&self, key: &str) -> Result<Option<Vec<String>>> {
+        let fields = self.sort_by.as_deref().unwrap_or_default();
+        for field in fields {
+            if let Some(columns) = text::z_order(key, field)? {
+                return match fields.len() {
+                    1 => Ok(Some(columns)),
+                    _ => Err(ExportError::Config(format!(
+                        "{key}: '{field}' has to stand by itself"
+                    ))),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    /// The positions of the columns of the z-order that is asked for, if one is.
+    pub(super) fn z_order(&self, schema: &TableSchema) -> Result<Option<Vec<usize>>> {
+        let key = format!("sort_by of table '{}'", schema.name());
+        let position = |name: &String| {
+            let position = schema.position(name);
+            let column = position.and_then(|position| schema.columns().get(position));
+            match (position, column) {
+                (Some(position), Some(column))
+                    if is_orderable(&column.column_type.arrow_type()) =>
+                {
+                    Ok(position)
+                }
+                (_, Some(_)) => Err(ExportError::Config(format!(
+                    "{key}: column '{name}' is of a type without a z-order"
+                ))),
+                _ => Err(ExportError::Config(format!(
+                    "{key}: there is no column '{name}'"
+                ))),
+            }
+        };
+        let columns = self.z_order_columns(&key)?;
+        columns
+            .map(|columns| columns.iter().map(position).collect())
+            .transpose()
     }
 
     /// The partition spec that is asked for; `None` if none is.
@@ -94,6 +140,7 @@ impl LayoutSettings {
         let mut bound = PartitionSpecBuilder::new(columns.clone());
         let mut spec = UnboundPartitionSpec::builder();
         let mut spec_names: Vec<String> = Vec::new();
+        let mut values = Vec::with_capacity(fields.len());
         for text in fields {
             let wanted = text::partition("partition_by", text)?;
             let position = schema.position(&wanted.column);
@@ -106,6 +153,7 @@ impl LayoutSettings {
                     "'{text}': floating-point numbers can't divide a table, nor can UUIDs but by their buckets"
                 )));
             }
+            values.push((wanted.transform, column));
             let field = UnboundPartitionField {
                 source_id: column.field_id,
                 field_id: None,
@@ -120,6 +168,11 @@ impl LayoutSettings {
                 .add_partition_field(field.source_id, field.name, field.transform)
                 .map_err(|error| wrong(format!("'{text}': {}", error.message())))?;
         }
+        if let Some(repeated) = named_twice(values.into_iter()) {
+            return Err(wrong(format!(
+                "two fields are of type {repeated}, which manifests can't name twice; leave one out, or take its buckets"
+            )));
+        }
         Ok(Some(spec.build()))
     }
 
@@ -128,6 +181,10 @@ impl LayoutSettings {
         let Some(fields) = &self.sort_by else {
             return Ok(None);
         };
+        if self.z_order(schema)?.is_some() {
+            // Iceberg has no name for it.
+            return Ok(Some(sort_order(Vec::new())));
+        }
         let field = |field: &String| {
             let SortText {
                 column,
@@ -196,9 +253,9 @@ pub(crate) fn key_order(schema: &TableSchema) -> SortOrder {
 }
 
 fn sort_order(fields: Vec<SortField>) -> SortOrder {
-    // The id of the first order; a table that has one gives its own.
+    // The id of the first order; a table that has one gives its own. No order at all is always 0.
     SortOrder {
-        order_id: 1,
+        order_id: i64::from(!fields.is_empty()),
         fields,
     }
 }

@@ -9,18 +9,17 @@
 
 mod read;
 
-pub(crate) use read::{FileLineage, RowLineage};
+pub(crate) use read::{FileLineage, RowLineage, column_of};
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
-use moonshine_engine::Replaced;
+use moonshine_engine::{Placement, Replaced};
 
 use crate::error::{ExportError, Result};
-use crate::manifest::Manifests;
+use crate::manifest::Found;
 
 pub(crate) const ROW_ID: &str = "_row_id";
 /// The field id that the specification reserves for `_row_id`.
@@ -34,20 +33,15 @@ const LAST_UPDATED_FIELD_ID: i32 = 2_147_483_539;
 /// Ids of rows by the number of the row, ascending.
 pub(crate) type RowIds = Vec<(u64, u64)>;
 
-/// The ids that rows take over from those that they replace. A file from before the table had ids has none to give.
-pub(crate) fn kept_ids(replaced: &[Replaced], manifests: &Manifests) -> RowIds {
-    if replaced.is_empty() {
-        return RowIds::new();
-    }
-    let first_id = |entry: &'_ crate::manifest::Entry| {
-        let first = u64::try_from(entry.file.first_row_id()?).ok()?;
-        Some((entry.file.file_path().to_owned(), first))
-    };
-    let first_ids: HashMap<String, u64> = manifests.data_files().filter_map(first_id).collect();
+/// The ids that rows take over from those that they replace, of whose data files `found` has the entries. A file from before
+/// the table had ids has none to give.
+pub(crate) fn kept_ids(replaced: &[Replaced], found: &Found) -> RowIds {
     let kept_id = |row: &Replaced| {
+        let Placement { file, position } = &row.placement;
         let implied = || {
-            let first = first_ids.get(&*row.placement.file)?;
-            first.checked_add(row.placement.position)
+            let (_, _, entry) = found.of(file).next()?;
+            let first_id = u64::try_from(entry.file.first_row_id()?).ok()?;
+            first_id.checked_add(*position)
         };
         Some((row.row, row.row_id.or_else(implied)?))
     };

@@ -18,10 +18,19 @@ pub(crate) struct FileLineage {
     pub(crate) sequence_number: i64,
 }
 
+/// The column of a Parquet file with that field id.
+pub(crate) fn column_of(parquet: &SchemaDescriptor, field_id: i32) -> Option<usize> {
+    let mut columns = parquet.root_schema().get_fields().iter();
+    columns.position(|column| {
+        let info = column.get_basic_info();
+        info.has_id() && info.id() == field_id
+    })
+}
+
 /// Finds the lineage of a file's rows, batch after batch.
 pub(crate) struct RowLineage {
     of_file: FileLineage,
-    /// The file's columns with row ids and with sequence numbers: their leaves, then their places in what is read.
+    /// The file's columns with row ids and with sequence numbers, then their places in what is read.
     columns: [Option<usize>; 2],
     /// The positions of the rows to come.
     positions: Box<dyn Iterator<Item = u64> + Send>,
@@ -35,15 +44,10 @@ impl RowLineage {
         skipped: RoaringTreemap,
         row_count: u64,
     ) -> Self {
-        let leaf = |field_id: i32| {
-            parquet.columns().iter().position(|leaf| {
-                let info = leaf.self_type().get_basic_info();
-                info.has_id() && info.id() == field_id
-            })
-        };
+        let column = |field_id: i32| column_of(parquet, field_id);
         RowLineage {
             of_file,
-            columns: [ROW_ID_FIELD_ID, LAST_UPDATED_FIELD_ID].map(leaf),
+            columns: [ROW_ID_FIELD_ID, LAST_UPDATED_FIELD_ID].map(column),
             positions: Box::new(
                 (0..row_count).filter(move |position| !skipped.contains(*position)),
             ),
@@ -51,13 +55,13 @@ impl RowLineage {
     }
 
     /// The Parquet columns that have to be read.
-    pub(crate) fn leaves(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn columns(&self) -> impl Iterator<Item = usize> {
         self.columns.into_iter().flatten()
     }
 
     /// Takes the Parquet columns that are read, ascending.
-    pub(crate) fn bind(&mut self, leaves: &[usize]) {
-        let place = |leaf: Option<usize>| leaves.binary_search(&leaf?).ok();
+    pub(crate) fn bind(&mut self, columns: &[usize]) {
+        let place = |column: Option<usize>| columns.binary_search(&column?).ok();
         self.columns = self.columns.map(place);
     }
 

@@ -1,22 +1,22 @@
 //! Expiry: snapshots that are too old or too many leave the table's metadata.
 //!
 //! Each commit writes the list of a table's snapshots, so an export a second would soon write megabytes a second. The newest
-//! snapshots of each branch stay, by number and age; so do tags, and what the engine's own note of the last export names.
+//! snapshots of each branch stay, by number and age; so do tags, until they are as old as they say, and what the engine's own note of the last export names.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use iceberg::spec::{MAIN_BRANCH, SnapshotRetention, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
 use super::unneeded::unneeded_files;
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal};
-use crate::config::MaintenanceSettings;
+use crate::config::{MaintenanceSettings, SNAPSHOT_AGE_MS, SNAPSHOTS_MIN};
 use crate::error::{ExportError, Result};
 use crate::pending::remove_files;
-use crate::references::references;
+use crate::references::{export_branch, references};
 
 /// By itself, expiry waits for so many snapshots, so that it is not one more commit an export.
 const BATCH_SNAPSHOTS_MIN: usize = 20;
@@ -28,9 +28,14 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     };
     let mut action = MaintenanceAction::new(&current, MaintenanceTask::ExpireSnapshots, 0);
     let mut expiry = Expiry::new(work);
-    let expired = expiry.expired(&current.metadata)?;
-    if expired.len() >= work.mode.batch(BATCH_SNAPSHOTS_MIN) {
-        action.items = expired.len() as u64;
+    let settings = work.settings.of_table(current.metadata.properties());
+    let expired = match work.believes_wall_time(settings.file_grace_ms) {
+        true => expiry.expired(&current.metadata)?,
+        false => Expired::default(),
+    };
+    let batch = work.mode.batch(BATCH_SNAPSHOTS_MIN);
+    if expired.snapshots.len() >= batch || expired.references.len() >= batch {
+        action.items = expired.snapshots.len().max(1) as u64;
         if work.mode != Mode::DryRun {
             let committed = work.commit(&mut expiry).await;
             let committed = committed.map_err(Failure::into_error)?;
@@ -40,7 +45,8 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         }
     }
     if work.mode != Mode::DryRun {
-        action.files_removed = remove_due(work, &current, expiry.now_ms).await;
+        action.files_removed = remove_due(work, &current).await;
+        action.files_waiting = work.slot.unneeded.lock().len() as u64;
     }
     Ok((action.items + action.files_removed > 0).then_some(action))
 }
@@ -52,7 +58,8 @@ pub(super) fn may_remove_files(metadata: &TableMetadata) -> bool {
 }
 
 /// Removes the unneeded files whose time has come.
-async fn remove_due(work: &Work<'_>, table: &CatalogTable, now_ms: i64) -> u64 {
+async fn remove_due(work: &Work<'_>, table: &CatalogTable) -> u64 {
+    let now_ms = work.core.environment.clock.monotonic_ms();
     let due: Vec<String> = {
         let mut unneeded = work.slot.unneeded.lock();
         let count = unneeded.partition_point(|(due_ms, _)| *due_ms <= now_ms);
@@ -66,26 +73,37 @@ struct Expiry<'a> {
     work: &'a Work<'a>,
     now_ms: i64,
     /// The table that the last change is of, and what it removes of it.
-    removed: Option<(CatalogTable, HashSet<i64>)>,
+    removed: Option<(CatalogTable, Expired)>,
+}
+
+/// What is to go.
+#[derive(Debug, Default)]
+struct Expired {
+    snapshots: HashSet<i64>,
+    /// Branches and tags that are older than they say that they may become.
+    references: Vec<String>,
 }
 
 #[async_trait]
 impl Proposal for Expiry<'_> {
     fn is_in(&self, table: &CatalogTable) -> bool {
-        let is_gone = |id: &i64| table.metadata.snapshot_by_id(*id).is_none();
-        let removed = self.removed.as_ref();
-        removed.is_some_and(|(_, removed)| removed.iter().all(is_gone))
+        let metadata = &table.metadata;
+        let is_gone = |id: &i64| metadata.snapshot_by_id(*id).is_none();
+        let is_nameless = |name: &String| metadata.snapshot_for_ref(name).is_none();
+        self.removed.as_ref().is_some_and(|(_, removed)| {
+            removed.snapshots.iter().all(is_gone) && removed.references.iter().all(is_nameless)
+        })
     }
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let core = self.work.core;
         core.check_ours(self.work.table, None, table)?;
         let removed = self.expired(&table.metadata)?;
-        if removed.is_empty() {
+        if removed.snapshots.is_empty() && removed.references.is_empty() {
             let reason = "none of its snapshots is to go any more";
             return Err(ExportError::unavailable(&table.ident, reason));
         }
-        let mut snapshot_ids: Vec<i64> = removed.iter().copied().collect();
+        let mut snapshot_ids: Vec<i64> = removed.snapshots.iter().copied().collect();
         snapshot_ids.sort_unstable();
         let metadata = &table.metadata;
         let mut updates = Vec::new();
@@ -100,11 +118,21 @@ impl Proposal for Expiry<'_> {
                 updates.push(TableUpdate::RemovePartitionStatistics { snapshot_id });
             }
         }
-        updates.push(TableUpdate::RemoveSnapshots { snapshot_ids });
+        updates.extend(
+            removed
+                .references
+                .iter()
+                .map(|name| TableUpdate::RemoveSnapshotRef {
+                    ref_name: name.clone(),
+                }),
+        );
+        if !snapshot_ids.is_empty() {
+            updates.push(TableUpdate::RemoveSnapshots { snapshot_ids });
+        }
         let mut change = Change::of(metadata, updates);
         // A branch that moved meanwhile may need what is to go.
         for (name, reference) in references(metadata)? {
-            if name != MAIN_BRANCH {
+            if name != MAIN_BRANCH && name != export_branch(metadata) {
                 change = change.demanding(TableRequirement::RefSnapshotIdMatch {
                     r#ref: name,
                     snapshot_id: Some(reference.snapshot_id),
@@ -131,43 +159,83 @@ impl<'a> Expiry<'a> {
         let Some((table, removed)) = &self.removed else {
             return Ok(());
         };
-        let replaced = table.metadata.snapshots().filter(|snapshot| {
-            let parent = snapshot.parent_snapshot_id();
-            parent.is_some_and(|parent| removed.contains(&parent))
-        });
-        let replaced_ms = replaced.map(|snapshot| snapshot.timestamp_ms()).max();
-        let due_ms = replaced_ms
-            .unwrap_or(self.now_ms)
-            .saturating_add(self.work.settings.file_grace_ms);
-        let files = unneeded_files(table, removed, committed).await?;
+        let files = unneeded_files(table, &removed.snapshots, committed).await?;
+        let settings = self.work.settings.of_table(table.metadata.properties());
+        let due_ms = |replaced_ms: i64| {
+            let grace_ms = settings.file_grace_ms;
+            let waited_ms = match self.work.mode {
+                // Somebody may read an old snapshot until it is gone.
+                Mode::Automatic => 0,
+                // Nobody is there any more to wait.
+                Mode::AtEnd | Mode::ByHand | Mode::DryRun => {
+                    self.now_ms.saturating_sub(replaced_ms).max(0)
+                }
+            };
+            let now_ms = self.work.core.environment.clock.monotonic_ms();
+            now_ms.saturating_add(grace_ms.saturating_sub(waited_ms).max(0))
+        };
+        let files = files
+            .into_iter()
+            .map(|(path, replaced_ms)| (due_ms(replaced_ms), path));
         let mut unneeded = self.work.slot.unneeded.lock();
-        unneeded.extend(files.into_iter().map(|path| (due_ms, path)));
+        unneeded.extend(files);
         unneeded.make_contiguous().sort();
         Ok(())
     }
 
-    /// The snapshots that are to go.
-    fn expired(&self, metadata: &TableMetadata) -> Result<HashSet<i64>> {
-        let mut kept = kept_snapshots(metadata, self.work.settings, self.now_ms)?;
+    /// What is to go.
+    fn expired(&self, metadata: &TableMetadata) -> Result<Expired> {
+        let (over, stay): (HashMap<_, _>, HashMap<_, _>) = references(metadata)?
+            .into_iter()
+            .partition(|(name, reference)| is_over(metadata, name, reference, self.now_ms));
+        let settings = self.work.settings.of_table(metadata.properties());
+        let mut kept = kept_snapshots(metadata, &stay, &settings, self.now_ms);
         let exported = self.work.core.database.exported(self.work.table);
         kept.extend(exported.and_then(|exported| exported.token.parse::<i64>().ok()));
         let all = metadata.snapshots().map(|snapshot| snapshot.snapshot_id());
-        Ok(all.filter(|id| !kept.contains(id)).collect())
+        Ok(Expired {
+            snapshots: all.filter(|id| !kept.contains(id)).collect(),
+            references: over.into_keys().collect(),
+        })
     }
 }
 
-/// The snapshots that stay, by these settings.
+/// Whether a branch or tag is older than it, or the table, says that it may become: its snapshot's age counts. The main branch and the
+/// exports' have no end.
+fn is_over(
+    metadata: &TableMetadata,
+    name: &str,
+    reference: &SnapshotReference,
+    now_ms: i64,
+) -> bool {
+    if name == MAIN_BRANCH || name == export_branch(metadata) {
+        return false;
+    }
+    let (SnapshotRetention::Branch { max_ref_age_ms, .. }
+    | SnapshotRetention::Tag { max_ref_age_ms }) = reference.retention;
+    let of_table = metadata.properties().get("history.expire.max-ref-age-ms");
+    let of_table = || of_table.and_then(|age_ms| age_ms.parse().ok());
+    let snapshot = metadata.snapshot_by_id(reference.snapshot_id);
+    let age_ms = snapshot.map(|snapshot| now_ms.saturating_sub(snapshot.timestamp_ms()));
+    let age_max_ms: Option<i64> = max_ref_age_ms.or_else(of_table);
+    age_max_ms
+        .zip(age_ms)
+        .is_some_and(|(age_max_ms, age_ms)| age_ms > age_max_ms)
+}
+
+/// The snapshots that stay, by these settings, and with these branches and tags.
 fn kept_snapshots(
     metadata: &TableMetadata,
+    references: &HashMap<String, SnapshotReference>,
     settings: &MaintenanceSettings,
     now_ms: i64,
-) -> Result<HashSet<i64>> {
+) -> HashSet<i64> {
     let mut kept = HashSet::new();
     let mut in_history = HashSet::new();
     let number_of = |key: &str| -> Option<i64> { metadata.properties().get(key)?.parse().ok() };
     let is_young =
         |timestamp_ms: i64| now_ms.saturating_sub(timestamp_ms) <= settings.snapshot_age_ms;
-    for reference in references(metadata)?.values() {
+    for reference in references.values() {
         let head = reference.snapshot_id;
         kept.insert(head);
         // A branch, or the table, may ask for more to be kept.
@@ -180,12 +248,15 @@ fn kept_snapshots(
             continue;
         };
         let own_min = min_snapshots_to_keep.map_or(0, |min| usize::try_from(min).unwrap_or(0));
-        let asked_min = number_of("history.expire.min-snapshots-to-keep").unwrap_or(0);
+        let asked_min = number_of(SNAPSHOTS_MIN).unwrap_or(0);
         let least = settings
             .snapshots_min
             .max(own_min)
             .max(usize::try_from(asked_min).unwrap_or(0));
-        let age_max_ms = max_snapshot_age_ms.max(number_of("history.expire.max-snapshot-age-ms"));
+        // No more than what is configured is what an exporter wrote there.
+        let asked_ms =
+            number_of(SNAPSHOT_AGE_MS).filter(|age_ms| *age_ms > settings.snapshot_age_ms);
+        let age_max_ms = max_snapshot_age_ms.max(asked_ms);
         let is_asked_for = |timestamp_ms: i64| {
             let age_ms = now_ms.saturating_sub(timestamp_ms);
             age_max_ms.is_some_and(|age_max_ms| age_ms <= age_max_ms)
@@ -209,5 +280,5 @@ fn kept_snapshots(
         !in_history.contains(&snapshot.snapshot_id()) && is_young(snapshot.timestamp_ms())
     });
     kept.extend(aside.map(|snapshot| snapshot.snapshot_id()));
-    Ok(kept)
+    kept
 }

@@ -1,11 +1,11 @@
 //! Manifests: small ones are merged.
 //!
 //! Each export adds manifests, and a reader opens all of a snapshot. So once many of one kind are small they become one, as
-//! in a log-structured merge: a manifest joins those that are together at least as large. So there are few of each size, and
-//! an entry is written again only some times in its life, however many exports there are. The result is a snapshot of the same
-//! files.
+//! in a log-structured merge: a manifest joins those that are together at least as large, up to the size that manifests have at most.
+//! So there are few of each size, and an entry is written again only some times in its life, however many exports there are.
+//! The result is a snapshot of the same files.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,13 +15,12 @@ use uuid::Uuid;
 
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::{CatalogTable, Change};
-use crate::commit::{Attempt, Deletes, Failure, NewFiles, Proposal, remove_attempts};
+use crate::commit::{
+    Attempt, Failure, NewFiles, Plan, Proposal, Renewed, remove_attempts, size, size_max,
+};
 use crate::error::{ExportError, Result};
-use crate::manifest::{LoadedManifest, Manifests, read_entries, read_list};
+use crate::manifest::{Entry, live_manifests, read_entries};
 use crate::pending::find_commit;
-
-/// A manifest of this size is not merged any more, in bytes.
-const TARGET_SIZE_BYTES: i64 = 8 << 20;
 
 /// Does, or finds, what is due.
 pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
@@ -31,10 +30,10 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     // Each snapshot adds one of each kind at most, so that the list needs to be read only now and then.
     let sequence_number = current.metadata.last_sequence_number();
     let is_early = sequence_number < work.slot.manifests_due.load(Ordering::SeqCst);
-    if work.mode == Mode::Automatic && is_early {
+    if work.mode.is_by_itself() && is_early {
         return Ok(None);
     }
-    let found = manifests(&current).await?;
+    let found = live_manifests(&current).await?;
     let least = work.mode.batch(work.settings.manifests_max).max(2);
     let Some(merged) = chosen(&found, least) else {
         let most = most_of_a_kind(&found);
@@ -64,13 +63,14 @@ async fn commit(work: &Work<'_>, least: usize) -> Result<u64> {
         id: work.core.environment.identities.uuid(),
         least,
         attempts: Vec::new(),
+        entries: HashMap::new(),
         file_io: None,
     };
     match work.commit(&mut merge).await {
         Ok(current) => {
             let landed = find_commit(&current.metadata, merge.id);
             remove_attempts(&current.file_io, &merge.attempts, landed).await;
-            let found = manifests(&current).await?;
+            let found = live_manifests(&current).await?;
             let new = found
                 .iter()
                 .filter(|manifest| Some(manifest.added_snapshot_id) == landed);
@@ -93,6 +93,8 @@ struct Merge<'a> {
     /// So many manifests are worth it.
     least: usize,
     attempts: Vec<(i64, Vec<String>)>,
+    /// The entries of merged manifests that were read, by path.
+    entries: HashMap<String, Arc<Vec<Entry>>>,
     /// Where the attempts' files are.
     file_io: Option<iceberg::io::FileIO>,
 }
@@ -107,7 +109,7 @@ impl Proposal for Merge<'_> {
         let core = self.work.core;
         let writer = core.own_writer(self.work.table)?;
         core.check_ours(self.work.table, None, table)?;
-        let found = manifests(table).await?;
+        let found = live_manifests(table).await?;
         let merged = chosen(&found, self.least).ok_or_else(|| {
             ExportError::unavailable(&table.ident, "its manifests were merged by somebody else")
         })?;
@@ -118,69 +120,54 @@ impl Proposal for Merge<'_> {
             attempt_id: core.environment.identities.uuid(),
             now_ms: core.environment.clock.now_ms(),
         };
-        self.attempts.push((attempt.snapshot_id, attempt.paths()));
         self.file_io = Some(table.file_io.clone());
-        let manifests = load(table, found, &merged).await?;
-        let deletes = Deletes {
-            merged,
-            is_rewrite: true,
-            ..Deletes::default()
-        };
-        let updates = attempt
-            .build(&manifests, &NewFiles::default(), &deletes, &stamp)
-            .await?;
-        Ok(Change::of(&table.metadata, updates))
+        let plan = Plan::of_merge(load(table, &found, &merged, &mut self.entries).await?);
+        let new = (&NewFiles::default(), &plan);
+        let mut started = Vec::new();
+        let built = attempt.build(&found, new, &stamp, &mut started).await;
+        self.attempts.push((attempt.snapshot_id, started));
+        Ok(Change::of(&table.metadata, built?))
     }
 }
 
-/// The manifests of the newest snapshot.
-async fn manifests(table: &CatalogTable) -> Result<Vec<ManifestFile>> {
-    let metadata = &table.metadata;
-    let Some(snapshot) = metadata.current_snapshot() else {
-        return Ok(Vec::new());
-    };
-    let list = read_list(&table.file_io, metadata.format_version(), snapshot).await?;
-    let is_live =
-        |manifest: &&ManifestFile| manifest.has_added_files() || manifest.has_existing_files();
-    Ok(list.entries().iter().filter(is_live).cloned().collect())
-}
-
-/// All manifests, with the entries of those that are merged: nobody looks at the others'.
+/// The entries of the manifests that are merged, by their places among all.
 async fn load(
     table: &CatalogTable,
-    found: Vec<ManifestFile>,
+    found: &[ManifestFile],
     merged: &HashSet<String>,
-) -> Result<Manifests> {
-    let mut manifests = Manifests::default();
-    for manifest in found {
-        let entries = match merged.contains(&manifest.manifest_path) {
-            true => read_entries(&table.file_io, &manifest).await?,
-            false => Vec::new(),
+    known: &mut HashMap<String, Arc<Vec<Entry>>>,
+) -> Result<BTreeMap<usize, Renewed>> {
+    let mut renewed = BTreeMap::new();
+    for (place, manifest) in found.iter().enumerate() {
+        let path = &manifest.manifest_path;
+        if !merged.contains(path) {
+            continue;
+        }
+        let entries = match known.get(path) {
+            Some(entries) => entries.clone(),
+            None => {
+                let entries = Arc::new(read_entries(&table.file_io, manifest).await?);
+                known.insert(path.clone(), entries.clone());
+                entries
+            }
         };
-        let kind = match manifest.content {
-            ManifestContentType::Data => &mut manifests.data,
-            ManifestContentType::Deletes => &mut manifests.deletes,
-        };
-        kind.push(LoadedManifest {
-            manifest,
-            entries: Arc::new(entries),
-        });
+        renewed.insert(place, Renewed::whole(entries));
     }
-    Ok(manifests)
+    Ok(renewed)
 }
 
 /// Small manifests of one kind and one partition spec, from the smallest on, by path.
 fn small(manifests: &[ManifestFile]) -> BTreeMap<(bool, i32), Vec<&ManifestFile>> {
     let mut kinds: BTreeMap<(bool, i32), Vec<&ManifestFile>> = BTreeMap::new();
     for manifest in manifests {
-        if manifest.manifest_length < TARGET_SIZE_BYTES {
+        if size(manifest) < size_max(manifest.content) {
             let is_data = manifest.content == ManifestContentType::Data;
             let kind = (is_data, manifest.partition_spec_id);
             kinds.entry(kind).or_default().push(manifest);
         }
     }
     for kind in kinds.values_mut() {
-        kind.sort_by_key(|manifest| manifest.manifest_length);
+        kind.sort_by_key(|manifest| size(manifest));
     }
     kinds
 }
@@ -193,13 +180,13 @@ fn most_of_a_kind(manifests: &[ManifestFile]) -> usize {
 fn chosen(manifests: &[ManifestFile], least: usize) -> Option<HashSet<String>> {
     let run = |kind: Vec<&ManifestFile>| {
         let mut paths = HashSet::new();
-        let mut size_bytes = 0;
+        let mut sum = 0;
         for manifest in kind {
-            let is_larger = paths.len() > 1 && manifest.manifest_length > size_bytes;
-            if is_larger || size_bytes >= TARGET_SIZE_BYTES {
+            let is_larger = paths.len() > 1 && size(manifest) > sum;
+            if is_larger || sum + size(manifest) > size_max(manifest.content) {
                 break;
             }
-            size_bytes += manifest.manifest_length;
+            sum += size(manifest);
             paths.insert(manifest.manifest_path.clone());
         }
         paths

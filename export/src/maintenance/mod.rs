@@ -3,31 +3,42 @@
 //!
 //! A *task* looks at one table and does what is due, or says what it would do. It reads and writes whatever it needs without
 //! holding anybody up; only its commit, made by [`Work::commit`], is made under the table's lock, so it neither meets an
-//! export's commit nor keeps one waiting for longer than one attempt. It commits through the same state machine as exports
-//! do, and removes files only when the table is known not to need them. [`Maintainer`] runs the tasks of all tables:
-//! those that are due, beside an exporter, or all by hand.
+//! export's commit nor keeps one waiting for longer than one attempt. By itself a task waits for no export either: it comes
+//! back. It commits through the same state machine as exports do, and removes files only when the table is known not to need
+//! them. [`Maintainer`] runs the tasks of all tables: those that are due, beside an exporter, or all by hand.
 
 mod expiry;
+mod maintainer;
 mod manifests;
 mod orphans;
 mod rewrite;
 mod statistics;
 mod unneeded;
+mod wall_time;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use moonshine_engine::Table;
+use async_trait::async_trait;
+use moonshine_engine::{Exported, Table};
 
-use crate::catalog::CatalogTable;
+use crate::catalog::{CatalogTable, Change};
 use crate::commit::{ATTEMPTS_MAX, Failure, Proposal, run_up_to};
 use crate::config::MaintenanceSettings;
 use crate::error::{ExportError, Result};
 use crate::exporter::{Core, TableSlot, TableState};
 use crate::manifest::{ManifestCache, Manifests};
+use crate::references::head;
+
+pub use self::maintainer::Maintainer;
+pub(crate) use self::wall_time::WallTime;
+
+/// So many times in a row a commit gives way to an export that came in between.
+const LOST_RACES_MAX: u32 = 3;
 
 /// What can be done for a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum MaintenanceTask {
     /// Small data files, and those with many deleted rows, are written anew.
@@ -91,6 +102,9 @@ pub struct MaintenanceAction {
     pub bytes_written: u64,
     /// Files that it removed.
     pub files_removed: u64,
+    /// Files that nothing needs any more and that readers may still be at: an exporter that goes on removes them when their
+    /// time has come, otherwise they are orphans.
+    pub files_waiting: u64,
 }
 
 impl MaintenanceAction {
@@ -103,6 +117,7 @@ impl MaintenanceAction {
             files_written: 0,
             bytes_written: 0,
             files_removed: 0,
+            files_waiting: 0,
         }
     }
 }
@@ -112,6 +127,8 @@ impl MaintenanceAction {
 pub(crate) enum Mode {
     /// By itself: once there is enough to do.
     Automatic,
+    /// The same, once, by a program that ends then: what waits longer is not done.
+    AtEnd,
     /// By hand: whatever there is to do.
     ByHand,
     /// To say what would be done by hand; nothing is changed.
@@ -122,8 +139,33 @@ impl Mode {
     /// How much there must be to do: by itself, a task waits for `automatic` of what it counts.
     fn batch(self, automatic: usize) -> usize {
         match self {
-            Mode::Automatic => automatic,
+            Mode::Automatic | Mode::AtEnd => automatic,
             Mode::ByHand | Mode::DryRun => 1,
+        }
+    }
+
+    /// Whether nobody asked for it.
+    fn is_by_itself(self) -> bool {
+        matches!(self, Mode::Automatic | Mode::AtEnd)
+    }
+}
+
+/// A change that was made before it is asked for.
+struct Prepared<'a> {
+    change: Option<Change>,
+    proposal: &'a mut dyn Proposal,
+}
+
+#[async_trait]
+impl Proposal for Prepared<'_> {
+    fn is_in(&self, table: &CatalogTable) -> bool {
+        self.proposal.is_in(table)
+    }
+
+    async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
+        match self.change.take() {
+            Some(change) => Ok(change),
+            None => self.proposal.change(table).await,
         }
     }
 }
@@ -134,6 +176,7 @@ pub(crate) struct Work<'a> {
     pub(crate) table: &'a Table,
     pub(crate) settings: &'a MaintenanceSettings,
     pub(crate) mode: Mode,
+    task: MaintenanceTask,
     slot: Arc<TableSlot>,
 }
 
@@ -143,26 +186,34 @@ impl Work<'_> {
         if self.is_pending() {
             return Ok(None);
         }
+        if self.mode.is_by_itself() {
+            // An export that is under way is not waited for.
+            let place = self.slot.state.try_lock().ok();
+            let state = place.as_ref().and_then(|place| place.as_ref());
+            return Ok(state.map(|state| state.current.clone()));
+        }
         if let Some(state) = &*self.slot.state.lock().await {
             return Ok(Some(state.current.clone()));
-        }
-        if self.mode == Mode::Automatic {
-            return Ok(None);
         }
         self.core.look_up(self.table, None).await
     }
 
-    /// Commits what `proposal` proposes, while no export of the table is under way.
+    /// Commits what `proposal` proposes, while no export of the table is under way. By itself it is one attempt, made
+    /// beforehand as far as that goes, so that an export has little to wait for.
     pub(crate) async fn commit(
         &self,
         proposal: &mut dyn Proposal,
     ) -> Result<CatalogTable, Failure> {
+        match self.mode {
+            Mode::Automatic | Mode::AtEnd => self.commit_beside_exports(proposal).await,
+            Mode::ByHand | Mode::DryRun => self.commit_at_last(proposal).await,
+        }
+    }
+
+    async fn commit_at_last(&self, proposal: &mut dyn Proposal) -> Result<CatalogTable, Failure> {
         let mut place = self.slot.state.lock().await;
         if self.is_pending() {
-            let place = format!("table '{}'", self.table.name());
-            let reason = "the end of an export is not known yet";
-            let pending = ExportError::unavailable(place, reason);
-            return Err(Failure::NotCommitted(pending));
+            return Err(Failure::NotCommitted(self.busy()));
         }
         // Taken out for as long as its end is not known: what comes next then looks at the table anew. So does this: others may
         // have named a snapshot since the last export, which the catalog's demands don't show.
@@ -172,14 +223,72 @@ impl Work<'_> {
         if let Some(known) = known {
             state.manifests = known.manifests;
         }
+        self.commit_on(state, &mut place, proposal).await
+    }
+
+    /// Under the lock is the one request to the catalog, unless exports came in between some times in a row.
+    async fn commit_beside_exports(
+        &self,
+        proposal: &mut dyn Proposal,
+    ) -> Result<CatalogTable, Failure> {
+        let found = self.look_up().await?;
+        let change = proposal.change(&found).await;
+        let change = change.map_err(Failure::NotCommitted)?;
+        let place = self.slot.state.try_lock();
+        let mut place = place.map_err(|_| Failure::NotCommitted(self.busy()))?;
+        let is_taken = self.slot.is_taken.load(Ordering::SeqCst);
+        if self.is_pending() || !is_taken || place.is_none() {
+            return Err(Failure::NotCommitted(self.busy()));
+        }
+        let head = |table: &CatalogTable| table.metadata.current_snapshot_id();
+        let known_head = place.as_ref().and_then(|state| head(&state.current));
+        let mut prepared = Prepared {
+            change: Some(change),
+            proposal,
+        };
+        let current = match known_head == head(&found) {
+            true => found,
+            false if self.lose_race() < LOST_RACES_MAX => {
+                return Err(Failure::NotCommitted(self.busy()));
+            }
+            false => {
+                prepared.change = None;
+                self.look_up().await?
+            }
+        };
+        self.slot.lost_races.lock().remove(&self.task);
+        let Some(known) = place.take() else {
+            return Err(Failure::NotCommitted(self.busy()));
+        };
+        let state = TableState { current, ..known };
+        self.commit_on(state, &mut place, &mut prepared).await
+    }
+
+    /// Counts a commit that an export came before; how many there were in a row until then.
+    fn lose_race(&self) -> u32 {
+        let mut lost = self.slot.lost_races.lock();
+        let lost = lost.entry(self.task).or_default();
+        *lost += 1;
+        *lost - 1
+    }
+
+    /// The table as the catalog has it.
+    async fn look_up(&self) -> Result<CatalogTable, Failure> {
+        let found = self.core.look_up(self.table, None).await;
+        let found = found.and_then(|found| found.ok_or_else(|| self.busy()));
+        found.map_err(Failure::NotCommitted)
+    }
+
+    async fn commit_on(
+        &self,
+        mut state: TableState,
+        place: &mut Option<TableState>,
+        proposal: &mut dyn Proposal,
+    ) -> Result<CatalogTable, Failure> {
         let core = self.core;
         let base = state.current.clone();
         let catalog = core.catalog.as_ref();
-        let attempts_max = match self.mode {
-            // An export may be waiting for the lock.
-            Mode::Automatic => 1,
-            Mode::ByHand | Mode::DryRun => ATTEMPTS_MAX,
-        };
+        let attempts_max = self.attempts_max();
         let committed = run_up_to(attempts_max, catalog, &core.environment, base, proposal).await?;
         state.current = committed.clone();
         *place = Some(state);
@@ -191,22 +300,19 @@ impl Work<'_> {
         if self.is_pending() || self.core.database.exported(self.table).is_none() {
             return Ok(None);
         }
-        let mut place = self.slot.state.lock().await;
-        if self.mode == Mode::Automatic && self.is_compact(place.as_ref()) {
-            return Ok(None);
+        if self.mode.is_by_itself() {
+            return self.manifests_beside_exports().await;
         }
+        let mut place = self.slot.state.lock().await;
         if place.is_none() {
-            match self.mode {
-                Mode::Automatic => return Ok(None),
-                Mode::ByHand => *place = Some(self.core.ready(self.table, None).await?),
-                Mode::DryRun => {
-                    let Some(current) = self.core.look_up(self.table, None).await? else {
-                        return Ok(None);
-                    };
-                    let manifests = load(&current, &mut ManifestCache::default()).await?;
-                    return Ok(Some((current, manifests)));
-                }
+            if self.mode == Mode::DryRun {
+                let Some(current) = self.core.look_up(self.table, None).await? else {
+                    return Ok(None);
+                };
+                let manifests = load(&current, &mut ManifestCache::default()).await?;
+                return Ok(Some((current, manifests)));
             }
+            *place = Some(self.core.ready(self.table, None).await?);
         }
         let Some(TableState {
             current, manifests, ..
@@ -218,28 +324,91 @@ impl Work<'_> {
         Ok(Some((current.clone(), manifests)))
     }
 
+    /// What is read is kept for the next export, if none came in between.
+    async fn manifests_beside_exports(&self) -> Result<Option<(CatalogTable, Manifests)>> {
+        let known = match self.slot.state.try_lock() {
+            Ok(place) if !self.is_compact(place.as_ref()) => place
+                .as_ref()
+                .map(|state| (state.current.clone(), state.manifests.clone())),
+            _ => None,
+        };
+        let Some((current, mut cache)) = known else {
+            return Ok(None);
+        };
+        let manifests = load(&current, &mut cache).await?;
+        if let Ok(mut place) = self.slot.state.try_lock()
+            && let Some(state) = place.as_mut()
+            && state.current.metadata_location == current.metadata_location
+        {
+            state.manifests = cache;
+        }
+        Ok(Some((current, manifests)))
+    }
+
     /// Whether there was nothing to rewrite when the table was as it is.
     fn is_compact(&self, state: Option<&TableState>) -> bool {
-        let snapshot = state.and_then(|state| state.current.metadata.current_snapshot_id());
+        let snapshot = state.and_then(|state| head_id(&state.current));
         snapshot.is_some() && *self.slot.compact_snapshot.lock() == snapshot
     }
 
     /// Notes that there is nothing to rewrite of a table.
     fn note_compact(&self, table: &CatalogTable) {
-        *self.slot.compact_snapshot.lock() = table.metadata.current_snapshot_id();
+        *self.slot.compact_snapshot.lock() = head_id(table);
     }
 
+    /// Somebody else is at the table, or came in between.
     fn busy(&self) -> ExportError {
         let place = format!("table '{}'", self.table.name());
-        ExportError::unavailable(place, "it is not exported just now")
+        match self.mode {
+            Mode::Automatic | Mode::AtEnd => ExportError::Conflict {
+                table: self.table.name().to_owned(),
+                attempts: 1,
+            },
+            Mode::ByHand | Mode::DryRun => ExportError::unavailable(
+                place,
+                "an export of it is under way, or its end is not known",
+            ),
+        }
+    }
+
+    /// Whether what went wrong is that exports go on meanwhile: one whose commit is in the table, and is not noted by the engine yet, looks
+    /// like another writer's.
+    fn comes_back(&self, error: &ExportError, exported: Option<&Exported>) -> bool {
+        match error {
+            ExportError::Conflict { .. } => true,
+            ExportError::Stale { .. } | ExportError::Foreign { .. } => {
+                let is_under_way = self.slot.state.try_lock().is_err();
+                is_under_way
+                    || self.is_pending()
+                    || self.core.database.exported(self.table).as_ref() != exported
+            }
+            _ => false,
+        }
+    }
+
+    /// How often a commit is tried. By itself an export may be waiting for it.
+    fn attempts_max(&self) -> u32 {
+        match self.mode {
+            Mode::Automatic | Mode::AtEnd => 1,
+            Mode::ByHand | Mode::DryRun => ATTEMPTS_MAX,
+        }
+    }
+
+    /// Whether the wall clock may decide what is old: by itself only if it was not set, or if that has stood for `stands_ms`.
+    fn believes_wall_time(&self, stands_ms: i64) -> bool {
+        let clock = self.core.environment.clock.as_ref();
+        let mut wall_times = self.slot.wall_times.lock();
+        let wall_time = wall_times.entry(self.task).or_default();
+        let is_believed = WallTime::is_believed(wall_time, clock, stands_ms);
+        is_believed || !self.mode.is_by_itself()
     }
 
     fn is_pending(&self) -> bool {
         self.core.pending(self.table).is_some()
     }
 
-    async fn run(&self, task: MaintenanceTask) -> Result<Option<MaintenanceAction>> {
-        match task {
+    async fn run(&self) -> Result<Option<MaintenanceAction>> {
+        match self.task {
             MaintenanceTask::RewriteFiles => rewrite::run(self).await,
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,
             MaintenanceTask::MergeManifests => manifests::run(self).await,
@@ -249,82 +418,11 @@ impl Work<'_> {
     }
 }
 
+fn head_id(table: &CatalogTable) -> Option<i64> {
+    head(&table.metadata).map(|head| head.snapshot_id())
+}
+
 async fn load(table: &CatalogTable, cache: &mut ManifestCache) -> Result<Manifests> {
-    let snapshot = table.metadata.current_snapshot().map(AsRef::as_ref);
+    let snapshot = head(&table.metadata).map(AsRef::as_ref);
     cache.load(&table.file_io, &table.metadata, snapshot).await
-}
-
-/// Looks after the tables of an [`Exporter`](crate::Exporter), beside its exports.
-#[derive(Clone, Debug)]
-pub struct Maintainer {
-    core: Arc<Core>,
-}
-
-impl Maintainer {
-    pub(crate) fn of(core: Arc<Core>) -> Maintainer {
-        Maintainer { core }
-    }
-
-    /// Does what is due of the tables that are looked after automatically. An error keeps to its table: it is logged, and
-    /// the task is tried again next time.
-    pub async fn run_due(&self) -> Vec<MaintenanceAction> {
-        let mut actions = Vec::new();
-        for table in self.core.database.tables() {
-            let work = self.work(&table, Mode::Automatic);
-            if !work.settings.is_automatic {
-                continue;
-            }
-            for task in MaintenanceTask::ALL {
-                match work.run(task).await {
-                    Ok(action) => actions.extend(action),
-                    Err(error) => {
-                        tracing::warn!(table = table.name(), %task, %error, "maintenance failed");
-                    }
-                }
-            }
-        }
-        actions
-    }
-
-    /// Does all that there is to do of one table or of all, or says what that would be.
-    ///
-    /// # Errors
-    /// Any [`ExportError`]: the first one; what was done before it stays done.
-    /// [`Config`](ExportError::Config) if there is no table of that name.
-    pub async fn run(
-        &self,
-        table: Option<&str>,
-        is_dry_run: bool,
-    ) -> Result<Vec<MaintenanceAction>> {
-        let mode = if is_dry_run {
-            Mode::DryRun
-        } else {
-            Mode::ByHand
-        };
-        let mut tables = self.core.database.tables();
-        if let Some(name) = table {
-            tables.retain(|table| table.name() == name);
-            if tables.is_empty() {
-                return Err(ExportError::Config(format!("there is no table '{name}'")));
-            }
-        }
-        let mut actions = Vec::new();
-        for table in &tables {
-            let work = self.work(table, mode);
-            for task in MaintenanceTask::ALL {
-                actions.extend(work.run(task).await?);
-            }
-        }
-        Ok(actions)
-    }
-
-    fn work<'a>(&'a self, table: &'a Table, mode: Mode) -> Work<'a> {
-        Work {
-            core: &self.core,
-            table,
-            settings: &self.core.settings(table).maintenance,
-            mode,
-            slot: self.core.slot(table),
-        }
-    }
 }

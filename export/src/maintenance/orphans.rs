@@ -26,7 +26,9 @@ const FILES_MAX: usize = 100_000;
 /// Finds the files that nothing names, and removes them.
 pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     let clock = &work.core.environment.clock;
-    if work.mode == Mode::Automatic && !is_due(&work.slot, clock.now_ms()) {
+    // Asked at each look, so that it is known since when.
+    let is_believed = work.believes_wall_time(work.settings.orphan_age_ms);
+    if work.mode.is_by_itself() && !(is_believed && is_due(&work.slot, clock.monotonic_ms())) {
         return Ok(None);
     }
     let Some(table) = work.current().await? else {
@@ -38,7 +40,8 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     let Some(store) = work.core.catalog.store(&table).await? else {
         return Ok(None);
     };
-    let oldest_kept_ms = clock.now_ms().saturating_sub(work.settings.orphan_age_ms);
+    let settings = work.settings.of_table(table.metadata.properties());
+    let oldest_kept_ms = clock.now_ms().saturating_sub(settings.orphan_age_ms);
     let mut old = HashSet::new();
     for folder in ["data", "metadata"] {
         let folder = format!("{}/{folder}", table.metadata.location());

@@ -20,6 +20,7 @@ use crate::layout::DistinctValues;
 use crate::ownership::check_epoch;
 use crate::pending::remove_files;
 use crate::reader::IcebergReader;
+use crate::references::head;
 use crate::summary::Stamp;
 
 /// Bytes of a Puffin file before its blobs.
@@ -27,7 +28,7 @@ const PUFFIN_HEADER_BYTES: u64 = 4;
 
 /// Makes the statistics of the newest snapshot, if it has none.
 pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
-    if work.mode == Mode::Automatic {
+    if work.mode.is_by_itself() {
         return Ok(None);
     }
     let exported = work.core.database.exported(work.table);
@@ -36,7 +37,7 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     };
     let metadata = &current.metadata;
     // Engines look at the newest snapshot. One of ours after the export has the same rows.
-    let newest = metadata.current_snapshot();
+    let newest = head(metadata);
     let newest = newest.filter(|newest| Stamp::of(newest).is_some());
     let token = exported.token.parse().ok();
     let snapshot = newest.or_else(|| metadata.snapshot_by_id(token?));
@@ -117,7 +118,9 @@ async fn write(
         .map_err(unavailable)?;
     let mut blob_metadata = Vec::new();
     let mut blob_bytes = PUFFIN_HEADER_BYTES;
-    for (column, sketch) in work.table.schema().columns().iter().zip(sketches) {
+    let columns = work.table.schema().columns().iter().zip(sketches);
+    // Of lists, structs and maps nothing is counted.
+    for (column, sketch) in columns.filter(|(column, _)| !column.column_type.is_nested()) {
         let properties = HashMap::from([("ndv".to_owned(), sketch.estimate().to_string())]);
         let data = sketch.serialized();
         blob_bytes += data.len() as u64;

@@ -18,26 +18,28 @@ use crate::summary::Stamp;
 /// The manifests of a snapshot, by path.
 type ByPath = HashMap<String, ManifestFile>;
 
-/// The files that were needed by the `expired` snapshots of `table` alone, which still names them; `after` is the table without
-/// them, which may have snapshots of others that came between.
+/// The files that were needed by the `expired` snapshots of `table` alone, which still names them, each with when the last one
+/// that needed it was replaced, in milliseconds since 1970; `after` is the table without them, which may have snapshots of others
+/// that came between.
 pub(super) async fn unneeded_files(
     table: &CatalogTable,
     expired: &HashSet<i64>,
     after: &CatalogTable,
-) -> Result<Vec<String>> {
+) -> Result<HashMap<String, i64>> {
     let metadata = &table.metadata;
-    let mut unneeded = Vec::new();
-    let mut of_expired: Vec<ByPath> = Vec::new();
+    let mut unneeded = Unneeded::default();
+    let mut of_expired: Vec<(ByPath, i64)> = Vec::new();
     let gone = |snapshot: &&SnapshotRef| expired.contains(&snapshot.snapshot_id());
     for snapshot in metadata.snapshots().filter(gone) {
-        of_expired.push(manifests(table, snapshot).await?);
-        unneeded.push(snapshot.manifest_list().to_owned());
-        if let Some(statistics) = metadata.statistics_for_snapshot(snapshot.snapshot_id()) {
-            unneeded.push(statistics.statistics_path.clone());
+        let id = snapshot.snapshot_id();
+        let replaced_ms = replaced_ms(metadata, snapshot);
+        of_expired.push((manifests(table, snapshot).await?, replaced_ms));
+        unneeded.add(snapshot.manifest_list(), replaced_ms);
+        if let Some(statistics) = metadata.statistics_for_snapshot(id) {
+            unneeded.add(&statistics.statistics_path, replaced_ms);
         }
-        if let Some(statistics) = metadata.partition_statistics_for_snapshot(snapshot.snapshot_id())
-        {
-            unneeded.push(statistics.statistics_path.clone());
+        if let Some(statistics) = metadata.partition_statistics_for_snapshot(id) {
+            unneeded.add(&statistics.statistics_path, replaced_ms);
         }
     }
     let mut kept = ByPath::new();
@@ -48,39 +50,62 @@ pub(super) async fn unneeded_files(
         kept.extend(manifests(table, snapshot).await?);
     }
 
-    let mut files = HashSet::new();
-    let mut seen = HashSet::new();
-    for manifest in of_expired.iter().flat_map(HashMap::values) {
-        let path = &manifest.manifest_path;
-        if kept.contains_key(path) || !seen.insert(path) {
-            continue;
+    let mut last: HashMap<&String, (&ManifestFile, i64)> = HashMap::new();
+    for (manifests, replaced_ms) in &of_expired {
+        for (path, manifest) in manifests
+            .iter()
+            .filter(|(path, _)| !kept.contains_key(*path))
+        {
+            let known = last.entry(path).or_insert((manifest, *replaced_ms));
+            known.1 = known.1.max(*replaced_ms);
         }
-        unneeded.push(path.clone());
-        let entries = read_entries(&table.file_io, manifest).await?;
-        files.extend(
-            entries
-                .into_iter()
-                .map(|entry| entry.file.file_path().to_owned()),
-        );
     }
-    if !files.is_empty() {
+    let mut files = Unneeded::default();
+    for (manifest, replaced_ms) in last.into_values() {
+        unneeded.add(&manifest.manifest_path, replaced_ms);
+        for entry in read_entries(&table.file_io, manifest).await? {
+            files.add(entry.file.file_path(), replaced_ms);
+        }
+    }
+    if !files.0.is_empty() {
         // One that all expired snapshots have holds none of those files: they would have had them twice.
         let is_shared = |path| {
             of_expired
                 .iter()
-                .all(|manifests| manifests.contains_key(path))
+                .all(|(manifests, _)| manifests.contains_key(path))
         };
         for manifest in kept
             .values()
             .filter(|manifest| !is_shared(&manifest.manifest_path))
         {
             for entry in read_entries(&table.file_io, manifest).await? {
-                files.remove(entry.file.file_path());
+                files.0.remove(entry.file.file_path());
             }
         }
     }
-    unneeded.extend(files);
-    Ok(unneeded)
+    unneeded.0.extend(files.0);
+    Ok(unneeded.0)
+}
+
+/// Files, each with when the last snapshot that needed it was replaced.
+#[derive(Default)]
+struct Unneeded(HashMap<String, i64>);
+
+impl Unneeded {
+    fn add(&mut self, path: &str, replaced_ms: i64) {
+        let known = self.0.entry(path.to_owned()).or_insert(replaced_ms);
+        *known = (*known).max(replaced_ms);
+    }
+}
+
+/// When another snapshot came in its place; when it was made if none did.
+fn replaced_ms(metadata: &TableMetadata, snapshot: &SnapshotRef) -> i64 {
+    let id = Some(snapshot.snapshot_id());
+    let next = metadata
+        .snapshots()
+        .filter(|next| next.parent_snapshot_id() == id);
+    let next_ms = next.map(|next| next.timestamp_ms()).max();
+    next_ms.unwrap_or(snapshot.timestamp_ms())
 }
 
 async fn manifests(table: &CatalogTable, snapshot: &SnapshotRef) -> Result<ByPath> {

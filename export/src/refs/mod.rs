@@ -1,10 +1,13 @@
 //! Branches and tags: names for points in a table's history.
 //!
 //! Every snapshot says which commit of the database it holds, and where each source was then. [`TableHistory`] finds the one
-//! that a reader means, and gives it a name that outlives expiry. That is a commit of metadata alone, which leaves the main
-//! branch where it is: it needs no exporter, fences none, and a running one goes on.
+//! that a reader means, and gives it a name that outlives expiry; `publish` has the main branch show what was exported to another
+//! one. Both are commits of metadata alone: they need no exporter, fence none, and a running one goes on. `tags` are given by
+//! exports themselves.
 
 mod as_of;
+mod publish;
+mod tags;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,11 +19,13 @@ use moonshine_engine::{Database, Table};
 use uuid::Uuid;
 
 pub use self::as_of::AsOf;
+pub use self::publish::{Publish, Published};
 use crate::catalog::{self, CatalogTable, Change, TableCatalog};
 use crate::commit::{Failure, Proposal, run};
 use crate::config::IcebergConfig;
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
+use crate::references::{head, history, references};
 use crate::schema::table_ident;
 use crate::summary::{DATABASE_ID, Stamp};
 
@@ -114,20 +119,14 @@ impl TableHistory {
         })
     }
 
-    /// Every state of the main branch that is still there, the newest first.
+    /// Every state of the branch that it is exported to that is still there, the newest first.
     ///
     /// # Errors
     /// [`ExportError::Unavailable`]; [`ExportError::Config`] if there is no such table; [`ExportError::Foreign`] if it is another
     /// database's.
     pub async fn versions(&self) -> Result<Vec<TableVersion>> {
         let table = self.load().await?;
-        let mut versions: Vec<TableVersion> = Vec::new();
-        for (snapshot, stamp) in stamped(&table.metadata) {
-            // Of a commit's snapshots the oldest is the export; those on top of it hold the same rows.
-            versions.pop_if(|newer| newer.commit_seq == stamp.commit_seq);
-            versions.push(version(&snapshot, stamp));
-        }
-        Ok(versions)
+        Ok(versions(&table.metadata))
     }
 
     /// The newest state up to a point.
@@ -149,11 +148,7 @@ impl TableHistory {
         name: &str,
         kind: ReferenceKind,
     ) -> Result<()> {
-        if name.is_empty() || name == MAIN_BRANCH {
-            return Err(ExportError::Config(format!(
-                "'{name}' can't be the name of a branch or tag"
-            )));
-        }
+        check_name(name)?;
         let retention = match kind {
             ReferenceKind::Branch => SnapshotRetention::branch(None, None, None),
             ReferenceKind::Tag => SnapshotRetention::Tag {
@@ -196,8 +191,12 @@ struct Naming<'a> {
 #[async_trait]
 impl Proposal for Naming<'_> {
     fn is_in(&self, table: &CatalogTable) -> bool {
-        let named = table.metadata.snapshot_for_ref(self.name);
-        named.is_some_and(|snapshot| snapshot.snapshot_id() == self.reference.snapshot_id)
+        let named = references(&table.metadata);
+        let named = named.ok().and_then(|mut named| named.remove(self.name));
+        named.is_some_and(|named| {
+            named.snapshot_id == self.reference.snapshot_id
+                && named.is_branch() == self.reference.is_branch()
+        })
     }
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
@@ -207,7 +206,10 @@ impl Proposal for Naming<'_> {
         };
         let metadata = &table.metadata;
         if metadata.snapshot_for_ref(self.name).is_some() {
-            return fail(&format!("'{}' names another snapshot already", self.name));
+            return fail(&format!(
+                "'{}' names another snapshot already, or is of the other kind",
+                self.name
+            ));
         }
         if metadata
             .snapshot_by_id(self.reference.snapshot_id)
@@ -234,15 +236,18 @@ impl Proposal for Naming<'_> {
 }
 
 fn find(table: &CatalogTable, as_of: AsOf) -> Result<TableVersion> {
-    let mut oldest = None;
-    for (snapshot, stamp) in stamped(&table.metadata) {
-        if as_of.reaches(&snapshot, &stamp) {
-            return Ok(version(&snapshot, stamp));
-        }
-        oldest = Some(stamp.commit_seq);
+    let versions = versions(&table.metadata);
+    if let Some(newest) = versions.first() {
+        as_of.check(newest)?;
     }
-    let reason = match oldest {
-        Some(commit_seq) => format!("its history begins with commit {commit_seq}, after {as_of}"),
+    if let Some(found) = versions.iter().find(|version| as_of.reaches(version)) {
+        return Ok(found.clone());
+    }
+    let reason = match versions.last() {
+        Some(oldest) => format!(
+            "its history begins with commit {}, after {as_of}",
+            oldest.commit_seq
+        ),
         None => "nothing was exported into it yet".to_owned(),
     };
     Err(ExportError::Config(format!(
@@ -251,19 +256,30 @@ fn find(table: &CatalogTable, as_of: AsOf) -> Result<TableVersion> {
     )))
 }
 
-/// The snapshots of the main branch that hold rows of the database, the newest first.
-fn stamped(metadata: &TableMetadata) -> impl Iterator<Item = (Arc<Snapshot>, Stamp)> {
-    let newest = metadata.current_snapshot().cloned();
-    let parent = |snapshot: &Arc<Snapshot>| {
-        let parent = snapshot.parent_snapshot_id()?;
-        metadata.snapshot_by_id(parent).cloned()
-    };
-    std::iter::successors(newest, parent)
-        .filter_map(|snapshot| Stamp::of(&snapshot).map(|stamp| (snapshot, stamp)))
-        .filter(|(_, stamp)| stamp.commit_seq > 0)
+/// The states of the exports' branch that hold rows of the database, the newest first.
+fn versions(metadata: &TableMetadata) -> Vec<TableVersion> {
+    let mut versions: Vec<TableVersion> = Vec::new();
+    for snapshot in history(metadata, head(metadata)) {
+        let Some(stamp) = Stamp::of(snapshot).filter(|stamp| stamp.commit_seq > 0) else {
+            continue;
+        };
+        // Of a commit's snapshots the oldest is the export; those on top of it hold the same rows.
+        versions.pop_if(|newer| newer.commit_seq == stamp.commit_seq);
+        versions.push(version(snapshot, stamp));
+    }
+    versions
 }
 
-fn version(snapshot: &Snapshot, stamp: Stamp) -> TableVersion {
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name == MAIN_BRANCH {
+        return Err(ExportError::Config(format!(
+            "'{name}' can't be the name of a branch or tag"
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) fn version(snapshot: &Snapshot, stamp: Stamp) -> TableVersion {
     TableVersion {
         snapshot_id: snapshot.snapshot_id(),
         commit_seq: stamp.commit_seq,

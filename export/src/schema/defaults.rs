@@ -9,10 +9,10 @@ use std::sync::Arc;
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray,
     Float32Array, Float64Array, Int32Array, Int64Array, StringArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray, new_null_array,
+    TimestampMicrosecondArray, TimestampNanosecondArray, new_null_array,
 };
 use arrow_schema::ArrowError;
-use iceberg::spec::{Literal, Type};
+use iceberg::spec::Literal;
 use moonshine_engine::{Column, TableSchema, Value};
 
 use super::types::iceberg_type;
@@ -32,7 +32,7 @@ pub(super) fn literal(schema: &TableSchema, column: &Column) -> Result<Option<Li
     let Some(literal) = column.default.as_ref().map(literal_of) else {
         return Ok(None);
     };
-    let field_type = Type::Primitive(iceberg_type(column.column_type));
+    let field_type = iceberg_type(column.column_type);
     let is_kept = |literal: &Literal| {
         let json = literal.clone().try_into_json(&field_type).ok()?;
         let read = Literal::try_from_json(json, &field_type).ok()??;
@@ -65,6 +65,10 @@ fn literal_of(value: &Value) -> Option<Literal> {
         Value::Timestamp(at) if MICROSECONDS.contains(at) => Literal::timestamp(*at),
         Value::TimestampTz(at) if MICROSECONDS.contains(at) => Literal::timestamptz(*at),
         Value::Date(_) | Value::Timestamp(_) | Value::TimestampTz(_) => return None,
+        // The iceberg crate writes them as text that it does not read.
+        Value::TimestampNs(_) | Value::TimestampTzNs(_) => return None,
+        // The engine has no such defaults.
+        Value::List(_) | Value::Struct(_) | Value::Map(_) => return None,
     })
 }
 
@@ -81,7 +85,10 @@ pub(crate) fn missing_column(
         return Ok(new_null_array(&data_type, row_count));
     };
     let array: ArrayRef = match default {
-        Value::Null => new_null_array(&data_type, row_count),
+        // Nested columns have no default.
+        Value::Null | Value::List(_) | Value::Struct(_) | Value::Map(_) => {
+            new_null_array(&data_type, row_count)
+        }
         Value::Boolean(value) => Arc::new(BooleanArray::from(vec![*value; row_count])),
         Value::Int32(value) => Arc::new(Int32Array::from_value(*value, row_count)),
         Value::Int64(value) => Arc::new(Int64Array::from_value(*value, row_count)),
@@ -101,6 +108,9 @@ pub(crate) fn missing_column(
         Value::Timestamp(at) | Value::TimestampTz(at) => Arc::new(
             TimestampMicrosecondArray::from_value(*at, row_count).with_data_type(data_type),
         ),
+        Value::TimestampNs(at) | Value::TimestampTzNs(at) => {
+            Arc::new(TimestampNanosecondArray::from_value(*at, row_count).with_data_type(data_type))
+        }
     };
     Ok(array)
 }

@@ -1,8 +1,9 @@
 //! Tables and columns of the engine as Iceberg names them.
 //!
-//! `types` names the types, in Iceberg and in Parquet; `evolve` says which columns may become which; `defaults` is about columns
-//! that were added later. Field ids are the engine's throughout.
+//! `types` names the types, in Iceberg and in Parquet; `evolve` says which columns may become which, `adapt` makes those of older
+//! files so; `defaults` is about columns that were added later. Field ids are the engine's throughout.
 
+mod adapt;
 mod defaults;
 mod evolve;
 mod types;
@@ -10,12 +11,14 @@ mod types;
 use std::sync::Arc;
 
 use iceberg::TableIdent;
-use iceberg::spec::{FormatVersion, NestedField, Schema, Type};
+use iceberg::spec::{FormatVersion, NestedField, Schema};
 use moonshine_engine::{Column, ColumnType, TableSchema};
 
+pub(crate) use self::adapt::adapted;
 pub(crate) use self::defaults::missing_column;
-pub(crate) use self::evolve::{check_columns, evolved};
-pub(crate) use self::types::{iceberg_type, parquet_schema};
+pub(crate) use self::evolve::{COMMENT, check_columns, evolved, has_columns, is_evolved};
+pub(crate) use self::types::{iceberg_type, parquet_schema, primitive_type};
+use self::types::{is_of_format_2, with_comment};
 use crate::error::{ExportError, Result};
 
 /// The namespace of tables whose name has no dot.
@@ -68,15 +71,26 @@ pub(crate) fn table_location(warehouse: &str, ident: &TableIdent, table_id: u32)
     location
 }
 
-/// The Iceberg schema of a table, with the engine's field ids. Defaults are in it from format 3 on, which knows them.
+/// The Iceberg schema of a table, with the engine's field ids and comments. Defaults are in it from format 3 on, which knows them.
 ///
 /// The primary key becomes the identifier fields, unless it has a float: the specification forbids those there.
+///
+/// # Errors
+/// [`ExportError::Config`] for a type that the format version does not know, and a default that metadata can't hold.
 pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Result<Schema> {
     let mut fields = Vec::with_capacity(schema.columns().len());
     for column in schema.columns() {
-        let field_type = Type::Primitive(iceberg_type(column.column_type));
-        let mut field =
-            NestedField::new(column.field_id, &column.name, field_type, !column.nullable);
+        if version < FormatVersion::V3 && !is_of_format_2(column.column_type) {
+            return Err(ExportError::Config(format!(
+                "table '{}', column '{}': Iceberg knows {} from its format 3 on; set format_version 3 for the table",
+                schema.name(),
+                column.name,
+                column.column_type
+            )));
+        }
+        let field_type = iceberg_type(column.column_type);
+        let field = NestedField::new(column.field_id, &column.name, field_type, !column.nullable);
+        let mut field = with_comment(field, column.comment.as_deref());
         if version >= FormatVersion::V3
             && let Some(default) = defaults::literal(schema, column)?
         {
@@ -105,7 +119,7 @@ pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Re
 
 /// Checks that an Iceberg table has just the columns that this schema would give it.
 pub(crate) fn check_schema(table: &TableIdent, found: &Schema, wanted: &Schema) -> Result<()> {
-    if found.as_struct() == wanted.as_struct() {
+    if has_columns(found, wanted) {
         return Ok(());
     }
     Err(ExportError::foreign(

@@ -11,7 +11,7 @@ use object_store::{
 };
 use reqwest::Url;
 
-use super::credentials::{Read, Renewal, Renewed};
+use super::credentials::{End, Read, Renewal, Renewed};
 use super::objects::Objects;
 use super::properties::StoreProperties;
 use crate::error::{ExportError, Result};
@@ -96,9 +96,9 @@ impl Client<'_> {
         &self,
         read: Read<C>,
     ) -> Option<Arc<dyn CredentialProvider<Credential = C>>> {
-        let (first, end_ms) = read(self.properties)?;
-        Some(match self.renewal.clone().filter(|_| end_ms.is_some()) {
-            Some(renewal) => Arc::new(Renewed::new((first, end_ms), read, renewal)),
+        let (first, end) = read(self.properties)?;
+        Some(match self.renewal.clone().filter(|_| end != End::Never) {
+            Some(renewal) => Arc::new(Renewed::new((first, end), read, renewal)),
             None => Arc::new(StaticCredentialProvider::new(first)),
         })
     }
@@ -227,32 +227,34 @@ fn end_ms(properties: &StoreProperties, name: &str) -> Option<i64> {
     properties.get(name)?.parse().ok()
 }
 
-fn s3_credential(properties: &StoreProperties) -> Option<(AwsCredential, Option<i64>)> {
+fn s3_credential(properties: &StoreProperties) -> Option<(AwsCredential, End)> {
     let credential = AwsCredential {
         key_id: properties.get("s3.access-key-id")?.to_owned(),
         secret_key: properties.get("s3.secret-access-key")?.to_owned(),
         token: properties.get("s3.session-token").map(str::to_owned),
     };
-    Some((
-        credential,
-        end_ms(properties, "s3.session-token-expires-at-ms"),
-    ))
+    let end_ms = end_ms(properties, "s3.session-token-expires-at-ms");
+    let end = match credential.token.is_some() || end_ms.is_some() {
+        true => End::of(end_ms),
+        false => End::Never,
+    };
+    Some((credential, end))
 }
 
-fn gcs_credential(properties: &StoreProperties) -> Option<(GcpCredential, Option<i64>)> {
+fn gcs_credential(properties: &StoreProperties) -> Option<(GcpCredential, End)> {
     let bearer = properties.get("gcs.oauth2.token")?.to_owned();
     let end_ms = end_ms(properties, "gcs.oauth2.token-expires-at");
-    Some((GcpCredential { bearer }, end_ms))
+    Some((GcpCredential { bearer }, End::of(end_ms)))
 }
 
-fn azure_credential(properties: &StoreProperties) -> Option<(AzureCredential, Option<i64>)> {
+fn azure_credential(properties: &StoreProperties) -> Option<(AzureCredential, End)> {
     let connection = properties.get("adls.connection-string").unwrap_or_default();
     let key = properties
         .get("adls.account-key")
         .or(connection_part(connection, "AccountKey"));
     if let Some(key) = key {
         let key = AzureAccessKey::try_new(key).ok()?;
-        return Some((AzureCredential::AccessKey(key), None));
+        return Some((AzureCredential::AccessKey(key), End::Never));
     }
     // A catalog gives the account's name with them.
     let of_account = |prefix: &'static str| properties.beginning(prefix).next();
@@ -266,7 +268,7 @@ fn azure_credential(properties: &StoreProperties) -> Option<(AzureCredential, Op
     let query = format!("http://sas/?{}", token.trim_start_matches('?'));
     let pairs = Url::parse(&query).ok()?;
     let pairs = pairs.query_pairs().into_owned().collect();
-    Some((AzureCredential::SASToken(pairs), end_ms))
+    Some((AzureCredential::SASToken(pairs), End::of(end_ms)))
 }
 
 /// A part of a connection string: `name=value;name=value`.

@@ -12,8 +12,46 @@ use super::StoreProperties;
 use crate::environment::Clock;
 use crate::error::Result;
 
-/// Credentials are asked for again so long before they end, in milliseconds.
-const MARGIN_MS: i64 = 60_000;
+/// Credentials are asked for again so long before they end at most, in milliseconds: clocks differ. Of those that live shortly it is
+/// a third of their life.
+const MARGIN_MAX_MS: i64 = 300_000;
+
+/// After so long credentials are asked for again that do not say when they end, in milliseconds.
+const UNKNOWN_LIFE_MS: i64 = 600_000;
+
+/// The catalog is asked for them once in so many milliseconds at most, however many requests want them.
+const PAUSE_MS: i64 = 5_000;
+
+/// When credentials end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// They do not.
+    Never,
+    /// They do not say.
+    Unknown,
+    /// Then, in milliseconds since 1970-01-01T00:00:00Z.
+    AtMs(i64),
+}
+
+impl End {
+    /// Of credentials that are given for a time: `end_ms` is what they say.
+    pub(super) fn of(end_ms: Option<i64>) -> End {
+        end_ms.map_or(End::Unknown, End::AtMs)
+    }
+
+    /// When credentials that were given now are asked for again.
+    fn renew_ms(self, now_ms: i64) -> i64 {
+        let at_ms = match self {
+            End::Never => i64::MAX,
+            End::Unknown => now_ms.saturating_add(UNKNOWN_LIFE_MS),
+            End::AtMs(end_ms) => {
+                let life_ms = end_ms.saturating_sub(now_ms);
+                end_ms.saturating_sub((life_ms / 3).clamp(0, MARGIN_MAX_MS))
+            }
+        };
+        at_ms.max(now_ms.saturating_add(PAUSE_MS))
+    }
+}
 
 /// Gives credentials.
 #[async_trait]
@@ -33,14 +71,33 @@ pub(crate) struct Renewal {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Credentials as they are read from properties, and when they end, in milliseconds since 1970-01-01T00:00:00Z.
-pub(super) type Read<C> = fn(&StoreProperties) -> Option<(C, Option<i64>)>;
+/// Credentials as they are read from properties, and when they end.
+pub(super) type Read<C> = fn(&StoreProperties) -> Option<(C, End)>;
 
 /// Credentials that are asked for again before they end.
 pub(super) struct Renewed<C> {
     renewal: Renewal,
     read: Read<C>,
-    current: Mutex<(Arc<C>, Option<i64>)>,
+    current: Mutex<Current<C>>,
+}
+
+struct Current<C> {
+    credential: Arc<C>,
+    end: End,
+    renew_ms: i64,
+    /// Why there are no newer ones, since they were asked for.
+    failure: Option<String>,
+}
+
+impl<C> Current<C> {
+    fn new((credential, end): (C, End), now_ms: i64) -> Self {
+        Current {
+            credential: Arc::new(credential),
+            end,
+            renew_ms: end.renew_ms(now_ms),
+            failure: None,
+        }
+    }
 }
 
 impl<C> fmt::Debug for Renewed<C> {
@@ -50,12 +107,21 @@ impl<C> fmt::Debug for Renewed<C> {
 }
 
 impl<C> Renewed<C> {
-    pub(super) fn new(first: (C, Option<i64>), read: Read<C>, renewal: Renewal) -> Self {
+    pub(super) fn new(first: (C, End), read: Read<C>, renewal: Renewal) -> Self {
+        let current = Current::new(first, renewal.clock.now_ms());
         Renewed {
             renewal,
             read,
-            current: Mutex::new((Arc::new(first.0), first.1)),
+            current: Mutex::new(current),
         }
+    }
+
+    /// Credentials that the catalog gives now.
+    async fn ask(&self) -> std::result::Result<(C, End), String> {
+        let properties = self.renewal.source.properties().await;
+        let properties = properties.map_err(|error| error.to_string())?;
+        let properties = self.renewal.configured.under(&properties);
+        (self.read)(&properties).ok_or_else(|| "it gives none any more".to_owned())
     }
 }
 
@@ -66,27 +132,25 @@ impl<C: Send + Sync> CredentialProvider for Renewed<C> {
     async fn get_credential(&self) -> object_store::Result<Arc<C>> {
         let mut current = self.current.lock().await;
         let now_ms = self.renewal.clock.now_ms();
-        let ends_within = |margin_ms: i64, end_ms: Option<i64>| {
-            end_ms.is_some_and(|end_ms| end_ms.saturating_sub(margin_ms) <= now_ms)
-        };
-        if !ends_within(MARGIN_MS, current.1) {
-            return Ok(current.0.clone());
-        }
-        let failed = |reason: String| object_store::Error::Generic {
-            store: "credentials of the catalog",
-            source: reason.into(),
-        };
-        match self.renewal.source.properties().await {
-            Ok(properties) => {
-                let properties = self.renewal.configured.under(&properties);
-                let (credential, end_ms) = (self.read)(&properties)
-                    .ok_or_else(|| failed("it gives none any more".to_owned()))?;
-                *current = (Arc::new(credential), end_ms);
+        if current.renew_ms <= now_ms {
+            match self.ask().await {
+                Ok(given) => *current = Current::new(given, now_ms),
+                Err(error) => {
+                    tracing::warn!(%error, "credentials of a store could not be renewed");
+                    current.renew_ms = now_ms.saturating_add(PAUSE_MS);
+                    current.failure = Some(error);
+                }
             }
-            Err(error) if ends_within(0, current.1) => return Err(failed(error.to_string())),
-            // They are good for a while yet.
-            Err(error) => tracing::warn!(%error, "credentials of a store could not be renewed"),
         }
-        Ok(current.0.clone())
+        // Until they end they are good. Where the catalog has just given them, its clock counts.
+        match (&current.failure, current.end) {
+            (Some(failure), End::AtMs(end_ms)) if end_ms <= now_ms => {
+                Err(object_store::Error::Generic {
+                    store: "credentials of the catalog",
+                    source: format!("they are over, and others could not be had: {failure}").into(),
+                })
+            }
+            _ => Ok(current.credential.clone()),
+        }
     }
 }

@@ -35,8 +35,15 @@ pub(super) struct Objects {
 }
 
 fn failed_at(location: &str, error: object_store::Error) -> Error {
-    let is_missing = matches!(error, object_store::Error::NotFound { .. });
-    failed(location, is_missing, error)
+    use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
+    let hint = match error {
+        PermissionDenied { .. } | Unauthenticated { .. } => {
+            "; look at the credentials of the store"
+        }
+        _ => "",
+    };
+    let is_missing = matches!(error, NotFound { .. });
+    failed(location, is_missing, format!("{error}{hint}"))
 }
 
 impl Objects {

@@ -55,6 +55,13 @@ impl StoreProperties {
         }
     }
 
+    /// These, and what a catalog says where they say nothing.
+    pub(crate) fn over(&self, defaults: HashMap<String, String>) -> StoreProperties {
+        let mut properties: StoreProperties = defaults.into_iter().collect();
+        properties.0.extend(self.0.clone());
+        properties
+    }
+
     /// These, and in place of those of the same name what a catalog says.
     pub(crate) fn under(&self, of_catalog: &HashMap<String, String>) -> StoreProperties {
         let of_catalog = of_catalog.iter();

@@ -13,8 +13,9 @@ use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig, Iceb
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::installed::python;
 use crate::postgres_server::PostgresServer;
-use crate::servers::{RestKind, RestServer, S3Kind, S3Server, installed};
+use crate::servers::{RestKind, RestServer, S3Kind, S3Server};
 use crate::support::{VERSIONS, World, ident, notes, write_notes};
 
 /// A catalog and a store.
@@ -287,7 +288,7 @@ async fn an_old_snapshot_is_removed(catalog: &dyn TableCatalog) {
 
 /// Opens the table through the same catalog with PyIceberg.
 fn pyiceberg_agrees(place: &Place, database: &Database, table: &Table) {
-    let Some(python) = installed("MOONSHINE_TEST_PYTHON", "test-venv/bin/python") else {
+    let Some(python) = python() else {
         return;
     };
     let script = "import json, sys\n\

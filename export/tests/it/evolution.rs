@@ -1,7 +1,7 @@
 //! Invariant 5, "same", over changes of a table's columns: the Iceberg table's follow by the same field ids, and what was
 //! exported before is read as before.
 
-use moonshine_engine::{Column, ColumnType, Database, SchemaChange, Table, Value};
+use moonshine_engine::{Column, ColumnType, Database, SchemaChange, Table, TableSchema, Value};
 use moonshine_export::{ExportError, FormatVersion};
 
 use crate::support::{VERSIONS, World, ident, notes, write_notes};
@@ -84,6 +84,82 @@ async fn columns_follow_by_their_field_ids() {
         let row = vec![Value::Int64(3), Value::Int64(1 << 40), Value::Int32(1)];
         upsert(&database, &table, vec![row]);
         exporter.tick(&database.snapshot()).await.unwrap();
+        world.check_same(&database).await;
+        world.check_manifests(&ident("shop", "notes")).await;
+    }
+}
+
+/// The comments of an Iceberg table: its own, and those of its columns.
+async fn comments(world: &World) -> Vec<Option<String>> {
+    let metadata = world.metadata(&ident("shop", "notes")).await;
+    let fields = metadata.current_schema().as_struct().fields().iter();
+    let docs = fields.map(|field| field.doc.clone());
+    std::iter::once(metadata.properties().get("comment").cloned())
+        .chain(docs)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn comments_follow() {
+    for version in VERSIONS {
+        let world = World::new(version);
+        let database = world.database();
+        let schema = TableSchema::builder("shop.notes")
+            .comment("What was noted")
+            .column("id", ColumnType::Int64, false)
+            .column_comment("Counted from 0")
+            .column("note", ColumnType::Utf8, true)
+            .primary_key(["id"]);
+        let table = database.create_table(schema.build().unwrap()).unwrap();
+        write_notes(&database, &table, [(1, "a".into())], &[]);
+        let mut exporter = world.exporter(&database).await.unwrap();
+        exporter.tick(&database.snapshot()).await.unwrap();
+        let some = |text: &str| Some(text.to_owned());
+        let expected = [some("What was noted"), some("Counted from 0"), None];
+        assert_eq!(comments(&world).await, expected);
+
+        // They alone are a change, which the columns and the rows stay the same over.
+        let comment = |name: &str, text: &str| SchemaChange::CommentColumn {
+            name: name.into(),
+            comment: some(text),
+        };
+        let of_table = SchemaChange::CommentTable {
+            comment: some("Notes\nof all"),
+        };
+        let changes = [comment("note", "Ω \"text\""), of_table];
+        let table = database.alter_table(&table, &changes).unwrap();
+        exporter.tick(&database.snapshot()).await.unwrap();
+        let expected = [
+            some("Notes\nof all"),
+            some("Counted from 0"),
+            some("Ω \"text\""),
+        ];
+        assert_eq!(comments(&world).await, expected);
+        world.check_same(&database).await;
+
+        // One that the database has nothing for stays in the Iceberg table.
+        let none = SchemaChange::CommentColumn {
+            name: "id".into(),
+            comment: None,
+        };
+        let table = database
+            .alter_table(&table, &[none, comment("note", "text"), add("size", None)])
+            .unwrap();
+        drop(exporter);
+        let mut exporter = world.exporter(&database).await.unwrap();
+        upsert(
+            &database,
+            &table,
+            vec![vec![Value::Int64(2), Value::Null, Value::Int32(7)]],
+        );
+        exporter.tick(&database.snapshot()).await.unwrap();
+        let expected = [
+            some("Notes\nof all"),
+            some("Counted from 0"),
+            some("text"),
+            None,
+        ];
+        assert_eq!(comments(&world).await, expected);
         world.check_same(&database).await;
         world.check_manifests(&ident("shop", "notes")).await;
     }
@@ -221,7 +297,7 @@ async fn format_2_has_no_defaults() {
     let table = database
         .alter_table(&table, &[add("size", Some(Value::Int32(5)))])
         .unwrap();
-    let other = moonshine_engine::TableSchema::builder("shop.other")
+    let other = TableSchema::builder("shop.other")
         .column("id", ColumnType::Int64, false)
         .primary_key(["id"])
         .build();

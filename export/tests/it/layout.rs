@@ -430,6 +430,67 @@ async fn a_layout_changes() {
     }
 }
 
+/// Checks that the rows of each file are in the order that its entry names; how many files name one.
+async fn check_orders(world: &World, database: &Database, table: &Table) -> usize {
+    let metadata = world.metadata(&ident("shop", "sales")).await;
+    let by_file = rows_by_file(world, database, table).await;
+    let mut named = 0;
+    for (_, file) in files(world).await {
+        let id = i64::from(file.sort_order_id().unwrap_or(0));
+        let order = metadata.sort_order_by_id(id);
+        let fields = order.map_or(&[][..], |order| &order.fields);
+        // Ascending, nulls first.
+        let key = |(id, region, amount): &Sale| -> Vec<Option<String>> {
+            let number = |number: i64| format!("{:020}", i128::from(number) + (1 << 64));
+            let value = |source_id: i32| match source_id {
+                1 => Some(number(*id)),
+                2 => region.clone(),
+                _ => amount.map(number),
+            };
+            fields.iter().map(|field| value(field.source_id)).collect()
+        };
+        let rows = &by_file[file.file_path()];
+        assert!(
+            rows.is_sorted_by_key(key),
+            "{} says order {id}",
+            file.file_path()
+        );
+        named += usize::from(!fields.is_empty());
+    }
+    named
+}
+
+/// A rewrite of files from before takes them to the present layout, and says of no file that it has an order which it has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn rewrites_follow_the_layout() {
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let table = sales(&database);
+    let mut random = Random(6);
+    let mut named = 0;
+    for layout in [
+        "{}",
+        r#"{"sort_by": ["amount"]}"#,
+        r#"{"sort_by": []}"#,
+        r#"{"partition_by": ["region"], "sort_by": ["region", "amount"]}"#,
+        r#"{"partition_by": [], "sort_by": []}"#,
+    ] {
+        let mut exporter = exporter(&world, &database, layout).await.unwrap();
+        for _ in 0..3 {
+            change(&database, &table, &mut random, 100, 400);
+            exporter.tick(&database.snapshot()).await.unwrap();
+        }
+        named += check_orders(&world, &database, &table).await;
+        let files_before = files(&world).await.len();
+        exporter.maintainer().run(None, false).await.unwrap();
+        assert!(files(&world).await.len() < files_before, "{layout}");
+        world.check_same(&database).await;
+        named += check_orders(&world, &database, &table).await;
+    }
+    assert!(named > 0);
+    world.check_manifests(&ident("shop", "sales")).await;
+}
+
 /// The columns of a table whose field ids have gaps are those that its partitions name.
 #[tokio::test(flavor = "multi_thread")]
 async fn field_ids_may_have_gaps() {
@@ -613,6 +674,34 @@ async fn a_layout_that_the_columns_do_not_allow_is_refused() {
         let error = exporter.tick(&database.snapshot()).await.unwrap_err();
         let is_named = matches!(&error, ExportError::Config(reason) if reason.contains(word));
         assert!(is_named, "{layout}: {error}");
+    }
+    // A manifest can't name one type of Avro's twice.
+    let world = World::new(FormatVersion::V3);
+    let database = world.database();
+    let amount = ColumnType::Decimal {
+        precision: 9,
+        scale: 2,
+    };
+    let schema = TableSchema::builder("shop.sales")
+        .column("id", ColumnType::Int64, false)
+        .column("net", amount, true)
+        .column("gross", amount, true)
+        .primary_key(["id"]);
+    database.create_table(schema.build().unwrap()).unwrap();
+    for (fields, is_refused) in [
+        (r#"["truncate(5, net)", "net"]"#, true),
+        (r#"["net", "void(gross)"]"#, true),
+        (r#"["net", "bucket(4, gross)"]"#, false),
+    ] {
+        let layout = format!(r#"{{"partition_by": {fields}}}"#);
+        let mut exporter = exporter(&world, &database, &layout).await.unwrap();
+        let refused = exporter.tick(&database.snapshot()).await.err();
+        assert_eq!(refused.is_some(), is_refused, "{fields}: {refused:?}");
+        if let Some(error) = refused {
+            let is_named =
+                matches!(&error, ExportError::Config(reason) if reason.contains("decimal(9, 2)"));
+            assert!(is_named, "{fields}: {error}");
+        }
     }
     let world = World::new(FormatVersion::V3);
     let text = r#"{"partition_by": ["week(at)"]}"#;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use moonshine_engine::{ColumnType, Database, Table, TableSchema, Value};
-use moonshine_export::{Exporter, FormatVersion};
+use moonshine_export::{Exporter, FormatVersion, MaintenanceTask};
 
-use crate::layout_readers::python;
+use crate::installed::python;
 use crate::support::{Random, World, ident};
 
 const KEYS: u64 = 40;
@@ -100,6 +100,26 @@ async fn a_table_becomes_version_3_in_place() {
     history.check(&python).await;
 }
 
+/// *Same*: a table that became version 3, and has had no export since, has no row ids that a rewrite could keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrite_waits_for_row_ids() {
+    let mut history = History::new(4);
+    let plain = serde_json::json!({});
+    history.tick_times(8, 2, &plain).await;
+    let mut exporter = history.exporter(3, &plain).await;
+    let exports = exporter.tick(&history.database.snapshot()).await.unwrap();
+    assert!(exports.is_empty(), "nothing changed");
+    let metadata = history.world.metadata(&ident("shop", "lines")).await;
+    assert_eq!(metadata.format_version(), iceberg::spec::FormatVersion::V3);
+    let actions = exporter.maintainer().run(None, false).await.unwrap();
+    let mut tasks = actions.iter().map(|action| action.task);
+    assert!(tasks.all(|task| task != MaintenanceTask::RewriteFiles));
+    history.world.check_same(&history.database).await;
+    history.tick_times(6, 3, &plain).await;
+    assert!(history.rewrites > 0);
+    history.world.check_same(&history.database).await;
+}
+
 struct History {
     world: World,
     database: Database,
@@ -128,16 +148,20 @@ impl History {
         }
     }
 
-    async fn tick_times(&mut self, count: usize, version: u8, layout: &serde_json::Value) {
+    async fn exporter(&self, version: u8, layout: &serde_json::Value) -> Exporter {
         let config = serde_json::json!({
             "warehouse_path": self.world.path("warehouse"),
             "format_version": version,
             "tables": {"shop.lines": layout},
         });
         let config = serde_json::from_value(config).unwrap();
-        let mut exporter = Exporter::open(self.database.clone(), &config)
+        Exporter::open(self.database.clone(), &config)
             .await
-            .unwrap();
+            .unwrap()
+    }
+
+    async fn tick_times(&mut self, count: usize, version: u8, layout: &serde_json::Value) {
+        let mut exporter = self.exporter(version, layout).await;
         for _ in 0..count {
             let changed = change(
                 &self.database,

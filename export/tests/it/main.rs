@@ -10,17 +10,22 @@
     clippy::unwrap_used
 )]
 
+mod bad_input;
+mod branches;
 mod checksum;
 mod conformance;
 mod crash;
 mod evolution;
 mod faulty_store;
 mod history;
+mod installed;
 mod layout;
 mod layout_readers;
 mod lineage;
 mod maintenance;
+mod nested;
 mod orphans;
+mod outages;
 mod ownership;
 #[path = "../../../connectors/tests/it/postgres_server.rs"]
 mod postgres_server;
@@ -29,7 +34,10 @@ mod refs;
 mod rest_answers;
 mod servers;
 mod simulation;
+mod sorted_files;
+mod sql_answers;
 mod standing;
 mod stores;
 mod support;
+mod tags;
 mod types;

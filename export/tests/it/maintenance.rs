@@ -2,6 +2,7 @@
 //! needs stays.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,21 +11,29 @@ use iceberg::{TableIdent, TableUpdate};
 use moonshine_engine::{Database, Table};
 use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
 use moonshine_export::environment::{Clock, Environment, RandomIdentities, SystemClock};
-use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, TableSettings};
+use moonshine_export::{
+    Exporter, FormatVersion, IcebergConfig, MaintenanceSettings, MaintenanceTask, Pace,
+    TableSettings,
+};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::readers::process::{python, skipped};
-use crate::simulation::catalog::SimulatedCatalog;
+use crate::installed::python;
+use crate::simulation::catalog::{Fault, SimulatedCatalog};
 use crate::support::{Random, World, ident, notes, write_notes};
 
-/// A clock that is set by hand. It begins near the system's, which the builder of metadata asks.
+/// A clock that goes by hand, the first, and whose wall time is set by hand, the second. It begins near the system's, which
+/// the builder of metadata asks.
 #[derive(Debug, Default)]
-struct SetClock(Mutex<i64>);
+struct SetClock(Mutex<i64>, Mutex<i64>);
 
 #[async_trait]
 impl Clock for SetClock {
     fn now_ms(&self) -> i64 {
+        *self.0.lock() + *self.1.lock()
+    }
+
+    fn monotonic_ms(&self) -> i64 {
         *self.0.lock()
     }
 
@@ -49,7 +58,7 @@ impl Kept {
         let table = notes(&database);
         let catalog = SimulatedCatalog::new(Guard::Requirements, 7);
         catalog.calm();
-        let clock = Arc::new(SetClock(Mutex::new(SystemClock.now_ms())));
+        let clock = Arc::new(SetClock(Mutex::new(SystemClock.now_ms()), Mutex::default()));
         let environment = Environment {
             clock: clock.clone(),
             identities: Arc::new(RandomIdentities),
@@ -176,6 +185,173 @@ async fn hundreds_of_ticks_leave_what_the_settings_keep() {
     kept.named_files().await;
 }
 
+/// What fails is not tried again at each look, but after a pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_fails_is_tried_again_after_a_pause() {
+    let maintenance = MaintenanceSettings {
+        snapshots_min: 1,
+        snapshots_max: 1,
+        ..MaintenanceSettings::default()
+    };
+    let mut kept = Kept::new(FormatVersion::V3, maintenance).await;
+    let mut random = Random(11);
+    for _ in 0..30 {
+        kept.tick(&mut random).await;
+    }
+    let before = kept.metadata().await.snapshots().count();
+    kept.catalog.plan(&[Fault::Refused; 3], &[]);
+    let maintainer = kept.exporter.maintainer();
+    maintainer.run_due().await;
+    let text = kept.exporter.metrics().to_metrics(0);
+    let failure = "moonshine_maintenance_failures_in_a_row{table=\"shop.notes\",task=\"expire-snapshots\"} 1\n";
+    assert!(text.contains(failure), "{text}");
+    maintainer.run_due().await;
+    assert_eq!(kept.metadata().await.snapshots().count(), before);
+    assert!(kept.exporter.metrics().to_metrics(0).contains(failure));
+    for _ in 0..3 {
+        *kept.clock.0.lock() += 60_000;
+        maintainer.run_due().await;
+    }
+    assert!(kept.metadata().await.snapshots().count() < before);
+    assert!(!kept.exporter.metrics().to_metrics(0).contains(failure));
+}
+
+/// A clock that is set forward makes nothing old at once, and one that is set back keeps nothing from being exported.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_does_no_harm() {
+    const DAY_MS: i64 = 86_400_000;
+    let maintenance = MaintenanceSettings {
+        snapshots_min: 1,
+        snapshot_age_ms: DAY_MS,
+        file_grace_ms: 10_000,
+        ..MaintenanceSettings::default()
+    };
+    let mut kept = Kept::new(FormatVersion::V3, maintenance).await;
+    let maintainer = kept.exporter.maintainer();
+    maintainer.run_due().await;
+    let mut random = Random(11);
+    for _ in 0..30 {
+        kept.tick(&mut random).await;
+        maintainer.run_due().await;
+    }
+    let named = kept.named_files().await;
+    let before = kept.metadata().await.snapshots().count();
+    assert!(before > 30);
+    *kept.clock.1.lock() += 10 * DAY_MS;
+    for _ in 0..10 {
+        *kept.clock.0.lock() += 900;
+        maintainer.run_due().await;
+        assert!(kept.metadata().await.snapshots().count() >= before);
+    }
+    // So it is the time after all.
+    *kept.clock.0.lock() += 2_000;
+    kept.tick(&mut random).await;
+    maintainer.run_due().await;
+    assert!(kept.metadata().await.snapshots().count() < before);
+    let file_io = kept.catalog.file_io();
+    for path in &named {
+        assert!(
+            file_io.exists(path).await.unwrap(),
+            "{path} went under a reader"
+        );
+    }
+    // Metadata whose last change says the system's time, ten days before its snapshots, is read by nobody.
+    let bytes = serde_json::to_vec(kept.metadata().await.as_ref()).unwrap();
+    serde_json::from_slice::<iceberg::spec::TableMetadata>(&bytes).unwrap();
+
+    let pace = Pace {
+        freshness_ms: 10,
+        is_full: false,
+    };
+    *kept.clock.1.lock() -= 20 * DAY_MS;
+    for number in 0..3 {
+        write_notes(&kept.database, &kept.table, [(number, String::new())], &[]);
+        *kept.clock.0.lock() += 1_000;
+        kept.exporter.begin_due(pace);
+        assert_eq!(kept.exporter.finish().await.unwrap().len(), 1);
+    }
+    kept.world
+        .check_same_in(&kept.database, kept.catalog.clone())
+        .await;
+}
+
+/// Who looks after a table by hand, without its configuration, keeps what that keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn defaults_keep_what_was_configured() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut kept = Kept::new(FormatVersion::V3, MaintenanceSettings::default()).await;
+    let mut random = Random(11);
+    kept.tick(&mut random).await;
+    // The table is there; an exporter with a configuration takes it over.
+    let config = serde_json::json!({
+        "warehouse_path": "memory",
+        "tables": { "*": { "maintenance": { "snapshot_age_hours": 1000, "file_grace_minutes": 90 } } },
+    });
+    let config: IcebergConfig = serde_json::from_value(config).unwrap();
+    let environment = Environment {
+        clock: kept.clock.clone(),
+        identities: Arc::new(RandomIdentities),
+    };
+    let exporter = |settings| {
+        Exporter::with_catalog(
+            kept.database.clone(),
+            kept.catalog.clone(),
+            settings,
+            environment.clone(),
+        )
+    };
+    let configured = exporter(config.settings_by_table().unwrap());
+    let by_hand = exporter(TableSettings::default().into()).maintainer();
+    kept.exporter = configured;
+    for _ in 0..40 {
+        kept.tick(&mut random).await;
+    }
+    let before = kept.metadata().await.snapshots().count();
+    *kept.clock.0.lock() += 200 * HOUR_MS;
+    by_hand.run(None, false).await.unwrap();
+    assert!(kept.metadata().await.snapshots().count() >= before);
+    *kept.clock.0.lock() += 800 * HOUR_MS;
+    let actions = by_hand.run(None, false).await.unwrap();
+    assert!(kept.metadata().await.snapshots().count() < before);
+    // The newest snapshots were replaced long ago, and nobody waits by hand.
+    let expiry = actions
+        .iter()
+        .find(|action| action.task == MaintenanceTask::ExpireSnapshots)
+        .unwrap();
+    assert!(expiry.files_removed > 0);
+    assert_eq!(expiry.files_waiting, 0);
+    kept.named_files().await;
+}
+
+/// Files go by hand once their own last snapshot was replaced for long enough, whatever else expires with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_hand_each_file_waits_for_its_own_last_snapshot() {
+    let maintenance = MaintenanceSettings {
+        snapshots_min: 1,
+        snapshots_max: 1,
+        file_grace_ms: 60_000,
+        ..MaintenanceSettings::default()
+    };
+    let mut kept = Kept::new(FormatVersion::V3, maintenance).await;
+    let mut random = Random(11);
+    for _ in 0..5 {
+        kept.tick(&mut random).await;
+    }
+    *kept.clock.0.lock() += 60_000;
+    for _ in 0..3 {
+        kept.tick(&mut random).await;
+    }
+    let maintainer = kept.exporter.maintainer();
+    let actions = maintainer.run(None, false).await.unwrap();
+    let expiry = actions
+        .iter()
+        .find(|action| action.task == MaintenanceTask::ExpireSnapshots)
+        .unwrap();
+    assert!(expiry.files_removed > 0, "{expiry:?}");
+    assert!(expiry.files_waiting > 0, "{expiry:?}");
+    kept.named_files().await;
+}
+
 /// Makes a tag and a branch of the newest snapshot, or prints the rows of both.
 const REFERENCES: &str = r"
 import sys, json
@@ -194,8 +370,8 @@ else:
         print(json.dumps([[row['id'], row['note']] for row in rows]))
 ";
 
-fn references(step: &str, world: &World) -> Vec<String> {
-    let output = std::process::Command::new(python())
+fn references(python: &Path, step: &str, world: &World) -> Vec<String> {
+    let output = std::process::Command::new(python)
         .args(["-c", REFERENCES, step])
         .arg(world.path("warehouse"))
         .output()
@@ -208,10 +384,7 @@ fn references(step: &str, world: &World) -> Vec<String> {
 /// What others name by a tag or a branch stays as it is, and readable.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_and_a_branch_of_others_survive_expiry() {
-    if !python().exists() {
-        skipped("PyIceberg makes no tag: there is no Python environment");
-        return;
-    }
+    let Some(python) = python() else { return };
     let world = World::new(FormatVersion::V2);
     let database = world.database();
     let table = notes(&database);
@@ -229,11 +402,11 @@ async fn a_tag_and_a_branch_of_others_survive_expiry() {
         write_notes(&database, &table, rows, &[random.below(20) as i64]);
         exporter.tick(&database.snapshot()).await.unwrap();
         if number == 10 {
-            references("make", &world);
+            references(&python, "make", &world);
         }
         exporter.maintainer().run(None, false).await.unwrap();
         if number == 10 {
-            assert_eq!(references("read", &world).len(), 2);
+            assert_eq!(references(&python, "read", &world).len(), 2);
         }
     }
     let metadata = world.metadata(&ident("shop", "notes")).await;
@@ -242,7 +415,7 @@ async fn a_tag_and_a_branch_of_others_survive_expiry() {
         count <= 3,
         "{count}: the newest export, merged manifests, and what others name"
     );
-    let rows = references("read", &world);
+    let rows = references(&python, "read", &world);
     assert_eq!(rows[0], rows[1]);
     assert!(
         rows[0].contains("\"10\"") && !rows[0].contains("\"11\""),
@@ -276,7 +449,7 @@ async fn old_metadata_files_are_few() {
         exporter.tick(&database.snapshot()).await.unwrap();
     }
     let location = world.metadata(&name).await.location().to_owned();
-    let folder = std::path::Path::new(location.strip_prefix("file://").unwrap()).join("metadata");
+    let folder = Path::new(location.strip_prefix("file://").unwrap()).join("metadata");
     let files = std::fs::read_dir(folder).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     let count = names

@@ -45,7 +45,7 @@ async fn current(catalog: &dyn TableCatalog) -> CatalogTable {
 }
 
 /// Commits a snapshot of another writer's that says it appended a file.
-async fn foreign_snapshot(catalog: &dyn TableCatalog) {
+pub(crate) async fn foreign_snapshot(catalog: &dyn TableCatalog) {
     let table = current(catalog).await;
     let metadata = &table.metadata;
     let parent = metadata.current_snapshot().unwrap();
@@ -68,25 +68,42 @@ async fn foreign_snapshot(catalog: &dyn TableCatalog) {
         .with_summary(summary)
         .with_row_range(metadata.next_row_id(), 0)
         .build();
-    let retention = SnapshotRetention::Branch {
-        min_snapshots_to_keep: None,
-        max_snapshot_age_ms: None,
-        max_ref_age_ms: None,
-    };
-    let reference = SnapshotReference {
-        snapshot_id: 4711,
-        retention,
-    };
-    let updates = vec![
-        TableUpdate::AddSnapshot { snapshot },
-        TableUpdate::SetSnapshotRef {
-            ref_name: MAIN_BRANCH.to_owned(),
-            reference,
+    let updates = vec![TableUpdate::AddSnapshot { snapshot }, becomes_head(4711)];
+    change_by_hand(catalog, &table, Change::of(metadata, updates)).await;
+}
+
+fn becomes_head(snapshot_id: i64) -> TableUpdate {
+    TableUpdate::SetSnapshotRef {
+        ref_name: MAIN_BRANCH.to_owned(),
+        reference: SnapshotReference {
+            snapshot_id,
+            retention: SnapshotRetention::branch(None, None, None),
         },
-    ];
-    let change = Change::of(metadata, updates);
-    let outcome = catalog.commit(&table, &change, Uuid::from_u128(1)).await;
+    }
+}
+
+async fn change_by_hand(catalog: &dyn TableCatalog, table: &CatalogTable, change: Change) {
+    let outcome = catalog.commit(table, &change, Uuid::new_v4()).await;
     assert!(matches!(outcome, CommitOutcome::Committed(_)));
+}
+
+/// What takes a table back to the snapshot before the newest.
+pub(crate) fn rollback(table: &CatalogTable) -> Change {
+    let head = table.metadata.current_snapshot().unwrap();
+    let before = becomes_head(head.parent_snapshot_id().unwrap());
+    Change::of(&table.metadata, vec![before])
+}
+
+pub(crate) async fn roll_back(catalog: &dyn TableCatalog) {
+    let table = current(catalog).await;
+    change_by_hand(catalog, &table, rollback(&table)).await;
+}
+
+/// Makes a snapshot the newest one again.
+pub(crate) async fn roll_forward(catalog: &dyn TableCatalog, snapshot_id: i64) {
+    let table = current(catalog).await;
+    let change = Change::of(&table.metadata, vec![becomes_head(snapshot_id)]);
+    change_by_hand(catalog, &table, change).await;
 }
 
 fn location_of(metadata: &Arc<TableMetadata>) -> (Option<i64>, usize) {

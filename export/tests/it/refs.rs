@@ -1,24 +1,20 @@
 //! Invariant 5, "same", over a table's history: a state as of a commit, a time or a position is what the database held then,
 //! and keeps its name while exports go on.
 
-use futures::TryStreamExt;
-use moonshine_engine::{Database, Origin, Scan, Table};
+use moonshine_engine::{Database, Origin, Table};
 use moonshine_export::{
     AsOf, ExportError, Exporter, IcebergReader, ReferenceKind, TableHistory, TableVersion,
 };
 
-use crate::support::{Random, Rows, VERSIONS, World, ident, notes, rows_of, write_notes};
+use crate::support::{
+    Random, Rows, VERSIONS, World, ident, notes, rows_at, rows_of_snapshot, write_notes,
+};
 
 /// What the database held at each export.
 struct Exported {
     commit_seq: u64,
     lsn: u64,
     rows: Rows,
-}
-
-fn rows_now(database: &Database, table: &Table) -> Rows {
-    let batches = database.snapshot().scan(table, Scan::default()).unwrap();
-    rows_of(table.schema(), batches.map(Result::unwrap).collect())
 }
 
 /// Random transactions with the positions of a source, and an export now and then.
@@ -47,7 +43,7 @@ async fn history(world: &World, database: &Database, table: &Table) -> Vec<Expor
         exported.push(Exported {
             commit_seq: export.unwrap().commit_seq,
             lsn,
-            rows: rows_now(database, table),
+            rows: rows_at(&database.snapshot(), table),
         });
         if random.below(3) == 0 {
             drop(exporter);
@@ -60,17 +56,7 @@ async fn history(world: &World, database: &Database, table: &Table) -> Vec<Expor
 async fn rows_of_version(world: &World, table: &Table, version: &TableVersion) -> Rows {
     let reader = IcebergReader::open(&world.config()).await.unwrap();
     let token = version.snapshot_id.to_string();
-    let snapshot = reader.load(table, &token).await.unwrap();
-    let mut batches = Vec::new();
-    for index in 0..snapshot.files().len() {
-        let scanned: Vec<_> = snapshot
-            .scan_file(index, None, &[])
-            .try_collect()
-            .await
-            .unwrap();
-        batches.extend(scanned);
-    }
-    rows_of(table.schema(), batches)
+    rows_of_snapshot(&reader, table, &token).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +96,7 @@ async fn a_state_of_the_past_is_what_was_there() {
                 points.push(AsOf::Timestamp(time_ms));
             }
             for point in points {
-                let found = history.version_as_of(point).await.unwrap();
+                let found = history.version_as_of(point.clone()).await.unwrap();
                 assert_eq!(found.commit_seq, expected.commit_seq, "{point}");
                 let rows = rows_of_version(&world, &table, &found).await;
                 assert_eq!(rows, expected.rows, "{point}, {version:?}");
@@ -118,7 +104,7 @@ async fn a_state_of_the_past_is_what_was_there() {
         }
         let before = AsOf::Commit(exported[0].commit_seq - 1);
         for point in [before, AsOf::Timestamp(0), AsOf::Lsn(0)] {
-            let refused = history.version_as_of(point).await;
+            let refused = history.version_as_of(point.clone()).await;
             assert!(
                 matches!(&refused, Err(ExportError::Config(text)) if text.contains("begins with")),
                 "{refused:?}"

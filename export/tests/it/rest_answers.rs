@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use async_trait::async_trait;
 use iceberg::io::FileIO;
 use iceberg::spec::{
     FormatVersion, NestedField, PrimitiveType, Schema, SortOrder, TableMetadataBuilder, Type,
@@ -12,13 +14,14 @@ use iceberg::spec::{
 };
 use moonshine_export::ExportError;
 use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, RestCatalog, TableCatalog};
-use moonshine_export::environment::{Clock, SystemClock};
+use moonshine_export::environment::{Clock, Environment, SystemClock};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::servers::{S3Kind, S3Server, installed};
+use crate::installed::installed;
+use crate::servers::{S3Kind, S3Server};
 use crate::support::ident;
 
 /// A server that answers requests in this order, and keeps what it was asked. An empty answer closes the connection.
@@ -346,52 +349,150 @@ async fn each_table_is_listed_once() {
     );
 }
 
-/// Keys that a catalog gives for a table's files are asked for again before they end, and not before that.
+/// A clock that the test sets.
+#[derive(Debug)]
+struct SetClock(AtomicI64);
+
+#[async_trait]
+impl Clock for SetClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    async fn pause(&self, _: u64) {}
+}
+
+impl SetClock {
+    fn pass(&self, minutes: i64, seconds: i64) {
+        let passed_ms = (minutes * 60 + seconds) * 1000;
+        self.0.fetch_add(passed_ms, Ordering::SeqCst);
+    }
+}
+
+/// A table of a bucket, with keys for its files that end then, if they say so.
+fn loaded(s3: &S3Server, end_ms: Option<i64>) -> String {
+    let mut config = s3.properties();
+    config.insert("s3.session-token".into(), "hush".into());
+    if let Some(end_ms) = end_ms {
+        let name = "s3.session-token-expires-at-ms";
+        config.insert(name.into(), end_ms.to_string());
+    }
+    let body = serde_json::json!({
+        "metadata-location": "s3://warehouse/t/metadata/0.json",
+        "metadata": table_at("s3://warehouse/t").metadata.as_ref(),
+        "config": config,
+        "storage-credentials": null,
+    });
+    answer("200 OK", "", &body.to_string())
+}
+
+/// Keys that a catalog gives for a table's files are asked for again before they end, once for all requests that want them;
+/// those of before serve as long as the catalog is away and they are good.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_a_table_are_renewed() {
     let folder = tempfile::tempdir().unwrap();
     let Some(s3) = S3Server::start(S3Kind::Moto, folder.path()) else {
         return;
     };
-    let now_ms = SystemClock.now_ms();
-    let loaded = |lifetime_ms: i64| {
-        let mut config = s3.properties();
-        let end_ms = (now_ms + lifetime_ms).to_string();
-        config.insert("s3.session-token".into(), "hush".into());
-        config.insert("s3.session-token-expires-at-ms".into(), end_ms);
-        let body = serde_json::json!({
-            "metadata-location": "s3://warehouse/t/metadata/0.json",
-            "metadata": table_at("s3://warehouse/t").metadata.as_ref(),
-            "config": config,
-            "storage-credentials": null,
-        });
-        answer("200 OK", "", &body.to_string())
+    let clock = Arc::new(SetClock(AtomicI64::new(SystemClock.now_ms())));
+    let hours = |count: i64| Some(clock.now_ms() + count * 3_600_000);
+    let config = answer("200 OK", "", "{}");
+    let away = answer("400 Bad Request", "", "{}");
+    let answers = [
+        config,
+        loaded(&s3, hours(1)),
+        loaded(&s3, hours(2)),
+        away.clone(),
+        loaded(&s3, hours(3)),
+        away,
+        loaded(&s3, None),
+        loaded(&s3, hours(5)),
+    ];
+    let server = ScriptedServer::start(&answers.each_ref().map(String::as_str)).await;
+    let json = serde_json::json!({ "catalog_type": "rest", "catalog_uri": server.uri });
+    let environment = Environment {
+        clock: clock.clone(),
+        ..Environment::default()
     };
-    let (config, old, new) = (
-        answer("200 OK", "", "{}"),
-        loaded(30_000),
-        loaded(3_600_000),
-    );
-    let server = ScriptedServer::start(&[&config, &old, &new]).await;
-    let catalog = server.catalog(serde_json::json!({})).await;
-    let table = catalog
-        .load(&ident("shop", "notes"))
-        .await
-        .unwrap()
-        .unwrap();
+    let config = serde_json::from_value(json).unwrap();
+    let catalog = RestCatalog::open_with(&config, environment).await.unwrap();
+    let table = catalog.load(&ident("shop", "notes")).await;
+    let table = table.unwrap().unwrap();
     assert!(!format!("{table:?} {:?} {catalog:?}", table.file_io).contains("hush"));
-    assert_eq!(server.asked.lock().len(), 2);
-    for number in 0..3 {
-        let output = table
-            .file_io
-            .new_output(format!("s3://warehouse/t/data/{number}"));
-        output.unwrap().write("x".into()).await.unwrap();
+    // How much time passes, how often the catalog was asked by then, and whether the keys do.
+    for (minutes, seconds, asked, are_good) in [
+        (54, 0, 2, true),
+        (1, 0, 3, true),
+        // Away, with five minutes left.
+        (60, 0, 4, true),
+        (0, 4, 4, true),
+        (0, 1, 5, true),
+        // Away, and they are over.
+        (65, 0, 6, false),
+        (0, 4, 6, false),
+        (0, 1, 7, true),
+        // They don't say how long they are good.
+        (9, 59, 7, true),
+        (0, 1, 8, true),
+    ] {
+        clock.pass(minutes, seconds);
+        for number in 0..3 {
+            let location = format!("s3://warehouse/t/data/{number}");
+            let output = table.file_io.new_output(location).unwrap();
+            let written = output.write("x".into()).await;
+            assert_eq!(written.is_ok(), are_good, "{asked}: {written:?}");
+        }
+        assert_eq!(
+            server.asked.lock().len(),
+            asked,
+            "{minutes} min {seconds} s"
+        );
     }
-    assert_eq!(
-        server.asked.lock().len(),
-        3,
-        "asked for once, as they were to end"
-    );
+}
+
+/// What a server says of its stores by default gives way to the configuration, what it insists on does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn defaults_of_the_server_give_way_to_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(s3) = S3Server::start(S3Kind::Moto, folder.path()) else {
+        return;
+    };
+    let body = serde_json::json!({
+        "metadata-location": "s3://warehouse/t/metadata/0.json",
+        "metadata": table_at("s3://warehouse/t").metadata.as_ref(),
+    });
+    let loaded = answer("200 OK", "", &body.to_string());
+    let nowhere = serde_json::json!({ "s3.endpoint": "http://127.0.0.1:9" });
+    let region = serde_json::json!({ "s3.region": "eu-west-1", "s3.endpoint": s3.properties()["s3.endpoint"] });
+    for (said, configured) in [
+        // The configured place is used, as are defaults that nothing contradicts.
+        (serde_json::json!({ "defaults": nowhere }), s3.properties()),
+        (
+            serde_json::json!({ "defaults": region }),
+            without(&s3, "s3.endpoint"),
+        ),
+        (
+            serde_json::json!({ "defaults": nowhere, "overrides": region }),
+            without(&s3, "s3.region"),
+        ),
+    ] {
+        let config = answer("200 OK", "", &said.to_string());
+        let server = ScriptedServer::start(&[&config, &loaded]).await;
+        let json = serde_json::json!({
+            "catalog_type": "rest", "catalog_uri": server.uri, "store": configured,
+        });
+        let catalog = RestCatalog::open(&serde_json::from_value(json).unwrap()).await;
+        let table = catalog.unwrap().load(&ident("shop", "notes")).await;
+        let output = table.unwrap().unwrap().file_io;
+        let output = output.new_output("s3://warehouse/t/data/1").unwrap();
+        output.write("x".into()).await.unwrap();
+    }
+}
+
+fn without(s3: &S3Server, name: &str) -> std::collections::BTreeMap<String, String> {
+    let mut properties = s3.properties();
+    properties.remove(name);
+    properties
 }
 
 /// The signature is the one that botocore makes of the same request.

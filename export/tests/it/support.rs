@@ -12,7 +12,7 @@ use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, ManifestContentType, ManifestList, ManifestStatus, TableMetadata,
 };
-use moonshine_engine::{ColumnType, Database, Options, Scan, Table, TableSchema, Value};
+use moonshine_engine::{ColumnType, Database, Options, Scan, Snapshot, Table, TableSchema, Value};
 use moonshine_export::catalog::{SqlCatalog, TableCatalog};
 use moonshine_export::environment::Environment;
 use moonshine_export::{
@@ -116,19 +116,7 @@ impl World {
         let Some(exported) = database.exported(table) else {
             return Rows::new();
         };
-        let snapshot = reader.load(table, &exported.token).await.unwrap();
-        let mut batches = Vec::new();
-        for index in 0..snapshot.files().len() {
-            let scanned: Vec<RecordBatch> = snapshot
-                .scan_file(index, None, &[])
-                .try_collect()
-                .await
-                .unwrap();
-            let rows: usize = scanned.iter().map(RecordBatch::num_rows).sum();
-            assert_eq!(rows as u64, snapshot.files()[index].live_row_count());
-            batches.extend(scanned);
-        }
-        rows_of(table.schema(), batches)
+        rows_of_snapshot(reader, table, &exported.token).await
     }
 
     /// Checks that the Iceberg tables hold what the database holds.
@@ -144,12 +132,7 @@ impl World {
             if let Some(exported) = database.exported(&table) {
                 reader.check_rows(&table, &exported.token).await.unwrap();
             }
-            let batches = snapshot
-                .scan(&table, Scan::default())
-                .unwrap()
-                .map(Result::unwrap)
-                .collect();
-            let expected = rows_of(table.schema(), batches);
+            let expected = rows_at(&snapshot, &table);
             let found = Self::rows_by(&reader, database, &table).await;
             assert_eq!(
                 found,
@@ -211,6 +194,29 @@ impl World {
         let distinct: std::collections::BTreeSet<i64> = first_row_ids.values().copied().collect();
         assert_eq!(distinct.len(), first_row_ids.len());
     }
+}
+
+/// What one snapshot of an Iceberg table holds.
+pub(crate) async fn rows_of_snapshot(reader: &IcebergReader, table: &Table, token: &str) -> Rows {
+    let snapshot = reader.load(table, token).await.unwrap();
+    let mut batches = Vec::new();
+    for index in 0..snapshot.files().len() {
+        let scanned: Vec<RecordBatch> = snapshot
+            .scan_file(index, None, &[])
+            .try_collect()
+            .await
+            .unwrap();
+        let rows: usize = scanned.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(rows as u64, snapshot.files()[index].live_row_count());
+        batches.extend(scanned);
+    }
+    rows_of(table.schema(), batches)
+}
+
+/// What the database held.
+pub(crate) fn rows_at(snapshot: &Snapshot, table: &Table) -> Rows {
+    let batches = snapshot.scan(table, Scan::default()).unwrap();
+    rows_of(table.schema(), batches.map(Result::unwrap).collect())
 }
 
 pub(crate) fn rows_of(schema: &TableSchema, batches: Vec<RecordBatch>) -> Rows {

@@ -5,6 +5,7 @@ times as counts since the epoch, so that none is out of Python's range. `None` i
 """
 
 import decimal
+import json
 import struct
 import uuid
 
@@ -17,6 +18,8 @@ _COUNTED = {
     "time": (pa.time64("us"), pa.int64()),
     "timestamp": (pa.timestamp("us"), pa.int64()),
     "timestamptz": (pa.timestamp("us", tz="UTC"), pa.int64()),
+    "timestamp_ns": (pa.timestamp("ns"), pa.int64()),
+    "timestamptz_ns": (pa.timestamp("ns", tz="UTC"), pa.int64()),
 }
 
 
@@ -31,12 +34,14 @@ def rows(table, columns):
 
 
 def _texts(column, column_type):
+    if column_type.endswith(">"):
+        return _nested_texts(column, column_type)
     base_type = column_type.split("(")[0]
     if base_type in _COUNTED:
         arrow_type, count_type = _COUNTED[base_type]
-        if base_type == "timestamp" and getattr(column.type, "tz", None) is not None:
+        if base_type in ("timestamp", "timestamp_ns") and getattr(column.type, "tz", None) is not None:
             raise TypeError(f"{column.type} has a time zone")
-        if base_type == "timestamptz" and getattr(column.type, "tz", None) is None:
+        if base_type in ("timestamptz", "timestamptz_ns") and getattr(column.type, "tz", None) is None:
             raise TypeError(f"{column.type} has no time zone")
         if pa.types.is_string(column.type) or pa.types.is_integer(column.type):
             raise TypeError(f"{column.type} instead of {column_type}")
@@ -46,6 +51,56 @@ def _texts(column, column_type):
     if isinstance(column.type, pa.ExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     return [None if value is None else text(value) for value in column.to_pylist()]
+
+
+def _parts(text):
+    """What stands between commas that lie in no brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "<(") - (character in ">)")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def _nested_texts(column, column_type):
+    """A list as a JSON array of texts, a struct as one of its fields', a map as one of pairs in the order of their keys."""
+    kind, _, inner = column_type[:-1].partition("<")
+    is_kind = {
+        "list": lambda found: pa.types.is_list(found) or pa.types.is_large_list(found),
+        "struct": pa.types.is_struct,
+        "map": pa.types.is_map,
+    }[kind]
+    if not is_kind(column.type):
+        raise TypeError(f"{column.type} instead of {column_type}")
+    parts = _parts(inner)
+    if kind == "struct":
+        fields = [part.partition(":") for part in parts]
+        found = [column.type.field(index).name for index in range(column.type.num_fields)]
+        if found != [name for name, _, _ in fields]:
+            raise TypeError(f"{column.type} instead of {column_type}")
+        contents = [
+            _texts(pc.struct_field(column, index), field_type.strip())
+            for index, (_, _, field_type) in enumerate(fields)
+        ]
+        contents = zip(*contents)
+    elif kind == "map":
+        contents = [value.is_valid and _entries(value.values, parts) for value in column]
+    else:
+        contents = [value.is_valid and _texts(_chunked(value.values), parts[0]) for value in column]
+    texts = [json.dumps(content, ensure_ascii=False, separators=(",", ":")) for content in contents]
+    return [text if value.is_valid else None for text, value in zip(texts, column)]
+
+
+def _entries(pairs, parts):
+    keys, values = (_texts(_chunked(pairs.field(at)), parts[at]) for at in (0, 1))
+    return sorted(zip(keys, values), key=lambda entry: entry[0].encode())
+
+
+def _chunked(array):
+    return pa.chunked_array([array])
 
 
 def _exactly(kind):

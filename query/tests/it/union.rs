@@ -1,6 +1,6 @@
 //! *Same*: engine, files and their union hold the same rows, at every moment between exports.
 
-use moonshine_engine::{ColumnType, TableSchema, Value};
+use moonshine_engine::{ColumnType, NestedField, TableSchema, Value};
 use moonshine_query::{QueryError, QuerySession};
 
 use crate::support::{Shop, csv};
@@ -316,5 +316,42 @@ async fn filters_on_keys_of_other_types_let_through_what_scans_see() {
         let found = csv(&session, &select(&filter)).await;
         assert_eq!(found, csv(&session, &select(&untold)).await, "{filter}");
         assert!(found.lines().count() > 1, "{filter}");
+    }
+}
+
+/// Lists, structs and maps are there for SQL, in rows of the engine and of files, and in a row that is found by its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn nested_values_are_there() {
+    let shop = Shop::new(3);
+    let part = ColumnType::structure([
+        NestedField::new("name", ColumnType::Utf8, true),
+        NestedField::new("counts", ColumnType::list(ColumnType::Int32, true), true),
+    ]);
+    let schema = TableSchema::builder("boxes")
+        .column("id", ColumnType::Int64, false)
+        .column("parts", ColumnType::list(part, true), true)
+        .primary_key(["id"]);
+    let table = shop.database.create_table(schema.build().unwrap()).unwrap();
+    let write = |id, name: &str| {
+        let counts = Value::List(vec![Value::Int32(1), Value::Null]);
+        let part = Value::Struct(vec![Value::Utf8(name.into()), counts]);
+        let mut transaction = shop.database.begin();
+        let row = vec![Value::Int64(id), Value::List(vec![part, Value::Null])];
+        transaction.upsert(&table, row).unwrap();
+        transaction.commit().unwrap();
+    };
+    write(1, "a");
+    shop.export().await;
+    write(2, "b");
+    let session = shop.session().await;
+    for (id, name) in [(1, "a"), (2, "b")] {
+        for filter in [format!("id = {id}"), format!("id + 0 = {id}")] {
+            let sql = format!(
+                "select parts[1]['name'] as name, parts[1]['counts'][1] as count, array_length(parts) as length \
+                 from boxes where {filter}"
+            );
+            let expected = format!("name,count,length\n{name},1,2\n");
+            assert_eq!(csv(&session, &sql).await, expected, "{filter}");
+        }
     }
 }

@@ -118,21 +118,42 @@ fn targets(text: &mut String, stored: &Stored, sections: &[Section]) -> std::fmt
         return Ok(());
     }
     let met = verdicts.iter().filter(|verdict| verdict.is_met).count();
-    writeln!(text, "\n## Targets: {met} of {} met\n", verdicts.len())?;
-    writeln!(text, "| | target | measured | |\n|---|---|---|---|")?;
+    let by_all = verdicts.iter().filter(|verdict| verdict.is_met_by_all());
+    writeln!(
+        text,
+        "\n## Targets: {met} of {} met, {} where each is held against the best peer of its row\n",
+        verdicts.len(),
+        by_all.count()
+    )?;
+    writeln!(
+        text,
+        "| | target | measured | | against the best peer of the row |\n|---|---|---|---|---|"
+    )?;
     for verdict in verdicts {
+        let best = verdict.against_best.map_or("–".into(), |best| {
+            let measured = number(best.measured);
+            format!(
+                "{}: {measured}, {}",
+                best.peer.name(),
+                met_or_missed(best.is_met)
+            )
+        });
         writeln!(
             text,
-            "| {}: {}: {} | {} | {} | {} |",
+            "| {}: {}: {} | {} | {} | {} | {best} |",
             verdict.engine.name(),
             verdict.section,
             verdict.row,
             verdict.aim,
             number(verdict.measured),
-            if verdict.is_met { "met" } else { "**missed**" }
+            met_or_missed(verdict.is_met)
         )?;
     }
     Ok(())
+}
+
+fn met_or_missed(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "**missed**" }
 }
 
 /// Writes a table; the last columns only with a headline.

@@ -1,6 +1,9 @@
 //! What Moonshine is meant to reach, and whether this run shows it.
+//!
+//! A target names the peers that its factor is about. Another one may be better in a row; so the same factor is held against
+//! the best peer of the row too, and both are said.
 
-use super::{Line, Section, Stored};
+use super::{Cell, Line, Section, Stored};
 use crate::settings::BATCH_ROWS;
 use crate::workloads::Engine;
 
@@ -215,6 +218,23 @@ pub(super) struct Verdict {
     pub(super) aim: String,
     pub(super) measured: f64,
     pub(super) is_met: bool,
+    /// The same against the best peer of the row, where the target is about peers.
+    pub(super) against_best: Option<AgainstPeer>,
+}
+
+/// A target held against the best of some peers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct AgainstPeer {
+    pub(super) peer: Engine,
+    pub(super) measured: f64,
+    pub(super) is_met: bool,
+}
+
+impl Verdict {
+    /// Whether it is met, also against the best peer of the row if it is about peers.
+    pub(super) fn is_met_by_all(&self) -> bool {
+        self.is_met && self.against_best.is_none_or(|best| best.is_met)
+    }
 }
 
 /// The targets of which the run has all that they compare.
@@ -235,28 +255,19 @@ pub(super) fn verdicts(stored: &Stored, sections: &[Section]) -> Vec<Verdict> {
 
 fn judge(stored: &Stored, target: &Target, own: &Line, peers: &Line) -> Option<Verdict> {
     let cell = own.cells.get(&target.engine)?;
-    let values = |engines: &[Engine]| {
-        let cells = engines.iter().filter_map(|engine| peers.cells.get(engine));
-        cells.copied().collect::<Vec<_>>()
-    };
+    let mut against_best = None;
     let (aim, measured, is_met) = match target.aim {
         Aim::Times(factor, engines) => {
-            let best = values(engines)
-                .iter()
-                .map(|cell| cell.value)
-                .reduce(f64::max)?;
-            let ratio = cell.value / best;
+            against_best = times(factor, cell, peers, PEERS);
+            let named = times(factor, cell, peers, engines)?;
             let aim = format!("≥ {factor} × {}", names(engines));
-            (aim, ratio, ratio >= factor)
+            (aim, named.measured, named.is_met)
         }
         Aim::CpuShare(share, engines) => {
-            let least = values(engines)
-                .iter()
-                .filter_map(|cell| cell.cpu_us_per_op)
-                .reduce(f64::min)?;
-            let ratio = cell.cpu_us_per_op? / least;
+            against_best = cpu_share(share, cell, peers, PEERS);
+            let named = cpu_share(share, cell, peers, engines)?;
             let aim = format!("CPU ≤ {share} × {}", names(engines));
-            (aim, ratio, ratio <= share)
+            (aim, named.measured, named.is_met)
         }
         Aim::CpuUs(bound) => {
             let cpu_us = cell.cpu_us_per_op?;
@@ -299,6 +310,35 @@ fn judge(stored: &Stored, target: &Target, own: &Line, peers: &Line) -> Option<V
         aim,
         measured,
         is_met,
+        against_best,
+    })
+}
+
+/// A rate as so many times the best of these engines.
+fn times(factor: f64, own: &Cell, line: &Line, engines: &[Engine]) -> Option<AgainstPeer> {
+    let rates = engines
+        .iter()
+        .filter_map(|engine| Some((*engine, line.cells.get(engine)?.value)));
+    let (peer, best) = rates.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let measured = own.value / best;
+    Some(AgainstPeer {
+        peer,
+        measured,
+        is_met: measured >= factor,
+    })
+}
+
+/// CPU time as a share of the least that one of these engines takes.
+fn cpu_share(share: f64, own: &Cell, line: &Line, engines: &[Engine]) -> Option<AgainstPeer> {
+    let cpu_us = engines
+        .iter()
+        .filter_map(|engine| Some((*engine, line.cells.get(engine)?.cpu_us_per_op?)));
+    let (peer, least) = cpu_us.min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let measured = own.cpu_us_per_op? / least;
+    Some(AgainstPeer {
+        peer,
+        measured,
+        is_met: measured <= share,
     })
 }
 
@@ -307,5 +347,55 @@ fn names(engines: &[Engine]) -> String {
         [engine] => engine.name().into(),
         _ if engines.len() == PEERS.len() => "the best peer".into(),
         _ => "the best LSM".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Unit;
+    use super::*;
+
+    fn cell(value: f64, cpu_us: f64) -> Cell {
+        Cell {
+            value,
+            cpu_us_per_op: Some(cpu_us),
+            planned_s: None,
+            cut_short: false,
+        }
+    }
+
+    fn line() -> Line {
+        let cells = [
+            (Moonshine, cell(30.0, 1.0)),
+            // No peer, though it is the best.
+            (MoonshineRange, cell(90.0, 0.1)),
+            (Fjall, cell(10.0, 4.0)),
+            (Rocksdb, cell(20.0, 5.0)),
+        ];
+        Line {
+            row: String::new(),
+            unit: Unit::OpsPerS,
+            cells: cells.into(),
+            best_peer: None,
+        }
+    }
+
+    /// The peer that a target names may be met where the best one of the row is missed.
+    #[test]
+    fn a_target_is_held_against_the_best_of_some_peers() {
+        let (line, own) = (line(), cell(30.0, 1.0));
+        let held = |peer, measured, is_met| {
+            Some(AgainstPeer {
+                peer,
+                measured,
+                is_met,
+            })
+        };
+        assert_eq!(times(3.0, &own, &line, &[Fjall]), held(Fjall, 3.0, true));
+        assert_eq!(times(3.0, &own, &line, PEERS), held(Rocksdb, 1.5, false));
+        let of_rocksdb = cpu_share(0.2, &own, &line, &[Rocksdb]);
+        assert_eq!(of_rocksdb, held(Rocksdb, 0.2, true));
+        assert_eq!(cpu_share(0.2, &own, &line, PEERS), held(Fjall, 0.25, false));
+        assert_eq!(times(1.0, &own, &line, &[Sled]), None);
     }
 }

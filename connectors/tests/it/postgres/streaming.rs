@@ -11,8 +11,16 @@ async fn every_operation_is_followed() {
     server.sql("CREATE TABLE a (id int4 PRIMARY KEY, note text); INSERT INTO a SELECT i, 'old' || i FROM generate_series(1, 9) i;");
     server.sql("CREATE SCHEMA sales; CREATE TABLE sales.\"B b\" (x int4, y text, z int4, PRIMARY KEY (y, x));");
     server.sql("CREATE TABLE other (id int4 PRIMARY KEY);");
+    server.sql("COMMENT ON TABLE a IS 'What''s noted'; COMMENT ON COLUMN a.note IS 'Ω';");
     let copied = mirror.run_once().await;
     assert_eq!((mirror.row_count("public.a"), copied.rows), (9, 9));
+    let schema = mirror.database.table("public.a").unwrap().schema().clone();
+    let comments = schema
+        .columns()
+        .iter()
+        .map(|column| column.comment.as_deref());
+    assert_eq!(schema.comment(), Some("What's noted"));
+    assert_eq!(comments.collect::<Vec<_>>(), [None, Some("Ω")]);
     server.sql("UPDATE a SET note = 'new' WHERE id = 1; DELETE FROM a WHERE id = 2; UPDATE a SET id = 30 WHERE id = 3;");
     server.sql("BEGIN; UPDATE a SET id = -id WHERE id IN (4, 5); UPDATE a SET id = 9 + id WHERE id < 0; COMMIT;");
     server.sql("INSERT INTO sales.\"B b\" VALUES (1, 'p', 5), (2, 'q', NULL); INSERT INTO other VALUES (1);");

@@ -44,9 +44,9 @@ const NAMESPACE_SEPARATOR: &str = "\u{1F}";
 pub struct RestCatalog {
     client: Arc<RestClient>,
     warehouse: Option<String>,
-    /// What the server says of the stores of its tables.
-    properties: HashMap<String, String>,
-    /// What the configuration says of them.
+    /// What the server insists on of the stores of its tables.
+    overrides: HashMap<String, String>,
+    /// What the configuration says of them, and where it says nothing the server's defaults.
     configured: StoreProperties,
     clock: Arc<dyn Clock>,
 }
@@ -96,13 +96,11 @@ impl RestCatalog {
         if let Some(prefix) = prefix.or(defaults.get("prefix")) {
             client.set_prefix(prefix);
         }
-        let mut properties = defaults;
-        properties.extend(overrides);
         Ok(RestCatalog {
             client: Arc::new(client),
             warehouse,
-            properties,
-            configured: config.store.clone(),
+            overrides,
+            configured: config.store.over(defaults),
             clock,
         })
     }
@@ -207,12 +205,12 @@ impl RestCatalog {
 
     /// The store of a table, with the credentials that came with it.
     fn store_of(&self, ident: &TableIdent, answer: &TableAnswer) -> Result<Store> {
-        let properties = answer.store_properties(&self.properties);
+        let properties = answer.store_properties(&self.overrides);
         let renewal = Renewal {
             source: Arc::new(TableCredentials {
                 client: self.client.clone(),
                 ident: ident.clone(),
-                properties: self.properties.clone(),
+                overrides: self.overrides.clone(),
             }),
             configured: self.configured.clone(),
             clock: self.clock.clone(),
@@ -352,6 +350,11 @@ impl TableCatalog for RestCatalog {
                 error: answer.error(),
             },
             408 | 500.. => CommitOutcome::Unknown(answer.error()),
+            _ if answer.is_missing() => {
+                let reason =
+                    "it is gone from the catalog; put it back, by its newest metadata file";
+                CommitOutcome::Refused(ExportError::foreign(&base.ident, reason))
+            }
             _ => CommitOutcome::Refused(answer.error()),
         }
     }
@@ -381,7 +384,7 @@ impl TableCatalog for RestCatalog {
 struct TableCredentials {
     client: Arc<RestClient>,
     ident: TableIdent,
-    properties: HashMap<String, String>,
+    overrides: HashMap<String, String>,
 }
 
 #[async_trait]
@@ -389,7 +392,7 @@ impl CredentialSource for TableCredentials {
     async fn properties(&self) -> Result<HashMap<String, String>> {
         let answer = ask_for_table(&self.client, &self.ident).await?;
         let answer: TableAnswer = answer.json()?;
-        Ok(answer.store_properties(&self.properties))
+        Ok(answer.store_properties(&self.overrides))
     }
 }
 

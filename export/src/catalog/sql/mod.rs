@@ -155,8 +155,12 @@ impl TableCatalog for SqlCatalog {
         let base_location = base.metadata_location.as_str();
         let location =
             metadata_file::next_location(next.metadata.location(), Some(base_location), file_id);
+        // Nothing was sent to the catalog: a store that is well again takes the next attempt.
         if let Err(error) = metadata_file::write(&base.file_io, &location, &next.metadata).await {
-            return CommitOutcome::Refused(error);
+            return CommitOutcome::Busy {
+                retry_after_ms: None,
+                error,
+            };
         }
         let namespace = base.ident.namespace().join(".");
         let name = name(&namespace, &base.ident);

@@ -1,22 +1,25 @@
 //! The rows of an SQL catalog: two tables, as Iceberg's JDBC catalog and PyIceberg's SQL catalog make them.
 //!
-//! Statements are written so that SQLite and PostgreSQL both take them.
+//! Statements are written so that SQLite and PostgreSQL both take them. Each has a time limit, so that a database that does
+//! not answer holds up nothing for ever.
 
 use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Url;
-use sqlx::any::{AnyPoolOptions, install_default_drivers};
-use sqlx::{AnyConnection, AnyPool, Executor};
+use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow, install_default_drivers};
+use sqlx::error::DatabaseError;
+use sqlx::pool::PoolConnection;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AnyPool, Executor, Row};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use crate::config::{SqlConfig, SqlPlace};
 use crate::error::{At, ExportError, Result};
 
-/// How long a statement waits while another process writes to an SQLite file.
-const BUSY_TIMEOUT_MS: u64 = 30_000;
-
-/// How long to wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The database has so much longer to answer than it gives itself.
+const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
 /// How many connections are held at most.
 const CONNECTIONS_MAX: u32 = 2;
@@ -24,23 +27,33 @@ const CONNECTIONS_MAX: u32 = 2;
 /// The catalog's name within its database; other implementations have to be told it.
 const CATALOG_NAME: &str = "moonshine";
 
-/// PostgreSQL's code for that.
+/// PostgreSQL's codes for a table and a column that are not there.
 const NO_SUCH_TABLE: &str = "42P01";
+const NO_SUCH_COLUMN: &str = "42703";
 
-const MAKE_TABLES: &str = "CREATE TABLE IF NOT EXISTS iceberg_tables (
-        catalog_name VARCHAR(255) NOT NULL,
-        table_namespace VARCHAR(255) NOT NULL,
-        table_name VARCHAR(255) NOT NULL,
-        metadata_location VARCHAR(1000),
-        previous_metadata_location VARCHAR(1000),
-        iceberg_type VARCHAR(5),
-        PRIMARY KEY (catalog_name, table_namespace, table_name));
-    CREATE TABLE IF NOT EXISTS iceberg_namespace_properties (
-        catalog_name VARCHAR(255) NOT NULL,
-        namespace VARCHAR(255) NOT NULL,
-        property_key VARCHAR(255),
-        property_value VARCHAR(1000),
-        PRIMARY KEY (catalog_name, namespace, property_key))";
+/// Each table: what reads no row of it, and what makes it.
+const TABLES: [(&str, &str); 2] = [
+    (
+        "SELECT 1 FROM iceberg_tables WHERE 1 = 0",
+        "CREATE TABLE IF NOT EXISTS iceberg_tables (
+            catalog_name VARCHAR(255) NOT NULL,
+            table_namespace VARCHAR(255) NOT NULL,
+            table_name VARCHAR(255) NOT NULL,
+            metadata_location VARCHAR(1000),
+            previous_metadata_location VARCHAR(1000),
+            iceberg_type VARCHAR(5),
+            PRIMARY KEY (catalog_name, table_namespace, table_name))",
+    ),
+    (
+        "SELECT 1 FROM iceberg_namespace_properties WHERE 1 = 0",
+        "CREATE TABLE IF NOT EXISTS iceberg_namespace_properties (
+            catalog_name VARCHAR(255) NOT NULL,
+            namespace VARCHAR(255) NOT NULL,
+            property_key VARCHAR(255),
+            property_value VARCHAR(1000),
+            PRIMARY KEY (catalog_name, namespace, property_key))",
+    ),
+];
 
 /// A row that stands for a table, as opposed to a view. The first version of the JDBC catalog, and PyIceberg, have no such
 /// column.
@@ -53,6 +66,8 @@ pub(super) struct Rows {
     catalog_name: String,
     has_type: bool,
     place: String,
+    /// How long the database has to answer.
+    limit: Duration,
 }
 
 /// A table's name in the rows.
@@ -76,44 +91,95 @@ pub(super) enum NotSwapped {
 impl Rows {
     /// Connects; makes the tables where they are missing and `create` says so.
     pub(super) async fn open(place: &SqlPlace, config: &SqlConfig, create: bool) -> Result<Rows> {
-        install_default_drivers();
-        let (pool, place) = match place {
-            SqlPlace::File(path) => open_file(path, create).await?,
-            SqlPlace::Server(url) => open_server(url, config).await?,
-        };
-        if create {
-            pool.execute(MAKE_TABLES).await.at(&place)?;
+        let mut rows = Self::connect(place, config, create).await?;
+        for (probe, make) in TABLES {
+            // Who finds them needs no right to make any.
+            if create && !rows.has(probe, is_no_such_table).await? {
+                rows.execute(sqlx::query(make)).await?;
+            }
         }
-        let typed = sqlx::query("SELECT iceberg_type FROM iceberg_tables WHERE 1 = 0");
-        let has_type = typed.execute(&pool).await.is_ok();
-        let catalog_name = config.catalog_name.as_deref().unwrap_or(CATALOG_NAME);
-        Ok(Rows {
-            pool,
-            catalog_name: catalog_name.to_owned(),
-            has_type,
-            place,
-        })
+        let typed = "SELECT iceberg_type FROM iceberg_tables WHERE 1 = 0";
+        rows.has_type = rows.has(typed, is_no_such_column).await?;
+        Ok(rows)
     }
 
     /// Whether the tables were made; of an SQLite file, whether there is one.
     pub(super) async fn exist(place: &SqlPlace, config: &SqlConfig) -> Result<bool> {
-        install_default_drivers();
-        let url = match place {
-            SqlPlace::File(path) => {
-                let found = tokio::fs::try_exists(path).await;
-                let place = format!("catalog {}", path.display());
-                return found.map_err(|error| ExportError::unavailable(place, error));
-            }
-            SqlPlace::Server(url) => url,
-        };
-        let (pool, place) = open_server(url, config).await?;
-        let probe = sqlx::query("SELECT 1 FROM iceberg_tables WHERE 1 = 0");
-        match probe.execute(&pool).await {
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_TABLE) => {
-                Ok(false)
-            }
-            probed => probed.map(|_| true).at(&place),
+        if let SqlPlace::File(path) = place {
+            let found = tokio::fs::try_exists(path).await;
+            let place = format!("catalog {}", path.display());
+            return found.map_err(|error| ExportError::unavailable(place, error));
         }
+        let rows = Self::connect(place, config, false).await?;
+        let [(probe, _), _] = TABLES;
+        rows.has(probe, is_no_such_table).await
+    }
+
+    async fn connect(place: &SqlPlace, config: &SqlConfig, create: bool) -> Result<Rows> {
+        install_default_drivers();
+        let limit = config.timeout();
+        let (pool, place) = match place {
+            SqlPlace::File(path) => open_file(path, create, limit).await?,
+            SqlPlace::Server(url) => open_server(url, config).await?,
+        };
+        let catalog_name = config.catalog_name.as_deref().unwrap_or(CATALOG_NAME);
+        Ok(Rows {
+            pool,
+            catalog_name: catalog_name.to_owned(),
+            has_type: true,
+            place,
+            limit: limit + ANSWER_MARGIN,
+        })
+    }
+
+    /// Whether the database knows what `probe` names; `is_missing` tells that error from others.
+    async fn has(&self, probe: &str, is_missing: fn(&dyn DatabaseError) -> bool) -> Result<bool> {
+        match self.fetch(sqlx::query(probe)).await {
+            Ok(_) => Ok(true),
+            Err(sqlx::Error::Database(error)) if is_missing(error.as_ref()) => Ok(false),
+            Err(error) => Err(error).at(&self.place),
+        }
+    }
+
+    /// What a statement reads.
+    async fn fetch<'q>(
+        &self,
+        statement: Query<'q, Any, AnyArguments<'q>>,
+    ) -> sqlx::Result<Vec<AnyRow>> {
+        let mut connection = self.pool.acquire().await?;
+        let answer = timeout(self.limit, statement.fetch_all(&mut *connection)).await;
+        self.answered(connection, answer)
+    }
+
+    /// How many rows a statement changed.
+    async fn execute<'q>(&self, statement: Query<'q, Any, AnyArguments<'q>>) -> Result<u64> {
+        let connection = self.pool.acquire().await.at(&self.place)?;
+        self.execute_on(connection, statement).await
+    }
+
+    async fn execute_on<'q>(
+        &self,
+        mut connection: PoolConnection<Any>,
+        statement: Query<'q, Any, AnyArguments<'q>>,
+    ) -> Result<u64> {
+        let answer = timeout(self.limit, statement.execute(&mut *connection)).await;
+        let done = self.answered(connection, answer).at(&self.place)?;
+        Ok(done.rows_affected())
+    }
+
+    /// The answer, if it came in time. A connection without one is closed: the pool would wait for the answer before it
+    /// lends the connection again, and has few of them.
+    fn answered<T>(
+        &self,
+        connection: PoolConnection<Any>,
+        answer: Result<sqlx::Result<T>, Elapsed>,
+    ) -> sqlx::Result<T> {
+        answer.unwrap_or_else(|_| {
+            drop(connection.detach());
+            let reason = format!("no answer to a statement within {:?}", self.limit);
+            let late = std::io::Error::new(std::io::ErrorKind::TimedOut, reason);
+            Err(sqlx::Error::Io(late))
+        })
     }
 
     fn is_table(&self) -> &'static str {
@@ -130,13 +196,13 @@ impl Rows {
              WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3{}",
             self.is_table()
         );
-        sqlx::query_scalar(&statement)
+        let statement = sqlx::query(&statement)
             .bind(&self.catalog_name)
             .bind(name.namespace)
-            .bind(name.table)
-            .fetch_optional(&self.pool)
-            .await
-            .at(&self.place)
+            .bind(name.table);
+        let rows = self.fetch(statement).await.at(&self.place)?;
+        let location = rows.first().map(|row| row.try_get(0));
+        location.transpose().at(&self.place)
     }
 
     /// Namespace and name of each table.
@@ -146,24 +212,22 @@ impl Rows {
              WHERE catalog_name = $1{} ORDER BY table_namespace, table_name",
             self.is_table()
         );
-        sqlx::query_as(&statement)
-            .bind(&self.catalog_name)
-            .fetch_all(&self.pool)
-            .await
+        let statement = sqlx::query(&statement).bind(&self.catalog_name);
+        let rows = self.fetch(statement).await.at(&self.place)?;
+        rows.iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<sqlx::Result<_>>()
             .at(&self.place)
     }
 
     pub(super) async fn add_namespace(&self, namespace: &str) -> Result<()> {
-        sqlx::query(
+        let statement = sqlx::query(
             "INSERT INTO iceberg_namespace_properties (catalog_name, namespace, property_key, property_value) \
              VALUES ($1, $2, 'exists', 'true') ON CONFLICT DO NOTHING",
         )
         .bind(&self.catalog_name)
-        .bind(namespace)
-        .execute(&self.pool)
-        .await
-        .at(&self.place)
-        .map(drop)
+        .bind(namespace);
+        self.execute(statement).await.map(drop)
     }
 
     /// Adds a table; false if there is one, or a view, of that name.
@@ -176,15 +240,12 @@ impl Rows {
             "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location{column}) \
              VALUES ($1, $2, $3, $4{value}) ON CONFLICT DO NOTHING"
         );
-        let added = sqlx::query(&statement)
+        let statement = sqlx::query(&statement)
             .bind(&self.catalog_name)
             .bind(name.namespace)
             .bind(name.table)
-            .bind(location)
-            .execute(&self.pool)
-            .await
-            .at(&self.place)?;
-        Ok(added.rows_affected() == 1)
+            .bind(location);
+        Ok(self.execute(statement).await? == 1)
     }
 
     /// Puts another metadata file in the place of `from`, if that is still the newest.
@@ -200,21 +261,18 @@ impl Rows {
             self.is_table()
         );
         let connection = self.pool.acquire().await.at(&self.place);
-        let mut connection = connection.map_err(NotSwapped::NotSent)?;
-        let swapped = sqlx::query(&statement)
+        let connection = connection.map_err(NotSwapped::NotSent)?;
+        let statement = sqlx::query(&statement)
             .bind(to)
             .bind(from)
             .bind(&self.catalog_name)
             .bind(name.namespace)
             .bind(name.table)
-            .bind(from)
-            .execute(&mut *connection)
-            .await
-            .at(&self.place)
-            .map_err(NotSwapped::Unknown)?;
-        match swapped.rows_affected() {
-            1 => Ok(()),
-            _ => Err(NotSwapped::Moved),
+            .bind(from);
+        match self.execute_on(connection, statement).await {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(NotSwapped::Moved),
+            Err(error) => Err(NotSwapped::Unknown(error)),
         }
     }
 
@@ -225,31 +283,42 @@ impl Rows {
              WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3{}",
             self.is_table()
         );
-        let removed = sqlx::query(&statement)
+        let statement = sqlx::query(&statement)
             .bind(&self.catalog_name)
             .bind(name.namespace)
-            .bind(name.table)
-            .execute(&self.pool)
-            .await
-            .at(&self.place)?;
-        Ok(removed.rows_affected() == 1)
+            .bind(name.table);
+        Ok(self.execute(statement).await? == 1)
     }
 }
 
-fn pool_options() -> AnyPoolOptions {
-    AnyPoolOptions::new()
-        .max_connections(CONNECTIONS_MAX)
-        .acquire_timeout(CONNECT_TIMEOUT)
+fn is_no_such_table(error: &dyn DatabaseError) -> bool {
+    error.code().as_deref() == Some(NO_SUCH_TABLE) || error.message().starts_with("no such table")
 }
 
-async fn open_file(path: &Path, create: bool) -> Result<(AnyPool, String)> {
+fn is_no_such_column(error: &dyn DatabaseError) -> bool {
+    error.code().as_deref() == Some(NO_SUCH_COLUMN) || error.message().starts_with("no such column")
+}
+
+/// Connections that begin with these statements.
+fn pool_options(limit: Duration, settings: String) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .acquire_timeout(limit)
+        .after_connect(move |connection: &mut AnyConnection, _| {
+            let settings = settings.clone();
+            Box::pin(async move { connection.execute(settings.as_str()).await.map(drop) })
+        })
+}
+
+async fn open_file(path: &Path, create: bool, limit: Duration) -> Result<(AnyPool, String)> {
     let place = format!("catalog {}", path.display());
     if create {
         create_folder(path).await?;
     }
     // Others may read while we commit, and what is committed is on disk.
     let settings = format!(
-        "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA synchronous = FULL;{}",
+        "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL;{}",
+        limit.as_millis(),
         match create {
             true => "PRAGMA journal_mode = WAL;",
             false => "",
@@ -260,12 +329,8 @@ async fn open_file(path: &Path, create: bool) -> Result<(AnyPool, String)> {
         false => "rw",
     };
     let uri = format!("sqlite://{}?mode={mode}", percent_encoded(path)?);
-    let options = pool_options().after_connect(move |connection: &mut AnyConnection, _| {
-        let settings = settings.clone();
-        Box::pin(async move { connection.execute(settings.as_str()).await.map(drop) })
-    });
-    let pool = options.connect(&uri).await.at(&place)?;
-    Ok((pool, place))
+    let pool = pool_options(limit, settings).connect(&uri).await;
+    Ok((pool.at(&place)?, place))
 }
 
 async fn open_server(url: &Url, config: &SqlConfig) -> Result<(AnyPool, String)> {
@@ -277,8 +342,11 @@ async fn open_server(url: &Url, config: &SqlConfig) -> Result<(AnyPool, String)>
             .set_password(Some(password.reveal()))
             .map_err(refused)?;
     }
-    let connected = pool_options().connect(secret.as_str()).await;
-    Ok((connected.at(&place)?, place))
+    let limit = config.timeout();
+    // A statement that waits for a lock must not take place once nobody waits for it any more.
+    let settings = format!("SET statement_timeout = {}", limit.as_millis());
+    let pool = pool_options(limit, settings).connect(secret.as_str()).await;
+    Ok((pool.at(&place)?, place))
 }
 
 /// SQLite makes its file, but not the folder of it.

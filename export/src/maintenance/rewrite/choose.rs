@@ -124,20 +124,27 @@ fn due(files: Vec<Input>, wanted: Wanted) -> Vec<Input> {
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat};
+    use iceberg::spec::{
+        DataContentType, DataFileBuilder, DataFileFormat, ManifestContentType, ManifestFile,
+    };
 
     use super::*;
+    use crate::manifest::{Entry, LoadedManifest};
 
-    fn input(size_bytes: u64, live_count: u64) -> Input {
+    fn file(path: String, size_bytes: u64, record_count: u64) -> DataFile {
         let file = DataFileBuilder::default()
             .content(DataContentType::Data)
-            .file_path(format!("{size_bytes}-{live_count}"))
+            .file_path(path)
             .file_format(DataFileFormat::Parquet)
-            .record_count(100)
+            .record_count(record_count)
             .file_size_in_bytes(size_bytes)
             .build();
+        file.unwrap()
+    }
+
+    fn input(size_bytes: u64, live_count: u64) -> Input {
         Input {
-            file: file.unwrap(),
+            file: file(format!("{size_bytes}-{live_count}"), size_bytes, 100),
             deletes: Vec::new(),
             sequence_number: 1,
             live_count,
@@ -175,6 +182,65 @@ mod tests {
     #[test]
     fn files_full_of_holes_are_taken_one_by_one_too() {
         assert_eq!(chosen(&[(90_000, 70), (90_001, 71)], 8), [90_000]);
+    }
+
+    fn manifest() -> ManifestFile {
+        ManifestFile {
+            manifest_path: "m.avro".into(),
+            manifest_length: 1,
+            partition_spec_id: 0,
+            content: ManifestContentType::Data,
+            sequence_number: 1,
+            min_sequence_number: 1,
+            added_snapshot_id: 1,
+            added_files_count: None,
+            existing_files_count: None,
+            deleted_files_count: None,
+            added_rows_count: None,
+            existing_rows_count: None,
+            deleted_rows_count: None,
+            partitions: None,
+            key_metadata: None,
+            first_row_id: None,
+        }
+    }
+
+    /// The engine knows no rows of what others appended, and a file without rows is full of holes and can't be mended.
+    #[test]
+    fn files_of_others_and_empty_ones_are_left_alone() {
+        let paths = (0..8).flat_map(|i| [(format!("ours {i}"), 5), (format!("theirs {i}"), 5)]);
+        let paths = paths.chain([("ours, empty".to_owned(), 0)]);
+        let entry = |(path, record_count): (String, u64)| Entry {
+            file: file(path, 10, record_count),
+            snapshot_id: 1,
+            sequence_number: 1,
+            file_sequence_number: Some(1),
+        };
+        let loaded = LoadedManifest {
+            manifest: manifest(),
+            entries: Arc::new(paths.map(entry).collect()),
+        };
+        let own = loaded.entries.iter().map(|entry| entry.file.file_path());
+        let own = own
+            .filter(|path| path.starts_with("ours"))
+            .map(Arc::from)
+            .collect();
+        let manifests = Manifests {
+            data: vec![loaded],
+            deletes: Vec::new(),
+        };
+        let wanted = Wanted {
+            target_size_bytes: 100_000,
+            files_min: 2,
+            with_row_ids: false,
+        };
+        let due = choose(&manifests, &own, wanted).unwrap();
+        let paths = due
+            .iter()
+            .flatten()
+            .map(|input| input.file.file_path().to_owned());
+        let expected: Vec<String> = (0..8).map(|i| format!("ours {i}")).collect();
+        assert_eq!(paths.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use self::merge::{INPUT_ROWS, MergedRows};
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work, load};
 use crate::catalog::CatalogTable;
 use crate::commit::{
-    ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run as commit, table_version,
+    ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run_up_to, table_version,
 };
 use crate::config::FormatVersion;
 use crate::delete::Positions;
@@ -38,7 +38,7 @@ use crate::lineage::{FileLineage, ROW_ID};
 use crate::manifest::Manifests;
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::scan::{FileScan, scan_file};
-use crate::schema::iceberg_schema;
+use crate::schema::{has_columns, iceberg_schema};
 use crate::summary::Stamp;
 
 /// By itself, a rewrite waits for so many small files.
@@ -73,7 +73,7 @@ async fn run_once(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
         return Ok(None);
     };
     let schema = iceberg_schema(work.table.schema(), current.metadata.format_version())?;
-    if schema.as_struct() != current.metadata.current_schema().as_struct() {
+    if !has_columns(current.metadata.current_schema(), &schema) {
         // The next export gives the table its columns.
         return Ok(None);
     }
@@ -407,11 +407,12 @@ impl Rewrite<'_> {
             delta,
             stamp: &stamp,
             manifests: &mut state.manifests,
-            deletes: None,
+            planned: None,
             delete_paths: Vec::new(),
             attempts: Vec::new(),
         };
-        match commit(
+        match run_up_to(
+            self.work.attempts_max(),
             core.catalog.as_ref(),
             &core.environment,
             base,

@@ -62,7 +62,7 @@ pub(super) struct Matrix {
 }
 
 /// The tables of the page: their names, and the cells of a row in their order.
-const TABLES: [(&str, &[&str]); 2] = [
+const TABLES: [(&str, &[&str]); 4] = [
     (
         "readers",
         &[
@@ -81,6 +81,8 @@ const TABLES: [(&str, &[&str]); 2] = [
         ],
     ),
     ("types", super::types::CASES),
+    ("nested types", super::types::NESTED_CASES),
+    ("types of format 3", super::types::CASES_OF_FORMAT_3),
 ];
 
 impl Matrix {

@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 
 use super::matrix::Outcome;
 use super::rows::TextRow;
+use crate::installed::{python, skipped};
 
 /// A running reader.
 pub(super) struct Reader {
     name: String,
+    python: PathBuf,
     version: String,
     process: Child,
     requests: Option<ChildStdin>,
@@ -30,34 +32,10 @@ pub(super) struct Request<'a> {
     pub(super) snapshot_id: Option<i64>,
 }
 
-/// The Python that has the readers.
-pub(crate) fn python() -> PathBuf {
-    let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    match std::env::var_os("MOONSHINE_TEST_PYTHON") {
-        Some(path) => PathBuf::from(path),
-        None => installed.join("test-venv/bin/python"),
-    }
-}
-
-/// Says on the process's standard error, which the test harness does not keep to itself, what was left out; in CI that is a
-/// failure.
-pub(crate) fn skipped(reason: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{reason}, and this is CI");
-    let notice = format!("\nSKIPPED: {reason} (scripts/test installs it)\n");
-    std::io::stderr().write_all(notice.as_bytes()).unwrap();
-}
-
 impl Reader {
     /// Starts the reader of this name; `None`, after a loud notice, where it is not installed.
     pub(super) fn start(name: &str) -> Option<Reader> {
-        let python = python();
-        if !python.exists() {
-            skipped(&format!(
-                "{name} reads no table: there is no Python environment at {}",
-                python.display()
-            ));
-            return None;
-        }
+        let python = python()?;
         let (process, requests, mut answers) = spawn(name, &python);
         let first = first_answer(name, &mut answers);
         if let Some(reason) = first.get("missing") {
@@ -66,6 +44,7 @@ impl Reader {
         }
         Some(Reader {
             name: name.to_owned(),
+            python,
             version: first["version"].as_str().unwrap().to_owned(),
             process,
             requests: Some(requests),
@@ -90,7 +69,7 @@ impl Reader {
         let sent = writeln!(requests, "{line}").and_then(|()| requests.flush());
         let Some(answer) = sent.ok().and_then(|()| answer(&mut self.answers)) else {
             let status = self.process.wait().unwrap();
-            let (process, requests, mut answers) = spawn(&self.name, &python());
+            let (process, requests, mut answers) = spawn(&self.name, &self.python);
             first_answer(&self.name, &mut answers);
             (self.process, self.requests, self.answers) = (process, Some(requests), answers);
             return Err(Outcome::Refused(format!("the process ended: {status}")));

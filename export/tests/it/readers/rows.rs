@@ -1,7 +1,8 @@
 //! Rows as text that is equal exactly when the values are; `export/tests/python/canonical.py` makes the same of what readers
 //! hand over.
 
-use moonshine_engine::{ColumnType, Database, Scan, Table, TableSchema};
+use moonshine_engine::{ColumnType, Database, NestedField, Scan, Table, TableSchema};
+use serde_json::json;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type};
@@ -56,6 +57,9 @@ pub(super) fn type_name(column_type: ColumnType) -> String {
         ColumnType::Time => "time".into(),
         ColumnType::Timestamp => "timestamp".into(),
         ColumnType::TimestampTz => "timestamptz".into(),
+        ColumnType::TimestampNs => "timestamp_ns".into(),
+        ColumnType::TimestampTzNs => "timestamptz_ns".into(),
+        nested => nested.to_string().replace(" not null", ""),
     }
 }
 
@@ -66,6 +70,34 @@ fn texts(column_type: ColumnType, array: &ArrayRef) -> Vec<Option<String>> {
             .then(|| value_text(column_type, array, row))
     };
     (0..array.len()).map(text).collect()
+}
+
+/// A list as a JSON array of texts, a struct as one of its fields', a map as one of pairs in the order of their keys.
+fn nested_text(column_type: ColumnType, array: &ArrayRef, row: usize) -> String {
+    let parts = column_type.nested_fields();
+    let json = match column_type {
+        ColumnType::List(_) => {
+            let elements = array.as_list::<i32>().value(row);
+            json!(texts(parts[0].column_type, &elements))
+        }
+        ColumnType::Map(_) => {
+            let entries = array.as_map().value(row);
+            let keys = texts(parts[0].column_type, entries.column(0));
+            let values = texts(parts[1].column_type, entries.column(1));
+            let mut entries: Vec<_> = keys.into_iter().zip(values).collect();
+            entries.sort();
+            json!(entries)
+        }
+        _ => {
+            let columns = parts.iter().zip(array.as_struct().columns());
+            let text = |(part, column): (&NestedField, &ArrayRef)| {
+                let is_valid = column.is_valid(row);
+                is_valid.then(|| value_text(part.column_type, column, row))
+            };
+            json!(columns.map(text).collect::<Vec<_>>())
+        }
+    };
+    json.to_string()
 }
 
 fn value_text(column_type: ColumnType, array: &ArrayRef, row: usize) -> String {
@@ -93,12 +125,15 @@ fn value_text(column_type: ColumnType, array: &ArrayRef, row: usize) -> String {
             .as_primitive::<Int32Type>()
             .value(0)
             .to_string(),
-        ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
-            count(&DataType::Int64)
-                .as_primitive::<Int64Type>()
-                .value(0)
-                .to_string()
-        }
+        ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz
+        | ColumnType::TimestampNs
+        | ColumnType::TimestampTzNs => count(&DataType::Int64)
+            .as_primitive::<Int64Type>()
+            .value(0)
+            .to_string(),
+        nested => nested_text(nested, array, row),
     }
 }
 

@@ -36,6 +36,19 @@ pub(super) const CASES: &[&str] = &[
     "date, 32-bit ends",
     "timestamp, 64-bit ends",
 ];
+/// Those that format 2 has no type for, in tables of format 3.
+/// Lists, structs and maps, and each in another.
+pub(super) const NESTED_CASES: &[&str] = &[
+    "list<int32>",
+    "list<timestamptz>",
+    "struct<a: decimal(38,10), b: uuid>",
+    "map<string, float64>",
+    "map<int32, list<string>>",
+    "list<list<list<string>>>",
+    "list<struct<a: int64, b: map<string, list<date>>>>",
+];
+/// Those that format 2 has no type for, in tables of format 3.
+pub(super) const CASES_OF_FORMAT_3: &[&str] = &["timestamp_ns", "timestamptz_ns"];
 
 fn values(case: &str) -> (ColumnType, Vec<Value>) {
     let decimal = |precision, scale| ColumnType::Decimal { precision, scale };
@@ -144,8 +157,54 @@ fn values(case: &str) -> (ColumnType, Vec<Value>) {
             ColumnType::Timestamp,
             [i64::MIN, i64::MAX].map(Value::Timestamp).to_vec(),
         ),
-        _ => panic!("{case}"),
+        "timestamp_ns" => (ColumnType::TimestampNs, nanoseconds(Value::TimestampNs)),
+        "timestamptz_ns" => (ColumnType::TimestampTzNs, nanoseconds(Value::TimestampTzNs)),
+        nested => {
+            let column_type: ColumnType = nested.parse().unwrap();
+            (column_type, nested_values(column_type))
+        }
     }
+}
+
+/// Values of a nested type: with all that its parts can be, with nulls alone, and empty where it can be.
+fn nested_values(column_type: ColumnType) -> Vec<Value> {
+    let all = |column_type: ColumnType| match column_type {
+        nested if nested.is_nested() => nested_values(nested),
+        ColumnType::Utf8 => ["", "Ω \"q\"\n", "x"]
+            .map(|t| Value::Utf8(t.into()))
+            .to_vec(),
+        ColumnType::Decimal { .. } => [-MAX_38, 0, MAX_38].map(Value::Decimal).to_vec(),
+        plain => values(&plain.to_string()).1,
+    };
+    let nulls = vec![Value::Null, Value::Null];
+    match column_type {
+        ColumnType::List(list) => {
+            let mut elements = all(list.fields()[0].column_type);
+            elements.push(Value::Null);
+            [elements, nulls, vec![]].map(Value::List).to_vec()
+        }
+        ColumnType::Map(map) => {
+            let keys = all(map.fields()[0].column_type);
+            let values = all(map.fields()[1].column_type).into_iter().cycle();
+            let full = keys.iter().cloned().zip(values).collect();
+            let null = vec![(keys[0].clone(), Value::Null)];
+            [full, null, vec![]].map(Value::Map).to_vec()
+        }
+        _ => {
+            let fields = column_type.nested_fields().iter();
+            let fields: Vec<Vec<Value>> = fields.map(|field| all(field.column_type)).collect();
+            let nulls = fields.iter().map(|_| Value::Null).collect();
+            let firsts = fields.iter().map(|values| values[0].clone()).collect();
+            let lasts = fields.iter().map(|values| values[values.len() - 1].clone());
+            [firsts, lasts.collect(), nulls].map(Value::Struct).to_vec()
+        }
+    }
+}
+
+/// Both ends of what 64 bits of nanoseconds hold, one before and after 1970, a leap day.
+fn nanoseconds(make: fn(i64) -> Value) -> Vec<Value> {
+    let values = [i64::MIN, i64::MAX, -1, 0, 1, LEAP_DAY_US * 1000 + 345];
+    values.map(make).to_vec()
 }
 
 /// Writes a table of the case.
@@ -168,15 +227,35 @@ fn write(database: &Database, case: &str, number: usize) {
 
 pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
     // What no reader refuses, so that the column is about the type alone.
-    let world = World::new(FormatVersion::V2);
+    measure_cases(reader, matrix, FormatVersion::V2, "types", CASES).await;
+    measure_cases(
+        reader,
+        matrix,
+        FormatVersion::V2,
+        "nested types",
+        NESTED_CASES,
+    )
+    .await;
+    let (version, cases) = (FormatVersion::V3, CASES_OF_FORMAT_3);
+    measure_cases(reader, matrix, version, "types of format 3", cases).await;
+}
+
+async fn measure_cases(
+    reader: &mut Reader,
+    matrix: &mut Matrix,
+    version: FormatVersion,
+    page_table: &'static str,
+    cases: &[&str],
+) {
+    let world = World::new(version);
     let database = world.database();
-    for (number, case) in CASES.iter().enumerate() {
+    for (number, case) in cases.iter().enumerate() {
         write(&database, case, number);
     }
     let mut exporter = world.exporter(&database).await.unwrap();
     exporter.tick(&database.snapshot()).await.unwrap();
     let catalog = world.catalog().await;
-    for (number, case) in CASES.iter().enumerate() {
+    for (number, case) in cases.iter().enumerate() {
         let name = format!("t{number}");
         let table = database.table(&format!("types.{name}")).unwrap();
         let found = catalog.load(&ident("types", &name)).await.unwrap().unwrap();
@@ -187,6 +266,6 @@ pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
             snapshot_id: None,
         });
         let outcome = Outcome::of(read, &expected_rows(&database, &table));
-        matrix.note("types", case, outcome);
+        matrix.note(page_table, case, outcome);
     }
 }

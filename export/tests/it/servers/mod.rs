@@ -1,13 +1,11 @@
 //! Servers that tests start: on a free port of this machine, ended with the value that stands for them.
 //!
-//! `scripts/test` installs them below `<target>/test-servers`; an environment variable may name another copy. Where one is
-//! missing, its tests print `SKIPPED:` and the reason; in continuous integration (`CI` is set) they fail.
+//! `scripts/test` installs them below `<target>/test-servers`; an environment variable may name another copy.
 
 mod azure;
 mod rest;
 mod s3;
 
-use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,28 +14,11 @@ use std::time::Duration;
 pub(crate) use self::azure::AzureServer;
 pub(crate) use self::rest::{RestKind, RestServer};
 pub(crate) use self::s3::{S3Kind, S3Server};
+use crate::installed::installed;
 
 /// How often a server is asked whether it listens, and how long after each time.
 const LOOKS_MAX: u32 = 1200;
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
-
-/// A file that `scripts/test` installs, or that an environment variable names.
-pub(crate) fn installed(variable: &str, below_target: &str) -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
-    let path = match std::env::var_os(variable) {
-        Some(path) => PathBuf::from(path),
-        None => target.join(below_target),
-    };
-    if path.exists() {
-        return Some(path);
-    }
-    let reason = format!("there is no {} ({variable})", path.display());
-    assert!(std::env::var_os("CI").is_none(), "{reason}, and this is CI");
-    // Straight to the process's standard error: the test harness would keep it to itself.
-    let notice = format!("\nSKIPPED: {reason}; scripts/test installs it\n");
-    std::io::stderr().write_all(notice.as_bytes()).unwrap();
-    None
-}
 
 /// A file that is used where an environment variable names it.
 fn named(variable: &str) -> Option<PathBuf> {

@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::store::{SimulatedStore, Weather};
+use crate::ownership::rollback;
 use crate::support::Random;
 
 /// A clock that does not wait. Each look at it is a millisecond after the one before, whoever looks.
@@ -60,6 +62,8 @@ pub(crate) enum Fault {
     SentTwice,
     /// It is on its way for long, and arrives when others came before.
     Late,
+    /// It is on its way for long, and somebody rolls the table back meanwhile.
+    RolledBack,
     /// It takes place, and a copy of it arrives later.
     Echo,
     /// Somebody sets a property first.
@@ -107,11 +111,12 @@ impl Identities for SeededIdentities {
 #[derive(Debug)]
 pub(crate) struct SimulatedCatalog {
     guard: Guard,
+    store: SimulatedStore,
     file_io: FileIO,
     state: Mutex<State>,
     is_calm: AtomicBool,
     /// Whether every look at a table is answered.
-    pub(crate) is_reachable: AtomicBool,
+    is_reachable: AtomicBool,
     /// Whether no look at a table is answered.
     pub(crate) is_down: AtomicBool,
     seeds: AtomicU64,
@@ -147,7 +152,9 @@ impl State {
         change: &Change,
         id: Uuid,
     ) -> CommitOutcome {
-        let current = &self.tables[&base.ident.to_string()];
+        let Some(current) = self.tables.get(&base.ident.to_string()) else {
+            return CommitOutcome::Refused(failed("status 404"));
+        };
         let is_base = current.metadata_location == base.metadata_location;
         if !change.may_follow(&current.metadata) || (guard == Guard::Metadata && !is_base) {
             return CommitOutcome::Conflict;
@@ -174,9 +181,11 @@ impl State {
 
 impl SimulatedCatalog {
     pub(crate) fn new(guard: Guard, seed: u64) -> Arc<Self> {
+        let store = SimulatedStore::default();
         Arc::new(SimulatedCatalog {
             guard,
-            file_io: FileIO::new_with_memory(),
+            file_io: store.file_io(),
+            store,
             state: Mutex::new(State {
                 random: Random(seed),
                 tables: BTreeMap::new(),
@@ -196,11 +205,25 @@ impl SimulatedCatalog {
     /// From now on everything is answered, and what was on its way arrives.
     pub(crate) fn calm(&self) {
         self.is_calm.store(true, Ordering::SeqCst);
-        self.is_reachable.store(true, Ordering::SeqCst);
+        self.disturb(false);
         let mut state = self.state.lock();
         for (base, change, id) in std::mem::take(&mut state.on_the_way) {
             state.apply(self.guard, &base, &change, id);
         }
+    }
+
+    /// Whether looks at tables fail now and then, and what is asked of the store.
+    pub(crate) fn disturb(&self, is_disturbed: bool) {
+        self.is_reachable.store(!is_disturbed, Ordering::SeqCst);
+        self.store.set(match is_disturbed {
+            true => Weather::Rough,
+            false => Weather::Calm,
+        });
+    }
+
+    /// The store of its tables' files.
+    pub(crate) fn store(&self) -> &SimulatedStore {
+        &self.store
     }
 
     /// Where its tables' files are.
@@ -218,6 +241,11 @@ impl SimulatedCatalog {
         self.seeds.fetch_add(1, Ordering::SeqCst) * 0x9E37_79B9 + 1
     }
 
+    /// A table, without asking the catalog for it.
+    pub(crate) fn look(&self, ident: &TableIdent) -> Option<CatalogTable> {
+        self.state.lock().tables.get(&ident.to_string()).cloned()
+    }
+
     /// Takes a table in that was dropped.
     pub(crate) fn put_back(&self, table: CatalogTable) {
         let name = table.ident.to_string();
@@ -229,6 +257,13 @@ impl SimulatedCatalog {
         let mut state = self.state.lock();
         state.next_faults.extend(faults);
         state.next_looks_fail.extend(looks_fail);
+    }
+
+    /// What was planned does not happen.
+    pub(crate) fn forget_plans(&self) {
+        let mut state = self.state.lock();
+        state.next_faults.clear();
+        state.next_looks_fail.clear();
     }
 
     fn fault(&self, state: &mut State) -> Fault {
@@ -267,6 +302,13 @@ impl SimulatedCatalog {
             Fault::FailedUnseen => return Some(CommitOutcome::Unknown(failed("status 500"))),
             Fault::Late => {
                 state.on_the_way.push((base.clone(), change.clone(), id));
+                return Some(CommitOutcome::Unknown(failed("timed out")));
+            }
+            Fault::RolledBack => {
+                state.on_the_way.push((base.clone(), change.clone(), id));
+                let current = state.tables[&base.ident.to_string()].clone();
+                let change = rollback(&current);
+                state.apply(self.guard, &current, &change, Uuid::new_v4());
                 return Some(CommitOutcome::Unknown(failed("timed out")));
             }
             Fault::HangBefore => return None,

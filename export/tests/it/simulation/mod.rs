@@ -1,16 +1,18 @@
 //! Invariants 4 "once" and 6 "monotonic" beside a catalog that delays, repeats, refuses and forgets to answer, as servers
-//! behind networks do; for catalogs that compare all of the metadata and for those that compare the requirements alone.
+//! behind networks do, and a store that is slow and fails now and then; for catalogs that compare all of the metadata and for those
+//! that compare the requirements alone.
 //!
 //! `MOONSHINE_TEST_SEED=n` replays one history.
 
+mod branch;
 pub(crate) mod catalog;
 mod rewrite;
+pub(crate) mod store;
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use iceberg::TableUpdate;
@@ -24,9 +26,10 @@ use moonshine_export::{
 use uuid::Uuid;
 
 use self::catalog::{FAULTS, Fault, InstantClock, SeededIdentities, SimulatedCatalog};
+use crate::ownership::roll_forward;
 use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, settings, write_notes};
 
-const GUARDS: [Guard; 2] = [Guard::Metadata, Guard::Requirements];
+pub(crate) const GUARDS: [Guard; 2] = [Guard::Metadata, Guard::Requirements];
 
 /// Settings that keep few snapshots.
 fn kept_settings(version: FormatVersion) -> SettingsByTable {
@@ -87,7 +90,9 @@ fn assert_passing(error: &ExportError) {
 }
 
 /// Each commit that is left is in the table's history once, and no position moves back.
-fn check_history(metadata: &TableMetadata) {
+async fn check_history(catalog: &SimulatedCatalog) {
+    let found = catalog.load(&ident("shop", "notes")).await.unwrap();
+    let metadata: &TableMetadata = &found.unwrap().metadata;
     let mut commits = HashSet::new();
     let mut seq_after = u64::MAX;
     let mut snapshot = metadata.current_snapshot();
@@ -145,6 +150,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTre
     let table = notes(&database);
     let catalog = SimulatedCatalog::new(guard, seed);
     let mut random = Random(seed ^ 0xABCD);
+    catalog.disturb(true);
     let mut exporter = open_at_last(&database, version, &catalog).await;
     for _ in 0..12 {
         random_writes(&database, &table, &mut random);
@@ -160,9 +166,9 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTre
         match tick.await {
             Some(Err(error)) => assert_passing(&error),
             Some(Ok(_)) => {
-                catalog.is_reachable.store(true, Ordering::SeqCst);
+                catalog.disturb(false);
                 world.check_same_in(&database, catalog.clone()).await;
-                catalog.is_reachable.store(false, Ordering::SeqCst);
+                catalog.disturb(true);
             }
             None => settled(&database).await,
         }
@@ -190,12 +196,8 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTre
     exporter.tick(&snapshot).await.unwrap();
     exporter.tick(&snapshot).await.unwrap();
     world.check_same_in(&database, catalog.clone()).await;
-    let found = catalog
-        .load(&ident("shop", "notes"))
-        .await
-        .unwrap()
-        .unwrap();
-    check_history(&found.metadata);
+    check_history(&catalog).await;
+    assert!(catalog.store().failures() > 0);
     catalog.seen()
 }
 
@@ -294,12 +296,7 @@ async fn what_may_have_happened_stays_pending() {
                     .is_empty()
             );
             world.check_same_in(&database, catalog.clone()).await;
-            let found = catalog
-                .load(&ident("shop", "notes"))
-                .await
-                .unwrap()
-                .unwrap();
-            check_history(&found.metadata);
+            check_history(&catalog).await;
         }
     }
 }
@@ -329,6 +326,39 @@ async fn a_fence_that_the_table_does_not_show_does_not_count() {
         let exports = exporter.tick(&database.snapshot()).await.unwrap();
         assert!(exports.is_empty(), "it took place: {exports:?}");
         world.check_same_in(&database, catalog.clone()).await;
+    }
+}
+
+/// A rollback by hand does not end a commit that is on its way: once it is undone, that may arrive, and needs its files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_on_its_way_outlasts_a_rollback() {
+    for arrives_first in [true, false] {
+        let Exported {
+            world,
+            database,
+            table,
+            catalog,
+            mut exporter,
+        } = Exported::new(Guard::Requirements).await;
+        write_notes(&database, &table, [(2, "old".to_owned())], &[]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        let head = database.exported(&table).unwrap().token;
+        write_notes(&database, &table, [(1, "new".to_owned())], &[]);
+        catalog.plan(&[Fault::RolledBack], &[false]);
+        let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+        assert!(matches!(error, ExportError::Foreign { .. }), "{error}");
+        assert_eq!(database.pending_exports().len(), 1);
+        catalog.plan(&[Fault::None], &[false]);
+        roll_forward(catalog.as_ref(), head.parse().unwrap()).await;
+        if arrives_first {
+            catalog.calm();
+        }
+        exporter.tick(&database.snapshot()).await.unwrap();
+        catalog.calm();
+        exporter.tick(&database.snapshot()).await.unwrap();
+        assert!(database.pending_exports().is_empty());
+        world.check_same_in(&database, catalog.clone()).await;
+        check_history(&catalog).await;
     }
 }
 
@@ -377,9 +407,12 @@ async fn an_export_is_read_though_its_snapshot_expired() {
     world.check_same_in(&database, catalog.clone()).await;
 }
 
-/// The process dies between any two steps of a tick: a database of what its folder held then goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_between_any_two_steps() {
+/// Has the process die between any two steps of `act`, which ends after so many polls and says whether it is over; `begin`
+/// brings about what it acts on. A database of what the folder held then goes on.
+async fn crash_between_any_two_steps(
+    begin: impl AsyncFn(&Database, &Table, &mut Exporter),
+    act: impl AsyncFn(&Database, &mut Exporter, u64) -> bool,
+) {
     for guard in GUARDS {
         for polls_left in 1.. {
             let world = World::new(FormatVersion::V3);
@@ -388,45 +421,47 @@ async fn a_crash_between_any_two_steps() {
             let catalog = SimulatedCatalog::new(guard, 7);
             catalog.calm();
             let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
-            write_notes(
-                &database,
-                &table,
-                (0..50).map(|id| (id, "old".to_owned())),
-                &[],
-            );
-            exporter.tick(&database.snapshot()).await.unwrap();
-            write_notes(
-                &database,
-                &table,
-                (30..60).map(|id| (id, "new".to_owned())),
-                &[1, 2],
-            );
-            let snapshot = database.snapshot();
-            let tick = DropAfter {
-                inner: Box::pin(exporter.tick(&snapshot)),
-                polls_left,
-            };
-            let is_over = tick.await.is_some();
+            begin(&database, &table, &mut exporter).await;
+            let is_over = act(&database, &mut exporter, polls_left).await;
             settled(&database).await;
             copy_folder(&world.path("database"), &world.path("crashed"));
-            drop((snapshot, table, exporter, database));
+            drop((table, exporter, database));
 
             let crashed = world.database_in("crashed");
             let mut exporter = open(&crashed, FormatVersion::V3, &catalog).await.unwrap();
             assert!(crashed.pending_exports().is_empty());
             exporter.tick(&crashed.snapshot()).await.unwrap();
             world.check_same_in(&crashed, catalog.clone()).await;
-            let found = catalog
-                .load(&ident("shop", "notes"))
-                .await
-                .unwrap()
-                .unwrap();
-            check_history(&found.metadata);
+            let table = crashed.tables().remove(0);
+            write_notes(&crashed, &table, [(5, "later".to_owned())], &[25, 45]);
+            exporter.tick(&crashed.snapshot()).await.unwrap();
+            world.check_same_in(&crashed, catalog.clone()).await;
+            check_history(&catalog).await;
             if is_over {
                 break;
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_any_two_steps_of_a_tick() {
+    let begin = async |database: &Database, table: &Table, exporter: &mut Exporter| {
+        let rows = (0..50).map(|id| (id, "old".to_owned()));
+        write_notes(database, table, rows, &[]);
+        exporter.tick(&database.snapshot()).await.unwrap();
+        let rows = (30..60).map(|id| (id, "new".to_owned()));
+        write_notes(database, table, rows, &[1, 2]);
+    };
+    let act = async |database: &Database, exporter: &mut Exporter, polls_left: u64| {
+        let snapshot = database.snapshot();
+        let tick = DropAfter {
+            inner: Box::pin(exporter.tick(&snapshot)),
+            polls_left,
+        };
+        tick.await.is_some()
+    };
+    crash_between_any_two_steps(begin, act).await;
 }
 
 /// The process dies while the catalog has a commit at hand, before and after it takes place.
@@ -460,14 +495,7 @@ async fn a_crash_within_the_catalog() {
                 "{guard:?} {fault:?}"
             );
             world.check_same_in(&crashed, catalog.clone()).await;
-            check_history(
-                &catalog
-                    .load(&ident("shop", "notes"))
-                    .await
-                    .unwrap()
-                    .unwrap()
-                    .metadata,
-            );
+            check_history(&catalog).await;
         }
     }
 }
@@ -511,14 +539,7 @@ async fn of_two_that_open_at_once_one_goes_on() {
             &twin
         };
         world.check_same_in(goes_on, catalog.clone()).await;
-        check_history(
-            &catalog
-                .load(&ident("shop", "notes"))
-                .await
-                .unwrap()
-                .unwrap()
-                .metadata,
-        );
+        check_history(&catalog).await;
     }
 }
 
@@ -564,14 +585,7 @@ async fn a_zombie_with_its_own_folder_is_fenced() {
             exporter.tick(&snapshot).await.unwrap();
             exporter.tick(&snapshot).await.unwrap();
             world.check_same_in(&newer, catalog.clone()).await;
-            check_history(
-                &catalog
-                    .load(&ident("shop", "notes"))
-                    .await
-                    .unwrap()
-                    .unwrap()
-                    .metadata,
-            );
+            check_history(&catalog).await;
         }
     }
 }

@@ -1,0 +1,32 @@
+//! What `scripts/test` installs for tests, below the target folder or where an environment variable says.
+//!
+//! Where it is missing its tests print `SKIPPED:` and the reason; in continuous integration (`CI` is set) they fail.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A file that is installed; `None`, after a loud notice, where it is not.
+pub(crate) fn installed(variable: &str, below_target: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    let path = match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        None => target.join(below_target),
+    };
+    if path.exists() {
+        return Some(path);
+    }
+    skipped(&format!("there is no {} ({variable})", path.display()));
+    None
+}
+
+/// The Python that has the readers.
+pub(crate) fn python() -> Option<PathBuf> {
+    installed("MOONSHINE_TEST_PYTHON", "test-venv/bin/python")
+}
+
+/// Says what was left out on the process's standard error, which the test harness does not keep to itself.
+pub(crate) fn skipped(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{reason}, and this is CI");
+    let notice = format!("\nSKIPPED: {reason}; scripts/test installs it\n");
+    std::io::stderr().write_all(notice.as_bytes()).unwrap();
+}
