@@ -16,7 +16,8 @@ use crate::exported::location::{RowLocation, RowMark};
 use crate::exported::{ExportFile, Exported};
 use crate::generation::{Generation, LOCATIONS_BIT};
 use crate::log::delta::{PendingRow, PendingTable, decode_delta, encode_delta};
-use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved, OlderFiles};
+use crate::log::export_keys::ExportKeys;
+use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
 use crate::tree::table::TableState;
 
 /// Most bytes of keys in one body of locations.
@@ -39,8 +40,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Keys {
-    placed: Vec<(Box<[u8]>, RowMark)>,
-    cleared: Vec<Box<[u8]>>,
+    /// As they were logged, in that order.
+    records: Vec<ExportKeys>,
     first_block_number: u64,
 }
 
@@ -61,10 +62,8 @@ pub(crate) struct PendingRecord {
     pub(crate) files: Vec<ExportFile>,
     /// What becomes of older files; `None` where an older build did not say.
     pub(crate) older: Option<OlderFiles>,
-    /// The keys of the files' rows, in their order.
-    placed: Vec<(Box<[u8]>, RowMark)>,
-    /// The keys whose exported row is gone and not replaced.
-    cleared: Vec<Box<[u8]>>,
+    /// The keys of the files' rows, in their order, and those whose exported row is gone and not replaced.
+    keys: Vec<ExportKeys>,
     /// Whether all its keys were read.
     is_whole: bool,
     first_block_number: u64,
@@ -80,21 +79,14 @@ impl Facts {
     }
 
     /// Takes keys of an export that may be prepared.
-    pub(crate) fn keys(&self, block_number: u64, body: &[u8]) -> Result<(), Malformed> {
+    pub(crate) fn keys(&self, block_number: u64, body: Arc<[u8]>) -> Result<(), Malformed> {
         let record = ExportKeys::decode(body)?;
         let mut state = self.state.lock();
         let keys = state.keys.entry(record.commit_id).or_insert_with(|| Keys {
             first_block_number: block_number,
             ..Keys::default()
         });
-        let found = record.keys.into_iter().map(Box::from);
-        if record.cleared {
-            keys.cleared.extend(found);
-        } else {
-            let marks = record.marks.into_iter();
-            keys.placed
-                .extend(found.zip(marks.chain(std::iter::repeat(RowMark::PLAIN))));
-        }
+        keys.records.push(record);
         Ok(())
     }
 
@@ -114,7 +106,11 @@ impl Facts {
             ..Keys::default()
         });
         let row_count: u64 = prepared.files.iter().map(|file| file.row_count).sum();
-        let is_whole = row_count == keys.placed.len() as u64;
+        let placed = keys.records.iter().filter(|record| !record.cleared);
+        let is_whole = row_count
+            == placed
+                .map(|record| u64::from(record.key_count))
+                .sum::<u64>();
         if !is_whole && !settled {
             return Err(Malformed(
                 "an export of another number of rows than its files hold",
@@ -129,8 +125,7 @@ impl Facts {
                 to_seq: prepared.to_seq,
                 files: prepared.files,
                 older: prepared.older,
-                placed: keys.placed,
-                cleared: keys.cleared,
+                keys: keys.records,
                 is_whole,
                 first_block_number: keys.first_block_number,
             }),
@@ -244,16 +239,17 @@ impl PendingRecord {
         exports.placement_count += 1;
         let seq = exports.placement_count;
         let mut locations = Locations::new(active, self.table.id | LOCATIONS_BIT, seq);
-        for key in &self.cleared {
-            locations.push(key, None)?;
+        for cleared in self.keys_of(true) {
+            locations.push(cleared?.0, None)?;
         }
         self.leave_older_files(&mut exports);
-        let mut rows = self.placed.iter();
+        let mut rows = self.keys_of(false);
         for file in &self.files {
             let number = exports.next_number();
             let mut live_count = 0;
-            for (position, (key, mark)) in (0..file.row_count).zip(rows.by_ref()) {
-                if *mark != RowMark::SUPERSEDED {
+            for (position, row) in (0..file.row_count).zip(rows.by_ref()) {
+                let (key, mark) = row?;
+                if mark != RowMark::SUPERSEDED {
                     live_count += 1;
                     let location = RowLocation {
                         file: number,
@@ -274,6 +270,15 @@ impl PendingRecord {
         });
         self.table.exports.store(Arc::new(exports));
         Ok(())
+    }
+
+    /// The keys of its files' rows, or those that are gone, and what there is to say of the rows.
+    fn keys_of(&self, cleared: bool) -> impl Iterator<Item = Result<(&[u8], RowMark), Malformed>> {
+        let records = self
+            .keys
+            .iter()
+            .filter(move |record| record.cleared == cleared);
+        records.flat_map(ExportKeys::keys)
     }
 
     /// Whether it puts rows that were exported into other files.

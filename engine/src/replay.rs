@@ -36,7 +36,7 @@ impl<'a> Replay<'a> {
         let facts = &self.shared.facts;
         match header.kind {
             RecordKind::Delta | RecordKind::Table | RecordKind::TableAltered => Ok(()),
-            RecordKind::ExportKeys => facts.keys(block_number, body),
+            RecordKind::ExportKeys => facts.keys(block_number, body.into()),
             RecordKind::ExportPrepared => {
                 facts.prepared(block_number, body, true, |id| self.shared.table_state(id))
             }

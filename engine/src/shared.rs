@@ -158,7 +158,7 @@ impl Shared {
                 Ok(())
             }
             RecordKind::TableAltered => self.apply_alter(header.seq, body),
-            RecordKind::ExportKeys => self.facts.keys(block_number, body),
+            RecordKind::ExportKeys => self.facts.keys(block_number, body.clone()),
             RecordKind::ExportPrepared => {
                 let table = |id| self.table_state(id);
                 self.facts.prepared(block_number, body, false, table)

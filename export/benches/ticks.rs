@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock")]
 
 mod common;
+mod process;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use arrow_array::{
 };
 use common::{Result, arguments, open};
 use moonshine_engine::{ColumnType, Database, Scan, Table, TableSchema};
+use process::cpu_s;
 use serde_json::json;
 
 /// Rows of a transaction.
@@ -109,6 +111,7 @@ async fn ticks(
     let (database, table, mut exporter) = open(&data, &warehouse, schema()?, settings).await?;
     let all: Vec<i64> = (0..workload.rows as i64).collect();
     let (mut write_s, mut export_s, mut maintain_s) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut export_cpu_s, mut maintain_cpu_s) = (Vec::new(), Vec::new());
     for tick in 0..=workload.ticks {
         let changed =
             (0..workload.changed_rows).map(|n| ((n * STRIDE + tick * 7) % workload.rows) as i64);
@@ -119,15 +122,20 @@ async fn ticks(
         let start = Instant::now();
         upsert(&database, &table, &ids, tick as i64)?;
         write_s.push(start.elapsed().as_secs_f64());
-        let start = Instant::now();
+        let (start, cpu_before_s) = (Instant::now(), cpu_s()?);
         exporter.tick(&database.snapshot()).await?;
         export_s.push(start.elapsed().as_secs_f64());
+        export_cpu_s.push(cpu_s()? - cpu_before_s);
         // A sync does so beside the exports.
-        let start = Instant::now();
+        let (start, cpu_before_s) = (Instant::now(), cpu_s()?);
         exporter.maintainer().run_due().await;
         maintain_s.push(start.elapsed().as_secs_f64());
+        maintain_cpu_s.push(cpu_s()? - cpu_before_s);
     }
-    let times = json!({ "write_s": write_s, "export_s": export_s, "maintain_s": maintain_s });
+    let times = json!({
+        "write_s": write_s, "export_s": export_s, "maintain_s": maintain_s,
+        "export_cpu_s": export_cpu_s, "maintain_cpu_s": maintain_cpu_s,
+    });
     Ok((database, times))
 }
 

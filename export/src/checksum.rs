@@ -7,6 +7,7 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
+use arrow_buffer::NullBuffer;
 use arrow_schema::DataType;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -115,56 +116,86 @@ fn mixed(mut number: u64) -> u64 {
 
 /// Adds the hashes of a column's values to those of the rows; `None` if its type is not known.
 fn add_column(seed: u64, column: &dyn Array, rows: &mut [u64]) -> Option<()> {
-    let nulls = column.nulls().cloned();
-    let mut add = |row: usize, hash: u64| {
-        let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
-        if let (false, Some(sum)) = (is_null, rows.get_mut(row)) {
-            *sum = sum.wrapping_add(hash);
-        }
-    };
+    let nulls = column.nulls();
+    let text = |bytes: Option<&[u8]>| xxh3_64_with_seed(bytes.unwrap_or_default(), seed);
     match column.data_type() {
         DataType::Boolean => {
-            for (row, value) in column.as_boolean_opt()?.values().iter().enumerate() {
-                add(row, mixed(seed ^ u64::from(value)));
-            }
+            let [no, yes] = [0, 1].map(|value| mixed(seed ^ value));
+            let hash = |value| if value { yes } else { no };
+            add_hashes(
+                nulls,
+                column.as_boolean_opt()?.values().iter().map(hash),
+                rows,
+            );
         }
         DataType::Utf8 => {
-            for (row, value) in column.as_string_opt::<i32>()?.iter().enumerate() {
-                add(
-                    row,
-                    xxh3_64_with_seed(value.unwrap_or_default().as_bytes(), seed),
-                );
-            }
+            let values = column.as_string_opt::<i32>()?.iter();
+            add_hashes(
+                nulls,
+                values.map(|value| text(value.map(str::as_bytes))),
+                rows,
+            );
         }
         DataType::Binary => {
-            for (row, value) in column.as_binary_opt::<i32>()?.iter().enumerate() {
-                add(row, xxh3_64_with_seed(value.unwrap_or_default(), seed));
-            }
+            add_hashes(nulls, column.as_binary_opt::<i32>()?.iter().map(text), rows);
         }
         DataType::FixedSizeBinary(_) => {
-            for (row, value) in column.as_fixed_size_binary_opt()?.iter().enumerate() {
-                add(row, xxh3_64_with_seed(value.unwrap_or_default(), seed));
-            }
+            add_hashes(
+                nulls,
+                column.as_fixed_size_binary_opt()?.iter().map(text),
+                rows,
+            );
         }
         other => {
-            let width = other.primitive_width()?;
             let data = column.to_data();
-            let values = data
-                .buffers()
-                .first()?
-                .as_slice()
-                .get(data.offset() * width..)?;
-            for (row, value) in values.chunks_exact(width).take(column.len()).enumerate() {
-                let word = value
-                    .iter()
-                    .rev()
-                    .fold(0u128, |word, byte| (word << 8) | u128::from(*byte));
-                let (high, low) = ((word >> 64) as u64, word as u64);
-                add(row, mixed(mixed(seed ^ low) ^ high));
-            }
+            let bytes = data.buffers().first()?.as_slice();
+            let add = match other.primitive_width()? {
+                4 => add_numbers::<4>,
+                8 => add_numbers::<8>,
+                16 => add_numbers::<16>,
+                _ => return None,
+            };
+            add(seed, bytes, data.offset(), nulls, rows);
         }
     }
     Some(())
+}
+
+/// Adds the hashes of numbers of `N` bytes each.
+fn add_numbers<const N: usize>(
+    seed: u64,
+    bytes: &[u8],
+    offset: usize,
+    nulls: Option<&NullBuffer>,
+    rows: &mut [u64],
+) {
+    let (values, _) = bytes.as_chunks::<N>();
+    let hash = |value: &[u8; N]| {
+        let mut word = [0; 16];
+        word.iter_mut()
+            .zip(value)
+            .for_each(|(to, byte)| *to = *byte);
+        let word = u128::from_le_bytes(word);
+        let (high, low) = ((word >> 64) as u64, word as u64);
+        mixed(mixed(seed ^ low) ^ high)
+    };
+    add_hashes(nulls, values.iter().skip(offset).map(hash), rows);
+}
+
+/// Adds the hash of each row's value to the row's, unless it is null.
+fn add_hashes(nulls: Option<&NullBuffer>, hashes: impl Iterator<Item = u64>, rows: &mut [u64]) {
+    match nulls {
+        None => {
+            for (row, hash) in rows.iter_mut().zip(hashes) {
+                *row = row.wrapping_add(hash);
+            }
+        }
+        Some(nulls) => {
+            for ((row, hash), is_valid) in rows.iter_mut().zip(hashes).zip(nulls) {
+                *row = row.wrapping_add(if is_valid { hash } else { 0 });
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::io::OpenMode;
 use crate::log::delta::{TablePart, decode_delta};
-use crate::log::fact::{ExportKeys, ExportPrepared, ExportResolved, decode_table};
+use crate::log::export_keys::ExportKeys;
+use crate::log::fact::{ExportPrepared, ExportResolved, decode_table};
 use crate::log::format::{
     BLOCK_HEADER_SIZE_BYTES, BlockHeader, RecordHeader, RecordKind, SEGMENT_HEADER_SIZE_BYTES,
 };
@@ -175,7 +176,7 @@ impl LogReplay for Content {
         match header.kind {
             RecordKind::Delta => self.delta(block_number, header.seq, body),
             RecordKind::Table | RecordKind::TableAltered => decode_table(body).map(|_| ()),
-            RecordKind::ExportKeys => ExportKeys::decode(body).map(|_| ()),
+            RecordKind::ExportKeys => ExportKeys::decode(body.into()).map(|_| ()),
             RecordKind::ExportPrepared => ExportPrepared::decode(body).map(|_| ()),
             RecordKind::ExportResolved => ExportResolved::decode(body).map(|_| ()),
         }

@@ -72,6 +72,14 @@ impl<'b> BatchColumns<'b> {
     /// As [`of_rows`](Self::of_rows).
     pub(crate) fn of_keys(schema: &'b TableSchema, batch: &'b RecordBatch) -> Result<Self> {
         check_names(schema, batch, |position| schema.is_key(position))?;
+        Self::of_keys_among(schema, batch)
+    }
+
+    /// The keys of a batch that may have other columns too.
+    ///
+    /// # Errors
+    /// As [`of_rows`](Self::of_rows).
+    pub(crate) fn of_keys_among(schema: &'b TableSchema, batch: &'b RecordBatch) -> Result<Self> {
         Ok(BatchColumns {
             key: readers(schema, batch, schema.key_columns())?,
             values: Vec::new(),

@@ -168,7 +168,10 @@ impl Changes {
             row_count: 0,
             cleared: Vec::new(),
         };
-        if rows.truncate_seq() > rows.after_seq() {
+        if base.is_none() {
+            // Nothing was exported, so there is nothing to be replaced.
+            gathering.row_count = rows.row_count()?;
+        } else if rows.truncate_seq() > rows.after_seq() {
             gathering.join(&rows, &locations, KeyRange::ALL)?;
         } else {
             let mut start = Bound::Unbounded;
@@ -198,7 +201,11 @@ impl Changes {
             cleared,
             ..
         } = gathering;
-        removed.sort();
+        // Rows of one file have one and the same path, which is long.
+        removed.sort_unstable_by(|a, b| match Arc::ptr_eq(&a.file, &b.file) {
+            true => a.position.cmp(&b.position),
+            false => a.cmp(b),
+        });
         Ok(Changes {
             table: table.clone(),
             snapshot: snapshot.clone(),

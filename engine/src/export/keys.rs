@@ -4,25 +4,23 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exported::location::RowMark;
-use crate::log::fact::ExportKeys;
+use crate::log::export_keys::ExportKeysBody;
 use crate::log::format::RecordKind;
 use crate::queue::commit_queue::{Durability, Ticket};
 use crate::shared::Shared;
 
 /// Most bytes of keys in one record of the log.
-const KEYS_SIZE_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const KEYS_SIZE_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct KeyRecords {
     shared: Arc<Shared>,
     commit_id: Uuid,
     cleared: bool,
-    keys: Vec<Box<[u8]>>,
-    /// As many as there are keys, or none if there is nothing to say of any.
-    marks: Vec<RowMark>,
-    size_bytes: usize,
+    /// What was not submitted yet.
+    body: ExportKeysBody,
     submitted: Vec<Ticket>,
     /// Whether the export that they belong to was prepared.
     are_used: bool,
@@ -59,44 +57,43 @@ impl KeyRecords {
             shared: shared.clone(),
             commit_id,
             cleared,
-            keys: Vec::new(),
-            marks: Vec::new(),
-            size_bytes: 0,
+            body: ExportKeysBody::new(cleared),
             submitted: Vec::new(),
             are_used: false,
         }
     }
 
     pub(super) fn push(&mut self, key: &[u8], mark: RowMark) -> Result<()> {
-        if mark != RowMark::PLAIN || !self.marks.is_empty() {
-            self.marks.resize(self.keys.len(), RowMark::PLAIN);
-            self.marks.push(mark);
+        if !self.body.takes(mark) {
+            self.submit()?;
         }
-        self.keys.push(key.into());
-        self.size_bytes += key.len() + 4;
-        if self.size_bytes >= KEYS_SIZE_BYTES_MAX {
+        self.body.push_with(mark, |out| {
+            out.extend_from_slice(key);
+            Ok::<(), Error>(())
+        })?;
+        if self.body.size_bytes() >= KEYS_SIZE_BYTES_MAX {
             self.submit()?;
         }
         Ok(())
     }
 
+    /// Submits what was pushed.
     pub(super) fn submit(&mut self) -> Result<()> {
-        if self.keys.is_empty() {
+        let next = ExportKeysBody::new(self.cleared);
+        let body = std::mem::replace(&mut self.body, next);
+        self.submit_body(body)
+    }
+
+    /// Submits keys that were put together elsewhere.
+    pub(super) fn submit_body(&mut self, body: ExportKeysBody) -> Result<()> {
+        if body.key_count() == 0 {
             return Ok(());
         }
-        let record = ExportKeys {
-            commit_id: self.commit_id,
-            cleared: self.cleared,
-            keys: self.keys.iter().map(|key| &**key).collect(),
-            marks: std::mem::take(&mut self.marks),
-        };
-        let body = record.encode();
+        let body = body.finish(self.commit_id);
         let ticket = self
             .shared
             .submit(RecordKind::ExportKeys, body, Durability::Synced)?;
         self.submitted.push(ticket);
-        self.keys.clear();
-        self.size_bytes = 0;
         Ok(())
     }
 

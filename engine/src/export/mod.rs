@@ -6,15 +6,17 @@
 //! that the exporter settles by asking the catalog. Rows that are written to other files without becoming different are a
 //! [`Relocation`], in the same two steps.
 //!
-//! `changes` finds out what changed, `steps` and `relocate` write the log's records of the steps, with `keys`. What is kept
-//! of it all is in `exported`.
+//! `changes` finds out what changed, `steps` and `relocate` write the log's records of the steps, with `keys`; `file_keys`
+//! takes keys down while files are written. What is kept of it all is in `exported`.
 
 mod changes;
+mod file_keys;
 mod keys;
 mod relocate;
 mod steps;
 
 pub use changes::Changes;
+pub use file_keys::FileKeys;
 pub use relocate::Relocation;
 pub use steps::{Export, PendingExport};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::Changes;
 use super::keys::KeyRecords;
+use super::{Changes, FileKeys};
 use crate::commit::committer;
 use crate::error::{Error, Result};
 use crate::exported::ExportFile;
@@ -15,7 +15,6 @@ use crate::facts::PendingRecord;
 use crate::log::delta::encode_delta;
 use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
 use crate::log::format::RecordKind;
-use crate::read::merge::Merge;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::table::Table;
@@ -53,8 +52,6 @@ pub struct Export {
     prepared: Option<Uuid>,
     /// Whether keys may be in the log.
     is_tried: bool,
-    /// Rows whose id their file says outright, and the id; ascending.
-    row_ids: Vec<(u64, u64)>,
     _turn: Turn,
 }
 
@@ -112,31 +109,36 @@ impl Export {
             shared: shared.clone(),
             prepared: None,
             is_tried: false,
-            row_ids: Vec::new(),
             _turn: turn,
         })
     }
 
-    /// Says which rows of [`Changes::batches`] have an id that their file says outright: the number of the row there, and
-    /// the id. To be called before [`prepare`](Self::prepare). A later export that replaces such a row
-    /// finds the id in [`Changes::replaced`].
-    pub fn set_row_ids(&mut self, mut row_ids: Vec<(u64, u64)>) {
-        row_ids.sort_unstable();
-        self.row_ids = row_ids;
+    /// Takes down the keys of one of the export's files, for [`prepare_files`](Self::prepare_files).
+    pub fn file_keys(&self) -> FileKeys {
+        FileKeys::new(self.changes.table.schema().clone())
     }
 
-    /// Notes durably which files hold the rows of [`Changes::batches`]: in order, file after file. To be called once
-    /// the files are written and before the catalog is told of them.
+    /// Notes durably which files hold the rows of [`Changes::batches`]: in order, file after file, no row with an id that its
+    /// file says. To be called once the files are written and before the catalog is told of them.
+    ///
+    /// It reads the rows once more, for their keys; [`prepare_files`](Self::prepare_files) does not.
     ///
     /// # Errors
     /// [`Error::Usage`] if the files' row counts don't add up to the rows, or it or its commit id was tried before; or what
     /// writing to the log answers: then begin another export, with another commit id.
     pub fn prepare(&mut self, commit_id: Uuid, files: &[ExportFile]) -> Result<()> {
-        self.prepare_rows(commit_id, files, None)
+        self.check_files(commit_id, files)?;
+        let mut keys = KeyRecords::placed(&self.shared, commit_id);
+        let mut rows = self.changes.rows();
+        while rows.advance()? {
+            if let Some(row) = rows.row() {
+                keys.push(row.key, RowMark::PLAIN)?;
+            }
+        }
+        self.log_prepared(commit_id, files, keys)
     }
 
-    /// As [`prepare`](Self::prepare), of files that hold the rows in an order of their own: their n-th row, counted from the
-    /// first file's, is the `order[n]`-th row of [`Changes::batches`].
+    /// As [`prepare`](Self::prepare), of files whose keys were taken down, each in its own order.
     ///
     /// ```
     /// use moonshine_engine::{ColumnType, Database, ExportFile, Options, TableSchema, Value};
@@ -152,9 +154,13 @@ impl Export {
     /// # transaction.upsert(&users, vec![Value::Int64(2), Value::Utf8("ada".into())])?;
     /// # transaction.commit()?;
     /// let mut export = database.begin_export(&users, &database.snapshot())?;
-    /// // The file is sorted by name, the rows come by id.
-    /// let files = [ExportFile { path: "data/1.parquet".into(), row_count: 2 }];
-    /// export.prepare_in_order(uuid::Uuid::from_u128(1), &files, &[1, 0])?;
+    /// let batch = export.batches(None, 8192)?.next().ok_or("no rows")??;
+    /// // The rows come by id; the file holds them the other way round.
+    /// let mut keys = export.file_keys();
+    /// keys.add(&batch.slice(1, 1), None)?;
+    /// keys.add(&batch.slice(0, 1), None)?;
+    /// let file = ExportFile { path: "data/1.parquet".into(), row_count: 2 };
+    /// export.prepare_files(uuid::Uuid::from_u128(1), vec![(file, keys)])?;
     /// export.commit("snapshot 1".into())?;
     /// # let mut transaction = database.begin();
     /// # transaction.delete(&users, &[Value::Int64(1)])?;
@@ -166,28 +172,32 @@ impl Export {
     /// ```
     ///
     /// # Errors
-    /// As [`prepare`](Self::prepare), and [`Error::Usage`] if `order` does not hold the number of each row once.
-    pub fn prepare_in_order(
+    /// As [`prepare`](Self::prepare), and [`Error::Usage`] if a file has not as many keys as rows.
+    pub fn prepare_files(
         &mut self,
         commit_id: Uuid,
-        files: &[ExportFile],
-        order: &[u32],
+        files: Vec<(ExportFile, FileKeys)>,
     ) -> Result<()> {
-        self.prepare_rows(commit_id, files, Some(order))
+        let (files, keys_of_files): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        let mut both = files.iter().zip(&keys_of_files);
+        if both.any(|(file, keys)| file.row_count != keys.row_count()) {
+            let table = self.changes.table.name();
+            let reason = "a file has another number of rows than of keys";
+            return Err(Error::Usage(format!("table '{table}': {reason}")));
+        }
+        self.check_files(commit_id, &files)?;
+        let mut keys = KeyRecords::placed(&self.shared, commit_id);
+        for body in keys_of_files.into_iter().flat_map(FileKeys::into_bodies) {
+            keys.submit_body(body)?;
+        }
+        self.log_prepared(commit_id, &files, keys)
     }
 
-    fn prepare_rows(
-        &mut self,
-        commit_id: Uuid,
-        files: &[ExportFile],
-        order: Option<&[u32]>,
-    ) -> Result<()> {
+    /// Checks that it is the first time, also of the commit id, and that the files have as many rows as there are.
+    fn check_files(&mut self, commit_id: Uuid, files: &[ExportFile]) -> Result<()> {
         let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
-        if file_rows != self.changes.row_count()
-            || files
-                .iter()
-                .any(|file| file.row_count > u64::from(u32::MAX))
-        {
+        let is_too_large = |file: &ExportFile| file.row_count > u64::from(u32::MAX);
+        if file_rows != self.changes.row_count() || files.iter().any(is_too_large) {
             return Err(Error::Usage(format!(
                 "table '{}': files of {file_rows} rows (each below 2^32) for an export of {} rows",
                 self.changes.table.name(),
@@ -200,20 +210,16 @@ impl Export {
                 self.changes.table.name()
             )));
         }
-        claim(&self.shared, &self.changes.table, commit_id)?;
-        let mut keys = KeyRecords::placed(&self.shared, commit_id);
-        let mut rows = self.changes.rows();
-        match order {
-            None => {
-                let mut marks = RowMarks::new(&self.row_ids);
-                while rows.advance()? {
-                    if let Some(row) = rows.row() {
-                        keys.push(row.key, marks.next())?;
-                    }
-                }
-            }
-            Some(order) => self.push_in_order(&mut keys, rows, order)?,
-        }
+        claim(&self.shared, &self.changes.table, commit_id)
+    }
+
+    /// Logs the keys that are left, those that are gone, and then that the export is prepared.
+    fn log_prepared(
+        &mut self,
+        commit_id: Uuid,
+        files: &[ExportFile],
+        mut keys: KeyRecords,
+    ) -> Result<()> {
         keys.submit()?;
         let mut cleared = KeyRecords::cleared(&self.shared, commit_id);
         for key in &self.changes.cleared {
@@ -236,31 +242,6 @@ impl Export {
         keys.are_used();
         cleared.are_used();
         self.prepared = Some(commit_id);
-        Ok(())
-    }
-
-    fn push_in_order(&self, keys: &mut KeyRecords, mut rows: Merge, order: &[u32]) -> Result<()> {
-        let mut sorted = Vec::with_capacity(order.len());
-        let mut marks = RowMarks::new(&self.row_ids);
-        while rows.advance()? {
-            if let Some(row) = rows.row() {
-                sorted.push(Some((Box::<[u8]>::from(row.key), marks.next())));
-            }
-        }
-        let usage = |reason: &str| {
-            let table = self.changes.table.name();
-            Error::Usage(format!("table '{table}': an order of rows that {reason}"))
-        };
-        if order.len() != sorted.len() {
-            return Err(usage("has another number of them"));
-        }
-        for row in order {
-            let slot = sorted.get_mut(*row as usize);
-            let found = slot.and_then(Option::take);
-            let (key, mark) =
-                found.ok_or_else(|| usage("names one twice, or one that is not there"))?;
-            keys.push(&key, mark)?;
-        }
         Ok(())
     }
 
@@ -287,28 +268,6 @@ impl Export {
             None => Ok(()),
             Some(commit_id) => resolve(&self.shared, commit_id, None),
         }
-    }
-}
-
-/// The marks of rows, one after the other, from the ids of those that have one.
-struct RowMarks<'i> {
-    row_ids: std::iter::Peekable<std::slice::Iter<'i, (u64, u64)>>,
-    number: u64,
-}
-
-impl<'i> RowMarks<'i> {
-    fn new(row_ids: &'i [(u64, u64)]) -> Self {
-        RowMarks {
-            row_ids: row_ids.iter().peekable(),
-            number: 0,
-        }
-    }
-
-    fn next(&mut self) -> RowMark {
-        let number = self.number;
-        self.number += 1;
-        let row_id = self.row_ids.next_if(|(row, _)| *row == number);
-        RowMark::of_row_id(row_id.map(|(_, id)| *id))
     }
 }
 

@@ -3,9 +3,8 @@
 use uuid::Uuid;
 
 use crate::codec::row::{decode_value, encode_value};
-use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64, put_varint};
+use crate::codec::{Malformed, Reader, len_u32, put_blob, put_u32, put_u64};
 use crate::exported::ExportFile;
-use crate::exported::location::RowMark;
 use crate::schema::ShardKey;
 use crate::schema::past::PastVersion;
 use crate::schema::{ColumnType, NESTING_DEPTH_MAX, NestedField, TableSchema, some_text};
@@ -207,67 +206,6 @@ pub(crate) fn decode_table(body: &[u8]) -> Result<(u32, TableSchema), Malformed>
     Ok((table_id, schema))
 }
 
-/// Keys of an export, as many as one record takes; those of the rows in its files come first, in their order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ExportKeys<'a> {
-    pub(crate) commit_id: Uuid,
-    /// Whether the keys are of rows that the export takes away without replacing, not of rows in its files.
-    pub(crate) cleared: bool,
-    pub(crate) keys: Vec<&'a [u8]>,
-    /// What there is to say of each row, unless it is nothing of any.
-    pub(crate) marks: Vec<RowMark>,
-}
-
-const PLACED: u8 = 0;
-const CLEARED: u8 = 1;
-const MARKED: u8 = 2;
-
-impl<'a> ExportKeys<'a> {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out =
-            Vec::with_capacity(21 + self.keys.iter().map(|key| key.len() + 4).sum::<usize>());
-        out.extend_from_slice(self.commit_id.as_bytes());
-        out.push(match (self.cleared, self.marks.is_empty()) {
-            (true, _) => CLEARED,
-            (false, true) => PLACED,
-            (false, false) => MARKED,
-        });
-        put_u32(&mut out, len_u32(self.keys.len()));
-        let mut marks = self.marks.iter();
-        for key in &self.keys {
-            put_blob(&mut out, key);
-            if let Some(mark) = marks.next() {
-                put_varint(&mut out, mark.0);
-            }
-        }
-        out
-    }
-
-    pub(crate) fn decode(body: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(body);
-        let commit_id = Uuid::from_bytes(reader.array()?);
-        let kind = reader.u8()?;
-        if kind > MARKED {
-            return Err(Malformed("keys of an unknown kind"));
-        }
-        let count = reader.count(4)?;
-        let (mut keys, mut marks) = (Vec::with_capacity(count), Vec::new());
-        for _ in 0..count {
-            keys.push(reader.blob()?);
-            if kind == MARKED {
-                marks.push(RowMark(reader.varint()?));
-            }
-        }
-        reader.finish()?;
-        Ok(ExportKeys {
-            commit_id,
-            cleared: kind == CLEARED,
-            keys,
-            marks,
-        })
-    }
-}
-
 /// An export that is about to be committed to its catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExportPrepared {
@@ -451,16 +389,6 @@ mod tests {
     #[test]
     fn facts_round_trip() {
         let commit_id = Uuid::from_u128(11);
-        let marks = vec![RowMark::PLAIN, RowMark::SUPERSEDED, RowMark(300)];
-        for (cleared, marks) in [(true, Vec::new()), (false, Vec::new()), (false, marks)] {
-            let keys = ExportKeys {
-                commit_id,
-                cleared,
-                keys: vec![b"a", b"", b"bc"],
-                marks,
-            };
-            assert_eq!(ExportKeys::decode(&keys.encode()), Ok(keys.clone()));
-        }
         let files = vec![ExportFile {
             path: "data/1.parquet".into(),
             row_count: 3,

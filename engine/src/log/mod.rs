@@ -7,6 +7,7 @@
 //! [`format`].
 
 pub(crate) mod delta;
+pub(crate) mod export_keys;
 pub(crate) mod fact;
 pub(crate) mod format;
 mod read_whole;

@@ -19,6 +19,10 @@ use crate::schema::{ColumnType, TableSchema};
 
 /// A batch ends when its keys and values have so many bytes, however few rows those are.
 const BATCH_SIZE_BYTES_MAX: usize = 64 << 20;
+/// Rows that come one by one are decoded together once there are so many, or so many bytes of them: columns are then found in
+/// the processor's nearest caches.
+const STAGED_ROWS_MAX: usize = 256;
+const STAGED_SIZE_BYTES_MAX: usize = 128 << 10;
 
 /// The schema of batches that hold those columns of a table, in that order.
 fn projected_schema(schema: &TableSchema, projection: Option<&[usize]>) -> Result<SchemaRef> {
@@ -64,8 +68,48 @@ pub(crate) struct BatchBuilder {
     null_bytes: usize,
     /// Where text of a key is put together.
     scratch: Vec<u8>,
+    /// Rows that came one by one and are not decoded yet.
+    staged: StagedRows,
     row_count: usize,
     size_bytes: usize,
+}
+
+/// Encoded rows, one behind the other, each a key and a value.
+#[derive(Debug, Default)]
+struct StagedRows {
+    bytes: Vec<u8>,
+    /// Where the key of each row ends, and where its value does.
+    ends: Vec<(usize, usize)>,
+}
+
+impl StagedRows {
+    fn push(&mut self, row: RowRef<'_>) {
+        self.bytes.extend_from_slice(row.key);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(row.value.unwrap_or_default());
+        self.ends.push((key_end, self.bytes.len()));
+    }
+
+    fn is_full(&self) -> bool {
+        self.ends.len() >= STAGED_ROWS_MAX || self.bytes.len() >= STAGED_SIZE_BYTES_MAX
+    }
+
+    /// The keys and the values.
+    fn split(&self) -> (Vec<&[u8]>, Vec<&[u8]>) {
+        let mut start = 0;
+        let row = |(key_end, end): &(usize, usize)| {
+            let key = self.bytes.get(start..*key_end).unwrap_or_default();
+            let value = self.bytes.get(*key_end..*end).unwrap_or_default();
+            start = *end;
+            (key, value)
+        };
+        self.ends.iter().map(row).unzip()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
 }
 
 /// Leaves out the columns behind the last one that is asked for; whether none is left out.
@@ -124,6 +168,7 @@ impl BatchBuilder {
             has_whole_value,
             null_bytes,
             scratch: Vec::new(),
+            staged: StagedRows::default(),
             row_count: 0,
             size_bytes: 0,
             table_schema,
@@ -277,15 +322,18 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// The keys of rows, column by column.
+    /// The keys of rows of a page, column by column.
     fn take_key_columns(&mut self, rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed> {
         let mut keys = Vec::with_capacity(slots.len());
         slots.try_each(|slot| {
-            let key = rows.key(slot);
-            self.size_bytes += key.len();
-            keys.push(key);
+            keys.push(rows.key(slot));
             Ok(())
         })?;
+        self.decode_keys(keys)
+    }
+
+    fn decode_keys(&mut self, keys: Vec<&[u8]>) -> Result<(), Malformed> {
+        self.size_bytes += keys.iter().map(|key| key.len()).sum::<usize>();
         let mut keys = RowRests::new(keys);
         let last = self.table_schema.primary_key().len() - 1;
         for (i, step) in self.key_steps.iter().enumerate() {
@@ -299,7 +347,7 @@ impl BatchBuilder {
         }
     }
 
-    /// The values of rows outside the key, column by column.
+    /// The values of rows of a page outside the key, column by column.
     fn take_value_columns(
         &mut self,
         rows: RowsView<'_>,
@@ -307,11 +355,17 @@ impl BatchBuilder {
     ) -> Result<(), Malformed> {
         let mut values = Vec::with_capacity(slots.len());
         slots.try_each(|slot| {
-            let value = current_values(&self.table_schema, rows.live_value(slot))?;
-            self.size_bytes += value.len();
-            values.push(value);
+            values.push(rows.live_value(slot));
             Ok(())
         })?;
+        self.decode_values(values)
+    }
+
+    fn decode_values(&mut self, values: Vec<&[u8]>) -> Result<(), Malformed> {
+        let values = values.into_iter();
+        let values = values.map(|value| current_values(&self.table_schema, value));
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        self.size_bytes += values.iter().map(|value| value.len()).sum::<usize>();
         let mut values = RowRests::new(values.iter().map(|value| &**value).collect());
         let nulls = NullBitmaps::take(&mut values, self.null_bytes)?;
         for (i, step) in self.value_steps.iter().enumerate() {
@@ -323,6 +377,25 @@ impl BatchBuilder {
         } else {
             Ok(())
         }
+    }
+
+    /// Decodes the rows that came one by one, column by column.
+    fn decode_staged(&mut self) -> Result<(), Malformed> {
+        if self.staged.ends.is_empty() {
+            return Ok(());
+        }
+        let mut staged = std::mem::take(&mut self.staged);
+        let (keys, values) = staged.split();
+        self.row_count += keys.len();
+        if !self.key_steps.is_empty() {
+            self.decode_keys(keys)?;
+        }
+        if !self.value_steps.is_empty() {
+            self.decode_values(values)?;
+        }
+        staged.clear();
+        self.staged = staged;
+        Ok(())
     }
 
     /// The rows so far as a batch; the builder starts anew.
@@ -347,7 +420,15 @@ impl TakeRows for BatchBuilder {
     }
 
     fn take_row(&mut self, row: RowRef<'_>) -> Result<(), Malformed> {
-        self.push(row.key, row.value.unwrap_or_default())
+        self.staged.push(row);
+        if self.staged.is_full() {
+            self.decode_staged()?;
+        }
+        Ok(())
+    }
+
+    fn end_rows(&mut self) -> Result<(), Malformed> {
+        self.decode_staged()
     }
 }
 
@@ -386,11 +467,19 @@ mod tests {
                 }
             }
             let (mut page, mut one_by_one) = (RowsPageBuilder::default(), builder());
-            let mut pushed = Ok(());
-            for (key, value) in &rows {
-                page.push(RowRef { key, value: Some(value) });
+            let mut staged = builder();
+            let (mut pushed, mut ended) = (Ok(()), Ok(()));
+            for (i, (key, value)) in rows.iter().enumerate() {
+                let row = RowRef { key, value: Some(value) };
+                page.push(row);
                 pushed = pushed.and_then(|()| one_by_one.push(key, value));
+                ended = ended.and_then(|()| staged.take_row(row));
+                if i % 5 == 4 {
+                    ended = ended.and_then(|()| staged.end_rows());
+                }
             }
+            ended = ended.and_then(|()| staged.end_rows());
+            prop_assert_eq!(ended.is_err(), pushed.is_err(), "{:?} {:?}", ended, pushed);
             let mut content = Vec::new();
             page.encode(&mut content);
             let view = RowsView::new(&content, RowsLayout::decode(&content).unwrap());
@@ -402,6 +491,7 @@ mod tests {
             if taken.is_ok() {
                 let batch = at_once.finish().unwrap();
                 prop_assert_eq!(&batch, &one_by_one.finish().unwrap());
+                prop_assert_eq!(&batch, &staged.finish().unwrap());
                 // The builder has started anew.
                 at_once.take_page(view, slots).unwrap();
                 prop_assert_eq!(&batch, &at_once.finish().unwrap());

@@ -21,8 +21,13 @@ pub(crate) trait TakeRows {
     /// Takes rows of a page.
     fn take_page(&mut self, rows: RowsView<'_>, slots: Slots<'_>) -> Result<(), Malformed>;
 
-    /// Takes a row.
+    /// Takes a row; it may be looked at only with others, at [`end_rows`](Self::end_rows) at last.
     fn take_row(&mut self, row: RowRef<'_>) -> Result<(), Malformed>;
+
+    /// Ends some rows that were taken one by one.
+    fn end_rows(&mut self) -> Result<(), Malformed> {
+        Ok(())
+    }
 }
 
 /// Rows, one after the other.
@@ -129,16 +134,22 @@ impl Rows {
         let Some(rows) = &mut self.ordered else {
             return Ok(0);
         };
-        let mut count = 0;
-        while count < most.min(MERGED_ROWS_MAX) && rows.advance()? {
+        let (mut count, mut size_bytes) = (0, 0);
+        while count < most.min(MERGED_ROWS_MAX)
+            && size_bytes < MERGED_SIZE_BYTES_MAX
+            && rows.advance()?
+        {
             let Some(row) = rows.row() else { break };
+            size_bytes += row.value.map_or(0, <[u8]>::len);
             to.take_row(row)
                 .map_err(|malformed| rows.corrupt(malformed))?;
             count += 1;
         }
+        to.end_rows().map_err(|malformed| rows.corrupt(malformed))?;
         Ok(count)
     }
 }
 
-/// Rows in order that are handed on at once.
+/// Rows in order that are handed on at once, and bytes of them: who takes them looks only then whether it has enough.
 const MERGED_ROWS_MAX: usize = 1024;
+const MERGED_SIZE_BYTES_MAX: usize = 1 << 20;

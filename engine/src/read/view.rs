@@ -18,6 +18,9 @@ use crate::tree::fragment::{Fragment, FragmentTree};
 use crate::tree::state::TableTree;
 use crate::tree::table::TableState;
 
+/// What a scan past the page cache reads at once of a RowSet.
+const STREAM_SIZE_BYTES: usize = 64 << 10;
+
 /// A table, or the locations of its exported rows, at a commit sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
@@ -28,6 +31,8 @@ pub(crate) struct View {
     pub(super) seq: u64,
     /// Only what was written after it.
     after_seq: u64,
+    /// Whether its ordered scans read past the page cache, since they read a whole table once.
+    streams: bool,
     /// What a transaction wrote that is not committed.
     pub(super) own: Option<Arc<Generation>>,
 }
@@ -44,6 +49,7 @@ impl View {
             tree,
             seq,
             after_seq: 0,
+            streams: false,
             own: None,
         }
     }
@@ -75,6 +81,7 @@ impl View {
                 tree: trees.rows.clone(),
                 seq,
                 after_seq: exported_seq,
+                streams: exports.base.is_none(),
                 own: None,
             };
             let locations = View {
@@ -83,6 +90,7 @@ impl View {
                 tree: trees.locations.clone(),
                 seq: exports.placement_count,
                 after_seq: 0,
+                streams: false,
                 own: None,
             };
             return (rows, locations, exports);
@@ -178,7 +186,14 @@ impl View {
             range.starts_before(&meta.key_max) && range.ends_after(&meta.key_min)
         };
         let wanted = self.wanted(fragment, meets, truncate_seq);
-        wanted.map(|held| Source::RowSet(held.row_set.cursor(), held.clone()))
+        let streams = self.streams;
+        wanted.map(move |held| {
+            let cursor = match streams {
+                true => held.row_set.stream(STREAM_SIZE_BYTES),
+                false => held.row_set.cursor(),
+            };
+            Source::RowSet(cursor, held.clone())
+        })
     }
 
     /// The table's fragments.

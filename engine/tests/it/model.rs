@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
 use moonshine_engine::{
     ColumnType, CommitHandle, Database, Durability, Error, ExportFile, Options, Origin, Placement,
@@ -19,6 +20,7 @@ use moonshine_engine::{
 };
 use optimistic::{Optimistic, any_optimistic};
 use proptest::prelude::*;
+use relocation::keys_of_files;
 use uuid::Uuid;
 use writes::{Write, any_write, replay};
 
@@ -510,23 +512,20 @@ impl Harness {
                 .begin_export(&self.tables[t], &snapshot)
                 .is_err()
         );
-        let mut rows: Vec<Row> = export
-            .batches(None, 3)
-            .unwrap()
-            .flat_map(|batch| rows_of(&batch.unwrap(), &self.tables[t]))
+        let batches = export.batches(None, 3).unwrap().map(Result::unwrap);
+        let batches: Vec<RecordBatch> = batches.collect();
+        let mut rows: Vec<Row> = batches
+            .iter()
+            .flat_map(|batch| rows_of(batch, &self.tables[t]))
             .collect();
         assert_eq!(export.row_count(), rows.len() as u64);
         let removed = export.removed().to_vec();
         let kept_ids = self.check_replaced(t, &export, &rows);
-        export.set_row_ids(kept_ids.iter().map(|(row, id)| (*row, *id)).collect());
         self.export_count += 1;
         // Every second export's files have the rows the other way round.
-        let order = self
-            .export_count
-            .is_multiple_of(2)
-            .then(|| (0..rows.len() as u32).rev().collect::<Vec<u32>>());
+        let is_reversed = self.export_count.is_multiple_of(2);
         let mut kept_in_files = kept_ids;
-        if order.is_some() {
+        if is_reversed {
             rows.reverse();
             let kept = kept_in_files.into_iter();
             kept_in_files = kept
@@ -549,10 +548,18 @@ impl Harness {
             })
             .collect();
         if !matches!(outcome, Outcome::DropUnprepared) {
-            let files: Vec<_> = files.iter().map(|(file, _)| file.clone()).collect();
-            match &order {
-                Some(order) => export.prepare_in_order(commit_id, &files, order).unwrap(),
-                None => export.prepare(commit_id, &files).unwrap(),
+            let sizes: Vec<usize> = files.iter().map(|(_, rows)| rows.len()).collect();
+            let keys = keys_of_files(&export, &batches, is_reversed, &kept_in_files, &sizes);
+            let files = files.iter().map(|(file, _)| file.clone());
+            // What no file says a row's id of needs no keys taken down.
+            if is_reversed || !kept_in_files.is_empty() {
+                export
+                    .prepare_files(commit_id, files.zip(keys).collect())
+                    .unwrap();
+            } else {
+                export
+                    .prepare(commit_id, &files.collect::<Vec<_>>())
+                    .unwrap();
             }
         }
         let committed = match outcome {

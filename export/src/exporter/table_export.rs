@@ -18,7 +18,7 @@ use crate::commit::{
 use crate::config::FormatVersion;
 use crate::delete::Positions;
 use crate::error::{At, ExportError, Result};
-use crate::layout::{Layout, Written, write_data_files};
+use crate::layout::{Layout, WrittenFile, write_data_files};
 use crate::lineage::{RowIds, WithRowIds, kept_ids};
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::references::head;
@@ -95,12 +95,10 @@ impl Core {
     ) -> Result<(Export, RowDelta)> {
         let removed = removed_positions(&export);
         let spec_id = state.current.metadata.default_partition_spec_id();
-        let mut written = Written::default();
+        let mut written = Vec::new();
         let mut rows_checksum = RowsChecksum::default().text();
         if export.row_count() > 0 {
-            let row_ids = kept_row_ids(&export, state).await?;
-            export.set_row_ids(row_ids.clone());
-            let row_ids = Arc::new(row_ids);
+            let row_ids = Arc::new(kept_row_ids(&export, state).await?);
             let shared = Arc::new(export);
             (written, rows_checksum) = self
                 .write_files(table, (&shared, row_ids), commit_id, state, paths)
@@ -110,25 +108,23 @@ impl Core {
                 ExportError::unavailable("the Parquet encoder", "it has not ended")
             })?;
         }
-        let file = |file: &DataFile| ExportFile {
-            path: file.file_path().to_owned(),
-            row_count: file.record_count(),
+        let mut added_data = NewFiles {
+            spec_id,
+            files: Vec::with_capacity(written.len()),
         };
-        let files: Vec<ExportFile> = written.files.iter().map(file).collect();
-        let order = written.order;
-        let prepare = move || match order {
-            None => export.prepare(commit_id, &files).map(|()| export),
-            Some(order) => export
-                .prepare_in_order(commit_id, &files, &order)
-                .map(|()| export),
-        };
+        let mut files = Vec::with_capacity(written.len());
+        for WrittenFile { entry, keys } in written {
+            let file = ExportFile {
+                path: entry.file_path().to_owned(),
+                row_count: entry.record_count(),
+            };
+            files.push((file, keys.unwrap_or_else(|| export.file_keys())));
+            added_data.files.push(entry);
+        }
+        let prepare = move || export.prepare_files(commit_id, files).map(|()| export);
         let export = tokio::task::spawn_blocking(prepare)
             .await
             .at("the engine")??;
-        let added_data = NewFiles {
-            spec_id,
-            files: written.files,
-        };
         Ok((
             export,
             RowDelta {
@@ -148,7 +144,7 @@ impl Core {
         commit_id: Uuid,
         state: &TableState,
         paths: &mut Vec<String>,
-    ) -> Result<(Written, Option<String>)> {
+    ) -> Result<(Vec<WrittenFile>, Option<String>)> {
         let layout = Layout::of(&state.current, table.schema(), self.settings(table))?;
         let checksum = Arc::new(Mutex::new(RowsChecksum::default()));
         let columns = table.schema().columns().iter();
@@ -171,8 +167,17 @@ impl Core {
         let to_seq = export.to_seq();
         let path = move |number| data_file_path(&location, to_seq, commit_id, number);
         let file_io = &state.current.file_io;
-        let written =
-            write_data_files(file_io, table.schema(), layout, batches, path, paths).await?;
+        let export = Some(export.clone());
+        let written = write_data_files(
+            file_io,
+            table.schema(),
+            layout,
+            batches,
+            path,
+            paths,
+            export,
+        )
+        .await?;
         let checksum = checksum.lock().text();
         Ok((written, checksum))
     }

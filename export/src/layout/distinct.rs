@@ -1,9 +1,8 @@
 //! How many different values a column has, estimated from a sample: whether a dictionary of them is worth its while.
 
-use std::collections::HashMap;
-
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_row::{RowConverter, SortField};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Rows that are looked at.
 const SAMPLE_ROWS: usize = 4096;
@@ -12,13 +11,17 @@ const SAMPLE_BATCHES: usize = 8;
 /// A dictionary above this size is given up by the encoder half way, in bytes.
 const DICTIONARY_BYTES_MAX: f64 = (1 << 20) as f64;
 
-/// Whether a dictionary makes the column smaller: its values are few beside its rows, and fit into one.
-pub(super) fn is_worth_a_dictionary(batches: &[RecordBatch], column: usize) -> bool {
+/// Whether a dictionary makes the column of a row group of so many rows, which begins with these, smaller: its values are few
+/// beside its rows, and fit into one.
+pub(super) fn is_worth_a_dictionary(
+    batches: &[RecordBatch],
+    row_count: usize,
+    column: usize,
+) -> bool {
     let arrays: Vec<&ArrayRef> = batches
         .iter()
         .filter_map(|batch| batch.columns().get(column))
         .collect();
-    let row_count: usize = arrays.iter().map(|array| array.len()).sum();
     let Some((distinct, value_bytes)) = distinct(&arrays) else {
         return false;
     };
@@ -32,9 +35,8 @@ pub(super) fn is_worth_a_dictionary(batches: &[RecordBatch], column: usize) -> b
 fn distinct(arrays: &[&ArrayRef]) -> Option<(f64, f64)> {
     let data_type = arrays.first()?.data_type().clone();
     let converter = RowConverter::new(vec![SortField::new(data_type)]).ok()?;
-    let mut counts: HashMap<Box<[u8]>, usize> = HashMap::new();
+    let mut hashes = Vec::with_capacity(SAMPLE_ROWS);
     let mut sampled_bytes = 0;
-    let mut sampled = 0;
     let stride = arrays.len().div_ceil(SAMPLE_BATCHES);
     for array in arrays.iter().step_by(stride) {
         let rows = array
@@ -42,16 +44,24 @@ fn distinct(arrays: &[&ArrayRef]) -> Option<(f64, f64)> {
             .min(SAMPLE_ROWS / SAMPLE_BATCHES.min(arrays.len()));
         let slice = array.slice((array.len() - rows) / 2, rows);
         for row in converter.convert_columns(&[slice]).ok()?.iter() {
-            sampled += 1;
             sampled_bytes += row.data().len();
-            *counts.entry(row.data().into()).or_default() += 1;
+            hashes.push(xxh3_64(row.data()));
         }
     }
-    let times = |wanted| counts.values().filter(|count| **count == wanted).count() as f64;
-    let (once, twice) = (times(1), times(2));
-    let unseen = once * (once - 1.0).max(0.0) / (2.0 * (twice + 1.0));
-    let value_bytes = sampled_bytes as f64 / f64::from(sampled.max(1));
-    Some((counts.len() as f64 + unseen, value_bytes))
+    // Two values with one hash would be taken for one; so few of them don't change an estimate.
+    hashes.sort_unstable();
+    let (mut seen, mut once, mut twice) = (0.0, 0.0, 0.0);
+    for equal in hashes.chunk_by(|a, b| a == b) {
+        seen += 1.0;
+        match equal.len() {
+            1 => once += 1.0,
+            2 => twice += 1.0,
+            _ => {}
+        }
+    }
+    let unseen = once * (once - 1.0_f64).max(0.0) / (2.0 * (twice + 1.0));
+    let value_bytes = sampled_bytes as f64 / hashes.len().max(1) as f64;
+    Some((seen + unseen, value_bytes))
 }
 
 #[cfg(test)]
@@ -76,7 +86,7 @@ mod tests {
             RecordBatch::try_new(schema.clone(), vec![Arc::new(numbers), Arc::new(texts)]).unwrap()
         };
         let batches: Vec<RecordBatch> = (0..32).map(batch).collect();
-        [0, 1].map(|column| is_worth_a_dictionary(&batches, column))
+        [0, 1].map(|column| is_worth_a_dictionary(&batches, 32 * 8192, column))
     }
 
     /// Numbers that look random, the same in each run.

@@ -6,17 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_select::interleave::interleave_record_batch;
 use arrow_select::take::take_record_batch;
-use iceberg::spec::DataFile;
-use moonshine_engine::TableSchema;
+use moonshine_engine::{Export, TableSchema};
 
-use super::Layout;
 use super::parquet::OpenFile;
 use super::partition::Partitioner;
 use super::writer::Output;
+use super::{Layout, WrittenFile};
 use crate::error::{ExportError, Result};
 
 /// Rows of a batch that is put together from others.
@@ -28,13 +28,14 @@ struct Gathered {
     batches: Vec<RecordBatch>,
     /// The partition of each batch's rows.
     partitions: Vec<Vec<usize>>,
-    /// The number of each batch's rows among all rows.
-    numbers: Vec<Vec<u32>>,
     /// The memory of the batches.
     size_bytes: usize,
     /// What it takes beside to put them in order.
     order_bytes: usize,
 }
+
+/// Rows are encoded once they take so many bytes: while what reads and encodes them finds them in the processor's caches.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// What a row takes that is told apart by partition, in bytes.
 const DIVIDED_ROW_BYTES: usize = 32;
@@ -51,11 +52,18 @@ pub(super) struct Divider<'a, O> {
     open: BTreeMap<usize, OpenFile>,
     /// Bytes in a file for a byte in memory, as of the last row group.
     ratio: f64,
-    files: Vec<Option<(DataFile, Vec<u32>)>>,
+    /// Whose rows they are, if the engine has to know where each lies.
+    export: Option<Arc<Export>>,
+    files: Vec<Option<WrittenFile>>,
 }
 
 impl<'a, O: Output> Divider<'a, O> {
-    pub(super) fn new(schema: &'a TableSchema, layout: &'a Layout, output: O) -> Self {
+    pub(super) fn new(
+        schema: &'a TableSchema,
+        layout: &'a Layout,
+        output: O,
+        export: Option<Arc<Export>>,
+    ) -> Self {
         Divider {
             schema,
             layout,
@@ -65,14 +73,15 @@ impl<'a, O: Output> Divider<'a, O> {
             gathered: Gathered::default(),
             open: BTreeMap::new(),
             ratio: 1.0,
+            export,
             files: Vec::new(),
         }
     }
 
-    /// Takes a batch whose first row has that number. The rows of partitions that are not this pass's are left out.
-    pub(super) fn take(&mut self, batch: RecordBatch, first_row: usize) -> Result<()> {
+    /// Takes a batch. The rows of partitions that are not this pass's are left out.
+    pub(super) fn take(&mut self, batch: RecordBatch) -> Result<()> {
         if !self.layout.keeps_rows_in_order() {
-            self.gather(batch, first_row)?;
+            self.gather(batch)?;
             let gathered_bytes = self.gathered.size_bytes + self.gathered.order_bytes;
             if gathered_bytes < self.layout.limits.gathered_bytes {
                 return Ok(());
@@ -84,24 +93,37 @@ impl<'a, O: Output> Divider<'a, O> {
             return self.flush();
         }
         let row_bytes = batch.get_array_memory_size() / batch.num_rows().max(1) + 1;
+        let group_rows = self.layout.limits.row_group_bytes / row_bytes;
         let mut rest = batch;
         while rest.num_rows() > 0 {
-            let room = self
-                .row_group_bytes(0)
-                .saturating_sub(self.gathered.size_bytes)
-                / row_bytes;
+            let room = self.row_group_room(0);
+            let room = room.saturating_sub(self.gathered.size_bytes) / row_bytes;
             let row_count = rest.num_rows().min(room.max(1));
             self.gathered.batches.push(rest.slice(0, row_count));
             self.gathered.size_bytes += row_count * row_bytes;
             rest = rest.slice(row_count, rest.num_rows() - row_count);
-            if row_count >= room {
-                self.flush()?;
+            let is_full = row_count >= room;
+            if is_full || self.gathered.size_bytes >= PIECE_BYTES {
+                self.write_gathered(group_rows)?;
+            }
+            if is_full {
+                self.end_row_group(0)?;
             }
         }
         Ok(())
     }
 
-    fn gather(&mut self, batch: RecordBatch, first_row: usize) -> Result<()> {
+    /// Writes rows that come as they are to lie, into a row group that will have about so many.
+    fn write_gathered(&mut self, group_rows: usize) -> Result<()> {
+        let Gathered {
+            batches,
+            size_bytes,
+            ..
+        } = std::mem::take(&mut self.gathered);
+        self.write_rows(0, &batches, size_bytes, group_rows)
+    }
+
+    fn gather(&mut self, batch: RecordBatch) -> Result<()> {
         let numbers = self.partitioner.numbers(&batch)?;
         let limit = self.layout.limits.partitions;
         if self.partitioner.len() > limit {
@@ -110,26 +132,14 @@ impl<'a, O: Output> Divider<'a, O> {
                 self.schema.name()
             )));
         }
-        let too_many = |_| {
-            ExportError::Config(
-                "an export of 2^32 rows or more can't be partitioned or sorted".into(),
-            )
-        };
-        let last_row = u32::try_from(first_row + batch.num_rows()).map_err(too_many)?;
-        let all = u32::try_from(first_row).map_err(too_many)?..last_row;
         let is_own = |number: &usize| self.own.contains(number);
-        let (batch, numbers, rows) = if numbers.iter().all(is_own) {
-            (batch, numbers, all.collect())
+        let (batch, numbers) = if numbers.iter().all(is_own) {
+            (batch, numbers)
         } else {
             let chosen = |(_, number): &(u32, usize)| is_own(number);
             let (rows, numbers): (Vec<u32>, Vec<usize>) = (0..).zip(numbers).filter(chosen).unzip();
-            let batch =
-                take_record_batch(&batch, &UInt32Array::from(rows.clone())).map_err(reordering)?;
-            (
-                batch,
-                numbers,
-                rows.into_iter().map(|row| all.start + row).collect(),
-            )
+            let batch = take_record_batch(&batch, &UInt32Array::from(rows)).map_err(reordering)?;
+            (batch, numbers)
         };
         if batch.num_rows() > 0 {
             self.gathered.size_bytes += batch.get_array_memory_size();
@@ -138,14 +148,17 @@ impl<'a, O: Output> Divider<'a, O> {
                 + order.map_or(0, |order| order.memory_bytes(&batch));
             self.gathered.batches.push(batch);
             self.gathered.partitions.push(numbers);
-            self.gathered.numbers.push(rows);
         }
         Ok(())
     }
 
     /// Ends a pass over all rows; true if there has to be another one.
     pub(super) fn end_pass(&mut self) -> Result<bool> {
-        self.flush()?;
+        if self.layout.keeps_rows_in_order() {
+            self.write_gathered(0)?;
+        } else {
+            self.flush()?;
+        }
         while let Some((partition, file)) = self.open.pop_first() {
             self.close(partition, file)?;
         }
@@ -154,31 +167,16 @@ impl<'a, O: Output> Divider<'a, O> {
         Ok(self.partitioner.len() > next)
     }
 
-    /// The files, and the numbers of their rows.
-    pub(super) fn finish(self) -> super::Written {
-        let mut written = super::Written::default();
-        let mut order = Vec::new();
-        for (file, rows) in self.files.into_iter().flatten() {
-            written.files.push(file);
-            order.extend(rows);
-        }
-        written.order = (!self.layout.keeps_rows_in_order()).then_some(order);
-        written
+    /// The files, and their rows' keys.
+    pub(super) fn finish(self) -> Vec<WrittenFile> {
+        self.files.into_iter().flatten().collect()
     }
 
-    /// Writes what was gathered.
+    /// Puts what was gathered in order, and writes it.
     fn flush(&mut self) -> Result<()> {
         let gathered = std::mem::take(&mut self.gathered);
         if gathered.batches.is_empty() {
             return Ok(());
-        }
-        if self.layout.keeps_rows_in_order() {
-            let Gathered {
-                batches,
-                size_bytes,
-                ..
-            } = gathered;
-            return self.write_row_group(0, &batches, size_bytes, Vec::new());
         }
         let batches: Vec<&RecordBatch> = gathered.batches.iter().collect();
         let row_count: usize = batches.iter().map(|batch| batch.num_rows()).sum();
@@ -186,19 +184,14 @@ impl<'a, O: Output> Divider<'a, O> {
         for (partition, rows) in self.rows_by_partition(&gathered)? {
             let mut rest = rows.as_slice();
             while !rest.is_empty() {
-                let row_count = (self.row_group_bytes(partition) / row_bytes).max(1);
+                let row_count = (self.row_group_room(partition) / row_bytes).max(1);
                 let (group, after) = rest.split_at(row_count.min(rest.len()));
                 rest = after;
-                let part = |rows| interleave_record_batch(&batches, rows).map_err(reordering);
-                let parts = group
-                    .chunks(BATCH_ROWS)
-                    .map(part)
-                    .collect::<Result<Vec<_>>>()?;
-                let number = |(batch, row): &(usize, usize)| {
-                    gathered.numbers.get(*batch)?.get(*row).copied()
-                };
-                let numbers = group.iter().filter_map(number).collect();
-                self.write_row_group(partition, &parts, group.len() * row_bytes, numbers)?;
+                for rows in group.chunks((PIECE_BYTES / row_bytes).clamp(1, BATCH_ROWS)) {
+                    let piece = interleave_record_batch(&batches, rows).map_err(reordering)?;
+                    self.write_rows(partition, &[piece], rows.len() * row_bytes, group.len())?;
+                }
+                self.end_row_group(partition)?;
             }
             // The rows that come next begin the order anew; and if all were gathered, none come.
             if (self.layout.order.is_some() || self.own.end == usize::MAX)
@@ -238,21 +231,27 @@ impl<'a, O: Output> Divider<'a, O> {
         Ok(by_partition)
     }
 
-    /// How much memory of rows the next row group of a partition's file is made of.
-    fn row_group_bytes(&self, partition: usize) -> usize {
-        let written = self.open.get(&partition).map_or(0, OpenFile::size_bytes);
+    /// How much more memory of rows the row group of a partition's file that is being written, or comes next, is made of.
+    fn row_group_room(&self, partition: usize) -> usize {
+        let file = self.open.get(&partition);
+        let written = file.map_or(0, OpenFile::size_bytes);
         let rest = self.layout.target_size_bytes.saturating_sub(written) as f64 / self.ratio;
         // A number too large for its type becomes the largest.
-        (rest as usize).clamp(1, self.layout.limits.row_group_bytes)
+        let whole = (rest as usize).clamp(1, self.layout.limits.row_group_bytes);
+        whole.saturating_sub(file.map_or(0, |file| file.group_bytes))
     }
 
-    fn write_row_group(
+    /// Adds rows to a row group of a partition's file, which will have about so many, or no more than these.
+    fn write_rows(
         &mut self,
         partition: usize,
         batches: &[RecordBatch],
         memory_bytes: usize,
-        numbers: Vec<u32>,
+        group_rows: usize,
     ) -> Result<()> {
+        if batches.is_empty() {
+            return Ok(());
+        }
         let mut file = match self.open.remove(&partition) {
             Some(file) => file,
             None => {
@@ -261,20 +260,25 @@ impl<'a, O: Output> Divider<'a, O> {
                 let path = self.output.open(number)?;
                 let row_count: usize = batches.iter().map(RecordBatch::num_rows).sum();
                 let row_bytes = memory_bytes / row_count.max(1) + 1;
-                let row_group_rows = self.layout.limits.row_group_bytes / row_bytes;
-                OpenFile::open(
-                    number,
-                    path,
-                    self.schema,
-                    batches,
-                    row_group_rows,
-                    self.layout,
-                )?
+                let most_rows = self.layout.limits.row_group_bytes / row_bytes;
+                let keys = self.export.as_ref().map(|export| export.file_keys());
+                let rows = (group_rows.max(row_count), most_rows);
+                let place = (number, path);
+                OpenFile::open(place, self.schema, self.layout, batches, rows, keys)?
             }
         };
-        let before = file.size_bytes();
-        file.write_row_group(batches)?;
-        file.rows.extend(numbers);
+        let written = file.write_rows(batches, memory_bytes);
+        self.open.insert(partition, file);
+        written
+    }
+
+    /// Ends the row group of a partition's file that is being written, and the file if it is large enough.
+    fn end_row_group(&mut self, partition: usize) -> Result<()> {
+        let Some(mut file) = self.open.remove(&partition) else {
+            return Ok(());
+        };
+        let (before, memory_bytes) = (file.size_bytes(), file.group_bytes);
+        file.end_row_group()?;
         self.ratio = ((file.size_bytes() - before) as f64 / memory_bytes.max(1) as f64).max(1e-3);
         self.output.bytes(file.number, file.take_bytes())?;
         // A row group that would be a fraction of the others is not begun.
@@ -285,14 +289,14 @@ impl<'a, O: Output> Divider<'a, O> {
         Ok(())
     }
 
-    fn close(&mut self, partition: usize, mut file: OpenFile) -> Result<()> {
-        let (number, rows) = (file.number, std::mem::take(&mut file.rows));
+    fn close(&mut self, partition: usize, file: OpenFile) -> Result<()> {
+        let number = file.number;
         let partition = self.partitioner.value(partition);
-        let (bytes, entry) = file.finish(self.layout, self.schema.columns(), partition)?;
+        let (bytes, written) = file.finish(self.layout, self.schema.columns(), partition)?;
         self.output.bytes(number, bytes)?;
         self.output.close(number)?;
         if let Some(slot) = self.files.get_mut(number) {
-            *slot = Some((entry, rows));
+            *slot = Some(written);
         }
         Ok(())
     }

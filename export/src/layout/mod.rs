@@ -6,8 +6,8 @@
 //! `parquet` encodes those with their columns beside each other, and `writer` brings the bytes to the store. `statistics` counts
 //! different values, apart from exports.
 //!
-//! Rows come in the order of their primary key. Where a layout keeps that order, they pass through; elsewhere the numbers of
-//! the rows go along, for the engine has to know which row lies where.
+//! Rows come in the order of their primary key. Where a layout keeps that order, they pass through. The
+//! keys of a file's rows are taken down as they are written, for the engine has to know which row lies where.
 
 mod distinct;
 mod divider;
@@ -24,7 +24,7 @@ mod z_order;
 use ::parquet::file::metadata::SortingColumn;
 use iceberg::TableIdent;
 use iceberg::spec::{DataFile, TableMetadata, Transform};
-use moonshine_engine::{Column, TableSchema};
+use moonshine_engine::{Column, FileKeys, TableSchema};
 
 pub(crate) use statistics::DistinctValues;
 pub(crate) use writer::write_data_files;
@@ -49,12 +49,13 @@ pub(crate) struct Layout {
     limits: LayoutLimits,
 }
 
-/// Data files, and which rows are in them.
-#[derive(Debug, Default)]
-pub(crate) struct Written {
-    pub(crate) files: Vec<DataFile>,
-    /// The numbers of the files' rows among the rows that were given, file after file; `None` for one after the other.
-    pub(crate) order: Option<Vec<u32>>,
+/// A data file that was written.
+#[derive(Debug)]
+pub(crate) struct WrittenFile {
+    /// The manifest's entry.
+    pub(crate) entry: DataFile,
+    /// The keys of its rows, if they are an export's.
+    pub(crate) keys: Option<FileKeys>,
 }
 
 impl Layout {

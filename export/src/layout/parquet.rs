@@ -1,9 +1,9 @@
-//! One Parquet file: its properties, and its row groups with their columns encoded beside each other.
+//! One Parquet file: its properties, and its row groups, into which rows are encoded as they come, columns beside each other.
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{FieldRef, SchemaRef};
-use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Struct};
-use moonshine_engine::{Column, ColumnType, TableSchema};
+use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Struct};
+use moonshine_engine::{Column, ColumnType, FileKeys, TableSchema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions,
@@ -14,14 +14,17 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
-use super::Layout;
 use super::distinct::is_worth_a_dictionary;
+use super::{Layout, WrittenFile};
 use crate::error::{At, ExportError, Result};
+use crate::lineage::row_ids_of;
 use crate::metrics::{ColumnTracker, set_column_metrics};
 use crate::schema::parquet_schema;
 
 /// Values that are not worth another thread.
 const VALUES_PER_THREAD_MIN: usize = 1 << 16;
+/// Rows in memory whose row group is not worth another thread when it ends.
+const BYTES_PER_CLOSING_THREAD_MIN: usize = 4 << 20;
 /// Most threads that encode one row group.
 const THREADS_MAX: usize = 8;
 
@@ -29,30 +32,31 @@ const THREADS_MAX: usize = 8;
 pub(super) struct OpenFile {
     pub(super) number: usize,
     path: String,
-    fields: Vec<FieldRef>,
     writer: SerializedFileWriter<Vec<u8>>,
     factory: ArrowRowGroupWriterFactory,
-    /// By column of the table.
-    trackers: Vec<ColumnTracker>,
+    columns: Vec<OpenColumn>,
     row_group_count: usize,
-    /// The numbers of its rows, where they are kept.
-    pub(super) rows: Vec<u32>,
+    /// What the rows of the row group that is being written took in memory; 0 for none.
+    pub(super) group_bytes: usize,
+    /// The keys of its rows, where they are taken down.
+    keys: Option<FileKeys>,
 }
 
 impl OpenFile {
-    /// Begins a file whose first row group will be `first`, and whose row groups hold at most about so many rows.
+    /// Begins a file whose first rows are `first`. Its first row group has about so many rows, and so have the largest.
     pub(super) fn open(
-        number: usize,
-        path: String,
+        (number, path): (usize, String),
         schema: &TableSchema,
-        first: &[RecordBatch],
-        row_group_rows: usize,
         layout: &Layout,
+        first: &[RecordBatch],
+        (first_group_rows, row_group_rows): (usize, usize),
+        keys: Option<FileKeys>,
     ) -> Result<Self> {
         let arrow_schema = first
             .first()
             .map_or_else(|| schema.arrow_schema().clone(), RecordBatch::schema);
         // The Arrow schema is left out of the file: what the Parquet types say is what every reader sees.
+        let first = (first, first_group_rows);
         let properties = properties(schema, &arrow_schema, first, row_group_rows)
             .set_sorting_columns(layout.sorting_columns(schema));
         let options = ArrowWriterOptions::new()
@@ -63,50 +67,81 @@ impl OpenFile {
             ArrowWriter::try_new_with_options(Vec::new(), arrow_schema.clone(), options)
                 .and_then(ArrowWriter::into_serialized_writer)
                 .at(&path)?;
+        let mut trackers = schema.columns().iter().map(ColumnTracker::new);
+        let fields = arrow_schema.fields().iter().cloned().enumerate();
+        let columns = fields.map(|(position, field)| OpenColumn {
+            position,
+            field,
+            tracker: trackers.next(),
+            writers: Vec::new(),
+        });
         Ok(OpenFile {
             number,
             path,
-            fields: arrow_schema.fields().iter().cloned().collect(),
             writer,
             factory,
-            trackers: schema.columns().iter().map(ColumnTracker::new).collect(),
+            columns: columns.collect(),
             row_group_count: 0,
-            rows: Vec::new(),
+            group_bytes: 0,
+            keys,
         })
     }
 
-    /// Adds rows as one row group.
-    pub(super) fn write_row_group(&mut self, batches: &[RecordBatch]) -> Result<()> {
-        let writers = self
-            .factory
-            .create_column_writers(self.row_group_count)
-            .at(&self.path)?;
-        self.row_group_count += 1;
-        let mut writers = writers.into_iter();
-        let mut trackers = self.trackers.iter_mut();
-        let mut jobs = Vec::with_capacity(self.fields.len());
-        for (position, field) in self.fields.iter().enumerate() {
-            jobs.push(ColumnJob {
-                position,
-                field,
-                writers: writers.by_ref().take(leaf_count(field)).collect(),
-                tracker: trackers.next(),
-                size_bytes: column_size_bytes(batches, position),
-            });
+    /// Adds rows, which take so many bytes, to the row group that is being written.
+    pub(super) fn write_rows(
+        &mut self,
+        batches: &[RecordBatch],
+        memory_bytes: usize,
+    ) -> Result<()> {
+        if let Some(keys) = &mut self.keys {
+            for batch in batches {
+                keys.add(batch, row_ids_of(batch))?;
+            }
         }
+        if self.group_bytes == 0 {
+            let writers = self.factory.create_column_writers(self.row_group_count);
+            let mut writers = writers.at(&self.path)?.into_iter();
+            for column in &mut self.columns {
+                let count = leaf_count(&column.field);
+                column.writers = writers.by_ref().take(count).collect();
+            }
+        }
+        self.group_bytes += memory_bytes.max(1);
         let values = batches
             .iter()
             .map(|batch| batch.num_rows() * batch.num_columns())
             .sum::<usize>();
-        let chunks = encode(jobs, batches, values / VALUES_PER_THREAD_MIN).at(&self.path)?;
+        let size_bytes = |column: &OpenColumn| column_size_bytes(batches, column.position);
+        let shares = shares(
+            &mut self.columns,
+            values / VALUES_PER_THREAD_MIN,
+            size_bytes,
+        );
+        let written = on_threads(shares, |column| column.write(batches));
+        written.map(drop).at(&self.path)
+    }
+
+    /// Ends the row group that is being written, if there is one.
+    pub(super) fn end_row_group(&mut self) -> Result<()> {
+        if self.group_bytes == 0 {
+            return Ok(());
+        }
+        let threads = self.group_bytes / BYTES_PER_CLOSING_THREAD_MIN;
+        let size_bytes = |column: &OpenColumn| column.encoded_bytes();
+        let shares = shares(&mut self.columns, threads, size_bytes);
+        let mut closed = on_threads(shares, OpenColumn::close).at(&self.path)?;
+        closed.sort_by_key(|(position, _)| *position);
         let append = || {
             let mut group = self.writer.next_row_group()?;
-            for chunk in chunks {
+            for chunk in closed.into_iter().flat_map(|(_, chunks)| chunks) {
                 chunk.append_to_row_group(&mut group)?;
             }
             group.close()
         };
-        append().map(drop).at(&self.path)
+        append().map(drop).at(&self.path)?;
+        self.row_group_count += 1;
+        self.group_bytes = 0;
+        Ok(())
     }
 
     /// The bytes that are complete since they were taken last.
@@ -124,7 +159,8 @@ impl OpenFile {
         layout: &Layout,
         columns: &[Column],
         partition: Struct,
-    ) -> Result<(Vec<u8>, DataFile)> {
+    ) -> Result<(Vec<u8>, WrittenFile)> {
+        self.end_row_group()?;
         let metadata = self.writer.finish().at(&self.path)?;
         let offsets = metadata.row_groups().iter();
         let offsets =
@@ -140,92 +176,111 @@ impl OpenFile {
             .record_count(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0))
             .file_size_in_bytes(self.size_bytes())
             .split_offsets(Some(offsets.collect()));
-        set_column_metrics(&mut builder, columns, &metadata, &self.trackers);
+        let trackers = self
+            .columns
+            .iter()
+            .filter_map(|column| column.tracker.clone());
+        let trackers: Vec<ColumnTracker> = trackers.collect();
+        set_column_metrics(&mut builder, columns, &metadata, &trackers);
         let entry = builder
             .build()
             .map_err(|error| ExportError::corrupt(&self.path, error))?;
-        Ok((self.take_bytes(), entry))
+        let bytes = self.take_bytes();
+        let keys = self.keys;
+        Ok((bytes, WrittenFile { entry, keys }))
     }
 }
 
-/// One column of a row group.
-struct ColumnJob<'f> {
+/// One column of a file.
+struct OpenColumn {
     position: usize,
-    field: &'f FieldRef,
-    writers: Vec<ArrowColumnWriter>,
+    field: FieldRef,
     /// None for a column that is not the table's.
-    tracker: Option<&'f mut ColumnTracker>,
-    size_bytes: usize,
+    tracker: Option<ColumnTracker>,
+    /// Those of the row group that is being written.
+    writers: Vec<ArrowColumnWriter>,
 }
 
 type EncodedColumn = (usize, Vec<ArrowColumnChunk>);
 
-impl ColumnJob<'_> {
-    fn run(self, batches: &[RecordBatch]) -> parquet::errors::Result<EncodedColumn> {
-        let ColumnJob {
-            position,
-            field,
-            mut writers,
-            mut tracker,
-            ..
-        } = self;
+impl OpenColumn {
+    fn write(&mut self, batches: &[RecordBatch]) -> parquet::errors::Result<()> {
         for column in batches
             .iter()
-            .filter_map(|batch| batch.columns().get(position))
+            .filter_map(|batch| batch.columns().get(self.position))
         {
-            for (writer, leaf) in writers.iter_mut().zip(compute_leaves(field, column)?) {
+            for (writer, leaf) in self
+                .writers
+                .iter_mut()
+                .zip(compute_leaves(&self.field, column)?)
+            {
                 writer.write(&leaf)?;
             }
-            if let Some(tracker) = &mut tracker {
+            if let Some(tracker) = &mut self.tracker {
                 tracker.observe(column);
             }
         }
-        let chunks = writers.into_iter().map(ArrowColumnWriter::close);
-        Ok((position, chunks.collect::<Result<_, _>>()?))
+        Ok(())
+    }
+
+    fn encoded_bytes(&self) -> usize {
+        let writers = self.writers.iter();
+        writers
+            .map(ArrowColumnWriter::get_estimated_total_bytes)
+            .sum()
+    }
+
+    fn close(&mut self) -> parquet::errors::Result<EncodedColumn> {
+        let chunks = self.writers.drain(..).map(ArrowColumnWriter::close);
+        Ok((self.position, chunks.collect::<Result<_, _>>()?))
     }
 }
 
-/// Encodes the columns of a row group, in at most so many threads.
-fn encode(
-    jobs: Vec<ColumnJob<'_>>,
-    batches: &[RecordBatch],
-    threads: usize,
-) -> parquet::errors::Result<Vec<ArrowColumnChunk>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let run = |jobs: Vec<ColumnJob<'_>>| -> parquet::errors::Result<Vec<EncodedColumn>> {
-        jobs.into_iter().map(|job| job.run(batches)).collect()
+/// Does something with all columns, each share in a thread of its own.
+fn on_threads<T: Send>(
+    shares: Vec<Vec<&mut OpenColumn>>,
+    act: impl Fn(&mut OpenColumn) -> parquet::errors::Result<T> + Sync,
+) -> parquet::errors::Result<Vec<T>> {
+    let run = |share: Vec<&mut OpenColumn>| -> parquet::errors::Result<Vec<T>> {
+        share.into_iter().map(&act).collect()
     };
-    let mut shares = shares(jobs, threads.clamp(1, cores.min(THREADS_MAX))).into_iter();
+    let mut shares = shares.into_iter();
     let own = shares.next().unwrap_or_default();
-    let mut encoded = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let others: Vec<_> = shares.map(|share| scope.spawn(|| run(share))).collect();
-        let mut encoded = run(own)?;
+        let mut done = run(own)?;
         for other in others {
             let other = other.join().map_err(|_| {
                 parquet::errors::ParquetError::General(
                     "a thread that encodes columns ended early".into(),
                 )
             })?;
-            encoded.extend(other?);
+            done.extend(other?);
         }
-        Ok::<_, parquet::errors::ParquetError>(encoded)
-    })?;
-    encoded.sort_by_key(|(position, _)| *position);
-    Ok(encoded.into_iter().flat_map(|(_, chunks)| chunks).collect())
+        Ok(done)
+    })
 }
 
-/// Deals jobs out: the largest first, each to whoever has least.
-fn shares(mut jobs: Vec<ColumnJob<'_>>, count: usize) -> Vec<Vec<ColumnJob<'_>>> {
-    let mut shares: Vec<(usize, Vec<ColumnJob<'_>>)> = (0..count.min(jobs.len()))
+/// Deals columns out to at most so many threads: the largest first, each to whoever has least.
+fn shares(
+    columns: &mut [OpenColumn],
+    threads: usize,
+    size_bytes: impl Fn(&OpenColumn) -> usize,
+) -> Vec<Vec<&mut OpenColumn>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = threads.clamp(1, cores.min(THREADS_MAX));
+    let mut shares: Vec<(usize, Vec<&mut OpenColumn>)> = (0..count.min(columns.len()))
         .map(|_| Default::default())
         .collect();
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.size_bytes));
-    for job in jobs {
-        if let Some((size_bytes, share)) =
-            shares.iter_mut().min_by_key(|(size_bytes, _)| *size_bytes)
-        {
-            *size_bytes += job.size_bytes;
-            share.push(job);
+    let mut sized: Vec<(usize, &mut OpenColumn)> = columns
+        .iter_mut()
+        .map(|column| (size_bytes(column), column))
+        .collect();
+    sized.sort_by_key(|(size_bytes, _)| std::cmp::Reverse(*size_bytes));
+    for (column_bytes, column) in sized {
+        if let Some((share_bytes, share)) = shares.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+            *share_bytes += column_bytes;
+            share.push(column);
         }
     }
     shares.into_iter().map(|(_, share)| share).collect()
@@ -254,7 +309,7 @@ pub(super) fn leaf_count(field: &FieldRef) -> usize {
 fn properties(
     schema: &TableSchema,
     arrow_schema: &SchemaRef,
-    first: &[RecordBatch],
+    (first, first_group_rows): (&[RecordBatch], usize),
     row_group_rows: usize,
 ) -> WriterPropertiesBuilder {
     let mut builder = WriterProperties::builder()
@@ -264,7 +319,7 @@ fn properties(
         .set_dictionary_enabled(false)
         .set_created_by(concat!("moonshine version ", env!("CARGO_PKG_VERSION")).to_owned());
     for (position, field) in arrow_schema.fields().iter().enumerate() {
-        if is_worth_a_dictionary(first, position) {
+        if is_worth_a_dictionary(first, first_group_rows, position) {
             builder = builder
                 .set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), true);
         }

@@ -1,28 +1,32 @@
 //! Data files on their way to the store.
 //!
-//! Encoding runs on a blocking thread and hands bytes over as they are ready; the async side writes them to the store.
-//! Between the two stand at most [`PIECES_IN_FLIGHT_MAX`] pieces.
+//! Rows are read by one thread and encoded by others; encoding hands bytes over as they are ready, and the async side writes
+//! them to the store. Between stand at most [`BATCHES_AHEAD_MAX`] batches and [`PIECES_IN_FLIGHT_MAX`] pieces.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
 use iceberg::io::{FileIO, FileWrite};
-use moonshine_engine::TableSchema;
+use moonshine_engine::{Export, TableSchema};
 use tokio::sync::mpsc;
 
 use super::divider::Divider;
-use super::{Layout, Written};
+use super::{Layout, WrittenFile};
 use crate::error::{At, ExportError, Result};
 
 /// How many pieces may wait for the store.
 const PIECES_IN_FLIGHT_MAX: usize = 2;
+/// How many batches may be read and not taken yet.
+const BATCHES_AHEAD_MAX: usize = 2;
 
 /// Writes rows to files of about the layout's target size, whose n-th is at `path(n)`.
 ///
 /// `batches` begins to hand out all rows, in the order of their primary key; it is asked again where there are more partitions than
-/// files may be open. `started` collects the paths of begun files, so that a caller can remove them when this fails.
+/// files may be open. `started` collects the paths of begun files, so that a caller can remove them when this fails. The keys of the rows are
+/// taken down where they are those of an `export`.
 pub(crate) async fn write_data_files<B, P>(
     file_io: &FileIO,
     schema: &Arc<TableSchema>,
@@ -30,23 +34,18 @@ pub(crate) async fn write_data_files<B, P>(
     batches: impl Fn() -> Result<B> + Send + 'static,
     path: P,
     started: &mut Vec<String>,
-) -> Result<Written>
+    export: Option<Arc<Export>>,
+) -> Result<Vec<WrittenFile>>
 where
-    B: Iterator<Item = Result<RecordBatch>>,
+    B: Iterator<Item = Result<RecordBatch>> + Send,
     P: Fn(usize) -> String + Send + 'static,
 {
     let (sender, mut receiver) = mpsc::channel(PIECES_IN_FLIGHT_MAX);
     let schema = schema.clone();
     let encode = move || {
-        let mut divider = Divider::new(&schema, &layout, Pieces { path, sender });
+        let mut divider = Divider::new(&schema, &layout, Pieces { path, sender }, export);
         loop {
-            let mut first_row = 0;
-            for batch in batches()? {
-                let batch = batch?;
-                let row_count = batch.num_rows();
-                divider.take(batch, first_row)?;
-                first_row += row_count;
-            }
+            read_ahead(batches()?, |batch| divider.take(batch))?;
             if !divider.end_pass()? {
                 return Ok(divider.finish());
             }
@@ -56,9 +55,29 @@ where
     let stored = store_pieces(file_io, &mut receiver, started).await;
     // A failed store closes the channel, at which the encoder ends early.
     drop(receiver);
-    let encoded: Result<Written> = encoder.await.at("the Parquet encoder")?;
+    let encoded: Result<Vec<WrittenFile>> = encoder.await.at("the Parquet encoder")?;
     stored?;
     encoded
+}
+
+/// Reads batches in a thread of its own, while those before are taken.
+fn read_ahead(
+    batches: impl Iterator<Item = Result<RecordBatch>> + Send,
+    mut take: impl FnMut(RecordBatch) -> Result<()>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(BATCHES_AHEAD_MAX);
+        scope.spawn(move || {
+            for batch in batches {
+                let is_last = batch.is_err();
+                // Who takes them may have ended early.
+                if sender.send(batch).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        receiver.into_iter().try_for_each(|batch| take(batch?))
+    })
 }
 
 /// Where the bytes of files go.

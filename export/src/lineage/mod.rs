@@ -13,6 +13,7 @@ pub(crate) use read::{FileLineage, RowLineage, column_of};
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 use moonshine_engine::{Placement, Replaced};
@@ -23,6 +24,8 @@ use crate::manifest::Found;
 pub(crate) const ROW_ID: &str = "_row_id";
 /// The field id that the specification reserves for `_row_id`.
 const ROW_ID_FIELD_ID: i32 = 2_147_483_540;
+/// Where a field of an Arrow schema has its id.
+const FIELD_ID_KEY: &str = "PARQUET:field_id";
 const LAST_UPDATED: &str = "_last_updated_sequence_number";
 /// The field id that the specification reserves for `_last_updated_sequence_number`.
 const LAST_UPDATED_FIELD_ID: i32 = 2_147_483_539;
@@ -92,6 +95,14 @@ impl<B: Iterator<Item = Result<RecordBatch>>> Iterator for WithRowIds<B> {
     }
 }
 
+/// The ids that rows of an export keep, if any of them does.
+pub(crate) fn row_ids_of(batch: &RecordBatch) -> Option<&Int64Array> {
+    let id = ROW_ID_FIELD_ID.to_string();
+    let mut fields = batch.schema_ref().fields().iter();
+    let at = fields.position(|field| field.metadata().get(FIELD_ID_KEY) == Some(&id))?;
+    batch.columns().get(at)?.as_primitive_opt()
+}
+
 /// The batch with columns behind its own.
 fn with_columns(
     batch: &RecordBatch,
@@ -108,6 +119,6 @@ fn with_columns(
 }
 
 fn lineage_field(name: &str, field_id: i32) -> Field {
-    let metadata = [("PARQUET:field_id".to_owned(), field_id.to_string())];
+    let metadata = [(FIELD_ID_KEY.to_owned(), field_id.to_string())];
     Field::new(name, DataType::Int64, true).with_metadata(metadata.into())
 }

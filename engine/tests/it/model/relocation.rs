@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use moonshine_engine::io::CrashStyle;
-use moonshine_engine::{Database, Export, ExportFile, Placement, Relocation, Row, Table, Value};
+use moonshine_engine::{
+    Database, Export, ExportFile, FileKeys, Placement, Relocation, Row, Table, Value,
+};
 use uuid::Uuid;
 
 use super::{ExternalTable, Harness, Outcome};
@@ -260,4 +262,34 @@ impl Harness {
             }
         }
     }
+}
+
+/// The keys of files that hold an export's rows one after the other, or the other way round, so many each. Ids are by the
+/// number of the row in the files.
+pub(super) fn keys_of_files(
+    export: &Export,
+    batches: &[RecordBatch],
+    is_reversed: bool,
+    row_ids: &BTreeMap<u64, u64>,
+    row_counts: &[usize],
+) -> Vec<FileKeys> {
+    let rows_of = |batch: &RecordBatch| {
+        (0..batch.num_rows())
+            .map(|row| batch.slice(row, 1))
+            .collect::<Vec<_>>()
+    };
+    let mut rows: Vec<RecordBatch> = batches.iter().flat_map(rows_of).collect();
+    if is_reversed {
+        rows.reverse();
+    }
+    let mut numbered = (0..).zip(rows);
+    let mut keys_of = |row_count: &usize| {
+        let mut keys = export.file_keys();
+        for (number, row) in numbered.by_ref().take(*row_count) {
+            let id = row_ids.get(&number).map(|id| *id as i64);
+            keys.add(&row, Some(&Int64Array::from(vec![id]))).unwrap();
+        }
+        keys
+    };
+    row_counts.iter().map(&mut keys_of).collect()
 }

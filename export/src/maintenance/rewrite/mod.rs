@@ -190,9 +190,9 @@ impl Rewrite<'_> {
         let (location, id) = (self.current.metadata.location().to_owned(), self.id);
         let path = move |number| data_file_path(&location, seq, id, number);
         let file_io = &self.current.file_io;
-        let files = write_data_files(file_io, table.schema(), layout, batches, path, paths)
-            .await?
-            .files;
+        let written =
+            write_data_files(file_io, table.schema(), layout, batches, path, paths, None).await?;
+        let files: Vec<DataFile> = written.into_iter().map(|file| file.entry).collect();
         let mut keys = Keys::new();
         for file in &files {
             self.read_keys(file, &mut keys).await?;
