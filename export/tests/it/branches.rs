@@ -3,7 +3,7 @@
 
 use moonshine_export::{Exporter, Publish, TableHistory};
 
-use crate::readers::process::{python, skipped};
+use crate::installed::{python, skipped};
 use crate::support::{VERSIONS, World, ident, notes, rows_at, write_notes};
 
 /// Writes what PyIceberg and DuckDB read of the main branch, and of the one that is named, as of the newest metadata.

@@ -14,7 +14,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::servers::{RestKind, RestServer, S3Kind, S3Server, installed};
+use crate::installed::installed;
+use crate::servers::{RestKind, RestServer, S3Kind, S3Server};
 use crate::support::{World, notes, write_notes};
 
 /// What PyIceberg does to the namespace of the table `shop.notes`.
