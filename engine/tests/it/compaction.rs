@@ -7,7 +7,6 @@ use std::sync::Arc;
 use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
 use moonshine_engine::{Database, Durability, Error, Keyspace, Options, Scan, ScanOrder};
 
-use crate::flush;
 use crate::wait_until;
 
 const TABLE_COUNT: usize = 4;
@@ -347,43 +346,4 @@ fn a_table_that_grows_ever_faster_divides_into_more_children_at_once() {
         faster >= 2 * steady,
         "{faster} leaves, {steady} if steadily"
     );
-}
-
-/// *Atomic*, *Durable*: a close while a compaction writes ends it there; what it wrote goes, no row does, and the next start does
-/// it anew.
-#[test]
-fn a_close_during_a_compaction_drops_what_it_wrote() {
-    // Whether the close comes before the compaction's end is up to the system; mostly it does.
-    let ended_early = (0..20).any(|seed| {
-        let io = SimulatedIo::new(seed);
-        let (database, rows) = flush::open_sized(&io, 64 << 20, 1 << 30);
-        flush::write(&rows);
-        database.flush().unwrap();
-        database.compact().unwrap();
-        assert_eq!(database.statistics().tables[0].fragments.len(), 1);
-        drop((database, rows));
-        let before = flush::delta_file_count(&io);
-        // Too much for one leaf now: it divides at once.
-        io.hold_writes(Some(".mdelta"));
-        let (database, rows) = flush::open_sized(&io, 64 << 20, 1 << 20);
-        while flush::delta_file_count(&io) == before {
-            std::thread::yield_now();
-        }
-        std::thread::scope(|scope| {
-            scope.spawn(move || drop((database, rows)));
-            (0..100_000).for_each(|_| std::thread::yield_now());
-            io.hold_writes(None);
-        });
-        let (database, rows) = flush::open_sized(&io, 64 << 20, 1 << 30);
-        flush::check(&rows);
-        let ended_early = database.statistics().tables[0].fragments.len() == 1;
-        drop((database, rows));
-        assert!(!ended_early || flush::delta_file_count(&io) == before);
-        let (database, rows) = flush::open_sized(&io, 64 << 20, 1 << 20);
-        database.compact().unwrap();
-        assert!(database.statistics().tables[0].fragments.len() > 1);
-        flush::check(&rows);
-        ended_early
-    });
-    assert!(ended_early, "no compaction ends before it is done");
 }
