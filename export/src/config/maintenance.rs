@@ -163,6 +163,12 @@ impl MaintenanceConfig {
             )?,
             properties: BTreeMap::new(),
         };
+        settings.properties = self.properties(&settings);
+        Ok(settings)
+    }
+
+    /// What is configured of how much is kept, as properties of the table.
+    fn properties(&self, settings: &MaintenanceSettings) -> BTreeMap<String, String> {
         let configured = [
             (
                 SNAPSHOTS_MIN,
@@ -190,11 +196,11 @@ impl MaintenanceConfig {
                 settings.orphan_age_ms.to_string(),
             ),
         ];
-        for (key, number, value) in configured {
-            if number.is_some() {
-                settings.properties.insert(key.to_owned(), value);
-            }
-        }
-        Ok(settings)
+        let configured = configured
+            .into_iter()
+            .filter(|(_, number, _)| number.is_some());
+        configured
+            .map(|(key, _, value)| (key.to_owned(), value))
+            .collect()
     }
 }
