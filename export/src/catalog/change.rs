@@ -2,8 +2,10 @@
 
 use iceberg::spec::{MAIN_BRANCH, TableMetadata, TableMetadataBuildResult};
 use iceberg::{TableRequirement, TableUpdate};
+use serde_json::Value;
 
 use super::CatalogTable;
+use crate::environment::{Clock, SystemClock};
 use crate::error::{At, ExportError, Result};
 use crate::references::{export_branch, head};
 
@@ -57,28 +59,50 @@ impl Change {
     /// # Errors
     /// [`ExportError::Corrupt`](crate::ExportError::Corrupt) if the updates don't fit the table.
     pub fn apply(&self, base: &CatalogTable) -> Result<TableMetadataBuildResult> {
+        let metadata = base.metadata.as_ref();
+        let behind_ms = metadata.last_updated_ms() - SystemClock.now_ms();
+        let is_snapshot = |update: &TableUpdate| matches!(update, TableUpdate::AddSnapshot { .. });
+        if behind_ms <= 0 || self.updates.iter().any(is_snapshot) {
+            return self.build(base, metadata.clone());
+        }
+        // What adds no snapshot takes place at the system's time, which was set back: readers would refuse such metadata.
+        let damage = |error| ExportError::corrupt(format!("table '{}'", base.ident), error);
+        let earlier = shifted(metadata, -behind_ms).map_err(damage)?;
+        let mut built = self.build(base, earlier)?;
+        built.metadata = shifted(&built.metadata, behind_ms).map_err(damage)?;
+        Ok(built)
+    }
+
+    fn build(
+        &self,
+        base: &CatalogTable,
+        metadata: TableMetadata,
+    ) -> Result<TableMetadataBuildResult> {
         let place = || format!("table '{}'", base.ident);
-        let metadata = base.metadata.as_ref().clone();
         let mut builder = metadata.into_builder(Some(base.metadata_location.clone()));
         for update in &self.updates {
             builder = update.clone().apply(builder).at(place())?;
         }
-        let mut built = builder.build().at(place())?;
-        let least_ms = base.metadata.last_updated_ms();
-        if built.metadata.last_updated_ms() < least_ms {
-            let damage = |error| ExportError::corrupt(place(), error);
-            built.metadata = updated_at(&built.metadata, least_ms).map_err(damage)?;
-        }
-        Ok(built)
+        builder.build().at(place())
     }
 }
 
-/// The same metadata, updated at another time. That of a change without a snapshot is the system's, which may have been set back;
-/// readers refuse metadata that is older than what it followed on.
-fn updated_at(metadata: &TableMetadata, updated_ms: i64) -> serde_json::Result<TableMetadata> {
+/// The same metadata, with all that happened to it so much later.
+fn shifted(metadata: &TableMetadata, by_ms: i64) -> serde_json::Result<TableMetadata> {
     let mut json = serde_json::to_value(metadata)?;
-    if let Some(json) = json.as_object_mut() {
-        json.insert("last-updated-ms".to_owned(), updated_ms.into());
+    let shift = |time: Option<&mut Value>| {
+        if let Some(time) = time
+            && let Some(time_ms) = time.as_i64()
+        {
+            *time = time_ms.saturating_add(by_ms).into();
+        }
+    };
+    shift(json.get_mut("last-updated-ms"));
+    for log in ["snapshot-log", "metadata-log"] {
+        let entries = json.get_mut(log).and_then(Value::as_array_mut);
+        for entry in entries.into_iter().flatten() {
+            shift(entry.get_mut("timestamp-ms"));
+        }
     }
     serde_json::from_value(json)
 }

@@ -167,7 +167,7 @@ impl MaintenanceConfig {
         Ok(settings)
     }
 
-    /// What was configured, as the table's properties say it to others who maintain the table.
+    /// What is configured of how much is kept, as properties of the table.
     fn properties(&self, settings: &MaintenanceSettings) -> BTreeMap<String, String> {
         let configured = [
             (
@@ -196,9 +196,10 @@ impl MaintenanceConfig {
                 settings.orphan_age_ms.to_string(),
             ),
         ];
-        configured
+        let configured = configured
             .into_iter()
-            .filter(|(_, number, _)| number.is_some())
+            .filter(|(_, number, _)| number.is_some());
+        configured
             .map(|(key, _, value)| (key.to_owned(), value))
             .collect()
     }

@@ -184,7 +184,7 @@ impl Core {
     }
 
     /// What is known of a table that this exporter took over.
-    pub(super) fn state(&self, table: &Table, current: CatalogTable) -> Result<TableState> {
+    pub(crate) fn state(&self, table: &Table, current: CatalogTable) -> Result<TableState> {
         Ok(TableState {
             writer: self.own_writer(table)?,
             current,

@@ -19,9 +19,12 @@ mod wall_time;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use moonshine_engine::{Exported, Table};
+use tokio::sync::MutexGuard;
+use tokio::time::timeout;
 
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{ATTEMPTS_MAX, Failure, Proposal, run_up_to};
@@ -34,6 +37,8 @@ use crate::references::head;
 pub use self::maintainer::Maintainer;
 pub(crate) use self::wall_time::WallTime;
 
+/// How long a task by itself waits for an export.
+const LOCK_MAX: Duration = Duration::from_secs(10);
 /// So many times in a row a commit gives way to an export that came in between.
 const LOST_RACES_MAX: u32 = 3;
 
@@ -188,14 +193,31 @@ impl Work<'_> {
         }
         if self.mode.is_by_itself() {
             // An export that is under way is not waited for.
-            let place = self.slot.state.try_lock().ok();
-            let state = place.as_ref().and_then(|place| place.as_ref());
-            return Ok(state.map(|state| state.current.clone()));
+            let Ok(place) = self.slot.state.try_lock() else {
+                return Ok(None);
+            };
+            if let Some(state) = &*place {
+                return Ok(Some(state.current.clone()));
+            }
+            if !self.slot.is_taken.load(Ordering::SeqCst) {
+                return Ok(None);
+            }
+            drop(place);
+            return self.core.look_up(self.table, None).await;
         }
         if let Some(state) = &*self.slot.state.lock().await {
             return Ok(Some(state.current.clone()));
         }
         self.core.look_up(self.table, None).await
+    }
+
+    /// The table's lock. By itself, an export that takes long is not waited for.
+    async fn lock(&self) -> Result<MutexGuard<'_, Option<TableState>>> {
+        let lock = self.slot.state.lock();
+        match self.mode.is_by_itself() {
+            true => timeout(LOCK_MAX, lock).await.map_err(|_| self.busy()),
+            false => Ok(lock.await),
+        }
     }
 
     /// Commits what `proposal` proposes, while no export of the table is under way. By itself it is one attempt, made
@@ -231,36 +253,40 @@ impl Work<'_> {
         &self,
         proposal: &mut dyn Proposal,
     ) -> Result<CatalogTable, Failure> {
-        let found = self.look_up().await?;
-        let change = proposal.change(&found).await;
-        let change = change.map_err(Failure::NotCommitted)?;
+        let exported = self.core.database.exported(self.table);
+        let beforehand = self.beforehand(proposal).await;
         let place = self.slot.state.try_lock();
         let mut place = place.map_err(|_| Failure::NotCommitted(self.busy()))?;
         let is_taken = self.slot.is_taken.load(Ordering::SeqCst);
-        if self.is_pending() || !is_taken || place.is_none() {
+        if self.is_pending() || !is_taken {
             return Err(Failure::NotCommitted(self.busy()));
         }
         let head = |table: &CatalogTable| table.metadata.current_snapshot_id();
-        let known_head = place.as_ref().and_then(|state| head(&state.current));
-        let mut prepared = Prepared {
-            change: Some(change),
-            proposal,
+        // Of a table of which nothing is known, the newest look is what is known.
+        let is_known = |found: &CatalogTable| {
+            let known = place.as_ref().map(|state| head(&state.current));
+            known.is_none_or(|known| known == head(found))
         };
-        let current = match known_head == head(&found) {
-            true => found,
-            false if self.lose_race() < LOST_RACES_MAX => {
+        let (current, change) = match beforehand {
+            Ok((found, change)) if is_known(&found) => (found, Some(change)),
+            // A table as it was before an export looks wrong to who knows of the export.
+            Err(error) if self.core.database.exported(self.table) == exported => {
+                return Err(Failure::NotCommitted(error));
+            }
+            _ if self.lose_race() < LOST_RACES_MAX => {
                 return Err(Failure::NotCommitted(self.busy()));
             }
-            false => {
-                prepared.change = None;
-                self.look_up().await?
+            _ => (self.look_up().await.map_err(Failure::NotCommitted)?, None),
+        };
+        let mut prepared = Prepared { change, proposal };
+        self.slot.lost_races.lock().remove(&self.task);
+        let state = match place.take() {
+            Some(known) => TableState { current, ..known },
+            None => {
+                let state = self.core.state(self.table, current);
+                state.map_err(Failure::NotCommitted)?
             }
         };
-        self.slot.lost_races.lock().remove(&self.task);
-        let Some(known) = place.take() else {
-            return Err(Failure::NotCommitted(self.busy()));
-        };
-        let state = TableState { current, ..known };
         self.commit_on(state, &mut place, &mut prepared).await
     }
 
@@ -272,11 +298,17 @@ impl Work<'_> {
         *lost - 1
     }
 
+    /// The table as the catalog has it, and what is to be changed of it.
+    async fn beforehand(&self, proposal: &mut dyn Proposal) -> Result<(CatalogTable, Change)> {
+        let found = self.look_up().await?;
+        let change = proposal.change(&found).await?;
+        Ok((found, change))
+    }
+
     /// The table as the catalog has it.
-    async fn look_up(&self) -> Result<CatalogTable, Failure> {
-        let found = self.core.look_up(self.table, None).await;
-        let found = found.and_then(|found| found.ok_or_else(|| self.busy()));
-        found.map_err(Failure::NotCommitted)
+    async fn look_up(&self) -> Result<CatalogTable> {
+        let found = self.core.look_up(self.table, None).await?;
+        found.ok_or_else(|| self.busy())
     }
 
     async fn commit_on(
@@ -289,10 +321,14 @@ impl Work<'_> {
         let base = state.current.clone();
         let catalog = core.catalog.as_ref();
         let attempts_max = self.attempts_max();
-        let committed = run_up_to(attempts_max, catalog, &core.environment, base, proposal).await?;
-        state.current = committed.clone();
+        let committed = run_up_to(attempts_max, catalog, &core.environment, base, proposal).await;
+        match &committed {
+            Ok(committed) => state.current = committed.clone(),
+            Err(Failure::NotCommitted(_)) => {}
+            Err(Failure::Unknown(_)) => return committed,
+        }
         *place = Some(state);
-        Ok(committed)
+        committed
     }
 
     /// The Iceberg table, and its files; `None` if it was never exported, or if by itself there is nothing known of it.

@@ -14,7 +14,8 @@ use moonshine_export::catalog::{
 };
 use moonshine_export::environment::{Clock, Environment, SystemClock};
 use moonshine_export::{
-    ExportError, Exporter, FormatVersion, MaintenanceSettings, Pace, TableExport, TableSettings,
+    ExportError, Exporter, FormatVersion, MaintenanceSettings, Pace, Standing, TableExport,
+    TableSettings,
 };
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -53,6 +54,8 @@ struct Hanging {
     table: TableIdent,
     /// Whether commits to it hang.
     hangs: AtomicBool,
+    /// Commits that hang, or hung.
+    commits: AtomicUsize,
     /// Whether looks at it hang.
     looks_hang: AtomicBool,
     /// Looks that hang, or hung.
@@ -69,6 +72,7 @@ impl Hanging {
             catalog: catalog.clone(),
             table: ident("shop", "t00"),
             hangs: AtomicBool::new(false),
+            commits: AtomicUsize::new(0),
             looks_hang: AtomicBool::new(false),
             looks: AtomicUsize::new(0),
             looks_fail: AtomicBool::new(false),
@@ -78,15 +82,19 @@ impl Hanging {
 
     /// Makes a snapshot of the table its newest.
     async fn roll_to(&self, snapshot_id: i64) {
-        let found = self.catalog.load(&self.table).await.unwrap().unwrap();
-        let retention = SnapshotRetention::branch(None, None, None);
-        let update = TableUpdate::SetSnapshotRef {
-            ref_name: MAIN_BRANCH.to_owned(),
-            reference: SnapshotReference::new(snapshot_id, retention),
-        };
-        let change = Change::of(&found.metadata, vec![update]);
-        let outcome = self.catalog.commit(&found, &change, Uuid::new_v4()).await;
-        assert!(matches!(outcome, CommitOutcome::Committed(_)));
+        let mut is_done = false;
+        // What is on its way may come in between.
+        while !is_done {
+            let found = self.catalog.load(&self.table).await.unwrap().unwrap();
+            let retention = SnapshotRetention::branch(None, None, None);
+            let update = TableUpdate::SetSnapshotRef {
+                ref_name: MAIN_BRANCH.to_owned(),
+                reference: SnapshotReference::new(snapshot_id, retention),
+            };
+            let change = Change::of(&found.metadata, vec![update]);
+            let outcome = self.catalog.commit(&found, &change, Uuid::new_v4()).await;
+            is_done = matches!(outcome, CommitOutcome::Committed(_));
+        }
     }
 
     async fn wait(&self, hangs: &AtomicBool) {
@@ -141,6 +149,9 @@ impl TableCatalog for Hanging {
             if let Some(snapshot_id) = snapshot_id {
                 self.roll_to(snapshot_id).await;
             }
+            if self.hangs.load(Ordering::SeqCst) {
+                self.commits.fetch_add(1, Ordering::SeqCst);
+            }
             self.wait(&self.hangs).await;
         }
         outcome
@@ -181,6 +192,11 @@ async fn tick_due(exporter: &mut Exporter) -> Vec<TableExport> {
 /// Ticks until everything is exported.
 async fn tick_until_exported(exporter: &mut Exporter, database: &Database) {
     while !exporter.is_exported_up_to(database.durable_seq()) {
+        let standings = exporter.standings();
+        let is_hopeless = |standing: &&Standing| standing.failures > 5;
+        if let Some(standing) = standings.values().find(is_hopeless) {
+            panic!("{standing:?}");
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
         tick_due(exporter).await;
     }
@@ -368,9 +384,14 @@ async fn maintenance_and_exports_do_not_wait_for_each_other() {
     let before = snapshots("t01").await;
     catalog.hangs.store(true, Ordering::SeqCst);
     write(&database, &tables, id + 1);
-    exporter.begin_due(PACE);
-    exporter.maintainer().run_due().await;
-    assert!(snapshots("t01").await < before);
+    while catalog.commits.load(Ordering::SeqCst) == 0 {
+        exporter.begin_due(PACE);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Its own export may come in between.
+    while snapshots("t01").await >= before {
+        exporter.maintainer().run_due().await;
+    }
     catalog.hangs.store(false, Ordering::SeqCst);
     exporter.finish().await.unwrap();
     tick_until_exported(&mut exporter, &database).await;
@@ -433,6 +454,9 @@ async fn a_table_found_late_with_a_later_epoch_ends_nothing() {
         world.check_same_in(&database, simulated.clone()).await;
 
         write(&database, &tables, 3);
+        // It does not know of the export of another one, and then of that one.
+        let export = ahead.export(&tables[0], &database.snapshot()).await;
+        export.unwrap_err();
         let fenced = ahead.export(&tables[0], &database.snapshot()).await;
         assert!(
             matches!(fenced, Err(ExportError::Fenced { .. })),

@@ -295,7 +295,7 @@ impl Rewrite<'_> {
                 return Err(self.work.busy());
             };
             let found = self.find(moved, &manifests).await;
-            let place = self.work.slot.state.lock().await;
+            let place = self.work.lock().await?;
             match found {
                 Ok(Some((relocation, _))) if !relocation.is_current() => {}
                 // A file may have gone in between.
@@ -303,7 +303,7 @@ impl Rewrite<'_> {
                 found => return Ok((found?, place)),
             }
         }
-        let mut place = self.work.slot.state.lock().await;
+        let mut place = self.work.lock().await?;
         let state = place.as_mut().ok_or_else(|| self.work.busy())?;
         let manifests = load(&state.current, &mut state.manifests).await?;
         let found = self.find(moved, &manifests).await?;
