@@ -4,15 +4,19 @@
     cargo bench -p moonshine-export --bench ticks --no-run
     target/test-venv/bin/python benches/export/ticks.py target/release/deps/ticks-… > docs/benchmarks/export-ticks.md
 
-For 1 % and 10 % of the rows changed at each tick, and formats 3 and 2, Moonshine makes a table by that many exports (`write` is
-the rows into the database, `export` the Iceberg commit, `maintain` what a sync does beside the exports). DuckDB reads it and the same rows as one clean append, in turns: all
-columns of all rows, medians. Then PyIceberg makes the same ticks on fewer rows, by `upsert`, and by reading, joining and
-`overwrite` of the whole table; Moonshine's figures for as many rows stand beside them. Prints Markdown. The environment is
-the one that `scripts/test` makes.
+For 1 % and 10 % of the rows changed at each tick, and formats 3 and 2, Moonshine makes a table by that many exports. `write` is
+the rows into the database, durably; `export` the Iceberg commit; `maintain` what a sync does beside the exports. DuckDB reads the table
+and the same rows as one clean append, in turns: all columns of all rows, medians. Then other writers make the same ticks on fewer
+rows, each by the best of its own means (`writers.py`); Moonshine's figures for as many rows stand beside them. Every table that
+is timed has to hold the same rows at the end. Prints Markdown. The environment is the one that `scripts/test` makes.
+
+DuckDB writes through a catalog server alone, and by its extension httpfs (PyPI `duckdb-extension-httpfs`, of DuckDB's version).
+`--catalog-server` is a command that prints `CATALOG`, a server's address and its warehouse's folder, and ends with its input:
+
+    --catalog-server 'cargo test -p moonshine-export --test it serve_a_catalog -- --ignored --nocapture'
 """
 
 import argparse
-import decimal
 import json
 import os
 import pathlib
@@ -23,43 +27,16 @@ import sys
 import tempfile
 import time
 
-import numpy
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyiceberg.catalog.sql import SqlCatalog
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "cli/tests/python"))
 
 import readers  # noqa: E402  (found by the line above)
 import report  # noqa: E402
+import writers  # noqa: E402
 
 TARGET = 1.15
-
-STRIDE = 999_999_937
+SHARES = (0.01, 0.1)
 COLUMNS = "id, customer, total, quantity, is_paid, ordered_at, note, weight"
-
-
-def rows(ids, tick):
-    """Rows with these ids as a tick leaves them: the formulas of export/benches/ticks.rs."""
-    cents = (ids * 31 + tick) % 1_000_000
-    total = pc.multiply(pa.array(cents).cast(pa.decimal128(19, 0)), pa.scalar(decimal.Decimal("0.01")))
-    return pa.table(
-        {
-            "id": pa.array(ids),
-            "customer": pc.binary_join_element_wise("customer", pa.array((ids * 7919 + tick) % 100_000).cast("string"), " "),
-            "total": total.cast(pa.decimal128(12, 2)),
-            "quantity": pa.array((ids + tick) % 100).cast("int32"),
-            "is_paid": pa.array((ids + tick) % 2 == 0),
-            "ordered_at": pa.array(1_700_000_000_000_000 + ids * 1000 + tick).cast(pa.timestamp("us", "UTC")),
-            "note": pc.binary_join_element_wise("note", pa.array(ids % 1000).cast("string"), f"of tick {tick}", " "),
-            "weight": pa.array(ids * 0.5 + tick),
-        }
-    )
-
-
-def changed_ids(row_count, share, tick):
-    return (numpy.arange(int(row_count * share), dtype="int64") * STRIDE + tick * 7) % row_count
 
 
 def moonshine(program, folder, row_count, ticks, share, version):
@@ -74,6 +51,12 @@ def metadata_file(warehouse):
     return location.removeprefix("file://")
 
 
+def read(connection, metadata):
+    """How many rows the table has, and a sum of all their values."""
+    query = f"SELECT count(*), bit_xor(hash({COLUMNS})) FROM iceberg_scan('{metadata}')"
+    return connection.execute(query).fetchall()
+
+
 def read_times(folder, rounds):
     """Median seconds in which DuckDB reads every value of the ticks' table, and of the clean one; their rows are equal."""
     tables = {name: metadata_file(folder / name) for name in ("ticks", "clean")}
@@ -81,37 +64,16 @@ def read_times(folder, rounds):
     found = {}
     with readers.open_duckdb() as connection:
         for round_number in range(rounds + 1):
-            for name, path in tables.items():
+            # Who comes first changes.
+            for name in sorted(tables, reverse=round_number % 2 == 1):
                 started = time.perf_counter()
-                query = f"SELECT count(*), bit_xor(hash({COLUMNS})) FROM iceberg_scan('{path}')"
-                found[name] = connection.execute(query).fetchall()
+                found[name] = read(connection, tables[name])
                 # The first round warms the caches up.
                 if round_number:
                     times[name].append(time.perf_counter() - started)
     if found["ticks"] != found["clean"]:
         raise SystemExit(f"the tables differ: {found}")
     return {name: statistics.median(each) for name, each in times.items()}
-
-
-def pyiceberg(folder, row_count, ticks, share, how):
-    """Seconds of each of PyIceberg's ticks, without the load."""
-    catalog = SqlCatalog("peer", uri=f"sqlite:///{folder}/{how}.db", warehouse=f"file://{folder}/{how}")
-    catalog.create_namespace("shop")
-    load = rows(numpy.arange(row_count, dtype="int64"), 0)
-    table = catalog.create_table("shop.orders", schema=load.schema)
-    table.append(load)
-    times = []
-    for tick in range(1, ticks + 1):
-        changed = rows(changed_ids(row_count, share, tick), tick)
-        started = time.perf_counter()
-        if how == "upsert":
-            table.upsert(changed, join_cols=["id"])
-        else:
-            before = table.scan().to_arrow()
-            stays = before.filter(pc.invert(pc.is_in(before["id"], changed["id"])))
-            table.overwrite(pa.concat_tables([stays, changed.cast(stays.schema)]))
-        times.append(time.perf_counter() - started)
-    return times
 
 
 def milliseconds(times):
@@ -125,15 +87,16 @@ def mean_milliseconds(times):
 
 def measure_reading(arguments):
     """Prints what ticks cost, and what they leave for readers."""
-    print(f"{arguments.rows:,} rows of 8 columns, {arguments.ticks} ticks, then read; medians. *CPU* is that of all cores.\n")
+    print(f"{arguments.rows:,} rows of 8 columns, {arguments.ticks} ticks, then read; medians. *CPU* is that of all cores; *maintain* is")
+    print("the mean, since most ticks need none.\n")
     print(
         "| format | changed a tick | write | export | export, CPU | maintain, CPU | rows a CPU second | DuckDB reads it "
         "| the clean append | ratio |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     ratios = []
     for version in (3, 2):
-        for share in (0.01, 0.1):
-            with tempfile.TemporaryDirectory() as folder:
+        for share in SHARES:
+            with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
                 folder = pathlib.Path(folder)
                 times = moonshine(arguments.program, folder, arguments.rows, arguments.ticks, share, version)
                 read = read_times(folder, arguments.rounds)
@@ -151,17 +114,33 @@ def measure_reading(arguments):
 
 
 def measure_peers(arguments):
-    """Prints what the same ticks cost PyIceberg."""
-    print(f"\nUpsert ticks on {arguments.peer_rows:,} rows:\n")
-    print("| changed a tick | Moonshine, write and export | PyIceberg upsert | PyIceberg overwrite |\n|---|---|---|---|")
-    for share in (0.01, 0.1):
-        with tempfile.TemporaryDirectory() as folder:
-            times = moonshine(arguments.program, folder, arguments.peer_rows, arguments.peer_ticks, share, 2)
-            ours = [sum(both) for both in zip(times["write_s"][1:], times["export_s"][1:])]
-            peers = [
-                pyiceberg(folder, arguments.peer_rows, arguments.peer_ticks, share, how) for how in ("upsert", "overwrite")
-            ]
-        print(f"| {share:.0%} | {milliseconds(ours)} | {milliseconds(peers[0])} | {milliseconds(peers[1])} |", flush=True)
+    """Prints what the same ticks cost others."""
+    print(f"\nUpsert ticks on {arguments.peer_rows:,} rows, format 2, {arguments.peer_ticks} of them; medians. Moonshine's are write, export and maintenance\n"
+          "together. Each table held the same rows at the end.\n")
+    peers = [name for name in writers.WRITERS if arguments.catalog_server or not writers.WRITERS[name].needs_server]
+    print(f"| changed a tick | Moonshine | {' | '.join(peers)} |\n|---|---|{'---|' * len(peers)}")
+    refusals = {}
+    for share in SHARES:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, readers.open_duckdb() as connection:
+            folder = pathlib.Path(folder)
+            work = (arguments.peer_rows, arguments.peer_ticks, share)
+            times = moonshine(arguments.program, folder, *work, 2)
+            parts = zip(times["write_s"][1:], times["export_s"][1:], times["maintain_s"][1:])
+            cells = [milliseconds([sum(part) for part in parts])]
+            expected = read(connection, metadata_file(folder / "clean"))
+            for name in peers:
+                try:
+                    peer_times, metadata = writers.run(writers.WRITERS[name], folder / name, *work, arguments.catalog_server)
+                except Exception as error:  # What a writer can't do is part of the result.
+                    refusals[name] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+                    cells.append("refused")
+                    continue
+                if read(connection, metadata) != expected:
+                    raise SystemExit(f"{name}: other rows")
+                cells.append(milliseconds(peer_times))
+        print(f"| {share:.0%} | {' | '.join(cells)} |", flush=True)
+    for name, reason in refusals.items():
+        print(f"\n{name} refused: {reason}")
 
 
 def main():
@@ -171,11 +150,13 @@ def main():
     arguments.add_argument("--ticks", type=int, default=20)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--peer-rows", type=int, default=100_000)
-    arguments.add_argument("--peer-ticks", type=int, default=3)
+    arguments.add_argument("--peer-ticks", type=int, default=5)
     arguments.add_argument("--part", choices=["reading", "peers"], help="one of the two tables")
+    arguments.add_argument("--catalog-server", help="what serves a REST catalog")
+    arguments.add_argument("--folder", default=tempfile.gettempdir(), help="where databases and tables are made")
     arguments = arguments.parse_args()
-    packages = ["duckdb", "pyiceberg", "pyarrow"]
-    report.print_head("Upsert ticks, and what they leave for readers", tempfile.gettempdir(), packages, report.load())
+    packages = ["duckdb", "pyiceberg", "daft", "pyarrow"]
+    report.print_head("Upsert ticks, and what they leave for readers", arguments.folder, packages, report.load())
     if arguments.part != "peers":
         measure_reading(arguments)
     if arguments.part != "reading":

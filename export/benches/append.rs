@@ -11,7 +11,9 @@
     reason = "a benchmark looks at the clock and at what the kernel counts"
 )]
 
-use std::error::Error;
+mod common;
+mod process;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,14 +22,10 @@ use arrow_array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float64Array,
     Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use common::{Result, arguments, open};
 use moonshine_engine::{ColumnType, Database, Options, Table, TableSchema, Value};
-use moonshine_export::{Exporter, IcebergConfig};
 use process::cpu_s;
 use serde_json::json;
-
-mod process;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Rows of a batch that is loaded.
 const BATCH_ROWS: i64 = 8192;
@@ -162,9 +160,7 @@ fn peak_memory_bytes() -> Result<u64> {
 }
 
 async fn export(folder: &Path, warehouse: &Path) -> Result<()> {
-    let database = Database::open(folder, Options::unmeasured())?;
-    let config: IcebergConfig = serde_json::from_value(json!({ "warehouse_path": warehouse }))?;
-    let mut exporter = Exporter::open(database.clone(), &config).await?;
+    let (database, _, mut exporter) = open(folder, warehouse, schema()?, json!({})).await?;
     let snapshot = database.snapshot();
     let (start, cpu_before_s) = (Instant::now(), cpu_s()?);
     let exports = exporter.tick(&snapshot).await?;
@@ -206,11 +202,7 @@ fn scan(folder: &Path) -> Result<()> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
-    match arguments
+    match arguments()
         .iter()
         .map(String::as_str)
         .collect::<Vec<_>>()

@@ -1,22 +1,61 @@
 //! Whether a tick costs what its changes cost, however many rows are exported: the time of ticks that change the same number of
-//! rows, spread over all keys, of a small and of a large table.
+//! rows, in tables of several sizes.
 //!
-//! `cargo bench -p moonshine-export --bench growth -- [rows small] [rows large] [changes a tick] [ticks]`
+//! `cargo bench -p moonshine-export --bench growth -- FORMAT_VERSION CHANGES TICKS FILE_MB ROWS…`
+//!
+//! Loads a table of each size ROWS, exported to data files of about FILE_MB. Then each gets TICKS ticks that change CHANGES rows, the
+//! tables taking turns: of changed keys that are *spread* over all keys, so that as many data files as can be have deleted rows,
+//! and *near* each other, as new rows' often are. Prints a Markdown table; what it says of the largest and the smallest table is the
+//! ratio of their medians.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock")]
 
-use std::error::Error;
+mod common;
+
+use std::path::Path;
 use std::time::Instant;
 
-use moonshine_engine::{ColumnType, Database, Options, Table, TableSchema, Value};
-use moonshine_export::{Exporter, IcebergConfig};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use common::{Result, arguments, open};
+use moonshine_engine::{ColumnType, Database, Table, TableSchema, Value};
+use moonshine_export::Exporter;
+use serde_json::json;
 
 /// Rows that are loaded and exported at once.
 const ROWS_PER_LOAD: u64 = 1_000_000;
 /// Ticks before those that count.
 const WARM_UP_TICKS: usize = 3;
+
+#[derive(Clone, Copy)]
+enum Keys {
+    Spread,
+    Near,
+}
+
+struct Workload {
+    format_version: u8,
+    changes: u64,
+    ticks: usize,
+    file_mb: u64,
+}
+
+/// A table of one size.
+struct Sized {
+    database: Database,
+    table: Table,
+    exporter: Exporter,
+    row_count: u64,
+    /// Rows that were changed so far.
+    changed: u64,
+    file_count: u64,
+}
+
+/// What was measured of one table with one kind of keys.
+#[derive(Default)]
+struct Measured {
+    /// Of each tick.
+    seconds: Vec<f64>,
+    delete_files: u64,
+}
 
 fn row(id: u64, amount: u64) -> Vec<Value> {
     vec![
@@ -32,102 +71,136 @@ fn mixed(number: u64) -> u64 {
     (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
-struct Exported {
-    database: Database,
-    table: Table,
-    exporter: Exporter,
-    row_count: u64,
-    changed: u64,
-}
-
-impl Exported {
-    async fn grow(&mut self, row_count: u64) -> Result<()> {
-        while self.row_count < row_count {
-            let end = row_count.min(self.row_count + ROWS_PER_LOAD);
-            let mut load = self.database.bulk_load(&self.table)?;
-            for id in self.row_count..end {
+impl Sized {
+    async fn load(folder: &Path, row_count: u64, workload: &Workload) -> Result<Sized> {
+        let schema = TableSchema::builder("bench.rows")
+            .column("id", ColumnType::Int64, false)
+            .column("amount", ColumnType::Int64, false)
+            .column("name", ColumnType::Utf8, true)
+            .primary_key(["id"])
+            .build()?;
+        let folder = folder.join(row_count.to_string());
+        let settings = json!({
+            "format_version": workload.format_version, "target_file_size_mb": workload.file_mb,
+        });
+        let (data, warehouse) = (folder.join("data"), folder.join("warehouse"));
+        let opened = open(&data, &warehouse, schema, settings).await?;
+        let (database, table, mut exporter) = opened;
+        let (mut next, mut file_count) = (0, 0);
+        while next < row_count {
+            let end = row_count.min(next + ROWS_PER_LOAD);
+            let mut load = database.bulk_load(&table)?;
+            for id in next..end {
                 load.upsert(row(id, 0))?;
             }
             load.finish()?;
-            self.row_count = end;
-            self.exporter.tick(&self.database.snapshot()).await?;
+            next = end;
+            let exports = exporter.tick(&database.snapshot()).await?;
+            file_count += exports.iter().map(|export| export.data_files).sum::<u64>();
         }
-        self.database.flush()?;
-        Ok(())
+        database.flush()?;
+        // Loads in so many steps leave small manifests.
+        exporter.maintainer().run(None, false).await?;
+        Ok(Sized {
+            database,
+            table,
+            exporter,
+            row_count,
+            changed: 0,
+            file_count,
+        })
     }
 
-    /// Seconds of the ticks, ascending.
-    async fn ticks(&mut self, changes: u64, count: usize) -> Result<Vec<f64>> {
-        let mut seconds = Vec::with_capacity(count);
-        for number in 0..WARM_UP_TICKS + count {
-            let mut transaction = self.database.begin();
-            for _ in 0..changes {
-                self.changed += 1;
-                let id = mixed(self.changed) % self.row_count;
-                transaction.upsert(&self.table, row(id, self.changed))?;
-            }
-            transaction.commit()?;
-            let snapshot = self.database.snapshot();
-            let start = Instant::now();
-            let exports = self.exporter.tick(&snapshot).await?;
-            let elapsed_s = start.elapsed().as_secs_f64();
-            if exports.len() != 1 {
-                return Err("a tick exported nothing".into());
-            }
-            if number >= WARM_UP_TICKS {
-                seconds.push(elapsed_s);
-            }
+    async fn tick(&mut self, keys: Keys, changes: u64, measured: &mut Measured) -> Result<()> {
+        let first = mixed(self.changed);
+        let mut transaction = self.database.begin();
+        for number in 0..changes {
+            self.changed += 1;
+            let id = match keys {
+                Keys::Spread => mixed(self.changed),
+                Keys::Near => (first % self.row_count) + number,
+            };
+            transaction.upsert(&self.table, row(id % self.row_count, self.changed))?;
         }
-        seconds.sort_by(f64::total_cmp);
-        Ok(seconds)
+        transaction.commit()?;
+        let snapshot = self.database.snapshot();
+        let start = Instant::now();
+        let exports = self.exporter.tick(&snapshot).await?;
+        let elapsed_s = start.elapsed().as_secs_f64();
+        let export = exports.first().ok_or("a tick exported nothing")?;
+        measured.seconds.push(elapsed_s);
+        measured.delete_files += export.delete_files;
+        Ok(())
     }
 }
 
-async fn compare(sizes: [u64; 2], changes: u64, ticks: usize) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let database = Database::open(folder.path().join("database"), Options::unmeasured())?;
-    let schema = TableSchema::builder("bench.rows")
-        .column("id", ColumnType::Int64, false)
-        .column("amount", ColumnType::Int64, false)
-        .column("name", ColumnType::Utf8, true)
-        .primary_key(["id"]);
-    let table = database.create_table(schema.build()?)?;
-    let config = serde_json::json!({ "warehouse_path": folder.path().join("warehouse") });
-    let config: IcebergConfig = serde_json::from_value(config)?;
-    let exporter = Exporter::open(database.clone(), &config).await?;
-    let mut exported = Exported {
-        database,
-        table,
-        exporter,
-        row_count: 0,
-        changed: 0,
-    };
-    let mut medians = Vec::new();
-    for row_count in sizes {
-        exported.grow(row_count).await?;
-        let seconds = exported.ticks(changes, ticks).await?;
-        let at = |share: f64| {
-            let position = (seconds.len() as f64 * share) as usize;
-            seconds.get(position).copied().unwrap_or(f64::NAN) * 1e3
-        };
-        println!(
-            "{row_count:>11} rows exported, {changes} changes a tick: median {:.1} ms, 90 % {:.1} ms",
-            at(0.5),
-            at(0.9)
-        );
-        medians.push(at(0.5));
+impl Measured {
+    /// The time that a share of the ticks took at most, in milliseconds.
+    fn at(&self, share: f64) -> f64 {
+        let mut seconds = self.seconds.clone();
+        seconds.sort_by(f64::total_cmp);
+        let position = (seconds.len() as f64 * share) as usize;
+        seconds.get(position).copied().unwrap_or(f64::NAN) * 1e3
     }
-    if let [small, large] = medians[..] {
-        println!("large / small: {:.2}", large / small);
+}
+
+async fn compare(folder: &Path, sizes: &[u64], workload: &Workload) -> Result<()> {
+    let mut tables = Vec::new();
+    for row_count in sizes {
+        tables.push(Sized::load(folder, *row_count, workload).await?);
+    }
+    println!(
+        "| rows exported | data files | changed keys | delete files a tick | median, ms | 90 %, ms |"
+    );
+    println!("|---:|---:|---|---:|---:|---:|");
+    for (keys, name) in [(Keys::Near, "near"), (Keys::Spread, "spread")] {
+        let mut measured: Vec<Measured> = tables.iter().map(|_| Measured::default()).collect();
+        for number in 0..WARM_UP_TICKS + workload.ticks {
+            for (table, measured) in tables.iter_mut().zip(&mut measured) {
+                if number == WARM_UP_TICKS {
+                    *measured = Measured::default();
+                }
+                table.tick(keys, workload.changes, measured).await?;
+            }
+        }
+        for (table, measured) in tables.iter().zip(&measured) {
+            println!(
+                "| {} | {} | {name} | {:.1} | {:.1} | {:.1} |",
+                table.row_count,
+                table.file_count,
+                measured.delete_files as f64 / workload.ticks as f64,
+                measured.at(0.5),
+                measured.at(0.9)
+            );
+        }
+        if let [smallest, .., largest] = measured.as_slice() {
+            let ratio = largest.at(0.5) / smallest.at(0.5);
+            println!("| largest / smallest | | {name} | | {ratio:.2} | |");
+        }
     }
     Ok(())
 }
 
-fn main() -> Result<()> {
-    let arguments = std::env::args().skip(1);
-    let mut numbers = arguments.filter_map(|argument| argument.parse::<u64>().ok());
-    let mut number = |default| numbers.next().unwrap_or(default);
-    let sizes = [number(200_000), number(2_000_000)];
-    let (changes, ticks) = (number(1_000), usize::try_from(number(20))?);
-    tokio::runtime::Runtime::new()?.block_on(compare(sizes, changes, ticks))
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = arguments();
+    let numbers: std::result::Result<Vec<u64>, _> =
+        arguments.iter().map(|argument| argument.parse()).collect();
+    match numbers?.as_slice() {
+        [format_version, changes, ticks, file_mb, sizes @ ..] if !sizes.is_empty() => {
+            let workload = Workload {
+                format_version: u8::try_from(*format_version)?,
+                changes: *changes,
+                ticks: usize::try_from(*ticks)?,
+                file_mb: *file_mb,
+            };
+            let folder = tempfile::tempdir()?;
+            compare(folder.path(), sizes, &workload).await
+        }
+        // `cargo test --benches` runs it without arguments.
+        _ => {
+            println!("growth FORMAT_VERSION CHANGES TICKS FILE_MB ROWS…");
+            Ok(())
+        }
+    }
 }

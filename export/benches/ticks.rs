@@ -9,7 +9,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock")]
 
-use std::error::Error;
+mod common;
+mod process;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,14 +20,10 @@ use arrow_array::{
     ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch,
     StringArray, TimestampMicrosecondArray,
 };
-use moonshine_engine::{ColumnType, Database, Options, Scan, Table, TableSchema};
-use moonshine_export::{Exporter, IcebergConfig};
+use common::{Result, arguments, open};
+use moonshine_engine::{ColumnType, Database, Scan, Table, TableSchema};
 use process::cpu_s;
 use serde_json::json;
-
-mod process;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Rows of a transaction.
 const BATCH_ROWS: usize = 8192;
@@ -103,21 +101,14 @@ fn upsert(database: &Database, table: &Table, ids: &[i64], tick: i64) -> Result<
     Ok(())
 }
 
-fn config(warehouse: &Path, format_version: u8) -> Result<IcebergConfig> {
-    Ok(serde_json::from_value(json!({
-        "warehouse_path": warehouse, "format_version": format_version,
-    }))?)
-}
-
 async fn ticks(
     workload: &Workload,
     folder: &Path,
     format_version: u8,
 ) -> Result<(Database, serde_json::Value)> {
-    let database = Database::open(folder.join("data"), Options::unmeasured())?;
-    let table = database.create_table(schema()?)?;
-    let config = config(&folder.join("ticks"), format_version)?;
-    let mut exporter = Exporter::open(database.clone(), &config).await?;
+    let (data, warehouse) = (folder.join("data"), folder.join("ticks"));
+    let settings = json!({ "format_version": format_version });
+    let (database, table, mut exporter) = open(&data, &warehouse, schema()?, settings).await?;
     let all: Vec<i64> = (0..workload.rows as i64).collect();
     let (mut write_s, mut export_s, mut maintain_s) = (Vec::new(), Vec::new(), Vec::new());
     let (mut export_cpu_s, mut maintain_cpu_s) = (Vec::new(), Vec::new());
@@ -151,25 +142,21 @@ async fn ticks(
 /// The rows that the database holds, by one export of a database of their own.
 async fn clean(database: &Database, folder: &Path, format_version: u8) -> Result<()> {
     let source = database.table("shop.orders").ok_or("there is no table")?;
-    let copy = Database::open(folder.join("clean-data"), Options::unmeasured())?;
-    let table = copy.create_table(schema()?)?;
+    let (data, warehouse) = (folder.join("clean-data"), folder.join("clean"));
+    let settings = json!({ "format_version": format_version });
+    let (copy, table, mut exporter) = open(&data, &warehouse, schema()?, settings).await?;
     for batch in database.snapshot().scan(&source, Scan::default())? {
         let mut transaction = copy.begin();
         transaction.upsert_batch(&table, &batch?)?;
         transaction.commit()?;
     }
-    let config = config(&folder.join("clean"), format_version)?;
-    let mut exporter = Exporter::open(copy.clone(), &config).await?;
     exporter.tick(&copy.snapshot()).await?;
     Ok(())
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments = arguments();
     let [folder, rows, ticks_wanted, share, format_version] = arguments.as_slice() else {
         // `cargo test --benches` runs it without arguments.
         println!("ticks FOLDER ROWS TICKS SHARE FORMAT_VERSION");

@@ -2,8 +2,8 @@
 //!
 //! Manifests without an entry that goes are listed again as they are. The others are written anew, those of one kind and partition
 //! spec together, cut into as many as there have to be for none to be too large: so that an entry which goes takes few others along.
-//! New delete entries come first and then the newest ones. So those of data files whose rows keep changing come to lie together,
-//! and manifests of the others are left alone.
+//! But for a few, new delete entries keep apart from those that stay. So entries of data files whose rows keep changing come to lie
+//! together, and the manifests of the others are left alone.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -14,7 +14,9 @@ use super::plan::{NewFiles, Plan};
 use crate::manifest::Entry;
 
 /// Entries of a manifest of deletes.
-pub(crate) const DELETES_MAX: usize = 256;
+const DELETES_MAX: usize = 256;
+/// So many delete entries lie together whether or not they are new.
+pub(super) const DELETES_TOGETHER: usize = 64;
 /// Size of a manifest of data files, in bytes.
 const DATA_BYTES_MAX: usize = 1 << 20;
 
@@ -37,14 +39,30 @@ pub(super) struct NewManifest<'a> {
     pub(super) deleted: Vec<&'a Entry>,
 }
 
+impl NewManifest<'_> {
+    fn empty(content: ManifestContentType, spec_id: i32) -> Self {
+        NewManifest {
+            name: String::new(),
+            content,
+            spec_id,
+            added: Vec::new(),
+            existing: Vec::new(),
+            deleted: Vec::new(),
+        }
+    }
+}
+
 /// Entries of one kind and partition spec that are to be written.
 #[derive(Default)]
 struct Pool<'a> {
     added: &'a [DataFile],
-    existing: Vec<&'a Entry>,
+    /// Of manifests that nothing goes from.
+    joined: Vec<&'a Entry>,
+    /// Of manifests that something goes from.
+    left: Vec<&'a Entry>,
     deleted: Vec<&'a Entry>,
-    /// Of the live entries, as [`size`] has it.
-    size: usize,
+    /// Of manifests of data files, in bytes.
+    size_bytes: usize,
 }
 
 /// How many entries of a manifest are live; as many as can be where that is not said.
@@ -79,11 +97,8 @@ pub(super) fn new_manifests<'a>(
     if !added.files.is_empty() {
         new.push(NewManifest {
             name: format!("{ADDED}-{}", added.spec_id),
-            content: ManifestContentType::Data,
-            spec_id: added.spec_id,
             added: added.files.iter().collect(),
-            existing: Vec::new(),
-            deleted: Vec::new(),
+            ..NewManifest::empty(ManifestContentType::Data, added.spec_id)
         });
     }
     for content in [ManifestContentType::Data, ManifestContentType::Deletes] {
@@ -102,8 +117,7 @@ fn pools<'a>(
     let mut pools: BTreeMap<i32, Pool<'a>> = BTreeMap::new();
     if content == ManifestContentType::Deletes {
         for (spec_id, files) in &plan.added {
-            let pool = pools.entry(*spec_id).or_default();
-            (pool.added, pool.size) = (files, files.len());
+            pools.entry(*spec_id).or_default().added = files;
         }
     }
     for (place, renewed) in &plan.renewed {
@@ -115,46 +129,182 @@ fn pools<'a>(
         for (number, entry) in renewed.entries.iter().enumerate() {
             if renewed.gone.contains(&number) {
                 pool.deleted.push(entry);
+            } else if renewed.gone.is_empty() {
+                pool.joined.push(entry);
             } else {
-                pool.existing.push(entry);
+                pool.left.push(entry);
             }
         }
-        let left_count = renewed.left_count();
-        pool.size += match content {
-            ManifestContentType::Data => size(manifest) / renewed.entries.len().max(1) * left_count,
-            ManifestContentType::Deletes => left_count,
-        };
+        if content == ManifestContentType::Data {
+            let entry_bytes = size(manifest) / renewed.entries.len().max(1);
+            pool.size_bytes += entry_bytes * renewed.left_count();
+        }
     }
     pools
 }
 
 impl<'a> Pool<'a> {
-    /// Cuts the entries into manifests of about the same size. What goes is named by the first.
+    /// Makes manifests of the entries. What goes is named by the first.
     fn cut(mut self, content: ManifestContentType, spec_id: i32, new: &mut Vec<NewManifest<'a>>) {
-        let prefix = match content {
-            ManifestContentType::Data => DATA,
-            ManifestContentType::Deletes => {
-                self.existing
-                    .sort_by_key(|entry| Reverse(entry.sequence_number));
-                DELETES
-            }
-        };
-        let live_count = self.added.len() + self.existing.len();
-        let count = self.size.div_ceil(size_max(content)).max(1);
-        let share = live_count.div_ceil(count).max(1);
-        let mut added = self.added.iter();
-        let mut existing = self.existing.into_iter();
-        for number in 0..live_count.div_ceil(share).max(1) {
-            let added: Vec<&DataFile> = added.by_ref().take(share).collect();
-            let room = share - added.len();
-            new.push(NewManifest {
-                name: format!("{prefix}-{spec_id}-{number}"),
-                content,
-                spec_id,
-                added,
-                existing: existing.by_ref().take(room).collect(),
-                deleted: std::mem::take(&mut self.deleted),
-            });
+        let first = new.len();
+        let is_data = content == ManifestContentType::Data;
+        let are_few = self.added.len() + self.joined.len() + self.left.len() <= DELETES_TOGETHER;
+        if is_data || are_few {
+            self.joined.append(&mut self.left);
         }
+        self.left
+            .sort_by_key(|entry| Reverse(entry.sequence_number));
+        for (added, existing) in [(self.added, self.joined), (&[][..], self.left)] {
+            let live_count = added.len() + existing.len();
+            let count = match content {
+                ManifestContentType::Data => self.size_bytes.div_ceil(DATA_BYTES_MAX),
+                ManifestContentType::Deletes => live_count.div_ceil(DELETES_MAX),
+            };
+            let share = live_count.div_ceil(count.max(1)).max(1);
+            let (mut added, mut existing) = (added.iter(), existing.into_iter());
+            for _ in 0..live_count.div_ceil(share) {
+                let added: Vec<&DataFile> = added.by_ref().take(share).collect();
+                let existing = existing.by_ref().take(share - added.len()).collect();
+                new.push(NewManifest {
+                    added,
+                    existing,
+                    ..NewManifest::empty(content, spec_id)
+                });
+            }
+        }
+        if new.len() == first && !self.deleted.is_empty() {
+            new.push(NewManifest::empty(content, spec_id));
+        }
+        if let Some(manifest) = new.get_mut(first) {
+            manifest.deleted = self.deleted;
+        }
+        let prefix = if is_data { DATA } else { DELETES };
+        for (number, manifest) in new.iter_mut().skip(first).enumerate() {
+            manifest.name = format!("{prefix}-{spec_id}-{number}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat};
+
+    use super::super::plan::Renewed;
+    use super::*;
+
+    fn file(path: String) -> DataFile {
+        DataFileBuilder::default()
+            .content(DataContentType::PositionDeletes)
+            .file_path(path)
+            .file_format(DataFileFormat::Puffin)
+            .record_count(1)
+            .file_size_in_bytes(1)
+            .build()
+            .unwrap()
+    }
+
+    fn manifest(content: ManifestContentType, count: usize, size_bytes: usize) -> ManifestFile {
+        ManifestFile {
+            manifest_path: String::new(),
+            manifest_length: size_bytes as i64,
+            partition_spec_id: 0,
+            content,
+            sequence_number: 1,
+            min_sequence_number: 1,
+            added_snapshot_id: 1,
+            added_files_count: Some(count as u32),
+            existing_files_count: Some(0),
+            deleted_files_count: Some(0),
+            added_rows_count: None,
+            existing_rows_count: None,
+            deleted_rows_count: None,
+            partitions: None,
+            key_metadata: None,
+            first_row_id: None,
+        }
+    }
+
+    /// `renewed`: how many entries each manifest has that is written anew, and how many of them go.
+    fn cut(
+        content: ManifestContentType,
+        added: usize,
+        renewed: &[(usize, usize)],
+        entry_bytes: usize,
+    ) -> Vec<[usize; 3]> {
+        let entry = |number: usize| Entry {
+            file: file(format!("old {number}")),
+            snapshot_id: 1,
+            sequence_number: number as i64,
+            file_sequence_number: Some(1),
+        };
+        let mut listed = Vec::new();
+        let mut plan = Plan::default();
+        let mut all: Vec<String> = Vec::new();
+        for (place, &(count, gone)) in renewed.iter().enumerate() {
+            listed.push(manifest(content, count, count * entry_bytes));
+            let numbers = (0..count).map(|number| place * 10_000 + number);
+            let entries: Vec<Entry> = numbers.map(entry).collect();
+            all.extend(
+                entries
+                    .iter()
+                    .map(|entry| entry.file.file_path().to_owned()),
+            );
+            let renewed = Renewed {
+                entries: Arc::new(entries),
+                gone: (0..gone).collect(),
+            };
+            plan.renewed.insert(place, renewed);
+        }
+        let new = (0..added).map(|number| file(format!("new {number}")));
+        plan.added.insert(0, new.collect());
+        all.extend((0..added).map(|number| format!("new {number}")));
+        let nothing = NewFiles::default();
+        let made = new_manifests(&listed, &plan, &nothing);
+        let mut found: Vec<String> = Vec::new();
+        for manifest in &made {
+            let added = manifest.added.iter().copied();
+            let others = manifest.existing.iter().chain(&manifest.deleted);
+            let files = added.chain(others.map(|entry| &entry.file));
+            found.extend(files.map(|file| file.file_path().to_owned()));
+        }
+        all.sort();
+        found.sort();
+        assert_eq!(found, all, "each entry is in one manifest");
+        let counts = made.iter().map(|manifest| {
+            let counts = [&manifest.existing, &manifest.deleted].map(Vec::len);
+            [manifest.added.len(), counts[0], counts[1]]
+        });
+        counts.collect()
+    }
+
+    #[test]
+    fn deletes_are_cut_into_manifests_that_are_not_too_large() {
+        let deletes = ManifestContentType::Deletes;
+        assert_eq!(cut(deletes, 0, &[], 1), [[0; 3]; 0]);
+        assert_eq!(cut(deletes, 5, &[(20, 5)], 1), [[5, 15, 5]], "few together");
+        assert_eq!(
+            cut(deletes, 0, &[(7, 7)], 1),
+            [[0, 0, 7]],
+            "what goes is said"
+        );
+        let apart = cut(deletes, 1, &[(256, 1), (9, 0)], 1);
+        assert_eq!(
+            apart,
+            [[1, 9, 1], [0, 255, 0]],
+            "new ones with the small manifest"
+        );
+        let many = cut(deletes, 300, &[(256, 200), (256, 100)], 1);
+        assert_eq!(many, [[150, 0, 300], [150, 0, 0], [0, 212, 0]]);
+    }
+
+    #[test]
+    fn data_manifests_are_cut_by_their_size_in_bytes() {
+        let data = ManifestContentType::Data;
+        let of_two = cut(data, 0, &[(1_000, 1), (1_000, 1)], 1_000);
+        assert_eq!(of_two, [[0, 999, 2], [0, 999, 0]]);
+        let merged = cut(data, 0, &[(100, 0), (100, 0)], 1_000);
+        assert_eq!(merged, [[0, 200, 0]]);
     }
 }

@@ -11,7 +11,7 @@ use iceberg::io::FileIO;
 use iceberg::spec::{DataFile, ManifestContentType, ManifestFile, Struct};
 use roaring::RoaringTreemap;
 
-use super::new_manifests::{DELETES_MAX, live_count};
+use super::new_manifests::{DELETES_TOGETHER, live_count};
 use crate::catalog::CatalogTable;
 use crate::delete::{FILES_IN_FLIGHT_MAX, Positions, read_positions};
 use crate::error::{ExportError, Result};
@@ -228,30 +228,33 @@ impl Plan {
         listing: &Listing,
         cache: &mut ManifestCache,
     ) -> Result<()> {
-        let mut counts: BTreeMap<i32, usize> = BTreeMap::new();
+        // New entries, and those that stay of manifests that some go from.
+        let mut counts: BTreeMap<i32, (usize, usize)> = BTreeMap::new();
         for (spec_id, _) in self.partitions.values() {
-            *counts.entry(*spec_id).or_default() += 1;
+            counts.entry(*spec_id).or_default().0 += 1;
         }
         let deletes = listing.manifests.iter().enumerate();
         let deletes = deletes.filter(|(_, one)| one.content == ManifestContentType::Deletes);
         let deletes: Vec<(usize, &ManifestFile)> = deletes.collect();
         for (place, manifest) in &deletes {
             if let Some(renewed) = self.renewed.get(place) {
-                *counts.entry(manifest.partition_spec_id).or_default() += renewed.left_count();
+                counts.entry(manifest.partition_spec_id).or_default().1 += renewed.left_count();
             }
         }
         let mut small = Vec::new();
-        for (spec_id, count) in counts {
-            if count == 0 || count >= DELETES_MAX / 2 {
+        for (spec_id, (added, left)) in counts {
+            let are_together = added + left <= DELETES_TOGETHER;
+            let count = if are_together { added + left } else { added };
+            if count == 0 || count > DELETES_TOGETHER {
                 continue;
             }
-            let has_room = |(place, manifest): &&(usize, &ManifestFile)| {
+            let is_small = |(place, manifest): &&(usize, &ManifestFile)| {
                 manifest.partition_spec_id == spec_id
                     && !self.renewed.contains_key(place)
-                    && live_count(manifest).saturating_add(count) <= DELETES_MAX
+                    && live_count(manifest) <= DELETES_TOGETHER
             };
-            let with_room = deletes.iter().filter(has_room);
-            let smallest = with_room.min_by_key(|(_, manifest)| live_count(manifest));
+            let smallest = deletes.iter().filter(is_small);
+            let smallest = smallest.min_by_key(|(_, manifest)| live_count(manifest));
             small.extend(smallest.map(|(place, _)| *place));
         }
         for (place, entries) in cache.entries(file_io, listing, small).await? {

@@ -163,6 +163,12 @@ impl MaintenanceConfig {
             )?,
             properties: BTreeMap::new(),
         };
+        settings.properties = self.properties(&settings);
+        Ok(settings)
+    }
+
+    /// What was configured, as the table's properties say it to others who maintain the table.
+    fn properties(&self, settings: &MaintenanceSettings) -> BTreeMap<String, String> {
         let configured = [
             (
                 SNAPSHOTS_MIN,
@@ -190,11 +196,10 @@ impl MaintenanceConfig {
                 settings.orphan_age_ms.to_string(),
             ),
         ];
-        for (key, number, value) in configured {
-            if number.is_some() {
-                settings.properties.insert(key.to_owned(), value);
-            }
-        }
-        Ok(settings)
+        configured
+            .into_iter()
+            .filter(|(_, number, _)| number.is_some())
+            .map(|(key, _, value)| (key.to_owned(), value))
+            .collect()
     }
 }

@@ -74,7 +74,7 @@ impl IcebergConfig {
     /// Checks everything that can be checked without touching catalog or warehouse.
     ///
     /// # Errors
-    /// [`ExportError::Config`], naming the key.
+    /// [`ExportError::Config`](crate::ExportError::Config), naming the key.
     pub fn check(&self) -> Result<()> {
         self.settings_by_table()?;
         self.store.check()?;

@@ -1,3 +1,5 @@
+use iceberg::puffin::PuffinReader;
+
 use super::*;
 
 fn positions() -> Positions {
@@ -35,6 +37,38 @@ async fn vectors_have_a_file_each_and_come_back() {
     for entry in entries {
         assert_eq!(entry.content_offset(), Some(4));
     }
+}
+
+/// The file itself, as the reader of Iceberg's own crate finds it.
+#[tokio::test]
+async fn a_vector_s_file_is_as_puffin_prescribes() {
+    let file_io = FileIO::new_with_memory();
+    let (path, data_file) = ("memory:///t/v.puffin", "file:///d/a.parquet");
+    let positions = RoaringTreemap::from_iter([1, 5, 1 << 40]);
+    let entry = vector::write(&file_io, path.to_owned(), data_file, &positions).await;
+    let entry = entry.unwrap();
+    let file = file_io.new_input(path).unwrap();
+    assert_eq!(
+        file.metadata().await.unwrap().size,
+        entry.file_size_in_bytes()
+    );
+    let reader = PuffinReader::new(file);
+    let description = reader.file_metadata().await.unwrap();
+    let created_by = &description.properties()["created-by"];
+    assert!(created_by.starts_with("moonshine version"), "{created_by}");
+    let [described] = description.blobs() else {
+        panic!("{description:?}");
+    };
+    assert_eq!(described.properties()["referenced-data-file"], data_file);
+    assert_eq!(described.properties()["cardinality"], "3");
+    let blob = reader.blob(described).await.unwrap();
+    assert_eq!(blob.blob_type(), "deletion-vector-v1");
+    assert_eq!((blob.snapshot_id(), blob.sequence_number()), (-1, -1));
+    assert_eq!(
+        Some(blob.data().len() as i64),
+        entry.content_size_in_bytes()
+    );
+    assert_eq!(vector::decode(blob.data()).unwrap(), positions);
 }
 
 #[tokio::test]

@@ -8,22 +8,17 @@
 //! the preceding range of its file cache for a vector that adjoins another, and so applies one data file's vector to
 //! the next, silently.
 
-use std::collections::HashMap;
-
 use iceberg::io::FileIO;
-use iceberg::puffin::{
-    Blob, CREATED_BY_PROPERTY, CompressionCodec, DELETION_VECTOR_V1, PuffinWriter,
-};
+use iceberg::puffin::{CREATED_BY_PROPERTY, DELETION_VECTOR_V1};
 use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat};
 use roaring::RoaringTreemap;
 
+use crate::catalog::write_file;
 use crate::error::{At, ExportError, Result};
 
 const MAGIC: [u8; 4] = [0xD1, 0xD3, 0x39, 0x64];
-/// Bytes of the length, the magic and the checksum.
-const FRAME_BYTES: usize = 12;
-/// Bytes of the magic at the start of a Puffin file, before its first blob.
-const PUFFIN_HEADER_BYTES: i64 = 4;
+/// What a Puffin file and its footer begin and end with.
+const PUFFIN_MAGIC: [u8; 4] = *b"PFA1";
 /// The field id that the specification reserves for a row's position in its file.
 const ROW_POSITION_FIELD_ID: i32 = 2_147_483_645;
 /// A vector takes its snapshot and sequence number from the manifest that lists it.
@@ -96,6 +91,43 @@ pub(crate) async fn read(file_io: &FileIO, entry: &DataFile) -> Result<RoaringTr
     })
 }
 
+/// A Puffin file of one vector: magic, blob, and a footer of magic, description, its length, flags and magic.
+///
+/// Source: the Puffin specification, section "File structure".
+fn file(data_file: &str, cardinality: u64, vector: &[u8]) -> Result<Vec<u8>, String> {
+    let description = serde_json::json!({
+        "blobs": [{
+            "type": DELETION_VECTOR_V1,
+            "fields": [ROW_POSITION_FIELD_ID],
+            "snapshot-id": INHERITED,
+            "sequence-number": INHERITED,
+            "offset": PUFFIN_MAGIC.len(),
+            "length": vector.len(),
+            "properties": {
+                "referenced-data-file": data_file,
+                "cardinality": cardinality.to_string(),
+            },
+        }],
+        "properties": {
+            CREATED_BY_PROPERTY: concat!("moonshine version ", env!("CARGO_PKG_VERSION")),
+        },
+    });
+    let description = description.to_string();
+    let length = u32::try_from(description.len()).map_err(|error| error.to_string())?;
+    let magic = PUFFIN_MAGIC.as_slice();
+    let file = [
+        magic,
+        vector,
+        magic,
+        description.as_bytes(),
+        &length.to_le_bytes(),
+        // No flag: the description is not compressed.
+        &[0; 4],
+        magic,
+    ];
+    Ok(file.concat())
+}
+
 /// Writes the vector of one data file.
 pub(crate) async fn write(
     file_io: &FileIO,
@@ -103,42 +135,20 @@ pub(crate) async fn write(
     data_file: &str,
     positions: &RoaringTreemap,
 ) -> Result<DataFile> {
-    let unavailable = |error: iceberg::Error| ExportError::unavailable(&path, error);
-    let data = encode(positions).map_err(|error| ExportError::unavailable(&path, error))?;
-    let size = data.len() as u64;
-    assert!(data.len() > FRAME_BYTES, "a vector without a bitmap");
-    let blob = Blob::builder()
-        .r#type(DELETION_VECTOR_V1.to_owned())
-        .fields(vec![ROW_POSITION_FIELD_ID])
-        .snapshot_id(INHERITED)
-        .sequence_number(INHERITED)
-        .data(data)
-        .properties(HashMap::from([
-            ("referenced-data-file".to_owned(), data_file.to_owned()),
-            ("cardinality".to_owned(), positions.len().to_string()),
-        ]))
-        .build();
-    let created_by = concat!("moonshine version ", env!("CARGO_PKG_VERSION")).to_owned();
-    let properties = HashMap::from([(CREATED_BY_PROPERTY.to_owned(), created_by)]);
-    let output = file_io.new_output(&path).map_err(unavailable)?;
-    let mut writer = PuffinWriter::new(&output, properties, false)
-        .await
-        .map_err(unavailable)?;
-    writer
-        .add(blob, CompressionCodec::None)
-        .await
-        .map_err(unavailable)?;
-    writer.close().await.map_err(unavailable)?;
-    let metadata = output.to_input_file().metadata().await;
+    let vector = encode(positions).map_err(|error| ExportError::unavailable(&path, error))?;
+    let file = file(data_file, positions.len(), &vector);
+    let file = file.map_err(|reason| ExportError::unavailable(&path, reason))?;
+    let file_size = file.len() as u64;
+    write_file(file_io, &path, file.into()).await?;
     DataFileBuilder::default()
         .content(DataContentType::PositionDeletes)
         .file_path(path.clone())
         .file_format(DataFileFormat::Puffin)
         .record_count(positions.len())
-        .file_size_in_bytes(metadata.map_err(unavailable)?.size)
+        .file_size_in_bytes(file_size)
         .referenced_data_file(Some(data_file.to_owned()))
-        .content_offset(Some(PUFFIN_HEADER_BYTES))
-        .content_size_in_bytes(i64::try_from(size).ok())
+        .content_offset(i64::try_from(PUFFIN_MAGIC.len()).ok())
+        .content_size_in_bytes(i64::try_from(vector.len()).ok())
         .build()
         .map_err(|error| ExportError::corrupt(&path, error))
 }

@@ -22,6 +22,9 @@ use crate::error::{ExportError, Result};
 use crate::manifest::{Entry, live_manifests, read_entries};
 use crate::pending::find_commit;
 
+/// So many manifests at least become a full one.
+const FULL_MIN: usize = 3;
+
 /// Does, or finds, what is due.
 pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     let Some(current) = work.current().await? else {
@@ -176,22 +179,23 @@ fn most_of_a_kind(manifests: &[ManifestFile]) -> usize {
     small(manifests).values().map(Vec::len).max().unwrap_or(0)
 }
 
-/// The manifests that are to become one: at least so many, of one kind.
+/// The manifests that are to become one, of one kind: at least so many, or fewer that make one which is not merged any more.
 fn chosen(manifests: &[ManifestFile], least: usize) -> Option<HashSet<String>> {
     let run = |kind: Vec<&ManifestFile>| {
         let mut paths = HashSet::new();
-        let mut sum = 0;
+        let (mut sum, mut is_full) = (0, false);
         for manifest in kind {
+            is_full = sum + size(manifest) > size_max(manifest.content);
             let is_larger = paths.len() > 1 && size(manifest) > sum;
-            if is_larger || sum + size(manifest) > size_max(manifest.content) {
+            if is_larger || is_full {
                 break;
             }
             sum += size(manifest);
             paths.insert(manifest.manifest_path.clone());
         }
-        paths
+        let is_due = paths.len() >= least || (is_full && paths.len() >= FULL_MIN);
+        is_due.then_some(paths)
     };
-    let runs = small(manifests).into_values().map(run);
+    let runs = small(manifests).into_values().filter_map(run);
     runs.max_by_key(HashSet::len)
-        .filter(|paths| paths.len() >= least)
 }

@@ -221,6 +221,19 @@ impl ManifestCache {
         Ok(manifests)
     }
 
+    #[cfg(test)]
+    pub(super) fn with_room(entries_bytes_max: usize) -> Self {
+        ManifestCache {
+            entries_bytes_max,
+            ..ManifestCache::default()
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn entries_bytes(&self) -> usize {
+        self.entries_bytes
+    }
+
     /// Reads manifests, some at a time.
     async fn read(&mut self, file_io: &FileIO, manifests: &[&ManifestFile]) -> Result<()> {
         let reads = manifests.iter().map(|manifest| {

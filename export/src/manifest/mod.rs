@@ -68,3 +68,6 @@ impl Manifests {
         self.data.iter().flat_map(|loaded| loaded.entries.iter())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,7 +148,12 @@ impl World {
     /// ids that no other row has and that a row keeps.
     pub(crate) async fn check_manifests(&self, ident: &TableIdent) {
         let metadata = self.metadata(ident).await;
-        let file_io = FileIO::new_with_fs();
+        self.check_manifests_in(&metadata, &FileIO::new_with_fs())
+            .await;
+    }
+
+    /// The same, of a table of another store.
+    pub(crate) async fn check_manifests_in(&self, metadata: &TableMetadata, file_io: &FileIO) {
         let mut first_row_ids: BTreeMap<String, i64> = BTreeMap::new();
         for snapshot in metadata.snapshots() {
             let bytes = file_io
@@ -161,7 +166,7 @@ impl World {
             let mut deletes_of: BTreeMap<String, usize> = BTreeMap::new();
             for manifest in list.entries() {
                 let mut next_row_id = manifest.first_row_id.map(|id| id as i64);
-                for entry in manifest.load_manifest(&file_io).await.unwrap().entries() {
+                for entry in manifest.load_manifest(file_io).await.unwrap().entries() {
                     assert_ne!(entry.content_type(), DataContentType::EqualityDeletes);
                     let file = entry.data_file();
                     if entry.status() == ManifestStatus::Deleted {

@@ -1,10 +1,13 @@
-//! Histories of one table: inserts, updates, deletes, keys that change, columns that change, maintenance in between.
+//! Histories of one table: inserts, updates, deletes, keys that change, rows that move between partitions, columns that change,
+//! maintenance in between.
 
 use std::collections::BTreeSet;
 
 use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
 use moonshine_export::environment::Environment;
-use moonshine_export::{Exporter, FormatVersion, MaintenanceSettings, TableSettings};
+use moonshine_export::{
+    Exporter, FormatVersion, LayoutSettings, MaintenanceSettings, TableSettings,
+};
 
 use super::matrix::{Matrix, Outcome};
 use super::process::{Reader, Request};
@@ -16,11 +19,69 @@ const TICKS: u64 = 8;
 /// Numbers that keys are made of.
 const NUMBERS: u64 = 120;
 
+/// How rows are divided and sorted.
+#[derive(Clone, Copy)]
+struct Layout {
+    partition_by: &'static [&'static str],
+    sort_by: &'static [&'static str],
+}
+
+/// One partition, sorted by key.
+const PLAIN: Layout = Layout {
+    partition_by: &[],
+    sort_by: &[],
+};
+
+/// A random history and the column of the page that it is for.
+struct Course {
+    what: &'static str,
+    seed: u64,
+    /// The layout that the table begins with, and the one that it gets half way.
+    layouts: [Layout; 2],
+}
+
+/// Of partitioned tables, every update of a row that draws another value moves it.
+const COURSES: [Course; 4] = [
+    Course {
+        what: "histories",
+        seed: 1,
+        layouts: [PLAIN, PLAIN],
+    },
+    Course {
+        what: "histories",
+        seed: 2,
+        layouts: [PLAIN, PLAIN],
+    },
+    Course {
+        what: "partitions",
+        seed: 3,
+        // The column is widened on the way.
+        layouts: [Layout {
+            partition_by: &["is_paid", "truncate(20000, quantity)"],
+            sort_by: &[],
+        }; 2],
+    },
+    Course {
+        what: "partitions",
+        seed: 4,
+        layouts: [
+            Layout {
+                partition_by: &["bucket(4, ordered_at)", "region"],
+                sort_by: &["weight desc nulls last", "number"],
+            },
+            Layout {
+                partition_by: &["is_paid", "bucket(3, quantity)"],
+                sort_by: &["price", "quantity desc"],
+            },
+        ],
+    },
+];
+
 pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
     for version in VERSIONS {
         step_by_step(version, reader, matrix).await;
-        for seed in [1, 2] {
-            at_random(version, seed, reader, matrix).await;
+        for course in COURSES {
+            at_random(version, course, reader, matrix).await;
         }
     }
 }
@@ -28,7 +89,7 @@ pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
 /// One kind of change after the other.
 async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut Matrix) {
     let cell = |what: &str| format!("v{} {what}", version.number());
-    let mut history = History::new(version, 7).await;
+    let mut history = History::new(version, 7, PLAIN).await;
     history.upsert(0..NUMBERS);
     matrix.note(
         "readers",
@@ -67,10 +128,19 @@ async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut 
     );
 }
 
-async fn at_random(version: FormatVersion, seed: u64, reader: &mut Reader, matrix: &mut Matrix) {
-    let mut history = History::new(version, seed).await;
-    let cell = format!("v{} histories", version.number());
+async fn at_random(
+    version: FormatVersion,
+    course: Course,
+    reader: &mut Reader,
+    matrix: &mut Matrix,
+) {
+    let [first, second] = course.layouts;
+    let mut history = History::new(version, course.seed, first).await;
+    let cell = format!("v{} {}", version.number(), course.what);
     for tick in 0..TICKS {
+        if tick == TICKS / 2 {
+            history.lay_out(second).await;
+        }
         for _ in 0..=history.random.below(3) {
             let start = history.random.below(NUMBERS);
             let numbers = start..start + 1 + history.random.below(40);
@@ -111,7 +181,7 @@ struct History {
 }
 
 impl History {
-    async fn new(version: FormatVersion, seed: u64) -> History {
+    async fn new(version: FormatVersion, seed: u64, layout: Layout) -> History {
         let world = World::new(version);
         let database = world.database();
         let price = ColumnType::Decimal {
@@ -130,33 +200,20 @@ impl History {
             .primary_key(["region", "number"])
             .build();
         let table = database.create_table(schema.unwrap()).unwrap();
-        // Few enough for every history to be maintained.
-        let maintenance = MaintenanceSettings {
-            snapshots_min: 2,
-            snapshots_max: 3,
-            file_grace_ms: 0,
-            manifests_max: 2,
-            ..MaintenanceSettings::default()
-        };
-        let settings = TableSettings {
-            format_version: version,
-            maintenance,
-            ..TableSettings::default()
-        };
-        let exporter = Exporter::open_with(
-            database.clone(),
-            world.catalog().await,
-            settings.into(),
-            Environment::default(),
-        );
+        let exporter = exporter(&world, &database, layout).await;
         History {
-            exporter: exporter.await.unwrap(),
+            exporter,
             world,
             database,
             table,
             random: Random(seed),
             added: 0,
         }
+    }
+
+    /// The table gets another layout; what is there stays as it lies.
+    async fn lay_out(&mut self, layout: Layout) {
+        self.exporter = exporter(&self.world, &self.database, layout).await;
     }
 
     /// Half of the numbers live in one region, half in another, until their key changes.
@@ -293,12 +350,14 @@ impl History {
     async fn export_and_read(&mut self, reader: &mut Reader) -> Outcome {
         let snapshot = self.database.snapshot();
         self.exporter.tick(&snapshot).await.unwrap();
+        self.world.check_manifests(&ident("shop", "orders")).await;
         self.read(reader).await
     }
 
     /// Has all done that there is to do for the table.
     async fn maintain(&self) {
         self.exporter.maintainer().run(None, false).await.unwrap();
+        self.world.check_manifests(&ident("shop", "orders")).await;
     }
 
     async fn read(&self, reader: &mut Reader) -> Outcome {
@@ -358,6 +417,37 @@ impl History {
         plain.sort();
         Outcome::of(Ok(plain), &expected_rows(&self.database, &self.table))
     }
+}
+
+async fn exporter(world: &World, database: &Database, layout: Layout) -> Exporter {
+    // Few enough for every history to be maintained.
+    let maintenance = MaintenanceSettings {
+        snapshots_min: 2,
+        snapshots_max: 3,
+        file_grace_ms: 0,
+        manifests_max: 2,
+        ..MaintenanceSettings::default()
+    };
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    let settings = TableSettings {
+        format_version: world.version,
+        maintenance,
+        layout: LayoutSettings {
+            partition_by: Some(texts(layout.partition_by)),
+            sort_by: Some(texts(layout.sort_by)),
+            ..LayoutSettings::default()
+        },
+        ..TableSettings::default()
+    };
+    let catalog = world.catalog().await;
+    Exporter::open_with(
+        database.clone(),
+        catalog,
+        settings.into(),
+        Environment::default(),
+    )
+    .await
+    .unwrap()
 }
 
 fn value(column_type: ColumnType, random: &mut Random) -> Value {

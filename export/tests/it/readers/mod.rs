@@ -31,8 +31,15 @@ async fn measure(name: &str) {
     matrix.check_documented();
     if WHOLE_READERS.contains(&name) {
         for version in ["v2", "v3"] {
-            let cells = ["rows", "deletes", "columns", "as of", "histories"]
-                .map(|what| format!("{version} {what}"));
+            let cells = [
+                "rows",
+                "deletes",
+                "columns",
+                "as of",
+                "histories",
+                "partitions",
+            ]
+            .map(|what| format!("{version} {what}"));
             matrix.check_same("readers", &cells.each_ref().map(String::as_str));
         }
     }

@@ -103,3 +103,14 @@ impl RestServer {
         API_KEY
     }
 }
+
+/// A catalog for programs that are no tests: says its address and its warehouse's folder, and ends with its input.
+#[test]
+#[ignore = "benches/export/ticks.py runs it"]
+fn serve_a_catalog() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = RestServer::start(RestKind::Reference, folder.path(), None).unwrap();
+    let warehouse = folder.path().join("warehouse");
+    println!("\nCATALOG {} {}", server.uri(), warehouse.display());
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+}

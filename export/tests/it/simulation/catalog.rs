@@ -182,9 +182,19 @@ impl State {
 impl SimulatedCatalog {
     pub(crate) fn new(guard: Guard, seed: u64) -> Arc<Self> {
         let store = SimulatedStore::default();
+        let file_io = store.file_io();
+        Self::over(guard, seed, store, file_io)
+    }
+
+    /// One whose tables' files are in that store.
+    pub(crate) fn with_files(guard: Guard, seed: u64, file_io: FileIO) -> Arc<Self> {
+        Self::over(guard, seed, SimulatedStore::default(), file_io)
+    }
+
+    fn over(guard: Guard, seed: u64, store: SimulatedStore, file_io: FileIO) -> Arc<Self> {
         Arc::new(SimulatedCatalog {
             guard,
-            file_io: store.file_io(),
+            file_io,
             store,
             state: Mutex::new(State {
                 random: Random(seed),

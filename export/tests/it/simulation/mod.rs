@@ -113,6 +113,15 @@ async fn check_history(catalog: &SimulatedCatalog) {
     );
 }
 
+/// No manifest holds an equality delete, and what deletes there are is as it should be.
+async fn check_manifests(world: &World, catalog: &SimulatedCatalog) {
+    let found = catalog.load(&ident("shop", "notes")).await.unwrap();
+    let found = found.unwrap();
+    world
+        .check_manifests_in(&found.metadata, &found.file_io)
+        .await;
+}
+
 fn random_writes(database: &Database, table: &Table, random: &mut Random) {
     for _ in 0..random.below(3) {
         let rows: BTreeMap<i64, String> = (0..random.below(30))
@@ -198,6 +207,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTre
     world.check_same_in(&database, catalog.clone()).await;
     check_history(&catalog).await;
     assert!(catalog.store().failures() > 0);
+    check_manifests(&world, &catalog).await;
     catalog.seen()
 }
 

@@ -71,6 +71,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> (u64
     exporter.tick(&database.snapshot()).await.unwrap();
     world.check_same_in(&database, catalog.clone()).await;
     check_history(&catalog).await;
+    check_manifests(&world, &catalog).await;
     note_rewrites(&catalog, &mut rewrites).await;
     let overtaken = rewrites.values().filter(|is_overtaken| **is_overtaken);
     (rewrites.len() as u64, overtaken.count() as u64)
