@@ -14,7 +14,7 @@ use crate::commit::{check_foreign, table_version};
 use crate::config::SettingsByTable;
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::key_order;
-use crate::schema::{COMMENT, check_columns, iceberg_schema};
+use crate::schema::{COMMENT, check_columns, check_format, iceberg_schema};
 use crate::summary::{DATABASE_ID, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
@@ -214,6 +214,7 @@ impl Owner {
             properties.insert(COMMENT.to_owned(), comment.to_owned());
         }
         let layout = &self.settings.of(schema.name()).layout;
+        check_format(schema, format_version)?;
         let columns = iceberg_schema(schema, format_version)?;
         let spec = layout.spec(schema, &columns)?;
         let order = layout.order(schema)?;
