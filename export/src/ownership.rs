@@ -15,7 +15,7 @@ use crate::config::{SettingsByTable, TableSettings};
 use crate::error::{ExportError, Result};
 use crate::layout::wanted::key_order;
 use crate::references::{head, history};
-use crate::schema::{COMMENT, check_columns, iceberg_schema};
+use crate::schema::{COMMENT, check_columns, check_format, iceberg_schema};
 use crate::summary::{DATABASE_ID, EXPORT_BRANCH, EXPORTER_ID, Stamp, TABLE, WRITER_EPOCH};
 
 /// What a table must fit to be exported into.
@@ -224,6 +224,7 @@ impl Owner {
         properties.extend(settings.maintenance.properties.clone());
         let layout = &settings.layout;
         let format_version = settings.format_version.iceberg();
+        check_format(schema, format_version)?;
         let columns = iceberg_schema(schema, format_version)?;
         let spec = layout.spec(schema, &columns)?;
         let order = layout.order(schema)?;

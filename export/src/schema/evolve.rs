@@ -12,7 +12,7 @@ use iceberg::spec::{
 use iceberg::{TableRequirement, TableUpdate};
 use moonshine_engine::TableSchema;
 
-use super::{check_schema, iceberg_schema};
+use super::{check_format, check_schema, iceberg_schema};
 use crate::catalog::{CatalogTable, Change};
 use crate::error::{ExportError, Result};
 use crate::references::head;
@@ -152,6 +152,7 @@ fn is_same_or_wider(found: &PrimitiveType, wanted: &PrimitiveType) -> bool {
 /// The change that gives an Iceberg table the columns and comments of this schema.
 pub(crate) fn evolved(table: &CatalogTable, schema: &TableSchema) -> Result<Change> {
     let wanted = wanted_schema(&table.metadata, schema)?;
+    check_format(schema, table.metadata.format_version())?;
     check_columns(table, schema)?;
     check_defaults(table, schema)?;
     let mut updates = Vec::new();

@@ -76,18 +76,10 @@ pub(crate) fn table_location(warehouse: &str, ident: &TableIdent, table_id: u32)
 /// The primary key becomes the identifier fields, unless it has a float: the specification forbids those there.
 ///
 /// # Errors
-/// [`ExportError::Config`] for a type that the format version does not know, and a default that metadata can't hold.
+/// [`ExportError::Config`] for a default that metadata can't hold.
 pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Result<Schema> {
     let mut fields = Vec::with_capacity(schema.columns().len());
     for column in schema.columns() {
-        if version < FormatVersion::V3 && !is_of_format_2(column.column_type) {
-            return Err(ExportError::Config(format!(
-                "table '{}', column '{}': Iceberg knows {} from its format 3 on; set format_version 3 for the table",
-                schema.name(),
-                column.name,
-                column.column_type
-            )));
-        }
         let field_type = iceberg_type(column.column_type);
         let field = NestedField::new(column.field_id, &column.name, field_type, !column.nullable);
         let mut field = with_comment(field, column.comment.as_deref());
@@ -115,6 +107,25 @@ pub(crate) fn iceberg_schema(schema: &TableSchema, version: FormatVersion) -> Re
         .with_identifier_field_ids(identifiers)
         .build()
         .map_err(|error| ExportError::Config(format!("table '{}': {error}", schema.name())))
+}
+
+/// Checks that a format version knows the types of the columns.
+///
+/// # Errors
+/// [`ExportError::Config`], naming table and column.
+pub(crate) fn check_format(schema: &TableSchema, version: FormatVersion) -> Result<()> {
+    let mut columns = schema.columns().iter();
+    let is_known =
+        |column: &Column| version >= FormatVersion::V3 || is_of_format_2(column.column_type);
+    match columns.find(|column| !is_known(column)) {
+        Some(column) => Err(ExportError::Config(format!(
+            "table '{}', column '{}': Iceberg knows {} from its format 3 on; set format_version 3 for the table",
+            schema.name(),
+            column.name,
+            column.column_type
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Checks that an Iceberg table has just the columns that this schema would give it.

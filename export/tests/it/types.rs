@@ -1,7 +1,7 @@
 //! Every type of the engine at its extremes: what comes back from the Iceberg table is what went in.
 
 use futures::TryStreamExt;
-use moonshine_engine::{ColumnType, Database, Table, TableSchema, Value};
+use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
 use moonshine_export::{ExportError, FormatVersion, IcebergReader};
 
 use crate::support::{VERSIONS, World, ident};
@@ -196,21 +196,31 @@ async fn every_type_comes_back() {
     }
 }
 
-/// *Honest*: what format 2 has no type for is refused by name, and goes into a table of format 3.
+/// *Honest*: what format 2 has no type for is refused by name, and goes into a table of format 3, also one that was of format 2.
 #[tokio::test(flavor = "multi_thread")]
 async fn nanoseconds_need_format_3() {
-    let world = World::new(FormatVersion::V2);
+    let mut world = World::new(FormatVersion::V2);
     let database = world.database();
     let schema = TableSchema::builder("shop.events")
         .column("id", ColumnType::Int64, false)
-        .column("at", ColumnType::TimestampNs, true)
         .primary_key(["id"]);
     let table = database.create_table(schema.build().unwrap()).unwrap();
-    let mut transaction = database.begin();
-    let row = vec![Value::Int64(1), Value::TimestampNs(-1)];
-    transaction.upsert(&table, row).unwrap();
-    transaction.commit().unwrap();
+    let upsert = |table: &Table, row: Vec<Value>| {
+        let mut transaction = database.begin();
+        transaction.upsert(table, row).unwrap();
+        transaction.commit().unwrap();
+    };
+    upsert(&table, vec![Value::Int64(1)]);
     let mut exporter = world.exporter(&database).await.unwrap();
+    exporter.tick(&database.snapshot()).await.unwrap();
+    let change = SchemaChange::AddColumn {
+        name: "at".into(),
+        column_type: ColumnType::TimestampNs,
+        nullable: true,
+        default: None,
+    };
+    let table = database.alter_table(&table, &[change]).unwrap();
+    upsert(&table, vec![Value::Int64(2), Value::TimestampNs(-1)]);
     match exporter.tick(&database.snapshot()).await {
         Err(ExportError::Config(reason)) => {
             for part in ["shop.events", "'at'", "timestamp_ns", "format 3"] {
@@ -219,6 +229,12 @@ async fn nanoseconds_need_format_3() {
         }
         other => panic!("{other:?}"),
     }
+    drop(exporter);
+
+    world.version = FormatVersion::V3;
+    let mut exporter = world.exporter(&database).await.unwrap();
+    exporter.tick(&database.snapshot()).await.unwrap();
+    world.check_same(&database).await;
 }
 
 /// Bounds enclose the values, leave NaN out, and are not given where they might mislead.
