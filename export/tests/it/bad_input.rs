@@ -244,6 +244,12 @@ fn connect(database: &Database, catalog: &Arc<SimulatedCatalog>) -> Exporter {
     Exporter::with_catalog(database.clone(), catalog.clone(), settings, environment)
 }
 
+/// Exports what is due.
+async fn tick_due(exporter: &mut Exporter) {
+    exporter.begin_due(PACE);
+    exporter.finish().await.unwrap();
+}
+
 /// What a sync does, until everything is exported.
 async fn export_at_last(exporter: &mut Exporter, database: &Database) {
     let end = tokio::time::Instant::now() + Duration::from_secs(60);
@@ -253,7 +259,7 @@ async fn export_at_last(exporter: &mut Exporter, database: &Database) {
             "{:?}",
             exporter.standings()
         );
-        exporter.tick_due(&database.snapshot(), PACE).await.unwrap();
+        tick_due(exporter).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -261,7 +267,7 @@ async fn export_at_last(exporter: &mut Exporter, database: &Database) {
 /// Writes beside the trouble; says which error the export has, and that it ends neither writing nor the other exports.
 async fn fail(exporter: &mut Exporter, database: &Database, table: &Table) -> ExportError {
     write_notes(database, table, [(1, "in trouble".to_owned())], &[2]);
-    exporter.tick_due(&database.snapshot(), PACE).await.unwrap();
+    tick_due(exporter).await;
     let standing = &exporter.standings()["shop.notes"];
     assert!(standing.failures > 0 && standing.reason.is_some());
     let error = exporter.tick(&database.snapshot()).await.unwrap_err();
@@ -339,7 +345,7 @@ async fn a_full_disk_of_the_database_ends_nothing() {
     write_notes(&database, &table, [(1, "after".to_owned())], &[]);
     io.fill_after(Some(0));
     while exporter.standings()["shop.notes"].failures == 0 {
-        exporter.tick_due(&database.snapshot(), PACE).await.unwrap();
+        tick_due(&mut exporter).await;
     }
     let error = exporter.tick(&database.snapshot()).await.unwrap_err();
     assert!(

@@ -523,7 +523,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) {
         if step % 7 == 6 {
             exporter = open_at_last().await;
         }
-        catalog.is_reachable.store(true, Ordering::SeqCst);
+        catalog.disturb(false);
         let known = catalog.load(&ident("shop", "notes")).await.unwrap();
         let main = known.and_then(|found| found.metadata.current_snapshot().cloned());
         if let Some(main) = main {
@@ -542,7 +542,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) {
                 "commit {seq}"
             );
         }
-        catalog.is_reachable.store(false, Ordering::SeqCst);
+        catalog.disturb(true);
     }
     catalog.calm();
     let snapshot = database.snapshot();
