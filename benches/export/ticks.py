@@ -130,12 +130,14 @@ def measure_peers(arguments):
             expected = read(connection, metadata_file(folder / "clean"))
             for name in peers:
                 try:
-                    peer_times, metadata = writers.run(writers.WRITERS[name], folder / name, *work, arguments.catalog_server)
+                    peer_times, found = writers.run(
+                        writers.WRITERS[name], folder / name, *work, arguments.catalog_server, lambda path: read(connection, path)
+                    )
                 except Exception as error:  # What a writer can't do is part of the result.
                     refusals[name] = f"{type(error).__name__}: {error}".split("\n")[0][:300]
                     cells.append("refused")
                     continue
-                if read(connection, metadata) != expected:
+                if found != expected:
                     raise SystemExit(f"{name}: other rows")
                 cells.append(milliseconds(peer_times))
         print(f"| {share:.0%} | {' | '.join(cells)} |", flush=True)

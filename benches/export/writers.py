@@ -124,7 +124,9 @@ class DuckDb:
 
     def metadata(self):
         with urllib.request.urlopen(f"{self._uri}/v1/namespaces/shop/tables/orders") as answer:
-            return json.load(answer)["metadata-location"].removeprefix("file://")
+            location = json.load(answer)["metadata-location"]
+        # Hadoop writes one slash.
+        return "/" + location.removeprefix("file:").lstrip("/")
 
     def close(self):
         self._server.stdin.close()
@@ -139,8 +141,8 @@ WRITERS = {
 }
 
 
-def run(writer, folder, row_count, ticks, share, server):
-    """Seconds of each tick, and where the table is."""
+def run(writer, folder, row_count, ticks, share, server, read):
+    """Seconds of each tick, and what `read` finds in the table."""
     folder.mkdir()
     peer = writer(folder, server)
     try:
@@ -151,7 +153,7 @@ def run(writer, folder, row_count, ticks, share, server):
             started = time.perf_counter()
             peer.upsert(changed)
             times.append(time.perf_counter() - started)
-        return times, peer.metadata()
+        return times, read(peer.metadata())
     finally:
         if hasattr(peer, "close"):
             peer.close()

@@ -1,9 +1,11 @@
 //! Invariant 5 "same", as readers nobody here wrote see it: the main branch is what was published, the other what was
 //! exported.
 
+use std::path::Path;
+
 use moonshine_export::{Exporter, Publish, TableHistory};
 
-use crate::installed::{python, skipped};
+use crate::installed::python;
 use crate::support::{VERSIONS, World, ident, notes, rows_at, write_notes};
 
 /// Writes what PyIceberg and DuckDB read of the main branch, and of the one that is named, as of the newest metadata.
@@ -42,8 +44,8 @@ with open(out, 'w') as file:
 ";
 
 /// The rows of the main branch and of the audited one, by PyIceberg and DuckDB alike.
-fn read(world: &World) -> [serde_json::Value; 2] {
-    let output = std::process::Command::new(python())
+fn read(world: &World, python: &Path) -> [serde_json::Value; 2] {
+    let output = std::process::Command::new(python)
         .args(["-c", READ])
         .arg(world.path("warehouse"))
         .arg("audit")
@@ -57,10 +59,7 @@ fn read(world: &World) -> [serde_json::Value; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn others_read_what_is_published() {
-    if !python().exists() {
-        skipped("nobody reads a branch: there is no Python environment");
-        return;
-    }
+    let Some(python) = python() else { return };
     for version in VERSIONS {
         let world = World::new(version);
         let database = world.database();
@@ -84,11 +83,18 @@ async fn others_read_what_is_published() {
             let rows = (step..step + 5).map(|id| (id, format!("{step}")));
             write_notes(&database, &table, rows, &[step - 1]);
             exporter.tick(&database.snapshot()).await.unwrap();
-            assert_eq!(read(&world), [published.clone(), rows_now()], "{version:?}");
+            assert_eq!(
+                read(&world, &python),
+                [published.clone(), rows_now()],
+                "{version:?}"
+            );
             if step % 2 == 1 {
                 history.publish(Publish::default()).await.unwrap();
                 published = rows_now();
-                assert_eq!(read(&world), [published.clone(), published.clone()]);
+                assert_eq!(
+                    read(&world, &python),
+                    [published.clone(), published.clone()]
+                );
             }
         }
         world.check_same(&database).await;

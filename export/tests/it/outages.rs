@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::installed::installed;
+use crate::installed::python;
 use crate::servers::{RestKind, RestServer, S3Kind, S3Server};
 use crate::support::{World, notes, write_notes};
 
@@ -31,8 +31,7 @@ const PYTHON: &str = "import json, sys\n\
     \x20   catalog.register_table('shop.notes', sys.argv[2])\n";
 
 fn pyiceberg(properties: &serde_json::Value, location: Option<&str>) -> Option<String> {
-    let python = installed("MOONSHINE_TEST_PYTHON", "test-venv/bin/python")?;
-    let output = Command::new(python)
+    let output = Command::new(python()?)
         .args(["-c", PYTHON, &properties.to_string()])
         .args(location)
         .output()
