@@ -24,12 +24,12 @@ pub struct Options {
     /// flushes, compactions and scans. Pages take what the others leave. Past it writers are slowed down.
     pub memory_budget_bytes: u64,
     /// A segment of the log ends before it would grow beyond this, unless one block alone is larger. `None` for the size
-    /// that follows from the profile, see [`Layout`].
+    /// that follows from the profile, see [`Layout`](crate::Layout).
     pub segment_size_bytes_max: Option<u64>,
     /// So many bytes of deltas in memory are written below level 0 at once. `None` for a sixth of the memory budget.
     pub generation_size_bytes_max: Option<u64>,
     /// P-Size: a fragment of a table that is larger is divided. `None` for the size that
-    /// follows from the profile, see [`Layout`].
+    /// follows from the profile, see [`Layout`](crate::Layout).
     pub fragment_size_bytes_max: Option<u64>,
     /// Compactions side by side. `None` for S-Paral, at most one fewer than there are cores, and at least one.
     pub compaction_threads: Option<usize>,

@@ -18,7 +18,7 @@ use crate::value::Value;
 /// A scan is divided into at most so many intervals of keys; conditions that would make more are checked key by key.
 const INTERVAL_COUNT_MAX: usize = 4096;
 
-/// A condition on the primary key of the rows that a scan returns, see [`Scan::predicates`].
+/// A condition on the primary key of the rows that a scan returns, see [`Scan::predicates`](crate::Scan::predicates).
 ///
 /// Values compare as keys do: floats in IEEE 754 total order.
 ///
@@ -77,7 +77,7 @@ pub enum KeyPredicate {
         /// The bounds.
         range: (Bound<Value>, Bound<Value>),
     },
-    /// The key lies in one of some ranges, whose bounds are as those of [`Scan::range`].
+    /// The key lies in one of some ranges, whose bounds are as those of [`Scan::range`](crate::Scan::range).
     Ranges(Vec<KeyBounds>),
 }
 

@@ -57,7 +57,7 @@ impl Database {
     /// Opens the database in a folder, creating it if there is none, and locks it.
     ///
     /// With the default options a database that is created measures its device first, for up to ten seconds; see
-    /// [`ProfileChoice`].
+    /// [`ProfileChoice`](crate::ProfileChoice).
     ///
     /// # Errors
     /// [`Error::Locked`] if another process has it, [`Error::Corrupt`] naming file and byte if stored bytes are damaged,

@@ -12,7 +12,7 @@
 //! | date | date | DATE |
 //! | time | time | TIME(micros, not adjusted) |
 //! | timestamp, timestamptz | timestamp, timestamptz | TIMESTAMP(micros, not adjusted / adjusted to UTC) |
-//! | list<t>, struct<…>, map<k, v> | list, struct, map | LIST of three levels, group, MAP |
+//! | `list<t>`, `struct<…>`, `map<k, v>` | list, struct, map | LIST of three levels, group, MAP |
 //! | timestamp_ns, timestamptz_ns | timestamp_ns, timestamptz_ns, from format 3 on | TIMESTAMP(nanos, not adjusted / adjusted to UTC) |
 
 use std::collections::HashSet;
