@@ -20,7 +20,7 @@ def memory_mib():
 
 
 def file_system(folder):
-    command = ["stat", "--file-system", "--format=%T", str(folder)]
+    command = ["findmnt", "--noheadings", "--output=FSTYPE", "--target", str(folder)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
