@@ -276,11 +276,16 @@ fn check_folder(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// A file that goes meanwhile, as the engine works in the background, counts as gone.
 fn folder_bytes(folder: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let metadata = entry.metadata()?;
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
         bytes += if metadata.is_dir() {
             folder_bytes(&entry.path())?
         } else {
@@ -289,4 +294,31 @@ fn folder_bytes(folder: &Path) -> std::io::Result<u64> {
         };
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn files_that_go_meanwhile_are_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("stays"), [1; 5000]).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let goes = folder.path().join("goes");
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::write(&goes, []).unwrap();
+                    fs::remove_file(&goes).unwrap();
+                }
+            });
+            let counted = (0..5000).map(|_| folder_bytes(folder.path()));
+            let counted: Result<Vec<u64>, _> = counted.collect();
+            is_over.store(true, Ordering::Relaxed);
+            assert!(counted.unwrap().iter().all(|bytes| *bytes >= 5000));
+        });
+    }
 }
