@@ -64,20 +64,30 @@ def open_duckdb():
             yield connection
 
 
+def count_files(table, snapshots):
+    """How many files of each kind these snapshots are made of together."""
+    manifests = {}
+    for snapshot in snapshots:
+        manifests.update((manifest.manifest_path, manifest) for manifest in snapshot.manifests(table.io))
+    kinds = {}
+    for manifest in manifests.values():
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+            file = entry.data_file
+            kind = f"{file.content.name.lower()} {file.file_format.name.lower()}"
+            kinds.setdefault(kind, set()).add(file.file_path)
+    return {kind: len(files) for kind, files in kinds.items()}
+
+
 def describe(warehouse, name):
-    """What the table's current snapshot is made of, as PyIceberg sees it."""
+    """What the table is made of, now and in all its snapshots, as PyIceberg sees it."""
     table = open_catalog(warehouse).load_table(name)
     snapshot = table.current_snapshot()
-    files = {}
-    for manifest in [] if snapshot is None else snapshot.manifests(table.io):
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-            kind = f"{entry.data_file.content.name.lower()} {entry.data_file.file_format.name.lower()}"
-            files[kind] = files.get(kind, 0) + 1
     return {
         "format_version": table.metadata.format_version,
         "snapshots": len(table.metadata.snapshots),
         "summary": {} if snapshot is None else dict(snapshot.summary.additional_properties),
-        "files": files,
+        "files": count_files(table, [] if snapshot is None else [snapshot]),
+        "files_ever": count_files(table, table.metadata.snapshots),
     }
 
 
