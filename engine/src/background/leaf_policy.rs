@@ -307,15 +307,23 @@ mod tests {
         (1..).zip(sizes).map(held).collect()
     }
 
+    /// One of 64 MiB that may divide, has patches, and beside no flush.
+    fn leaf<'a>(row_sets: &'a [Arc<HeldRowSet>], boundaries: &[u64]) -> Leaf<'a> {
+        Leaf {
+            row_sets,
+            groups: groups(row_sets, &[], boundaries),
+            size_bytes_max: 64 * MIB,
+            can_divide: true,
+            has_patches: true,
+            is_flushing: false,
+        }
+    }
+
     fn due(sizes: &[(u64, u64)], boundaries: &[u64], depth: Depth) -> Option<Due> {
         let row_sets = row_sets(sizes);
         let leaf = Leaf {
-            row_sets: &row_sets,
-            groups: groups(&row_sets, &[], boundaries),
-            size_bytes_max: 64 * MIB,
-            can_divide: true,
             has_patches: false,
-            is_flushing: false,
+            ..leaf(&row_sets, boundaries)
         };
         leaf.due(depth, |_| true)
     }
@@ -338,14 +346,7 @@ mod tests {
         assert_eq!(due(&[(65, 0)], &[], Depth::Regular), divide(0..1));
         assert_eq!(due(&[(64, 0)], &[], Depth::Regular), None);
         let many = row_sets(&[(4, 0); 15]);
-        let leaf = Leaf {
-            row_sets: &many,
-            groups: groups(&many, &[], &[]),
-            size_bytes_max: 64 * MIB,
-            can_divide: true,
-            has_patches: true,
-            is_flushing: false,
-        };
+        let leaf = leaf(&many, &[]);
         assert_eq!(leaf.due(Depth::Regular, |_| false), divide(0..15));
     }
 
@@ -382,14 +383,7 @@ mod tests {
     fn what_is_mostly_replaced_is_merged_without_finding_out_what() {
         let row_sets = row_sets(&[(10, 0), (30, 0)]);
         let refined = |kind, depth, dead_mib: u64, boundaries: &[u64], may_spend| {
-            let leaf = Leaf {
-                row_sets: &row_sets,
-                groups: groups(&row_sets, &[], boundaries),
-                size_bytes_max: 64 * MIB,
-                can_divide: true,
-                has_patches: true,
-                is_flushing: false,
-            };
+            let leaf = leaf(&row_sets, boundaries);
             leaf.refined(kind, depth, dead_mib * MIB, |_| may_spend)
         };
         use JobKind::{Divide, Merge, Resolve};
@@ -405,14 +399,7 @@ mod tests {
     fn what_only_the_dead_make_too_large_is_not_divided() {
         let row_sets = row_sets(&[(30, 0), (40, 0)]);
         let refined = |dead_mib: u64, boundaries: &[u64]| {
-            let leaf = Leaf {
-                row_sets: &row_sets,
-                groups: groups(&row_sets, &[], boundaries),
-                size_bytes_max: 64 * MIB,
-                can_divide: true,
-                has_patches: true,
-                is_flushing: false,
-            };
+            let leaf = leaf(&row_sets, boundaries);
             leaf.refined(JobKind::Divide, Depth::Regular, dead_mib * MIB, |_| false)
         };
         assert_eq!(refined(0, &[]), JobKind::Divide);
@@ -435,12 +422,9 @@ mod tests {
         let row_sets = row_sets(&[(9, 0), (10, 0)]);
         let dead_group = |is_flushing| {
             let leaf = Leaf {
-                row_sets: &row_sets,
-                groups: groups(&row_sets, &[], &[]),
-                size_bytes_max: 64 * MIB,
-                can_divide: true,
                 has_patches: false,
                 is_flushing,
+                ..leaf(&row_sets, &[])
             };
             leaf.dead_group()
         };
@@ -451,14 +435,7 @@ mod tests {
     #[test]
     fn the_cheapest_are_merged_and_the_large_left_alone() {
         let row_sets = row_sets(&[[(1, 0); 14].as_slice(), &[(20, 0)]].concat());
-        let leaf = Leaf {
-            row_sets: &row_sets,
-            groups: groups(&row_sets, &[], &[]),
-            size_bytes_max: 64 * MIB,
-            can_divide: true,
-            has_patches: true,
-            is_flushing: false,
-        };
+        let leaf = leaf(&row_sets, &[]);
         assert_eq!(leaf.cheapest(), Some(0..14));
         let few = Leaf {
             row_sets: &row_sets[1..],
