@@ -33,12 +33,7 @@ async fn open_on(
     version: FormatVersion,
     catalog: &Arc<SimulatedCatalog>,
 ) -> Result<Exporter, ExportError> {
-    let environment = Environment {
-        clock: Arc::new(InstantClock),
-        identities: Arc::new(SeededIdentities::new(catalog.next_seed())),
-    };
-    let settings = branch_settings(version, branch);
-    Exporter::open_with(database.clone(), catalog.clone(), settings, environment).await
+    open_as(branch_settings(version, branch), database, catalog).await
 }
 
 /// A table whose one row was exported to the branch, and nothing to the main one.

@@ -49,17 +49,20 @@ async fn open(
     version: FormatVersion,
     catalog: &Arc<SimulatedCatalog>,
 ) -> Result<Exporter, ExportError> {
+    open_as(kept_settings(version), database, catalog).await
+}
+
+/// One of these settings, for which no time passes and whose ids follow from the catalog's seed.
+async fn open_as(
+    settings: SettingsByTable,
+    database: &Database,
+    catalog: &Arc<SimulatedCatalog>,
+) -> Result<Exporter, ExportError> {
     let environment = Environment {
         clock: Arc::new(InstantClock),
         identities: Arc::new(SeededIdentities::new(catalog.next_seed())),
     };
-    Exporter::open_with(
-        database.clone(),
-        catalog.clone(),
-        kept_settings(version),
-        environment,
-    )
-    .await
+    Exporter::open_with(database.clone(), catalog.clone(), settings, environment).await
 }
 
 /// Opens an exporter however often it takes.
