@@ -16,14 +16,14 @@ use moonshine_engine::io::SimulatedIo;
 use moonshine_engine::{Database, Error, Options, Table};
 use moonshine_export::catalog::{CatalogTable, Guard, NewTable, TableCatalog};
 use moonshine_export::environment::{Clock, Environment};
-use moonshine_export::{ExportError, Exporter, FormatVersion, Pace};
+use moonshine_export::{ExportError, Exporter, FormatVersion};
 use uuid::Uuid;
 
 use crate::ownership::{foreign_snapshot, roll_back};
 use crate::simulation::GUARDS;
 use crate::simulation::catalog::{Fault, SimulatedCatalog};
 use crate::simulation::store::Weather;
-use crate::support::{World, ident, notes, settings, write_notes};
+use crate::support::{World, ident, notes, settings, tick_due, write_notes};
 
 /// Something that keeps a table from being exported.
 #[async_trait]
@@ -214,11 +214,6 @@ async fn read(file_io: FileIO, path: String) -> bytes::Bytes {
     file_io.new_input(path).unwrap().read().await.unwrap()
 }
 
-const PACE: Pace = Pace {
-    freshness_ms: 0,
-    is_full: false,
-};
-
 /// A clock that is a second later at each look.
 #[derive(Debug, Default)]
 struct HastyClock(AtomicI64);
@@ -242,12 +237,6 @@ fn connect(database: &Database, catalog: &Arc<SimulatedCatalog>) -> Exporter {
     };
     let settings = settings(FormatVersion::V3);
     Exporter::with_catalog(database.clone(), catalog.clone(), settings, environment)
-}
-
-/// Exports what is due.
-async fn tick_due(exporter: &mut Exporter) {
-    exporter.begin_due(PACE);
-    exporter.finish().await.unwrap();
 }
 
 /// What a sync does, until everything is exported.

@@ -14,19 +14,13 @@ use moonshine_export::catalog::{
 };
 use moonshine_export::environment::{Clock, Environment, SystemClock};
 use moonshine_export::{
-    ExportError, Exporter, FormatVersion, MaintenanceSettings, Pace, Standing, TableExport,
-    TableSettings,
+    ExportError, Exporter, FormatVersion, MaintenanceSettings, Standing, TableSettings,
 };
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::simulation::catalog::{Fault, SimulatedCatalog};
-use crate::support::{World, ident};
-
-const PACE: Pace = Pace {
-    freshness_ms: 0,
-    is_full: false,
-};
+use crate::support::{PACE, World, ident, tick_due};
 
 fn tables(database: &Database, count: usize) -> Vec<Table> {
     let table = |number| {
@@ -181,12 +175,6 @@ fn connect_with(
         settings.into(),
         Environment::default(),
     )
-}
-
-/// Exports what is due.
-async fn tick_due(exporter: &mut Exporter) -> Vec<TableExport> {
-    exporter.begin_due(PACE);
-    exporter.finish().await.unwrap()
 }
 
 /// Ticks until everything is exported.

@@ -16,8 +16,8 @@ use moonshine_engine::{ColumnType, Database, Options, Scan, Snapshot, Table, Tab
 use moonshine_export::catalog::{SqlCatalog, TableCatalog};
 use moonshine_export::environment::Environment;
 use moonshine_export::{
-    ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader, SettingsByTable,
-    TableSettings,
+    ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader, Pace, SettingsByTable,
+    TableExport, TableSettings,
 };
 
 /// Both ways to delete rows.
@@ -318,4 +318,16 @@ impl Random {
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
+}
+
+/// As often as can be.
+pub(crate) const PACE: Pace = Pace {
+    freshness_ms: 0,
+    is_full: false,
+};
+
+/// Exports what is due.
+pub(crate) async fn tick_due(exporter: &mut Exporter) -> Vec<TableExport> {
+    exporter.begin_due(PACE);
+    exporter.finish().await.unwrap()
 }
