@@ -63,6 +63,7 @@ mod parallel;
 mod predicate;
 mod profile;
 mod queue;
+mod raw;
 mod read;
 mod recovery;
 mod replay;

@@ -65,6 +65,8 @@ fn flush_generation(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>
     let _placing = shared.scheduler.placing.lock();
     let _turn = shared.scheduler.pace.flush();
     let _rows = shared.charge(row_count(&frozen.generation) * FLUSHED_ROW_SIZE_BYTES);
+    // Pages went for the generation while it grew, and do now for the flush.
+    shared.store.cache.give_back_scattered();
     let Some(Rows {
         row_sets,
         truncates,

@@ -4,27 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::{ArcSwapAny, Guard};
-use triomphe::ThinArc;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::IntoBytes;
 
 use super::clock::Clock;
 use super::index::{LINE_SIZE_BYTES, Line};
 use super::page::PageKind;
 use super::page_cache::PageCache;
 use super::rows_page::{RowRef, RowsLayout, RowsView};
+use crate::raw::{Block, CacheLine, Counted, Header};
 
-/// 64 bytes of a page, aligned so that a line of the index takes one load of memory.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-pub(crate) struct CacheLine(Line);
-
-/// What is known of a page in memory besides its content. It fits into one line of memory.
+/// What is known of a page in memory besides its content. With the count of references it fits into one line.
 #[derive(Debug)]
 pub(crate) struct PageHeader {
     /// Whose budget it counts in; none for one row.
     pub(super) cache: Option<Arc<PageCache>>,
-    /// The page's share of the budget.
-    pub(super) size_bytes: u32,
     pub(super) content_size_bytes: u32,
     pub(super) rows: RowsLayout,
     /// Whether `rows` is the usual layout of the RowSet.
@@ -34,42 +27,42 @@ pub(crate) struct PageHeader {
     pub(super) lives: AtomicU8,
 }
 
-const _: () = assert!(size_of::<PageHeader>() <= LINE_SIZE_BYTES - size_of::<usize>());
-
-impl Drop for PageHeader {
-    fn drop(&mut self) {
-        let Some(cache) = &self.cache else { return };
-        cache.give_back(self.kind, self.size_bytes.into());
+impl PageHeader {
+    /// The same, for a copy of the page.
+    pub(super) fn copy(&self) -> PageHeader {
+        PageHeader {
+            cache: self.cache.clone(),
+            lives: AtomicU8::new(self.lives.load(Ordering::Relaxed)),
+            ..*self
+        }
     }
 }
 
-/// A page in memory: one allocation for header and content.
-pub(crate) type Page = ThinArc<PageHeader, CacheLine>;
+impl Header for PageHeader {
+    fn let_go(self, block: Option<Block>) {
+        if let Some(cache) = &self.cache {
+            cache.give_back(self.kind, self.content_size_bytes as usize, block);
+        }
+    }
+}
+
+/// A page in memory: header and content in one piece.
+pub(crate) type Page = Counted<PageHeader>;
 
 /// The place of a page that may be in memory.
 pub(crate) type Slot = ArcSwapAny<Option<Page>>;
 
-/// Bytes of memory that a page with that content takes: a line for the reference count, one for the header, the content
-/// in whole lines, and its entry in a clock.
-pub(super) fn page_memory_bytes(content_size_bytes: usize) -> u32 {
-    let content = content_size_bytes.next_multiple_of(LINE_SIZE_BYTES);
-    crate::codec::len_u32(2 * LINE_SIZE_BYTES + content + Clock::ENTRY_SIZE_BYTES)
+/// Bytes of memory that a page with that content takes: its lines, and its entry in a clock.
+pub(super) fn page_memory_bytes(content_size_bytes: usize) -> u64 {
+    (Page::line_count_for(content_size_bytes) * LINE_SIZE_BYTES + Clock::ENTRY_SIZE_BYTES) as u64
 }
 
-pub(super) fn new_page(header: PageHeader, content: &[u8]) -> Page {
-    let lines = content.chunks(LINE_SIZE_BYTES).map(|chunk| {
-        let mut line = [0; LINE_SIZE_BYTES];
-        match chunk.first_chunk::<LINE_SIZE_BYTES>() {
-            Some(whole) => line = *whole,
-            None => {
-                for (to, from) in line.iter_mut().zip(chunk) {
-                    *to = *from;
-                }
-            }
-        }
-        CacheLine(line)
-    });
-    ThinArc::from_header_and_iter(header, lines)
+/// The content of a page.
+#[inline]
+pub(super) fn content_of(page: &Page) -> &[u8] {
+    let bytes = page.lines().as_bytes();
+    let size_bytes = page.header().content_size_bytes as usize;
+    bytes.get(..size_bytes).unwrap_or(bytes)
 }
 
 /// How often the clock passes a page over that was used since.
@@ -96,21 +89,20 @@ impl PageGuard {
         let content = [&[is_tombstone], row.key, row.value.unwrap_or_default()].concat();
         let header = PageHeader {
             cache: None,
-            size_bytes: 0,
             content_size_bytes: crate::codec::len_u32(content.len()),
             rows: RowsLayout::of_row(row),
             usual: false,
             kind: PageKind::Rows,
             lives: AtomicU8::new(0),
         };
-        PageGuard(Guard::from_inner(Some(new_page(header, &content))))
+        PageGuard(Guard::from_inner(Some(Page::new(header, &content, None))))
     }
 
     /// Gives the page its lives back.
     #[inline]
     pub(crate) fn mark_used(&self) {
         if let Some(page) = self.0.as_ref() {
-            let header = &page.header.header;
+            let header = page.header();
             let lives = lives_max(header.kind);
             // Written only when it changes, so that a page that all threads use stays in all their caches.
             if header.lives.load(Ordering::Relaxed) != lives {
@@ -122,11 +114,7 @@ impl PageGuard {
     /// The page's content.
     #[inline]
     pub(crate) fn content(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |page| {
-            let size_bytes = page.header.header.content_size_bytes as usize;
-            let bytes = page.slice.as_bytes();
-            bytes.get(..size_bytes).unwrap_or(bytes)
-        })
+        self.0.as_ref().map_or(&[], content_of)
     }
 
     /// The rows of a page of rows.
@@ -135,7 +123,7 @@ impl PageGuard {
         let layout = self
             .0
             .as_ref()
-            .map_or_else(RowsLayout::default, |page| page.header.header.rows);
+            .map_or_else(RowsLayout::default, |page| page.header().rows);
         RowsView::new(self.content(), layout)
     }
 
@@ -151,13 +139,17 @@ impl PageGuard {
     pub(crate) fn touch_count(&self) -> u8 {
         self.0
             .as_ref()
-            .map_or(0, |page| ThinArc::strong_count(page) as u8)
+            .map_or(0, |page| page.reference_count() as u8)
     }
 
     /// A line of a page of the index.
     #[inline]
     pub(crate) fn line(&self, line: usize) -> Option<&Line> {
-        self.0.as_ref()?.slice.get(line).map(|CacheLine(line)| line)
+        self.0
+            .as_ref()?
+            .lines()
+            .get(line)
+            .map(|CacheLine(line)| line)
     }
 
     /// The same, held by a count instead of by this thread: for what lives long.

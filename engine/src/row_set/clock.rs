@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::page::PageKind;
-use super::page_cache::{PageSlots, Passed, evict};
+use super::page_cache::{PageSlots, Passed, evict, move_out_of};
 
 /// A part of the cache's pages, each known once.
 #[derive(Debug, Default)]
@@ -99,6 +99,16 @@ impl Clock {
         self.note_len(&ring);
     }
 
+    /// Has the pages that lie in those chunks of memory copied to another place.
+    pub(crate) fn move_out_of(&self, chunks: &[usize]) {
+        let ring = self.ring.lock();
+        for entry in ring.entries.iter().flatten() {
+            if let Some(slots) = entry.slots.upgrade() {
+                move_out_of(chunks, &slots, entry.slot);
+            }
+        }
+    }
+
     /// Removes the entries whose RowSet is gone.
     fn sweep(&self, ring: &mut Ring) {
         let before = ring.entries.len();
@@ -141,5 +151,56 @@ mod tests {
         (4000..40_000).for_each(|slot| drop(insert(&others, slot)));
         let (fewest, most) = (counts().into_iter().min(), counts().into_iter().max());
         assert!(fewest >= most.map(|most| most / 2), "{:?}", counts());
+    }
+    /// Defends invariant 7 (bounded): when others take half the memory of a cache, the system gets back what the pages that
+    /// went leave, though those that stay lie all over it. Who reads them meanwhile sees no difference.
+    #[test]
+    fn pages_move_together_under_readers() {
+        let cache = PageCache::new(MemoryBudget::new(96 << 20));
+        let content = |slot: u32| vec![slot as u8; 3500 + slot as usize % 13 * 64];
+        let slots = PageSlots::new(&cache, 26_000);
+        for slot in 0..26_000 {
+            let rows = RowsLayout::default();
+            drop(slots.insert(slot, PageKind::Rows, &content(slot), rows));
+        }
+        let held: Vec<_> = (0..26_000)
+            .step_by(1999)
+            .map(|slot| (slot, slots.peek(slot)))
+            .collect();
+        let others = cache.budget().charge(48 << 20);
+        assert!(cache.make_room(0));
+        let (before_bytes, page_bytes) = (cache.mapped_bytes(), cache.page_bytes());
+        assert!(before_bytes > 80 << 20 && page_bytes <= 48 << 20);
+        let present = || {
+            (0..26_000)
+                .filter(|slot| slots.peek(*slot).is_some())
+                .count()
+        };
+        let count = present();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for slot in (0..26_000).step_by(37) {
+                        let page = slots.peek(slot);
+                        assert!(page.is_none_or(|page| page.content() == content(slot)));
+                    }
+                }
+            });
+            cache.give_back_scattered();
+            done.store(true, Ordering::Relaxed);
+        });
+        for (slot, page) in held {
+            assert!(page.is_none_or(|page| page.content() == content(slot)));
+        }
+        assert!(present() == count && cache.page_bytes() <= page_bytes);
+        let after_bytes = cache.mapped_bytes();
+        assert!(
+            after_bytes < before_bytes - (16 << 20),
+            "{before_bytes} {after_bytes}"
+        );
+        drop((slots, others));
+        assert_eq!((cache.page_bytes(), cache.budget().used_bytes()), (0, 0));
+        assert!(cache.mapped_bytes() <= 2 << 20);
     }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::codec::len_u32;
 
-pub(crate) const LINE_SIZE_BYTES: usize = 64;
+pub(crate) use crate::raw::LINE_SIZE_BYTES;
 pub(crate) const LINES_PER_PAGE: usize = 64;
 const SLOTS_PER_LINE: usize = 10;
 const ORDINALS_AT: usize = 2 * SLOTS_PER_LINE;

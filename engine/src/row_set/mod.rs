@@ -57,6 +57,7 @@ pub mod multi_get;
 pub(crate) mod open_files;
 pub mod page;
 pub mod page_cache;
+mod page_memory;
 pub mod page_scan;
 pub mod patch;
 mod read_lately;

@@ -11,14 +11,16 @@ use arc_swap::Guard;
 
 use super::budget::{Charge, MemoryBudget};
 use super::cached_page::{
-    LIVES_MAX, Page, PageGuard, PageHeader, Slot, lives_max, new_page, page_memory_bytes,
+    LIVES_MAX, Page, PageGuard, PageHeader, Slot, content_of, lives_max, page_memory_bytes,
 };
 use super::clock::Clock;
 use super::page::PageKind;
+use super::page_memory::PageMemory;
 use super::read_lately::ReadLately;
 use super::rows_page::{RowsLayout, RowsView};
 use super::stats::{PageCacheStats, PageKindStats};
 use crate::counting::striped::Striped;
+use crate::raw::{Block, chunk_address_of};
 
 /// Clocks, so that misses of different pages seldom wait for each other: 2^n.
 const CLOCK_COUNT_LOG2: u32 = 3;
@@ -37,6 +39,7 @@ const ROOM_TRIES: usize = 4;
 #[derive(Debug)]
 pub struct PageCache {
     budget: Arc<MemoryBudget>,
+    memory: PageMemory,
     clocks: [Clock; CLOCK_COUNT],
     by_kind: [KindCounters; PageKind::ALL.len()],
     /// Pages that were read, by kind.
@@ -59,6 +62,7 @@ impl PageCache {
     pub fn new(budget: Arc<MemoryBudget>) -> Arc<Self> {
         Arc::new(PageCache {
             read_lately: ReadLately::new(budget.limit_bytes()),
+            memory: PageMemory::new(budget.limit_bytes()),
             budget,
             clocks: Default::default(),
             by_kind: Default::default(),
@@ -148,10 +152,36 @@ impl PageCache {
     }
 
     /// Gives the memory of a page back.
-    pub(super) fn give_back(&self, kind: PageKind, size_bytes: u64) {
+    pub(super) fn give_back(
+        &self,
+        kind: PageKind,
+        content_size_bytes: usize,
+        block: Option<Block>,
+    ) {
+        if let Some(block) = block {
+            self.memory.put(block);
+        }
+        let size_bytes = page_memory_bytes(content_size_bytes);
         let counters = self.counters_of(kind);
         counters.size_bytes.fetch_sub(size_bytes, Ordering::Relaxed);
         self.budget.give_back(size_bytes);
+    }
+
+    /// Moves pages together where those that went left more room between them than there should be, and gives what
+    /// becomes free to the system. It looks at each page in memory, so it is work for the background.
+    pub(crate) fn give_back_scattered(&self) {
+        let vacated = self.memory.vacate_sparsest();
+        if !vacated.is_empty() {
+            self.clocks
+                .iter()
+                .for_each(|clock| clock.move_out_of(&vacated));
+        }
+    }
+
+    /// Bytes of pages, and of the room between them.
+    #[cfg(test)]
+    pub(crate) fn mapped_bytes(&self) -> usize {
+        self.memory.mapped_bytes()
     }
 
     /// Counts a page that was not in memory.
@@ -161,36 +191,25 @@ impl PageCache {
     }
 
     /// A page with its own memory, and whether there was room for it.
-    fn build(
-        self: &Arc<Self>,
-        kind: PageKind,
-        content: &[u8],
-        rows: RowsLayout,
-        usual: bool,
-    ) -> (Page, bool) {
+    fn build(self: &Arc<Self>, hash: u64, header: PageHeader, content: &[u8]) -> (Page, bool) {
         let size_bytes = page_memory_bytes(content.len());
         let budget = &self.budget;
         // Room that was made may be taken by another thread.
-        let fits = budget.try_take(size_bytes.into())
-            || (0..ROOM_TRIES)
-                .any(|_| self.make_room(size_bytes.into()) && budget.try_take(size_bytes.into()));
+        let fits = budget.try_take(size_bytes)
+            || (0..ROOM_TRIES).any(|_| self.make_room(size_bytes) && budget.try_take(size_bytes));
         if !fits {
-            budget.take(size_bytes.into());
+            budget.take(size_bytes);
         }
-        self.counters_of(kind)
+        (self.place(hash, header, content), fits)
+    }
+
+    /// A page whose share of the budget was taken.
+    fn place(&self, hash: u64, header: PageHeader, content: &[u8]) -> Page {
+        self.counters_of(header.kind)
             .size_bytes
-            .fetch_add(size_bytes.into(), Ordering::Relaxed);
-        let header = PageHeader {
-            cache: Some(self.clone()),
-            size_bytes,
-            content_size_bytes: crate::codec::len_u32(content.len()),
-            rows,
-            usual,
-            kind,
-            // Rows that are read once, as by a scan, go first.
-            lives: AtomicU8::new(lives_max(kind) - 1),
-        };
-        (new_page(header, content), fits)
+            .fetch_add(page_memory_bytes(content.len()), Ordering::Relaxed);
+        let block = self.memory.take(hash, Page::line_count_for(content.len()));
+        Page::new(header, content, block)
     }
 
     /// Counts RowSets that were asked for a key, and rows that were found there.
@@ -250,7 +269,7 @@ impl PageSlots {
     #[inline]
     pub(crate) fn rows_of<'a>(&self, page: &'a PageGuard) -> RowsView<'a> {
         match (self.usual_layout.get(), page.0.as_ref()) {
-            (Some(usual), Some(inner)) if inner.header.header.usual => {
+            (Some(usual), Some(inner)) if inner.header().usual => {
                 RowsView::new(page.content(), *usual)
             }
             _ => page.unusual_rows(),
@@ -269,7 +288,8 @@ impl PageSlots {
         let usual = kind == PageKind::Rows && *self.usual_layout.get_or_init(|| rows) == rows;
         self.cache.count_miss(kind);
         let clock = self.clock_of(slot);
-        let (page, fits) = self.cache.build(kind, content, rows, usual);
+        let header = self.header(kind, content, rows, usual);
+        let (page, fits) = self.cache.build(self.hash_of(slot), header, content);
         let (Some(place), true) = (self.slots.get(slot as usize), fits) else {
             return PageGuard(Guard::from_inner(Some(page)));
         };
@@ -301,8 +321,21 @@ impl PageSlots {
         content: &[u8],
         rows: RowsLayout,
     ) -> PageGuard {
-        let (page, _) = self.cache.build(kind, content, rows, false);
+        let header = self.header(kind, content, rows, false);
+        let (page, _) = self.cache.build(self.hash_of(0), header, content);
         PageGuard(Guard::from_inner(Some(page)))
+    }
+
+    fn header(&self, kind: PageKind, content: &[u8], rows: RowsLayout, usual: bool) -> PageHeader {
+        PageHeader {
+            cache: Some(self.cache.clone()),
+            content_size_bytes: crate::codec::len_u32(content.len()),
+            rows,
+            usual,
+            kind,
+            // Rows that are read once, as by a scan, go first.
+            lives: AtomicU8::new(lives_max(kind) - 1),
+        }
     }
 
     /// Which clock knows the page in a slot. Each gets the same mixture (Fibonacci hashing, Knuth 6.4).
@@ -351,7 +384,7 @@ pub(crate) fn evict(slots: &PageSlots, slot: u32) -> Passed {
     };
     let mut kind = None;
     if let Some(page) = &*place.load() {
-        let header = &page.header.header;
+        let header = page.header();
         let left = header.lives.load(Ordering::Relaxed);
         if left > 0 {
             header.lives.store(left - 1, Ordering::Relaxed);
@@ -361,4 +394,25 @@ pub(crate) fn evict(slots: &PageSlots, slot: u32) -> Passed {
     }
     place.store(None);
     Passed::Goes(kind)
+}
+
+/// Copies the page in a slot to another place, if it lies in one of those chunks (where they begin, ascending).
+pub(crate) fn move_out_of(chunks: &[usize], slots: &PageSlots, slot: u32) {
+    let Some(place) = slots.slots.get(slot as usize) else {
+        return;
+    };
+    let held = place.load();
+    let Some(page) = &*held else { return };
+    if chunks
+        .binary_search(&chunk_address_of(page.address()))
+        .is_err()
+    {
+        return;
+    }
+    let (cache, content) = (&slots.cache, content_of(page));
+    // The two are there together for a moment only.
+    cache.budget.take(page_memory_bytes(content.len()));
+    let copy = cache.place(slots.hash_of(slot), page.header().copy(), content);
+    // One that went meanwhile stays away.
+    place.compare_and_swap(&held, Some(copy));
 }

@@ -1,0 +1,28 @@
+//! The crate's one module with unsafe code. What it offers is safe to use: no caller can make it touch memory that is
+//! not its own, use memory that was given back, or give memory back twice.
+//!
+//! - [`Block`]: owned memory in whole [`CacheLine`]s. The first one is a mapped chunk; others are split from it and joined again.
+//! - [`Counted`]: a header and lines behind it, shared by a count of references, in a block or in the allocator's memory.
+//!
+//! Its tests run under Miri: `cargo +nightly miri test -p moonshine-engine --lib raw::`.
+
+#![allow(
+    unsafe_code,
+    reason = "the one place for it; each block says why it is sound"
+)]
+
+mod block;
+mod counted;
+
+pub(crate) use block::{Block, CHUNK_SIZE_BYTES, LINES_PER_CHUNK, chunk_address_of};
+pub(crate) use counted::{Counted, Header};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of a line of the processor's caches.
+pub(crate) const LINE_SIZE_BYTES: usize = 64;
+
+/// 64 bytes, aligned so that they take one load of memory.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub(crate) struct CacheLine(pub(crate) [u8; LINE_SIZE_BYTES]);
