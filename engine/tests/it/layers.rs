@@ -23,6 +23,7 @@ const LAYERS: &[&str] = &[
     "layout",
     "parallel",
     "space",
+    "raw",
     // Files and memory: RowSets, the log, the DeltaCache, the fragment tree.
     "row_set",
     "statistics",
