@@ -7,6 +7,7 @@ use super::compact::{Compacted, Failed, run};
 use super::flush::{Flushed, flush};
 use crate::commit::committer;
 use crate::error::Error;
+use crate::raw::trim;
 use crate::schedule::Depth;
 use crate::shared::Shared;
 use crate::space::RetryPause;
@@ -63,6 +64,7 @@ fn flush_all(shared: &Shared) {
         match flush(shared, &frozen) {
             Ok(Flushed::Done) => {
                 pause.reset();
+                trim();
                 shared.look_at_all(Depth::Regular);
             }
             Ok(Flushed::Cancelled) => return,
@@ -86,6 +88,7 @@ fn compact_all(shared: &Shared) {
         match run(shared, &mut job) {
             Ok(Compacted::Done) => {
                 pause.reset();
+                trim();
                 shared.scheduler.finish(job);
             }
             Ok(Compacted::Cancelled) => return,

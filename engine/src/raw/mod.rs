@@ -11,9 +11,11 @@
     reason = "the one place for it; each block says why it is sound"
 )]
 
+mod allocator;
 mod block;
 mod counted;
 
+pub(crate) use allocator::trim;
 pub(crate) use block::{Block, CHUNK_SIZE_BYTES, LINES_PER_CHUNK, chunk_address_of};
 pub(crate) use counted::{Counted, Header};
 
