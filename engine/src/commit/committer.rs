@@ -201,9 +201,9 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
             }
         }
         records.iter().for_each(Queued::release);
-        let woken = shared.queue.finish(last.ticket.number);
+        let (woken, is_quick) = shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
-            if is_synced(&records) || blocks_left == 0 || !shared.queue.is_quick() {
+            if is_synced(&records) || blocks_left == 0 || !is_quick {
                 return Ok(woken);
             }
             blocks_left -= 1;
