@@ -127,6 +127,27 @@ fn a_full_disk_refuses_what_zeros_have_no_place_for() {
     assert_eq!(read(&open(&after).unwrap()), 199);
 }
 
+/// Durable: a segment goes on whose zeros were cut for a next one that found no space; nothing is copied to where they were.
+#[test]
+fn a_segment_goes_on_without_the_zeros_that_were_cut() {
+    let io = SimulatedIo::new(1);
+    let options = Options {
+        segment_size_bytes_max: Some(64 << 10),
+        ..options(&io)
+    };
+    let database = Database::open("/db", options).unwrap();
+    let pairs = database.keyspace("pairs").unwrap();
+    let buffered = pairs.with_durability(Durability::Buffered);
+    (1..100).for_each(|n| write(&buffered, n));
+    io.fill_after(Some(0));
+    let flushed = database.flush();
+    assert!(matches!(flushed, Err(Error::NoSpace { .. })), "{flushed:?}");
+    io.fill_after(None);
+    (100..200).for_each(|n| write(&buffered, n));
+    let after = io.crash(CrashStyle::KeepUnsynced);
+    assert_eq!(read(&open(&after).unwrap()), 199);
+}
+
 /// Durable, atomic: a write that a crash keeps from replacing its zeros ends the log, and what came behind it is gone for
 /// good, however the lengths fit.
 #[test]
