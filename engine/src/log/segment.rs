@@ -88,9 +88,8 @@ struct CurrentSegment {
 }
 
 /// Whether zeros of a segment are mapped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Map {
-    #[default]
     None,
     /// Up to that place in the file, from before the last whole block's end.
     UpTo(u64, Box<dyn FileMap>),
