@@ -44,9 +44,7 @@ impl Shared {
         body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self
-            .queue
-            .submit(kind, body, durability, None, &self.counters)?;
+        let ticket = self.enqueue(kind, body.into(), durability)?;
         self.queue.leave();
         Ok(ticket)
     }
@@ -58,11 +56,14 @@ impl Shared {
         body: impl Into<Arc<[u8]>>,
         durability: Durability,
     ) -> Result<Ticket> {
-        let ticket = self
-            .queue
-            .submit(kind, body, durability, None, &self.counters)?;
+        let ticket = self.enqueue(kind, body.into(), durability)?;
         self.wait(ticket)?;
         Ok(ticket)
+    }
+
+    fn enqueue(&self, kind: RecordKind, body: Arc<[u8]>, durability: Durability) -> Result<Ticket> {
+        let counters = &self.counters;
+        self.queue.submit(kind, body, durability, None, counters)
     }
 
     /// Writes a record durably.
@@ -70,25 +71,20 @@ impl Shared {
         self.write(kind, body, Durability::Synced).map(|_| ())
     }
 
-    /// Waits until a submitted record is written.
+    /// Waits until a submitted record is written, and writes it if nobody else does.
     pub(crate) fn wait(&self, ticket: Ticket) -> Result<()> {
-        wait(self, ticket)
-    }
-}
-
-/// Waits until a record is written, and writes it if nobody else does.
-pub(crate) fn wait(shared: &Shared, ticket: Ticket) -> Result<()> {
-    let failures_before = shared.queue.failure_count();
-    while shared.queue.turn(ticket, failures_before)? == Turn::Lead {
-        match lead(shared, ticket.number) {
-            // Whatever became of the records of others.
-            _ if shared.queue.is_written(ticket) => return Ok(()),
-            // The queue says whether this record was concerned.
-            Ok(()) | Err(Error::NoSpace { .. }) => {}
-            Err(error) => return Err(error),
+        let failures_before = self.queue.failure_count();
+        while self.queue.turn(ticket, failures_before)? == Turn::Lead {
+            match lead(self, ticket.number) {
+                // Whatever became of the records of others.
+                _ if self.queue.is_written(ticket) => return Ok(()),
+                // The queue says whether this record was concerned.
+                Ok(()) | Err(Error::NoSpace { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Makes everything durable that is visible. Writing goes on meanwhile.
@@ -201,9 +197,9 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
             }
         }
         records.iter().for_each(Queued::release);
-        let woken = shared.queue.finish(last.ticket.number);
+        let (woken, is_quick) = shared.queue.finish(last.ticket.number);
         if last.ticket.number >= until_number {
-            if is_synced(&records) || blocks_left == 0 || !shared.queue.is_quick() {
+            if is_synced(&records) || blocks_left == 0 || !is_quick {
                 return Ok(woken);
             }
             blocks_left -= 1;

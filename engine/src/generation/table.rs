@@ -110,13 +110,15 @@ impl TableGeneration {
             slots = larger;
         }
         let mut rows = part.rows().peekable();
-        let mut batch = Vec::with_capacity(ROWS_AT_ONCE);
+        let mut batch = Vec::with_capacity(part.row_count().min(ROWS_AT_ONCE));
         while rows.peek().is_some() {
             batch.clear();
             for row in rows.by_ref().take(ROWS_AT_ONCE) {
                 batch.push(row?);
             }
-            self.warm(&slots, bodies, &batch);
+            if batch.len() > 1 {
+                self.warm(&slots, bodies, &batch);
+            }
             for row in &batch {
                 let (is_new, bytes) = self.write_row(&slots, bodies, seq, body, row)?;
                 *key_count += u32::from(is_new);

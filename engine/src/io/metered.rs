@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{FileLock, Io, IoFile, OpenMode};
+use super::{FileLock, FileMap, Io, IoFile, OpenMode};
 use crate::counting::histogram::Histogram;
 use crate::counting::striped::Striped;
 use crate::profile::StoredProfile;
@@ -182,6 +182,11 @@ impl IoFile for MeteredFile {
         let counters = self.counters();
         counters.written_bytes.fetch_add(written, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What is written by it is not counted: it replaces bytes that were.
+    fn map(&self, offset: u64, size_bytes: usize) -> Result<Option<Box<dyn FileMap>>> {
+        self.inner.map(offset, size_bytes)
     }
 
     fn sync_data(&self) -> Result<()> {

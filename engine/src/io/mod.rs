@@ -5,6 +5,7 @@
 //! `metered` layer on top, which counts what goes through. Nothing else in the crate names `std::fs`, a clock or a random
 //! source; clippy holds it to that.
 
+mod mapped;
 pub(crate) mod metered;
 mod simulated;
 mod syscall;
@@ -195,6 +196,15 @@ pub trait IoFile: Send + Sync + std::fmt::Debug {
     fn write_all_parts_at(&self, parts: &[&[u8]], offset: u64) -> Result<()> {
         self.write_all_at(&parts.concat(), offset)
     }
+    /// Bytes that the file has already as memory, to be written without a call of the system. `None` where that can't be, or
+    /// where a write to them might find no space. It must not be written to once the file was cut before its end.
+    ///
+    /// # Errors
+    /// As the system answers.
+    fn map(&self, offset: u64, size_bytes: usize) -> Result<Option<Box<dyn FileMap>>> {
+        let _ = (offset, size_bytes);
+        Ok(None)
+    }
     /// Makes what was written durable, with the file's length.
     ///
     /// # Errors
@@ -215,4 +225,31 @@ pub trait IoFile: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As the system answers.
     fn share(&self) -> Result<()>;
+}
+
+/// A part of a file as memory. What is written to it is in the file at once, for every reader, and survives the end of the
+/// process; it is durable after [`IoFile::sync_data`].
+///
+/// ```
+/// use std::path::Path;
+///
+/// use moonshine_engine::io::{Io, OpenMode, SimulatedIo};
+/// let io = SimulatedIo::new(1);
+/// io.create_folder(Path::new("/db"))?;
+/// let file = io.open(Path::new("/db/a"), OpenMode::CreateNew)?;
+/// file.write_all_at(&[0; 16], 0)?;
+/// let mut map = file.map(4, 12)?.expect("the simulated disk can");
+/// map.write_all_parts_at(&[b"moon", b"shine"], 4)?;
+/// let mut word = [0; 5];
+/// file.read_exact_at(&mut word, 8)?;
+/// assert_eq!(&word, b"shine");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait FileMap: Send + Sync + std::fmt::Debug {
+    /// Writes all bytes of the parts at that offset of the file, one behind the other.
+    ///
+    /// # Errors
+    /// `InvalidInput` where they are not within the part that is mapped; nothing is written then. A disk that can say so
+    /// without ending the process fails as [`IoFile::write_all_at`] does.
+    fn write_all_parts_at(&mut self, parts: &[&[u8]], offset: u64) -> Result<()>;
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Result};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{FileLock, Io, IoFile, OpenMode};
+use super::{FileLock, FileMap, Io, IoFile, OpenMode};
 use crate::profile::StoredProfile;
 
 /// The unit that a torn write is torn in, in bytes: a device writes a sector whole or not at all.
@@ -284,7 +285,7 @@ impl Io for SimulatedIo {
             path: path.to_owned(),
             content,
             simulated: self.clone(),
-            share: Mutex::default(),
+            share: Arc::default(),
         }))
     }
 
@@ -413,12 +414,12 @@ struct SimulatedLock(#[allow(dead_code, reason = "held, never read")] Arc<()>);
 
 impl FileLock for SimulatedLock {}
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct SimulatedFile {
     path: PathBuf,
     content: Arc<Mutex<Content>>,
     simulated: SimulatedIo,
-    share: Mutex<Option<Arc<()>>>,
+    share: Arc<Mutex<Option<Arc<()>>>>,
 }
 
 impl SimulatedFile {
@@ -487,6 +488,17 @@ impl IoFile for SimulatedFile {
         Ok(())
     }
 
+    fn map(&self, offset: u64, size_bytes: usize) -> Result<Option<Box<dyn FileMap>>> {
+        let end = offset + size_bytes as u64;
+        if end > self.len_bytes()? {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(SimulatedMap {
+            file: self.clone(),
+            part: offset..end,
+        })))
+    }
+
     fn sync_data(&self) -> Result<()> {
         if let Some(kind) = self.simulated.disk.lock().sync_failure {
             return Err(Error::new(kind, "simulated sync failure"));
@@ -511,5 +523,27 @@ impl IoFile for SimulatedFile {
     fn share(&self) -> Result<()> {
         *self.share.lock() = Some(self.content.lock().shares.clone());
         Ok(())
+    }
+}
+
+/// Written to as the file is: it fails when writes do.
+#[derive(Debug)]
+struct SimulatedMap {
+    file: SimulatedFile,
+    part: Range<u64>,
+}
+
+impl FileMap for SimulatedMap {
+    fn write_all_parts_at(&mut self, parts: &[&[u8]], offset: u64) -> Result<()> {
+        let bytes = parts.concat();
+        let end = offset + bytes.len() as u64;
+        if offset < self.part.start || end > self.part.end {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        assert!(
+            end <= self.file.len_bytes()?,
+            "a file is written by a map of what was cut off"
+        );
+        self.file.write_all_at(&bytes, offset)
     }
 }

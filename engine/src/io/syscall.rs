@@ -17,7 +17,8 @@ use moonshine_sysprobe::{Budget, measure};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 use rustix::io::{Errno, pwritev};
 
-use super::{FileLock, Io, IoFile, OpenMode};
+use super::mapped::MappedPart;
+use super::{FileLock, FileMap, Io, IoFile, OpenMode};
 use crate::profile::StoredProfile;
 
 /// What the process's time is counted from.
@@ -208,6 +209,11 @@ impl IoFile for SyscallFile {
             }
         }
         Ok(())
+    }
+
+    fn map(&self, offset: u64, size_bytes: usize) -> Result<Option<Box<dyn FileMap>>> {
+        let map = MappedPart::open(&self.0, offset, size_bytes)?;
+        Ok(map.map(|map| Box::new(map) as Box<dyn FileMap>))
     }
 
     fn sync_data(&self) -> Result<()> {

@@ -223,8 +223,12 @@ impl Batch {
     }
 }
 
+/// What comes before a value at most: no nulls, and its length.
+const VALUE_HEAD_SIZE_BYTES_MAX: usize = 11;
+
 /// Appends the bytes of a row with that value.
 pub(crate) fn encode_value(value: &[u8], out: &mut Vec<u8>) {
+    out.reserve(VALUE_HEAD_SIZE_BYTES_MAX + value.len());
     out.push(NO_NULLS);
     put_varint(out, value.len() as u64);
     out.extend_from_slice(value);

@@ -47,7 +47,7 @@ pub(crate) fn encode_delta(
     tables: &[PendingTable<'_>],
     shard_bits: u32,
 ) -> Arc<[u8]> {
-    let mut head = Vec::new();
+    let mut head = Vec::with_capacity(8);
     match origin {
         None => head.push(0),
         Some(origin) => {

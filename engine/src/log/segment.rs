@@ -12,17 +12,21 @@ use super::format::{
 use super::segments::{LogSegments, OpenSegment};
 use crate::codec::len_u32;
 use crate::error::{Error, Result};
-use crate::io::{Io, IoFile, OpenMode};
+use crate::io::{FileMap, Io, IoFile, OpenMode};
 
 /// A segment that holds no more than this goes on when a generation ends: a new one costs three syncs.
 const ROLL_SIZE_BYTES_MIN: u64 = 256 << 10;
 
-/// A block that would make the file longer and is synced is followed by zeros, as many as the segment holds bytes within these
-/// limits. The next blocks replace them: a sync that finds neither a new length nor a new extent need not wait for the file
-/// system's journal. Larger blocks cost so much themselves that zeros would double it.
+/// A small block that would make the file longer is followed by zeros, as many as the segment holds bytes within these
+/// limits. The next blocks replace them. A sync that finds neither a new length nor a new extent need not wait for the file
+/// system's journal; and a block that is not synced is copied to where the zeros are mapped as memory, at a third of what
+/// a call of the system costs.
 const RESERVE_SIZE_BYTES_MIN: u64 = 64 << 10;
 const RESERVE_SIZE_BYTES_MAX: u64 = 1 << 20;
-const RESERVED_BLOCK_SIZE_BYTES_MAX: u64 = 64 << 10;
+/// The largest block that is small, if it is synced and if it is not: larger ones cost so much themselves that zeros would
+/// double it.
+const SYNCED_BLOCK_SIZE_BYTES_MAX: u64 = 64 << 10;
+const COPIED_BLOCK_SIZE_BYTES_MAX: u64 = 4 << 10;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The path of a segment.
@@ -79,6 +83,18 @@ struct CurrentSegment {
     len_bytes: u64,
     /// The file's length: from the last block on it holds zeros.
     file_len_bytes: u64,
+    /// Zeros as memory.
+    map: Map,
+}
+
+/// Whether zeros of a segment are mapped.
+#[derive(Debug)]
+enum Map {
+    None,
+    /// Up to that place in the file, from before the last whole block's end.
+    UpTo(u64, Box<dyn FileMap>),
+    /// They can't be.
+    Never,
 }
 
 impl SegmentWriter {
@@ -122,6 +138,7 @@ impl SegmentWriter {
             path: segment.path,
             len_bytes,
             file_len_bytes: len_bytes,
+            map: Map::None,
         });
     }
 
@@ -169,10 +186,16 @@ impl SegmentWriter {
         };
         let end = current.len_bytes + size_bytes;
         let grows = end > current.file_len_bytes;
-        current.write(&parts)?;
+        let is_copied = !is_synced && size_bytes <= COPIED_BLOCK_SIZE_BYTES_MAX;
+        current.write(&parts, is_copied)?;
         current.len_bytes = end;
         self.next_block_number += 1;
-        if is_synced && grows && size_bytes <= RESERVED_BLOCK_SIZE_BYTES_MAX {
+        let is_small = if is_synced {
+            size_bytes <= SYNCED_BLOCK_SIZE_BYTES_MAX
+        } else {
+            is_copied && !matches!(current.map, Map::Never)
+        };
+        if grows && is_small {
             let room = self.segment_size_bytes_max.saturating_sub(end);
             current.reserve(room)?;
         }
@@ -243,6 +266,7 @@ impl SegmentWriter {
             return Ok(());
         };
         if current.file_len_bytes > current.len_bytes {
+            current.map = Map::None;
             let (file, path) = (&current.file, &current.path);
             file.set_len(current.len_bytes)
                 .map_err(|source| Error::io("cut", path, source))?;
@@ -294,6 +318,7 @@ impl SegmentWriter {
             path,
             len_bytes: SEGMENT_HEADER_SIZE_BYTES as u64,
             file_len_bytes: SEGMENT_HEADER_SIZE_BYTES as u64,
+            map: Map::None,
         });
         Ok(())
     }
@@ -310,25 +335,53 @@ impl CurrentSegment {
         if parts.is_empty() {
             return Ok(());
         }
-        match self.write(&parts) {
+        match self.write(&parts, false) {
             // The block has its space.
             Err(Error::NoSpace { .. }) => Ok(()),
             written => written,
         }
     }
 
-    /// Writes behind the last whole block.
-    fn write(&mut self, parts: &[&[u8]]) -> Result<()> {
+    /// Writes behind the last whole block; by copying, if that is asked for and zeros are there to be replaced.
+    fn write(&mut self, parts: &[&[u8]], is_copied: bool) -> Result<()> {
         let offset = self.len_bytes;
-        let written = self.file.write_all_parts_at(parts, offset);
+        let size_bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let end = offset + size_bytes as u64;
+        let map = if is_copied { self.map_to(end) } else { None };
+        let written = match map {
+            Some(map) => map.write_all_parts_at(parts, offset),
+            None => self.file.write_all_parts_at(parts, offset),
+        };
         if let Err(source) = written {
             let error = Error::io("write", &self.path, source);
+            self.map = Map::None;
             self.file_len_bytes = offset;
             return Err(error.undone(|| self.file.set_len(offset)));
         }
-        let size_bytes: usize = parts.iter().map(|part| part.len()).sum();
-        self.file_len_bytes = self.file_len_bytes.max(offset + size_bytes as u64);
+        self.file_len_bytes = self.file_len_bytes.max(end);
         Ok(())
+    }
+
+    /// The zeros behind the last whole block as memory, if they go as far as that and the system can.
+    fn map_to(&mut self, end: u64) -> Option<&mut dyn FileMap> {
+        let is_mapped = match &self.map {
+            Map::UpTo(mapped_end, _) => end <= *mapped_end,
+            Map::None => false,
+            Map::Never => return None,
+        };
+        if !is_mapped {
+            let zeros = self.file_len_bytes.checked_sub(self.len_bytes);
+            let zeros = usize::try_from(zeros.filter(|_| end <= self.file_len_bytes)?).ok()?;
+            // Writing goes on by calls of the system.
+            self.map = match self.file.map(self.len_bytes, zeros) {
+                Ok(Some(map)) => Map::UpTo(self.file_len_bytes, map),
+                Ok(None) | Err(_) => Map::Never,
+            };
+        }
+        match &mut self.map {
+            Map::UpTo(_, map) => Some(map.as_mut()),
+            Map::None | Map::Never => None,
+        }
     }
 }
 

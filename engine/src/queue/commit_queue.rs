@@ -112,6 +112,9 @@ pub(crate) struct CommitQueue {
     watcher_count: AtomicUsize,
     /// So many may look at once: who leads needs a processor too.
     watcher_count_max: usize,
+    /// Whether writing failed, and how many blocks found no space; as in the state, and changed under its lock.
+    has_failed: AtomicBool,
+    no_space_count: AtomicU64,
 }
 
 /// A thread that waits for its record. Each is woken by itself: when its record is written, or to lead. So a block wakes
@@ -192,6 +195,8 @@ impl CommitQueue {
             watcher_count: AtomicUsize::new(0),
             watcher_count_max: std::thread::available_parallelism().map_or(1, usize::from) - 1,
             wakers: Wakers::default(),
+            has_failed: AtomicBool::new(false),
+            no_space_count: AtomicU64::new(0),
         }
     }
 
@@ -276,7 +281,7 @@ impl CommitQueue {
 
     /// Counts the blocks that found no space.
     pub(crate) fn failure_count(&self) -> u64 {
-        self.state.lock().no_space.count()
+        self.no_space_count.load(Ordering::Acquire)
     }
 
     /// Waits until a submitted record is written, or nobody writes it. [`Error::NoSpace`] if a block found no space since
@@ -451,14 +456,6 @@ impl CommitQueue {
         (state.waiting.len(), state.waiting_bytes)
     }
 
-    /// Whether what waits is little and needs no sync, so that who leads may well write it for others.
-    pub(crate) fn is_quick(&self) -> bool {
-        let state = self.state.lock();
-        let mut waiting = state.waiting.iter();
-        state.waiting_bytes <= QUICK_SIZE_BYTES_MAX
-            && waiting.all(|record| record.durability == Durability::Buffered)
-    }
-
     /// The commit sequence that was given out last.
     pub(crate) fn last_seq(&self) -> u64 {
         self.state.lock().last_seq
@@ -466,6 +463,9 @@ impl CommitQueue {
 
     /// Why writing stopped, if it did.
     pub(crate) fn failure(&self) -> Option<String> {
+        if !self.has_failed.load(Ordering::Acquire) {
+            return None;
+        }
         self.state.lock().failed.clone()
     }
 
@@ -502,6 +502,8 @@ impl CommitQueue {
             state.waiting.push_front(record);
         }
         state.no_space.note(error);
+        let count = state.no_space.count();
+        self.no_space_count.store(count, Ordering::Release);
         // Each takes its own record back.
         state
             .waiters
@@ -517,24 +519,28 @@ impl CommitQueue {
         self.state.lock().take_back(self.database_id, ticket.number)
     }
 
-    /// Says that everything up to that record is written, as durably as asked for, and applied.
-    pub(crate) fn finish(&self, number: u64) -> Woken {
+    /// Says that everything up to that record is written, as durably as asked for, and applied. True if what waits is
+    /// little and needs no sync, so that who leads may well write it for others.
+    pub(crate) fn finish(&self, number: u64) -> (Woken, bool) {
         self.done_number.store(number, Ordering::Release);
         let mut state = self.state.lock();
         state.no_space.clear();
-        let (done, waiters) = std::mem::take(&mut state.waiters)
+        let waiters = std::mem::take(&mut state.waiters);
+        let (done, left) = waiters
             .into_iter()
             .partition(|waiter| waiter.number <= number);
-        state.waiters = waiters;
+        state.waiters = left;
+        let is_quick = state.is_quick();
         drop(state);
         self.wakers.wake(number);
-        Woken(done)
+        (Woken(done), is_quick)
     }
 
     /// Ends writing, and says why.
     pub(crate) fn fail(&self, reason: &str) {
         let mut state = self.state.lock();
         state.failed.get_or_insert_with(|| reason.to_owned());
+        self.has_failed.store(true, Ordering::Release);
         state.waiting.clear();
         state
             .waiters
@@ -548,6 +554,12 @@ impl CommitQueue {
 }
 
 impl State {
+    fn is_quick(&self) -> bool {
+        let mut waiting = self.waiting.iter();
+        self.waiting_bytes <= QUICK_SIZE_BYTES_MAX
+            && waiting.all(|record| record.durability == Durability::Buffered)
+    }
+
     /// Takes a record out of those that wait. A delta that others follow becomes an empty one, which keeps its commit
     /// sequence.
     fn take_back(&mut self, database_id: Uuid, number: u64) -> bool {

@@ -70,7 +70,8 @@ pub struct WriteStatistics {
     pub rows: u64,
     /// Bytes of the encoded keys and values of those rows.
     pub user_bytes: u64,
-    /// Bytes written to the log, the zeros ahead of small synced commits included: up to a byte for each of the log.
+    /// Bytes written to the log, the zeros ahead of small commits included: up to a byte for each of the log. Small commits
+    /// that are not synced are copied into zeros, and not counted again.
     pub log_bytes: u64,
     /// Bytes written to delta files, by flushes and compactions, those that failed included.
     pub delta_file_bytes: u64,

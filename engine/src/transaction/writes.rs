@@ -225,6 +225,9 @@ impl TableWrites {
     /// is room for, without those that all rows have in common, and then its number. It mostly decides without a look at
     /// the key.
     fn ranks(&self, shard_bits: u32, number_bits: u32) -> Vec<u64> {
+        if self.rows.len() == 1 && self.deletes.is_empty() {
+            return vec![0];
+        }
         let is_left = |number: u32, row| !self.is_gone(number as usize, self.key(row));
         let left = (0..).zip(&self.rows);
         let left = left.filter(|(number, row)| self.deletes.is_empty() || is_left(*number, row));

@@ -1,4 +1,4 @@
-//! Zeros that are written ahead of the log's end, for synced commits to replace.
+//! Zeros that are written ahead of the log's end, for small commits to replace.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,6 +62,90 @@ fn synced_commits_don_t_make_the_log_longer() {
         closed.1
     );
     assert_eq!(read(&open(&io).unwrap()), 99);
+}
+
+/// Commits that are not synced are copied to where the zeros are mapped. Durable: what a process that dies has copied is
+/// there.
+#[test]
+fn buffered_commits_are_copied_into_zeros() {
+    let io = SimulatedIo::new(1);
+    let pairs = open(&io).unwrap();
+    let buffered = pairs.clone().with_durability(Durability::Buffered);
+    write(&buffered, 1);
+    let with_reserve = segments(&io);
+    (2..100).for_each(|n| write(&buffered, n));
+    assert_eq!(segments(&io), with_reserve);
+    let died = |io: &SimulatedIo| read(&open(&io.crash(CrashStyle::KeepUnsynced)).unwrap());
+    assert_eq!(died(&io), 99);
+    // Those that are synced and those that are not take turns, beyond the first zeros.
+    for n in 100..250 {
+        write(if n % 7 == 0 { &pairs } else { &buffered }, n);
+        buffered
+            .insert("other", vec![1; 40 * usize::from(n)])
+            .unwrap();
+        assert_eq!(died(&io), n);
+    }
+    let lost = io.crash(CrashStyle::LoseUnsynced);
+    assert_eq!(read(&open(&lost).unwrap()), 245);
+}
+
+/// The same on the system's files: what is copied is read at once, by whoever opens the file.
+#[test]
+fn what_is_copied_into_zeros_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), Options::unmeasured()).unwrap();
+    let pairs = database.keyspace("pairs").unwrap();
+    let buffered = pairs.with_durability(Durability::Buffered);
+    let key = |n: u32| n.to_be_bytes();
+    for n in 0..2000 {
+        buffered.insert(key(n), [n as u8; 300]).unwrap();
+    }
+    let beside = Database::open_read_only(folder.path(), Options::unmeasured()).unwrap();
+    let found = beside.keyspace("pairs").unwrap();
+    for n in 0..2000 {
+        assert_eq!(found.get(key(n)).unwrap().unwrap(), [n as u8; 300], "{n}");
+    }
+}
+
+/// Bounded: a disk that is full when the zeros are used up refuses commits, and takes them again once there is space.
+#[test]
+fn a_full_disk_refuses_what_zeros_have_no_place_for() {
+    let io = SimulatedIo::new(1);
+    let pairs = open(&io).unwrap();
+    let buffered = pairs.clone().with_durability(Durability::Buffered);
+    write(&buffered, 1);
+    io.fill_after(Some(3));
+    (2..=4).for_each(|n| write(&buffered, n));
+    for n in 5..10 {
+        let refused = buffered.insert("key", [n; 300]);
+        assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+    }
+    assert_eq!(read(&pairs), 4);
+    io.fill_after(None);
+    (10..200).for_each(|n| write(&buffered, n));
+    let after = io.crash(CrashStyle::KeepUnsynced);
+    assert_eq!(read(&open(&after).unwrap()), 199);
+}
+
+/// Durable: a segment goes on whose zeros were cut for a next one that found no space; nothing is copied to where they were.
+#[test]
+fn a_segment_goes_on_without_the_zeros_that_were_cut() {
+    let io = SimulatedIo::new(1);
+    let options = Options {
+        segment_size_bytes_max: Some(64 << 10),
+        ..options(&io)
+    };
+    let database = Database::open("/db", options).unwrap();
+    let pairs = database.keyspace("pairs").unwrap();
+    let buffered = pairs.with_durability(Durability::Buffered);
+    (1..100).for_each(|n| write(&buffered, n));
+    io.fill_after(Some(0));
+    let flushed = database.flush();
+    assert!(matches!(flushed, Err(Error::NoSpace { .. })), "{flushed:?}");
+    io.fill_after(None);
+    (100..200).for_each(|n| write(&buffered, n));
+    let after = io.crash(CrashStyle::KeepUnsynced);
+    assert_eq!(read(&open(&after).unwrap()), 199);
 }
 
 /// Durable, atomic: a write that a crash keeps from replacing its zeros ends the log, and what came behind it is gone for
