@@ -5,7 +5,6 @@
 //! `metered` layer on top, which counts what goes through. Nothing else in the crate names `std::fs`, a clock or a random
 //! source; clippy holds it to that.
 
-mod mapped;
 pub(crate) mod metered;
 mod simulated;
 mod syscall;

@@ -17,9 +17,9 @@ use moonshine_sysprobe::{Budget, measure};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 use rustix::io::{Errno, pwritev};
 
-use super::mapped::MappedPart;
 use super::{FileLock, FileMap, Io, IoFile, OpenMode};
 use crate::profile::StoredProfile;
+use crate::raw::MappedPart;
 
 /// What the process's time is counted from.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -230,6 +230,12 @@ impl IoFile for SyscallFile {
 
     fn share(&self) -> Result<()> {
         Ok(flock(&self.0, FlockOperation::LockShared)?)
+    }
+}
+
+impl FileMap for MappedPart {
+    fn write_all_parts_at(&mut self, parts: &[&[u8]], offset: u64) -> Result<()> {
+        self.write_all_parts_at(parts, offset)
     }
 }
 

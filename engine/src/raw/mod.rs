@@ -3,6 +3,8 @@
 //!
 //! - [`Block`]: owned memory in whole [`CacheLine`]s. The first one is a mapped chunk; others are split from it and joined again.
 //! - [`Counted`]: a header and lines behind it, shared by a count of references, in a block or in the allocator's memory.
+//! - [`MappedPart`]: a part of a file as memory, written by copying.
+//! - [`trim`]: what the C library's allocator keeps goes back to the system.
 //!
 //! Its tests run under Miri: `cargo +nightly miri test -p moonshine-engine --lib raw::`.
 
@@ -14,10 +16,12 @@
 mod allocator;
 mod block;
 mod counted;
+mod mapped;
 
 pub(crate) use allocator::trim;
 pub(crate) use block::{Block, CHUNK_SIZE_BYTES, LINES_PER_CHUNK, chunk_address_of};
 pub(crate) use counted::{Counted, Header};
+pub(crate) use mapped::MappedPart;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

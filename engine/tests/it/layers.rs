@@ -19,11 +19,11 @@ const LAYERS: &[&str] = &[
     // The machine.
     "counting",
     "profile",
+    "raw",
     "io",
     "layout",
     "parallel",
     "space",
-    "raw",
     // Files and memory: RowSets, the log, the DeltaCache, the fragment tree.
     "row_set",
     "statistics",

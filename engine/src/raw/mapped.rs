@@ -1,14 +1,9 @@
-//! A part of a file as memory that is written by copying: the crate's one place of unsafe code for files.
+//! A part of a file as memory that is written by copying.
 //!
 //! A write into such memory can't say that it failed: the system ends the process with `SIGBUS`. So only what can't want
 //! for space is mapped: bytes that the file has already, on file systems that write them where they are. Pages are made
 //! ready when a part is mapped, by a call that can say that it failed. What is left is a device that fails between that and
 //! the write, after the page has been written back, or a file that others cut.
-
-#![allow(
-    unsafe_code,
-    reason = "the system offers no other way to write without a call; each block says why it is sound"
-)]
 
 use std::fs::File;
 use std::io::{ErrorKind, Result};
@@ -16,14 +11,12 @@ use std::io::{ErrorKind, Result};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::fstatfs;
 
-use super::FileMap;
-
 /// File systems that replace written bytes in place, by `statfs`: ext4 and those before it, XFS, and memory.
 const IN_PLACE_FILE_SYSTEMS: [u64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
 
 /// A shared map of a part of a file. No reference into it is ever made, since others read the file meanwhile.
 #[derive(Debug)]
-pub(super) struct MappedPart {
+pub(crate) struct MappedPart {
     memory: MmapRaw,
     /// Where it begins in the file.
     offset: u64,
@@ -31,7 +24,7 @@ pub(super) struct MappedPart {
 
 impl MappedPart {
     /// Maps bytes that the file has; `None` where a write to them might want for space, or the system can't do it.
-    pub(super) fn open(file: &File, offset: u64, len: usize) -> Result<Option<Self>> {
+    pub(crate) fn open(file: &File, offset: u64, len: usize) -> Result<Option<Self>> {
         // The type is 32 bits; where its field is a signed word it may come sign-extended.
         let kind = fstatfs(file)?.f_type as u64 & 0xffff_ffff;
         let end = offset.saturating_add(len as u64);
@@ -45,10 +38,12 @@ impl MappedPart {
         }
         Ok(Some(MappedPart { memory, offset }))
     }
-}
 
-impl FileMap for MappedPart {
-    fn write_all_parts_at(&mut self, parts: &[&[u8]], offset: u64) -> Result<()> {
+    /// Writes all bytes of the parts at that offset of the file, one behind the other.
+    ///
+    /// # Errors
+    /// `InvalidInput` where they are not within the part that is mapped; nothing is written then.
+    pub(crate) fn write_all_parts_at(&mut self, parts: &[&[u8]], offset: u64) -> Result<()> {
         let start = offset.checked_sub(self.offset);
         let start = start.and_then(|start| usize::try_from(start).ok());
         let mut start = start.ok_or(ErrorKind::InvalidInput)?;
