@@ -7,6 +7,7 @@
 //! tables taking turns: of changed keys that are *spread* over all keys, so that as many data files as can be have deleted rows,
 //! and *near* each other, as new rows' often are. Prints a Markdown table; what it says of the largest and the smallest table is the
 //! ratio of their medians, and of the mean CPU time of all cores.
+//! Locations of rows that the database's memory does not hold are read for each change; `MEMORY_BUDGET_MB` gives it more.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock")]
 
