@@ -6,11 +6,13 @@
 //! Loads a table of each size ROWS, exported to data files of about FILE_MB. Then each gets TICKS ticks that change CHANGES rows, the
 //! tables taking turns: of changed keys that are *spread* over all keys, so that as many data files as can be have deleted rows,
 //! and *near* each other, as new rows' often are. Prints a Markdown table; what it says of the largest and the smallest table is the
-//! ratio of their medians.
+//! ratio of their medians, and of the mean CPU time of all cores.
+//! Locations of rows that the database's memory does not hold are read for each change; `MEMORY_BUDGET_MB` gives it more.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark looks at the clock")]
 
 mod common;
+mod process;
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,6 +20,7 @@ use std::time::Instant;
 use common::{Result, arguments, open};
 use moonshine_engine::{ColumnType, Database, Table, TableSchema, Value};
 use moonshine_export::Exporter;
+use process::cpu_s;
 use serde_json::json;
 
 /// Rows that are loaded and exported at once.
@@ -52,8 +55,9 @@ struct Sized {
 /// What was measured of one table with one kind of keys.
 #[derive(Default)]
 struct Measured {
-    /// Of each tick.
+    /// Of each tick, on the clock and of all cores.
     seconds: Vec<f64>,
+    cpu_seconds: Vec<f64>,
     delete_files: u64,
 }
 
@@ -124,11 +128,11 @@ impl Sized {
         }
         transaction.commit()?;
         let snapshot = self.database.snapshot();
-        let start = Instant::now();
+        let (start, cpu_before_s) = (Instant::now(), cpu_s()?);
         let exports = self.exporter.tick(&snapshot).await?;
-        let elapsed_s = start.elapsed().as_secs_f64();
+        measured.seconds.push(start.elapsed().as_secs_f64());
+        measured.cpu_seconds.push(cpu_s()? - cpu_before_s);
         let export = exports.first().ok_or("a tick exported nothing")?;
-        measured.seconds.push(elapsed_s);
         measured.delete_files += export.delete_files;
         Ok(())
     }
@@ -142,6 +146,11 @@ impl Measured {
         let position = (seconds.len() as f64 * share) as usize;
         seconds.get(position).copied().unwrap_or(f64::NAN) * 1e3
     }
+
+    /// The mean, in milliseconds: the system counts a process's time in steps of several milliseconds.
+    fn cpu(&self) -> f64 {
+        self.cpu_seconds.iter().sum::<f64>() / self.cpu_seconds.len() as f64 * 1e3
+    }
 }
 
 async fn compare(folder: &Path, sizes: &[u64], workload: &Workload) -> Result<()> {
@@ -150,9 +159,9 @@ async fn compare(folder: &Path, sizes: &[u64], workload: &Workload) -> Result<()
         tables.push(Sized::load(folder, *row_count, workload).await?);
     }
     println!(
-        "| rows exported | data files | changed keys | delete files a tick | median, ms | 90 %, ms |"
+        "| rows exported | data files | changed keys | delete files a tick | median, ms | 90 %, ms | CPU, ms |"
     );
-    println!("|---:|---:|---|---:|---:|---:|");
+    println!("|---:|---:|---|---:|---:|---:|---:|");
     for (keys, name) in [(Keys::Near, "near"), (Keys::Spread, "spread")] {
         let mut measured: Vec<Measured> = tables.iter().map(|_| Measured::default()).collect();
         for number in 0..WARM_UP_TICKS + workload.ticks {
@@ -165,17 +174,19 @@ async fn compare(folder: &Path, sizes: &[u64], workload: &Workload) -> Result<()
         }
         for (table, measured) in tables.iter().zip(&measured) {
             println!(
-                "| {} | {} | {name} | {:.1} | {:.1} | {:.1} |",
+                "| {} | {} | {name} | {:.1} | {:.1} | {:.1} | {:.1} |",
                 table.row_count,
                 table.file_count,
                 measured.delete_files as f64 / workload.ticks as f64,
                 measured.at(0.5),
-                measured.at(0.9)
+                measured.at(0.9),
+                measured.cpu()
             );
         }
         if let [smallest, .., largest] = measured.as_slice() {
             let ratio = largest.at(0.5) / smallest.at(0.5);
-            println!("| largest / smallest | | {name} | | {ratio:.2} | |");
+            let cpu_ratio = largest.cpu() / smallest.cpu();
+            println!("| largest / smallest | | {name} | | {ratio:.2} | | {cpu_ratio:.2} |");
         }
     }
     Ok(())

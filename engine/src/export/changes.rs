@@ -13,9 +13,12 @@ use crate::exported::location::RowLocation;
 use crate::exported::{Exported, Placement};
 use crate::key_range::{KeyInterval, KeyRange, above_all};
 use crate::origins::Origin;
+use crate::parallel;
 use crate::read::merge::{Merge, not_stored};
 use crate::read::rows::Rows;
 use crate::read::view::View;
+use crate::row_set::multi_get::HashedKey;
+use crate::row_set::rows_page::RowRef;
 use crate::snapshot::{Batches, Snapshot};
 use crate::table::Table;
 
@@ -59,9 +62,66 @@ pub struct Changes {
     pub(crate) cleared: Vec<Box<[u8]>>,
 }
 
+/// Keys whose locations are looked up together.
+const KEYS_TOGETHER: usize = 4096;
+/// Of those, what one thread takes at a time: below that, starting a second thread costs more than it saves.
+const KEYS_OF_SHARE: usize = 256;
+
+/// Keys that were written, until their locations are looked up.
+#[derive(Default)]
+struct Written {
+    /// The keys, one behind the other.
+    bytes: Vec<u8>,
+    /// Where each ends, and whether its row lives.
+    keys: Vec<(usize, bool)>,
+}
+
+impl Written {
+    fn push(&mut self, row: RowRef<'_>) {
+        self.bytes.extend_from_slice(row.key);
+        self.keys.push((self.bytes.len(), row.value.is_some()));
+    }
+
+    /// The keys in their order, and whether the row of each lives.
+    fn keys(&self) -> impl Iterator<Item = (&[u8], bool)> {
+        let mut start = 0;
+        self.keys.iter().map(move |&(end, lives)| {
+            let key = self.bytes.get(start..end).unwrap_or_default();
+            start = end;
+            (key, lives)
+        })
+    }
+
+    /// Where the row of each key lies. Most of the time goes by waiting for pages of a large table, so several threads do.
+    fn look_up(&self, locations: &View, threads: usize) -> Result<Vec<Option<RowLocation>>> {
+        let keys = self.keys().map(|(key, _)| HashedKey {
+            hash: hash_key(key),
+            key,
+        });
+        let keys: Vec<HashedKey<'_>> = keys.collect();
+        let shares: Vec<&[HashedKey<'_>]> = keys.chunks(KEYS_OF_SHARE).collect();
+        let found = parallel::map(&shares, threads, |share| {
+            let mut found = vec![None; share.len()];
+            let mut malformed = None;
+            locations.lookup().multi_get(share, |place, location| {
+                match (RowLocation::decode(location), found.get_mut(place)) {
+                    (Ok(location), Some(place)) => *place = Some(location),
+                    (Err(error), _) => malformed = Some(error),
+                    (Ok(_), None) => {}
+                }
+            })?;
+            malformed.map_or(Ok(found), |malformed| Err(not_stored(malformed)))
+        });
+        let found: Result<Vec<_>> = found.into_iter().collect();
+        Ok(found?.concat())
+    }
+}
+
 /// Finds out what changed.
 struct Gathering {
     exports: Arc<Exports>,
+    /// How many threads look up locations.
+    threads: usize,
     removed: Vec<Placement>,
     replaced: Vec<Replaced>,
     taken: BTreeMap<u32, u64>,
@@ -71,9 +131,8 @@ struct Gathering {
 
 impl Gathering {
     /// Takes a key that was written, with where its row was exported to.
-    fn take(&mut self, key: &[u8], lives: bool, location: Option<&[u8]>) -> Result<()> {
+    fn take(&mut self, key: &[u8], lives: bool, location: Option<RowLocation>) -> Result<()> {
         if let Some(location) = location {
-            let location = RowLocation::decode(location).map_err(not_stored)?;
             let placement = self.placement(location);
             let placement = placement
                 .ok_or_else(|| not_stored(Malformed("a location names no export file")))?;
@@ -105,12 +164,23 @@ impl Gathering {
     /// Looks up where the rows of the keys of a range that were written lie.
     fn look_up(&mut self, rows: &View, locations: &View, range: KeyRange) -> Result<()> {
         let mut rows = rows.scan(range, false, true);
+        let mut written = Written::default();
         while rows.advance()? {
             if let Some(row) = rows.row() {
-                let location = locations.get(hash_key(row.key), row.key)?;
-                let location = location.as_ref().map(|location| location.bytes());
-                self.take(row.key, row.value.is_some(), location)?;
+                written.push(row);
             }
+            if written.keys.len() == KEYS_TOGETHER {
+                self.take_all(&std::mem::take(&mut written), locations)?;
+            }
+        }
+        self.take_all(&written, locations)
+    }
+
+    /// Takes keys that were written, once their locations are looked up.
+    fn take_all(&mut self, written: &Written, locations: &View) -> Result<()> {
+        let found = written.look_up(locations, self.threads)?;
+        for ((key, lives), location) in written.keys().zip(found) {
+            self.take(key, lives, location)?;
         }
         Ok(())
     }
@@ -128,11 +198,13 @@ impl Gathering {
                 (None, _) => std::cmp::Ordering::Greater,
             };
             let here = location.filter(|_| order.is_ge());
+            let place = here.and_then(|location| location.value);
+            let place = place.map(RowLocation::decode).transpose();
+            let place = place.map_err(not_stored)?;
             if let Some(row) = row.filter(|_| order.is_le()) {
-                let lives = row.value.is_some();
-                self.take(row.key, lives, here.and_then(|location| location.value))?;
+                self.take(row.key, row.value.is_some(), place)?;
             } else if let Some(location) = here {
-                self.take(location.key, false, location.value)?;
+                self.take(location.key, false, place)?;
             }
             if order.is_le() {
                 more_rows = rows.advance()?;
@@ -162,6 +234,7 @@ impl Changes {
         }
         let mut gathering = Gathering {
             exports,
+            threads: snapshot.shared().tree_sizes.compaction_threads,
             removed: Vec::new(),
             replaced: Vec::new(),
             taken: BTreeMap::new(),

@@ -18,6 +18,10 @@ use crate::row_set::rows_page::RowRef;
 /// Rows that are loaded at once: a short range takes about as many of a generation.
 const ROWS_AHEAD: usize = 8;
 
+/// Where so many times as many versions are older than what is wanted, the newer ones are brought into order by themselves: who
+/// asks again and again what is new pays for that, and not for all that the generation holds.
+const OLD_PER_NEW: u32 = 8;
+
 /// The rows and tombstones of a table at a commit sequence, each key once, in key order or against it.
 #[derive(Debug)]
 pub(crate) struct GenerationCursor {
@@ -58,7 +62,13 @@ impl GenerationCursor {
     ) -> Option<Self> {
         let table = generation.table(table_id)?.clone();
         let visible_count = table.versions().count_at(seq);
-        let (sorted, added) = table.sorted(visible_count, generation.bodies());
+        let old_count = table.versions().count_at(after_seq).min(visible_count);
+        let are_few = visible_count - old_count <= old_count / OLD_PER_NEW;
+        let bodies = generation.bodies();
+        let (sorted, added) = match are_few {
+            true => table.sorted_some(old_count..visible_count, bodies),
+            false => table.sorted(visible_count, bodies),
+        };
         generation.grow_order(added);
         let positions = sorted.runs.iter().map(|run| RunPosition {
             start: 0,

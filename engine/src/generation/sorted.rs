@@ -5,6 +5,7 @@
 //! scanned all the time pays O(log n) a version, and one that never is, nothing.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -33,6 +34,16 @@ pub(super) struct SortedRuns {
     sorted: ArcSwap<Sorted>,
     /// Held by who sorts.
     sorting: Mutex<()>,
+    some: Mutex<SomeVersions>,
+}
+
+/// The versions that somebody last asked for by their numbers: mostly they are asked for several times.
+#[derive(Debug, Default)]
+struct SomeVersions {
+    numbers: Range<u32>,
+    sorted: Arc<Sorted>,
+    /// The most that there were.
+    count_max: u32,
 }
 
 /// Versions in key order; of one key the newest first.
@@ -66,19 +77,35 @@ impl SortedRuns {
         let added = grown.covered.saturating_sub(sorted.covered) as usize;
         (grown, added * size_of::<Ranked>())
     }
+
+    /// Some versions only, by their numbers; and the bytes by which what is kept of such grew for that.
+    pub(super) fn of_some(
+        &self,
+        numbers: Range<u32>,
+        versions: &Versions,
+        bodies: &Bodies,
+    ) -> (Arc<Sorted>, usize) {
+        let mut some = self.some.lock();
+        if some.numbers == numbers {
+            return (some.sorted.clone(), 0);
+        }
+        let count = numbers.end.saturating_sub(numbers.start);
+        some.sorted = Arc::new(Sorted {
+            covered: numbers.end,
+            runs: vec![sorted_run(numbers.clone(), versions, bodies).into()],
+        });
+        some.numbers = numbers;
+        let added = count.saturating_sub(some.count_max) as usize;
+        some.count_max = some.count_max.max(count);
+        (some.sorted.clone(), added * size_of::<Ranked>())
+    }
 }
 
 impl Sorted {
     /// The same with all versions that are there now.
     fn grown(&self, versions: &Versions, bodies: &Bodies) -> Sorted {
         let covered = versions.len();
-        let ranked = (self.covered..covered).filter_map(|number| {
-            let version = versions.get(number)?;
-            let prefix = prefix_of(version.key(bodies));
-            Some(Ranked { prefix, number })
-        });
-        let mut run: Vec<Ranked> = ranked.collect();
-        sort(&mut run, versions, bodies);
+        let mut run = sorted_run(self.covered..covered, versions, bodies);
         let mut runs = self.runs.clone();
         while let Some(last) = runs.pop_if(|last| last.len() <= run.len() * RUN_GROWTH) {
             // The standard library's sort finds the two runs and merges them.
@@ -88,6 +115,17 @@ impl Sorted {
         runs.push(run.into());
         Sorted { runs, covered }
     }
+}
+
+fn sorted_run(numbers: Range<u32>, versions: &Versions, bodies: &Bodies) -> Vec<Ranked> {
+    let ranked = numbers.filter_map(|number| {
+        let version = versions.get(number)?;
+        let prefix = prefix_of(version.key(bodies));
+        Some(Ranked { prefix, number })
+    });
+    let mut run: Vec<Ranked> = ranked.collect();
+    sort(&mut run, versions, bodies);
+    run
 }
 
 /// Sorts by key; of one key the newest comes first.

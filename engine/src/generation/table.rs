@@ -5,6 +5,7 @@
 //! array is too full a larger one takes its place. A reader that knows a visible commit sequence sees an array that holds
 //! everything up to it, since it was put in place before the sequence was published.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -267,6 +268,11 @@ impl TableGeneration {
     /// At least so many of the first versions, in a few sorted runs; and the bytes that this took anew.
     pub(super) fn sorted(&self, count: u32, bodies: &Bodies) -> (Arc<Sorted>, usize) {
         self.sorted.of_first(count, &self.versions, bodies)
+    }
+
+    /// The versions with these numbers, in one sorted run; and the bytes that this took anew.
+    pub(super) fn sorted_some(&self, numbers: Range<u32>, bodies: &Bodies) -> (Arc<Sorted>, usize) {
+        self.sorted.of_some(numbers, &self.versions, bodies)
     }
 
     #[cfg(test)]

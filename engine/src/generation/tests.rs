@@ -253,30 +253,50 @@ fn cursors_see_what_is_published() {
     });
 }
 
+fn numbered(numbers: std::ops::Range<u32>) -> Writes {
+    let rows = numbers.map(|n| (n.to_be_bytes().to_vec(), Some(vec![1])));
+    Writes {
+        truncate: false,
+        rows: rows.collect(),
+    }
+}
+
+/// *Bounded*: what is new since a sequence is brought into order without what is older, which is counted once.
+#[test]
+fn what_is_new_is_ordered_by_itself() {
+    let budget = MemoryBudget::new(1 << 30);
+    let generation = Arc::new(Generation::counted(0, Some(budget.clone())));
+    write(&generation, 1, &numbered(0..1000));
+    for (seq, new, most) in [(2, 0..10, 10), (3, 995..1025, 30), (4, 500..510, 30)] {
+        write(&generation, seq, &numbered(new.clone()));
+        for descending in [false, true, false] {
+            let found = rows(&generation, &[], seq - 1, seq, descending);
+            let mut expected: Vec<_> = numbered(new.clone()).rows.into_iter().collect();
+            if descending {
+                expected.reverse();
+            }
+            assert_eq!(found, expected);
+        }
+        assert_eq!(budget.used_bytes(), generation.size_bytes() + most * 16);
+    }
+}
+
 /// *Bounded*: the order that a scan brings a generation into is memory of the budget, for as long as the generation.
 #[test]
 fn the_order_of_scans_is_counted() {
     let budget = MemoryBudget::new(1 << 30);
     let generation = Arc::new(Generation::counted(0, Some(budget.clone())));
-    let rows = |numbers: std::ops::Range<u32>| {
-        let rows = numbers.map(|n| (n.to_be_bytes().to_vec(), Some(vec![1])));
-        let rows = rows.collect();
-        Writes {
-            truncate: false,
-            rows,
-        }
-    };
-    write(&generation, 1, &rows(0..1000));
+    write(&generation, 1, &numbered(0..1000));
     let written_bytes = budget.used_bytes();
     assert_eq!(written_bytes, generation.size_bytes());
     for _ in 0..2 {
-        assert_eq!(self::rows(&generation, &[], 0, 1, false).len(), 1000);
+        assert_eq!(rows(&generation, &[], 0, 1, false).len(), 1000);
         assert_eq!(budget.used_bytes(), written_bytes + 1000 * 16);
     }
     assert_eq!(generation.size_bytes(), written_bytes);
-    write(&generation, 2, &rows(1000..1100));
+    write(&generation, 2, &numbered(1000..1100));
     let size_bytes = generation.size_bytes();
-    assert_eq!(self::rows(&generation, &[], 0, 2, true).len(), 1100);
+    assert_eq!(rows(&generation, &[], 0, 2, true).len(), 1100);
     assert_eq!(budget.used_bytes(), size_bytes + 1100 * 16);
     drop(generation);
     assert_eq!(budget.used_bytes(), 0);

@@ -14,6 +14,7 @@ mod backup;
 mod bad_input;
 mod batches;
 mod bulk_load;
+mod changes;
 mod check;
 mod commits;
 mod compaction;

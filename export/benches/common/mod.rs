@@ -16,14 +16,18 @@ pub(crate) fn arguments() -> Vec<String> {
 }
 
 /// Opens the database in a folder, a table of it, and an exporter to a warehouse; makes the table if it is not there. `settings` are
-/// those of the exporter's tables.
+/// those of the exporter's tables. The environment's `MEMORY_BUDGET_MB` is the database's memory budget; without it, the default one.
 pub(crate) async fn open(
     folder: &Path,
     warehouse: &Path,
     schema: TableSchema,
     settings: serde_json::Value,
 ) -> Result<(Database, Table, Exporter)> {
-    let database = Database::open(folder, Options::unmeasured())?;
+    let mut options = Options::unmeasured();
+    if let Ok(budget_mb) = std::env::var("MEMORY_BUDGET_MB") {
+        options.memory_budget_bytes = budget_mb.parse::<u64>()? << 20;
+    }
+    let database = Database::open(folder, options)?;
     let table = match database.table(schema.name()) {
         Some(table) => table,
         None => database.create_table(schema)?,

@@ -14,6 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 use roaring::RoaringTreemap;
 
 use crate::catalog::write_file;
@@ -40,6 +41,8 @@ fn schema() -> Arc<Schema> {
 fn encode(path: &str, data_file: &str, positions: &RoaringTreemap) -> Result<Vec<u8>> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        // No position comes twice: a dictionary makes the file twice as large, and slower to read.
+        .set_column_dictionary_enabled(ColumnPath::from("pos"), false)
         // Bounds have to be exact for the file to be known as one data file's only.
         .set_statistics_truncate_length(None)
         .set_column_index_truncate_length(None)

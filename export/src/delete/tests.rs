@@ -84,6 +84,22 @@ async fn position_files_belong_to_one_data_file_each() {
     }
 }
 
+#[tokio::test]
+async fn scattered_positions_take_few_bytes() {
+    let mut position = 0;
+    let scattered = (1..=10_000_u64).map(|number| {
+        position += 1 + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 199;
+        position
+    });
+    let scattered: RoaringTreemap = scattered.collect();
+    let file_io = FileIO::new_with_memory();
+    let path = "memory:///t/data/0.parquet".to_owned();
+    let entry = position::write(&file_io, path, "file:///d/a.parquet", &scattered).await;
+    let (entry, count) = (entry.unwrap(), scattered.len());
+    let size_bytes = entry.file_size_in_bytes();
+    assert!(size_bytes < count * 5 / 2, "{size_bytes} for {count}");
+}
+
 /// The bytes that the specification prescribes, put together by hand for the positions 1 and 5.
 #[test]
 fn a_vector_is_encoded_as_specified() {
