@@ -239,6 +239,11 @@ impl PendingRecord {
         exports.placement_count += 1;
         let seq = exports.placement_count;
         let mut locations = Locations::new(active, self.table.id | LOCATIONS_BIT, seq);
+        let row_count: u64 = self.files.iter().map(|file| file.row_count).sum();
+        active.reserve(
+            self.table.id | LOCATIONS_BIT,
+            usize::try_from(row_count).unwrap_or(usize::MAX),
+        );
         for cleared in self.keys_of(true) {
             locations.push(cleared?.0, None)?;
         }
@@ -352,7 +357,10 @@ impl<'g> Locations<'g> {
             arena: &self.arena,
             rows: std::mem::take(&mut self.rows),
         };
-        let body = encode_delta(None, &[table], 0);
+        let body = encode_delta(None, std::slice::from_ref(&table), 0);
+        // Both buffers are filled again.
+        self.rows = table.rows;
+        self.rows.clear();
         self.arena.clear();
         let delta = decode_delta(&body)?;
         let number = self.generation.add_body(body.clone());

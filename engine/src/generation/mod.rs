@@ -128,6 +128,13 @@ impl Generation {
         Ok(())
     }
 
+    /// Makes room for so many more rows of a table, which come in several parts.
+    pub(crate) fn reserve(&self, table_id: u32, row_count: usize) {
+        if let Some(table) = self.table_or_new(table_id) {
+            self.grow(table.reserve(row_count));
+        }
+    }
+
     /// What is here of a table, if anything.
     #[inline]
     pub(crate) fn table(&self, table_id: u32) -> Option<&Arc<TableGeneration>> {

@@ -100,16 +100,11 @@ impl TableGeneration {
             self.newest_truncate_seq.store(seq, Ordering::Release);
         }
         let mut taken = self.delete_ranges(seq, &part.deletes);
-        let mut slots = self.slots.load_full();
         // Rows come by the first bits of their hashes. Without room for all from the start, the first ones would crowd into
         // a part of the array, and each look for a place among all of them.
         let key_count_max = key_count.saturating_add(len_u32(part.row_count()));
-        if slots.is_full(key_count_max) {
-            let larger = Arc::new(slots.grown(key_count_max));
-            taken += (larger.slots.len() - slots.slots.len()) * size_of::<AtomicU64>();
-            self.slots.store(larger.clone());
-            slots = larger;
-        }
+        let (slots, grown_bytes) = self.slots_for(key_count_max);
+        taken += grown_bytes;
         let mut rows = part.rows().peekable();
         let mut batch = Vec::with_capacity(part.row_count().min(ROWS_AT_ONCE));
         while rows.peek().is_some() {
@@ -127,6 +122,25 @@ impl TableGeneration {
             }
         }
         Ok(taken)
+    }
+
+    /// Makes room for so many more keys at once; returns the bytes of memory that took.
+    pub(super) fn reserve(&self, row_count: usize) -> usize {
+        let key_count = self.writer.lock();
+        self.slots_for(key_count.saturating_add(len_u32(row_count)))
+            .1
+    }
+
+    /// The slots with room for so many keys, and the bytes of memory that took; for who holds the lock of the writer.
+    fn slots_for(&self, key_count: u32) -> (Arc<Slots>, usize) {
+        let slots = self.slots.load_full();
+        if !slots.is_full(key_count) {
+            return (slots, 0);
+        }
+        let larger = Arc::new(slots.grown(key_count));
+        let taken = (larger.slots.len() - slots.slots.len()) * size_of::<AtomicU64>();
+        self.slots.store(larger.clone());
+        (larger, taken)
     }
 
     /// Takes the ranges that a delta deleted; returns the bytes of memory that took.

@@ -362,11 +362,19 @@ impl BatchBuilder {
     }
 
     fn decode_values(&mut self, values: Vec<&[u8]>) -> Result<(), Malformed> {
+        if !self.table_schema.has_row_versions() {
+            return self.decode_current(values);
+        }
         let values = values.into_iter();
         let values = values.map(|value| current_values(&self.table_schema, value));
         let values = values.collect::<Result<Vec<_>, _>>()?;
+        self.decode_current(values.iter().map(|value| &**value).collect())
+    }
+
+    /// As [`decode_values`](Self::decode_values), of values as the schema has them now.
+    fn decode_current(&mut self, values: Vec<&[u8]>) -> Result<(), Malformed> {
         self.size_bytes += values.iter().map(|value| value.len()).sum::<usize>();
-        let mut values = RowRests::new(values.iter().map(|value| &**value).collect());
+        let mut values = RowRests::new(values);
         let nulls = NullBitmaps::take(&mut values, self.null_bytes)?;
         for (i, step) in self.value_steps.iter().enumerate() {
             let builder = step.builder.and_then(|i| self.builders.get_mut(i));

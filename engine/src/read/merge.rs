@@ -32,7 +32,10 @@ pub(crate) enum Source {
 impl Keyed for Source {
     #[inline]
     fn key(&self) -> Option<&[u8]> {
-        self.row().map(|row| row.key)
+        match self {
+            Source::Generation(cursor) => cursor.row().map(|row| row.key),
+            Source::RowSet(cursor, _) => cursor.key(),
+        }
     }
 }
 
@@ -42,6 +45,15 @@ impl Source {
         match self {
             Source::Generation(cursor) => cursor.version().map_or(0, |version| version.seq),
             Source::RowSet(_, held) => held.row_set.meta().head.seq_to,
+        }
+    }
+
+    /// Whether the row it is at is a tombstone.
+    #[inline]
+    fn is_tombstone(&self) -> bool {
+        match self {
+            Source::Generation(cursor) => cursor.row().is_some_and(|row| row.value.is_none()),
+            Source::RowSet(cursor, _) => cursor.is_tombstone(),
         }
     }
 
@@ -244,8 +256,8 @@ impl Merge {
         }
         loop {
             self.at_row = false;
-            let row = self.first().and_then(Source::row);
-            let Some(row) = row.filter(|row| self.is_inside(row.key)) else {
+            let is_inside = |source: &&Source| source.key().is_some_and(|key| self.is_inside(key));
+            let Some(source) = self.first().filter(is_inside) else {
                 if self.next_leaf()? {
                     continue;
                 }
@@ -253,7 +265,7 @@ impl Merge {
                 return Ok(false);
             };
             let is_repeated = self.order.as_ref().is_some_and(LoserTree::is_repeated);
-            self.at_row = !is_repeated && (self.tombstones || row.value.is_some());
+            self.at_row = !is_repeated && (self.tombstones || !source.is_tombstone());
             // Of the rows of a key the newest decides: where that is deleted, the older ones are.
             if self.at_row && !self.hidden.is_empty() && self.is_hidden() {
                 self.at_row = false;

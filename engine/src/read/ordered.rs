@@ -88,7 +88,10 @@ impl OrderedRows {
             if let Some(merge) = &mut self.merge
                 && merge.advance()?
             {
-                let (Some(more), Some(row)) = (&mut self.more, merge.row()) else {
+                let Some(more) = &mut self.more else {
+                    return Ok(true);
+                };
+                let Some(row) = merge.row() else {
                     return Ok(true);
                 };
                 if more.filter.takes(row.key) {

@@ -91,6 +91,20 @@ impl Cursor {
         self.page.as_ref()?.rows().get(self.slot)
     }
 
+    /// The key of the row it is at, in fewer instructions than the row.
+    #[inline]
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        let page = self.page.as_ref()?;
+        (self.slot < self.row_count).then(|| page.rows().key(self.slot))
+    }
+
+    /// Whether the row it is at is a tombstone.
+    #[inline]
+    pub(crate) fn is_tombstone(&self) -> bool {
+        let page = self.page.as_ref();
+        page.is_some_and(|page| page.rows().is_tombstone(self.slot))
+    }
+
     /// All rows of the page it is in, and the slot of the row it is at: for taking many at once.
     pub fn page(&self) -> Option<(RowsView<'_>, usize)> {
         Some((self.page.as_ref()?.rows(), self.slot))

@@ -41,7 +41,7 @@ const PIECE_BYTES: usize = 4 << 20;
 const DIVIDED_ROW_BYTES: usize = 32;
 
 /// Brings rows into files.
-pub(super) struct Divider<'a, O> {
+pub(super) struct Divider<'a, O: Output> {
     schema: &'a TableSchema,
     layout: &'a Layout,
     output: O,
@@ -49,7 +49,7 @@ pub(super) struct Divider<'a, O> {
     /// The partitions that this pass writes: all, as long as all rows may fit into memory.
     own: Range<usize>,
     gathered: Gathered,
-    open: BTreeMap<usize, OpenFile>,
+    open: BTreeMap<usize, OpenFile<O::Bytes>>,
     /// Bytes in a file for a byte in memory, as of the last row group.
     ratio: f64,
     /// Whose rows they are, if the engine has to know where each lies.
@@ -257,13 +257,13 @@ impl<'a, O: Output> Divider<'a, O> {
             None => {
                 let number = self.files.len();
                 self.files.push(None);
-                let path = self.output.open(number)?;
+                let (path, bytes) = self.output.open(number)?;
                 let row_count: usize = batches.iter().map(RecordBatch::num_rows).sum();
                 let row_bytes = memory_bytes / row_count.max(1) + 1;
                 let most_rows = self.layout.limits.row_group_bytes / row_bytes;
                 let keys = self.export.as_ref().map(|export| export.file_keys());
                 let rows = (group_rows.max(row_count), most_rows);
-                let place = (number, path);
+                let place = (number, path, bytes);
                 OpenFile::open(place, self.schema, self.layout, batches, rows, keys)?
             }
         };
@@ -280,7 +280,6 @@ impl<'a, O: Output> Divider<'a, O> {
         let (before, memory_bytes) = (file.size_bytes(), file.group_bytes);
         file.end_row_group()?;
         self.ratio = ((file.size_bytes() - before) as f64 / memory_bytes.max(1) as f64).max(1e-3);
-        self.output.bytes(file.number, file.take_bytes())?;
         // A row group that would be a fraction of the others is not begun.
         if file.size_bytes() >= self.layout.target_size_bytes - self.layout.target_size_bytes / 16 {
             return self.close(partition, file);
@@ -289,11 +288,10 @@ impl<'a, O: Output> Divider<'a, O> {
         Ok(())
     }
 
-    fn close(&mut self, partition: usize, file: OpenFile) -> Result<()> {
+    fn close(&mut self, partition: usize, file: OpenFile<O::Bytes>) -> Result<()> {
         let number = file.number;
         let partition = self.partitioner.value(partition);
-        let (bytes, written) = file.finish(self.layout, self.schema.columns(), partition)?;
-        self.output.bytes(number, bytes)?;
+        let written = file.finish(self.layout, self.schema.columns(), partition)?;
         self.output.close(number)?;
         if let Some(slot) = self.files.get_mut(number) {
             *slot = Some(written);

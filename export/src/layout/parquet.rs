@@ -15,6 +15,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
 use super::distinct::is_worth_a_dictionary;
+use super::writer::FileBytes;
 use super::{Layout, WrittenFile};
 use crate::error::{At, ExportError, Result};
 use crate::lineage::row_ids_of;
@@ -28,11 +29,11 @@ const BYTES_PER_CLOSING_THREAD_MIN: usize = 4 << 20;
 /// Most threads that encode one row group.
 const THREADS_MAX: usize = 8;
 
-/// A data file that is being written. Its bytes are taken away as they come.
-pub(super) struct OpenFile {
+/// A data file that is being written. Its bytes leave with each row group.
+pub(super) struct OpenFile<B: FileBytes> {
     pub(super) number: usize,
     path: String,
-    writer: SerializedFileWriter<Vec<u8>>,
+    writer: SerializedFileWriter<B>,
     factory: ArrowRowGroupWriterFactory,
     columns: Vec<OpenColumn>,
     row_group_count: usize,
@@ -42,10 +43,10 @@ pub(super) struct OpenFile {
     keys: Option<FileKeys>,
 }
 
-impl OpenFile {
+impl<B: FileBytes> OpenFile<B> {
     /// Begins a file whose first rows are `first`. Its first row group has about so many rows, and so have the largest.
     pub(super) fn open(
-        (number, path): (usize, String),
+        (number, path, bytes): (usize, String, B),
         schema: &TableSchema,
         layout: &Layout,
         first: &[RecordBatch],
@@ -64,7 +65,7 @@ impl OpenFile {
             .with_skip_arrow_metadata(true)
             .with_parquet_schema(parquet_schema(schema, &arrow_schema)?);
         let (writer, factory) =
-            ArrowWriter::try_new_with_options(Vec::new(), arrow_schema.clone(), options)
+            ArrowWriter::try_new_with_options(bytes, arrow_schema.clone(), options)
                 .and_then(ArrowWriter::into_serialized_writer)
                 .at(&path)?;
         let mut trackers = schema.columns().iter().map(ColumnTracker::new);
@@ -144,24 +145,20 @@ impl OpenFile {
         Ok(())
     }
 
-    /// The bytes that are complete since they were taken last.
-    pub(super) fn take_bytes(&mut self) -> Vec<u8> {
-        std::mem::take(self.writer.inner_mut())
-    }
-
     pub(super) fn size_bytes(&self) -> u64 {
         self.writer.bytes_written() as u64
     }
 
-    /// Ends the file; the last bytes, and the manifest's entry.
+    /// Ends the file.
     pub(super) fn finish(
         mut self,
         layout: &Layout,
         columns: &[Column],
         partition: Struct,
-    ) -> Result<(Vec<u8>, WrittenFile)> {
+    ) -> Result<WrittenFile> {
         self.end_row_group()?;
         let metadata = self.writer.finish().at(&self.path)?;
+        self.writer.inner_mut().end()?;
         let offsets = metadata.row_groups().iter();
         let offsets =
             offsets.filter_map(|group| i64::try_from(group.columns().first()?.byte_range().0).ok());
@@ -185,9 +182,8 @@ impl OpenFile {
         let entry = builder
             .build()
             .map_err(|error| ExportError::corrupt(&self.path, error))?;
-        let bytes = self.take_bytes();
         let keys = self.keys;
-        Ok((bytes, WrittenFile { entry, keys }))
+        Ok(WrittenFile { entry, keys })
     }
 }
 

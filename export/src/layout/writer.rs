@@ -4,6 +4,7 @@
 //! them to the store. Between stand at most [`BATCHES_AHEAD_MAX`] batches and [`PIECES_IN_FLIGHT_MAX`] pieces.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
@@ -17,8 +18,10 @@ use super::divider::Divider;
 use super::{Layout, WrittenFile};
 use crate::error::{At, ExportError, Result};
 
+/// Bytes that are handed to the store at once.
+const PIECE_SIZE_BYTES: usize = 1 << 20;
 /// How many pieces may wait for the store.
-const PIECES_IN_FLIGHT_MAX: usize = 2;
+const PIECES_IN_FLIGHT_MAX: usize = 8;
 /// How many batches may be read and not taken yet.
 const BATCHES_AHEAD_MAX: usize = 2;
 
@@ -80,14 +83,21 @@ fn read_ahead(
     })
 }
 
-/// Where the bytes of files go.
+/// Where files go.
 pub(super) trait Output {
-    /// Begins the n-th file; its path.
-    fn open(&mut self, number: usize) -> Result<String>;
-    /// The next bytes of it.
-    fn bytes(&mut self, number: usize, bytes: Vec<u8>) -> Result<()>;
+    /// Takes the bytes of one file.
+    type Bytes: FileBytes;
+
+    /// Begins the n-th file; its path, and what takes its bytes.
+    fn open(&mut self, number: usize) -> Result<(String, Self::Bytes)>;
     /// It is complete.
     fn close(&mut self, number: usize) -> Result<()>;
+}
+
+/// Takes the bytes of one file.
+pub(super) trait FileBytes: Write + Send {
+    /// Hands on what it still holds.
+    fn end(&mut self) -> Result<()>;
 }
 
 enum Piece {
@@ -110,18 +120,65 @@ impl<P> Pieces<P> {
 }
 
 impl<P: Fn(usize) -> String> Output for Pieces<P> {
-    fn open(&mut self, number: usize) -> Result<String> {
+    type Bytes = PiecesOfFile;
+
+    fn open(&mut self, number: usize) -> Result<(String, PiecesOfFile)> {
         let path = (self.path)(number);
         self.send(Piece::Open(number, path.clone()))?;
-        Ok(path)
-    }
-
-    fn bytes(&mut self, number: usize, bytes: Vec<u8>) -> Result<()> {
-        self.send(Piece::Bytes(number, bytes.into()))
+        let pieces = PiecesOfFile {
+            number,
+            last: Vec::new(),
+            sender: self.sender.clone(),
+        };
+        Ok((path, pieces))
     }
 
     fn close(&mut self, number: usize) -> Result<()> {
         self.send(Piece::Close(number))
+    }
+}
+
+/// Cuts the bytes of a file into pieces of one size, and sends each as soon as it is whole: the memory of one that was stored is
+/// there again for another.
+struct PiecesOfFile {
+    number: usize,
+    last: Vec<u8>,
+    sender: mpsc::Sender<Piece>,
+}
+
+impl PiecesOfFile {
+    fn send(&mut self, next: Vec<u8>) -> std::io::Result<()> {
+        let piece = std::mem::replace(&mut self.last, next);
+        let sent = self
+            .sender
+            .blocking_send(Piece::Bytes(self.number, piece.into()));
+        sent.map_err(|_| std::io::Error::other("the store takes no more"))
+    }
+}
+
+impl Write for PiecesOfFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.last.len() >= PIECE_SIZE_BYTES {
+            self.send(Vec::with_capacity(PIECE_SIZE_BYTES))?;
+        }
+        let room = PIECE_SIZE_BYTES - self.last.len();
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        self.last.extend_from_slice(taken);
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl FileBytes for PiecesOfFile {
+    fn end(&mut self) -> Result<()> {
+        if self.last.is_empty() {
+            return Ok(());
+        }
+        let sent = self.send(Vec::new());
+        sent.map_err(|error| ExportError::unavailable("the store", error))
     }
 }
 
@@ -164,4 +221,41 @@ async fn store_pieces(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_a_file_leave_in_pieces_of_one_size() {
+        let (sender, mut receiver) = mpsc::channel(PIECES_IN_FLIGHT_MAX);
+        let mut file = PiecesOfFile {
+            number: 3,
+            last: Vec::new(),
+            sender,
+        };
+        let written: Vec<u8> = (0..PIECE_SIZE_BYTES * 5 / 2)
+            .map(|i| (i % 251) as u8)
+            .collect();
+        for bytes in written.chunks(8191) {
+            file.write_all(bytes).unwrap();
+        }
+        file.end().unwrap();
+        file.end().unwrap();
+        let (mut sizes, mut taken) = (Vec::new(), Vec::new());
+        while let Ok(Piece::Bytes(number, bytes)) = receiver.try_recv() {
+            assert_eq!(number, 3);
+            sizes.push(bytes.len());
+            taken.extend_from_slice(&bytes);
+        }
+        assert_eq!(
+            sizes,
+            [PIECE_SIZE_BYTES, PIECE_SIZE_BYTES, PIECE_SIZE_BYTES / 2]
+        );
+        assert_eq!(taken, written);
+        // A store that takes no more ends the writing.
+        drop(receiver);
+        assert!(file.write_all(&written).is_err());
+    }
 }
