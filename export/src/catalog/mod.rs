@@ -2,10 +2,12 @@
 //!
 //! [`TableCatalog`] is the little that the exporter needs of one. What is to be changed is a [`Change`], a value: what
 //! the table must still be, and what becomes of it then. A catalog decides, by compare and swap, who comes first.
-//! [`SqlCatalog`] is the one of an SQLite file: it makes the new metadata itself and swaps its location. [`RestCatalog`]
+//! A [`LocationCatalog`], of an SQL database or AWS Glue, makes the new metadata itself and swaps its location. [`RestCatalog`]
 //! sends the change to a server. [`open`] makes the one that a configuration names.
 
 mod change;
+mod glue;
+mod located;
 mod metadata_file;
 mod new_table;
 mod rest;
@@ -21,11 +23,13 @@ use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
 pub use change::Change;
+pub use glue::GlueConfig;
+pub(crate) use glue::GluePlaces;
+pub use located::LocationCatalog;
+pub(crate) use located::METADATA_DELETE_AFTER_COMMIT;
 pub use new_table::NewTable;
 pub(crate) use rest::address;
 pub use rest::{RestCatalog, RestConfig, SigningConfig};
-pub(crate) use sql::METADATA_DELETE_AFTER_COMMIT;
-pub use sql::SqlCatalog;
 
 use crate::config::{CatalogType, IcebergConfig};
 use crate::error::{ExportError, Result};
@@ -142,7 +146,8 @@ pub trait TableCatalog: Send + Sync + fmt::Debug {
 pub async fn open(config: &IcebergConfig, create: bool) -> Result<Arc<dyn TableCatalog>> {
     Ok(match config.catalog_type {
         CatalogType::Rest => Arc::new(RestCatalog::open(config).await?),
-        _ => Arc::new(SqlCatalog::open(config, create).await?),
+        CatalogType::Glue => Arc::new(LocationCatalog::glue(config)?),
+        _ => Arc::new(LocationCatalog::sql(config, create).await?),
     })
 }
 
@@ -153,7 +158,7 @@ pub async fn open(config: &IcebergConfig, create: bool) -> Result<Arc<dyn TableC
 pub(crate) async fn open_if_exists(
     config: &IcebergConfig,
 ) -> Result<Option<Arc<dyn TableCatalog>>> {
-    if config.catalog_type == CatalogType::Sql && !SqlCatalog::exists(config).await? {
+    if config.catalog_type == CatalogType::Sql && !LocationCatalog::sql_exists(config).await? {
         return Ok(None);
     }
     open(config, false).await.map(Some)

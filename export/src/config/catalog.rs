@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{IcebergConfig, Secret};
-use crate::catalog::address;
+use crate::catalog::{GluePlaces, RestConfig, address};
 use crate::error::{ExportError, Result};
 use crate::store;
 
@@ -24,7 +24,7 @@ pub enum CatalogType {
     Sql,
     /// A server of the Iceberg REST protocol.
     Rest,
-    /// AWS Glue's own interface. Not supported; its REST endpoint is, by `rest` with `rest.signing`.
+    /// AWS Glue's own interface. Its REST endpoint is `rest`, with `rest.signing`.
     Glue,
     /// A Hive metastore. Not supported.
     Hive,
@@ -79,17 +79,33 @@ impl IcebergConfig {
                 "sql.timeout_secs: from 1 to {TIMEOUT_SECS_MAX}"
             )));
         }
-        let (stranger, is_there) = match self.catalog_type {
-            CatalogType::Rest => ("sql", of_sql),
-            _ => ("rest", self.rest.is_some()),
-        };
-        match (&self.rest, is_there) {
-            (_, true) => Err(ExportError::Config(format!(
-                "{stranger}: the catalog is of another type, see catalog_type"
-            ))),
-            (Some(rest), false) => rest.check(),
-            (None, false) => Ok(()),
+        for (section, kind, is_there) in [
+            ("sql", CatalogType::Sql, of_sql),
+            ("rest", CatalogType::Rest, self.rest.is_some()),
+            ("glue", CatalogType::Glue, self.glue.is_some()),
+        ] {
+            if is_there && self.catalog_type != kind {
+                return Err(ExportError::Config(format!(
+                    "{section}: the catalog is of another type, see catalog_type"
+                )));
+            }
         }
+        self.rest.as_ref().map_or(Ok(()), RestConfig::check)
+    }
+
+    /// Where Glue and its tables are.
+    pub(crate) fn glue_places(&self) -> Result<GluePlaces> {
+        let missing = || ExportError::Config("glue.region: missing, as in eu-west-1".to_owned());
+        let config = self.glue.clone().ok_or_else(missing)?;
+        let endpoint = match &self.catalog_uri {
+            Some(uri) => uri.clone(),
+            None => format!("https://glue.{}.amazonaws.com", config.region),
+        };
+        Ok(GluePlaces {
+            endpoint: address("catalog_uri", &endpoint)?,
+            warehouse: self.warehouse()?,
+            config,
+        })
     }
 
     /// Where the catalog server is, and where tables go if it does not choose.
@@ -137,7 +153,7 @@ impl IcebergConfig {
         if self.catalog_type != CatalogType::Sql {
             return Err(ExportError::Config(format!(
                 "catalog_type: {:?} is not supported, the supported types are 'sql' (an SQLite file or a PostgreSQL \
-                 server) and 'rest' (a server; AWS Glue and S3 Tables with rest.signing)",
+                 server), 'rest' (a server; S3 Tables with rest.signing) and 'glue'",
                 format!("{:?}", self.catalog_type).to_lowercase()
             )));
         }

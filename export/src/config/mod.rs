@@ -24,7 +24,7 @@ pub use secret::Secret;
 pub use table::{ForeignAppends, FormatVersion, SettingsByTable, TableConfig, TableSettings};
 pub use tags::{TagPattern, TagPeriod, TagSettings, TagsConfig};
 
-use crate::catalog::RestConfig;
+use crate::catalog::{GlueConfig, RestConfig};
 use crate::error::Result;
 use crate::store::StoreProperties;
 
@@ -47,7 +47,7 @@ pub struct IcebergConfig {
     pub catalog_type: CatalogType,
     /// The catalog: for `sql`, the path of an SQLite file, with or without `sqlite:` before it, by default `catalog.db` in
     /// a local warehouse, or the address of a PostgreSQL server, `postgresql://user@host/database`; for `rest`, the
-    /// address of the server.
+    /// address of the server; for `glue`, the address of another server than the region's.
     #[serde(default)]
     pub catalog_uri: Option<String>,
     /// More about an SQL catalog.
@@ -56,6 +56,9 @@ pub struct IcebergConfig {
     /// More about a server of the REST protocol.
     #[serde(default)]
     pub rest: Option<RestConfig>,
+    /// More about AWS Glue.
+    #[serde(default)]
+    pub glue: Option<GlueConfig>,
     /// How the store of the files is reached: `s3.endpoint`, `s3.region` and others of Iceberg's property names.
     #[serde(default)]
     pub store: StoreProperties,
@@ -81,6 +84,7 @@ impl IcebergConfig {
         self.check_sections()?;
         match self.catalog_type {
             CatalogType::Rest => self.rest_places().map(drop),
+            CatalogType::Glue => self.glue_places().map(drop),
             _ => self.sql_places().map(drop),
         }
     }
@@ -149,6 +153,31 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_of_catalog_says_what_it_needs() {
+        for (json, word) in [
+            (
+                r#"{"warehouse_path": "w", "catalog_type": "hive"}"#,
+                "'sql'",
+            ),
+            (
+                r#"{"warehouse_path": "w", "catalog_type": "glue"}"#,
+                "glue.region",
+            ),
+            (
+                r#"{"warehouse_path": "w", "glue": {"region": "eu-west-1"}}"#,
+                "catalog_type",
+            ),
+            (
+                r#"{"catalog_type": "glue", "glue": {"region": "eu-west-1"}}"#,
+                "warehouse_path",
+            ),
+        ] {
+            let error = config(json).check().unwrap_err();
+            assert!(error.to_string().contains(word), "{json}: {error}");
+        }
+    }
+
+    #[test]
     fn what_is_not_supported_says_what_is() {
         for (json, word) in [
             (r#"{"warehouse_path": "hdfs://h/w"}"#, "local path"),
@@ -158,10 +187,6 @@ mod tests {
                 "'s3.end-point'",
             ),
             (r#"{"warehouse_path": ""}"#, "empty"),
-            (
-                r#"{"warehouse_path": "w", "catalog_type": "glue"}"#,
-                "'sql'",
-            ),
             (
                 r#"{"catalog_type": "rest", "catalog_uri": "catalog.db"}"#,
                 "http://",

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 
-use iceberg::TableUpdate;
+use iceberg::{TableIdent, TableUpdate};
 use moonshine_engine::{ColumnType, Database, SchemaChange, Table, TableSchema, Value};
 use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, TableCatalog, open};
 use moonshine_export::{ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader};
@@ -18,12 +18,16 @@ use crate::postgres_server::PostgresServer;
 use crate::servers::{RestKind, RestServer, S3Kind, S3Server};
 use crate::support::{VERSIONS, World, ident, notes, write_notes};
 
+const NESTED: &str = "a.b.pairs";
+
 /// A catalog and a store.
 struct Place {
     /// Moonshine's configuration.
     config: serde_json::Value,
     /// What PyIceberg is told.
     python: serde_json::Value,
+    /// The name of the other table, in a nested namespace where the catalog has such.
+    pairs: &'static str,
 }
 
 impl Place {
@@ -51,6 +55,7 @@ fn sqlite(world: &World, warehouse: &str) -> Place {
         python: json!({
             "type": "sql", "uri": format!("sqlite:///{}", file.display()), "warehouse": warehouse,
         }),
+        pairs: NESTED,
     }
 }
 
@@ -64,6 +69,7 @@ fn postgres(server: &PostgresServer, warehouse: &str) -> Place {
         python: json!({
             "type": "sql", "uri": format!("postgresql+psycopg2://postgres@{address}"), "warehouse": warehouse,
         }),
+        pairs: NESTED,
     }
 }
 
@@ -80,6 +86,7 @@ fn rest(server: &RestServer) -> Place {
             "catalog_type": "rest", "catalog_uri": server.uri(), "rest": { "token": server.token() },
         }),
         python: json!({ "type": "rest", "uri": server.uri(), "token": server.token() }),
+        pairs: NESTED,
     }
 }
 
@@ -151,6 +158,73 @@ async fn rest_and_s3() {
     }
 }
 
+/// Glue's namespaces have one part.
+#[tokio::test(flavor = "multi_thread")]
+async fn glue_and_s3() {
+    let world = World::new(FormatVersion::V3);
+    let server = S3Server::start(S3Kind::MotoWithGlue, &world.path("s3"));
+    if let Some(server) = server {
+        conforms(&world, &glue(&server)).await;
+    }
+}
+
+fn glue(server: &S3Server) -> Place {
+    let warehouse = format!("{}/glue", server.bucket());
+    let place = Place {
+        config: json!({
+            "catalog_type": "glue", "catalog_uri": server.uri(), "warehouse_path": warehouse,
+            "glue": { "region": "us-east-1" },
+        }),
+        python: json!({
+            "type": "glue", "warehouse": warehouse, "glue.endpoint": server.uri(), "glue.region": "us-east-1",
+            "glue.access-key-id": "testing", "glue.secret-access-key": "testing",
+        }),
+        pairs: "pairs",
+    };
+    place.on(&server.properties())
+}
+
+/// Of writers that build on the same, each by a catalog of its own, one is taken, as Glue compares versions.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_at_once_in_glue() {
+    let world = World::new(FormatVersion::V3);
+    let Some(server) = S3Server::start(S3Kind::MotoWithGlue, &world.path("s3")) else {
+        return;
+    };
+    let config = glue(&server).config(FormatVersion::V3);
+    let database = world.database();
+    let table = notes(&database);
+    write_round(&database, &table, 0);
+    let mut exporter = Exporter::open(database.clone(), &config).await.unwrap();
+    exporter.tick(&database.snapshot()).await.unwrap();
+    let catalog = open(&config, true).await.unwrap();
+    for round in 0..5 {
+        let base = load(&*catalog).await;
+        let writers = (0..4).map(async |writer| {
+            let catalog = open(&config, true).await.unwrap();
+            let name = format!("writer-{round}-{writer}");
+            let change = Change::of(&base.metadata, property(&name));
+            match catalog.commit(&base, &change, Uuid::new_v4()).await {
+                CommitOutcome::Committed(_) => Some(name),
+                CommitOutcome::Conflict => None,
+                other => panic!("{other:?}"),
+            }
+        });
+        let taken = futures::future::join_all(writers).await;
+        let taken: Vec<String> = taken.into_iter().flatten().collect();
+        let properties = load(&*catalog).await.metadata.properties().clone();
+        let start = format!("writer-{round}-");
+        let kept = properties
+            .into_keys()
+            .filter(|name| name.starts_with(&start));
+        assert_eq!(kept.collect::<Vec<_>>(), taken);
+        assert_eq!(taken.len(), 1);
+    }
+    write_round(&database, &table, 1);
+    exporter.tick(&database.snapshot()).await.unwrap();
+    world.check_same_in(&database, catalog).await;
+}
+
 async fn conforms(world: &World, place: &Place) {
     for version in VERSIONS {
         let config = place.config(version);
@@ -158,7 +232,7 @@ async fn conforms(world: &World, place: &Place) {
         assert_eq!(catalog.list().await.unwrap(), []);
         let database = world.database_in(&format!("database-{}", Uuid::new_v4()));
         let table = notes(&database);
-        nested_table(&database);
+        pairs_table(&database, place.pairs);
         let mut exporter = Exporter::open(database.clone(), &config).await.unwrap();
         for round in 0..3 {
             write_round(&database, &table, round);
@@ -166,8 +240,9 @@ async fn conforms(world: &World, place: &Place) {
             world.check_same_in(&database, catalog.clone()).await;
         }
         let names = catalog.list().await.unwrap();
-        assert_eq!(names, [nested(), ident("shop", "notes")]);
-        field_ids_are_kept(&*catalog).await;
+        let pairs = pairs_ident(place.pairs);
+        assert_eq!(names, [pairs.clone(), ident("shop", "notes")]);
+        field_ids_are_kept(&*catalog, &pairs).await;
 
         let before = load(&*catalog).await;
         write_round(&database, &table, 3);
@@ -194,12 +269,15 @@ async fn conforms(world: &World, place: &Place) {
     }
 }
 
-fn nested() -> iceberg::TableIdent {
-    iceberg::TableIdent::from_strs(["a", "b", "pairs"]).unwrap()
+fn pairs_ident(name: &str) -> TableIdent {
+    match name.contains('.') {
+        true => TableIdent::from_strs(name.split('.')).unwrap(),
+        false => ident("default", name),
+    }
 }
 
-fn nested_table(database: &Database) {
-    let schema = TableSchema::builder("a.b.pairs")
+fn pairs_table(database: &Database, name: &str) {
+    let schema = TableSchema::builder(name)
         .column_with_id("right", ColumnType::Utf8, false, 7)
         .column_with_id("left", ColumnType::Int32, false, 3)
         .primary_key(["left", "right"]);
@@ -236,8 +314,8 @@ async fn load(catalog: &dyn TableCatalog) -> CatalogTable {
     found.expect("the table is there")
 }
 
-async fn field_ids_are_kept(catalog: &dyn TableCatalog) {
-    let found = catalog.load(&nested()).await.unwrap().unwrap();
+async fn field_ids_are_kept(catalog: &dyn TableCatalog, ident: &TableIdent) {
+    let found = catalog.load(ident).await.unwrap().unwrap();
     let fields = found.metadata.current_schema().as_struct().clone();
     let ids: Vec<i32> = fields.fields().iter().map(|field| field.id).collect();
     assert_eq!(ids, [7, 3], "columns keep their field ids");

@@ -18,6 +18,7 @@ mod counting_store;
 mod crash;
 mod evolution;
 mod faulty_store;
+mod glue_answers;
 mod history;
 mod installed;
 mod layout;

@@ -25,13 +25,13 @@ use crate::servers::{S3Kind, S3Server};
 use crate::support::ident;
 
 /// A server that answers requests in this order, and keeps what it was asked. An empty answer closes the connection.
-struct ScriptedServer {
-    uri: String,
-    asked: Arc<Mutex<Vec<String>>>,
+pub(crate) struct ScriptedServer {
+    pub(crate) uri: String,
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl ScriptedServer {
-    async fn start(answers: &[&str]) -> ScriptedServer {
+    pub(crate) async fn start(answers: &[&str]) -> ScriptedServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -79,7 +79,7 @@ async fn read_request(stream: &mut TcpStream) -> String {
     }
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> String {
+pub(crate) fn answer(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
         body.len()
@@ -90,7 +90,7 @@ fn table() -> CatalogTable {
     table_at("file:///t")
 }
 
-fn table_at(location: &str) -> CatalogTable {
+pub(crate) fn table_at(location: &str) -> CatalogTable {
     let field = NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long));
     let schema = Schema::builder().with_fields([Arc::new(field)]).build();
     let builder = TableMetadataBuilder::new(

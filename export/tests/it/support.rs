@@ -13,7 +13,7 @@ use iceberg::spec::{
     DataContentType, ManifestContentType, ManifestList, ManifestStatus, TableMetadata,
 };
 use moonshine_engine::{ColumnType, Database, Options, Scan, Snapshot, Table, TableSchema, Value};
-use moonshine_export::catalog::{SqlCatalog, TableCatalog};
+use moonshine_export::catalog::{LocationCatalog, TableCatalog};
 use moonshine_export::environment::Environment;
 use moonshine_export::{
     ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader, Pace, SettingsByTable,
@@ -90,7 +90,7 @@ impl World {
     }
 
     pub(crate) async fn catalog(&self) -> Arc<dyn TableCatalog> {
-        Arc::new(SqlCatalog::open(&self.config(), true).await.unwrap())
+        Arc::new(LocationCatalog::sql(&self.config(), true).await.unwrap())
     }
 
     pub(crate) async fn metadata(&self, ident: &TableIdent) -> Arc<TableMetadata> {

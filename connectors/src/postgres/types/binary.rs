@@ -3,9 +3,9 @@
 use moonshine_engine::Value;
 use postgres_protocol::types as wire;
 
-use super::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_US, PgType, numeric, time_of_day};
+use super::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_US, PgType, array, numeric, time_of_day};
 
-pub(super) fn decode(pg_type: PgType, bytes: &[u8]) -> Result<Value, String> {
+pub(super) fn decode(pg_type: &PgType, bytes: &[u8]) -> Result<Value, String> {
     let sized = |error: Box<dyn std::error::Error + Sync + Send>| {
         format!(
             "{} bytes are no {} value: {error}",
@@ -20,7 +20,7 @@ pub(super) fn decode(pg_type: PgType, bytes: &[u8]) -> Result<Value, String> {
         PgType::Int8 => Value::Int64(wire::int8_from_sql(bytes).map_err(sized)?),
         PgType::Float4 => Value::Float32(wire::float4_from_sql(bytes).map_err(sized)?),
         PgType::Float8 => Value::Float64(wire::float8_from_sql(bytes).map_err(sized)?),
-        PgType::Decimal { scale, .. } => {
+        &PgType::Decimal { scale, .. } => {
             Value::Decimal(numeric::Numeric::from_binary(bytes)?.unscaled(scale)?)
         }
         PgType::NumericText => Value::Utf8(numeric::Numeric::from_binary(bytes)?.to_text()),
@@ -39,6 +39,7 @@ pub(super) fn decode(pg_type: PgType, bytes: &[u8]) -> Result<Value, String> {
             wire::timestamp_from_sql(bytes).map_err(sized)?,
         )?),
         PgType::Uuid => Value::Uuid(wire::uuid_from_sql(bytes).map_err(sized)?),
+        PgType::Array(element) => array::from_binary(element, bytes)?,
     })
 }
 

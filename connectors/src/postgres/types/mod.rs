@@ -1,14 +1,15 @@
 //! PostgreSQL's types: which engine type a column takes, and how its values are read.
 //!
 //! A value arrives in the server's binary form ([`binary`], from COPY and from a binary stream) or in its text form
-//! ([`text`]); both give the same [`Value`]. [`numeric`] reads exact numbers for both.
+//! ([`text`]); both give the same [`Value`]. [`numeric`] reads exact numbers for both, [`array`] arrays.
 
+mod array;
 mod binary;
 mod numeric;
 mod text;
 
 use moonshine_engine::{ColumnType, Value};
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{Kind, Type};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
 pub(super) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -20,7 +21,7 @@ const DAY_US: i64 = 86_400_000_000;
 const TYPE_MODIFIER_OFFSET: i32 = 4;
 
 /// A type whose values can be mirrored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PgType {
     Bool,
     Int2,
@@ -44,12 +45,15 @@ pub(super) enum PgType {
     Uuid,
     Json,
     Jsonb,
+    /// An array of this. PostgreSQL does not say of how many dimensions; those of one can be read.
+    Array(Box<PgType>),
 }
 
 impl PgType {
     /// The type of a column, by the catalog's `atttypid` and `atttypmod`; `None` if it can't be mirrored.
     pub(super) fn of(type_oid: u32, type_modifier: i32) -> Option<Self> {
-        Some(match Type::from_oid(type_oid)? {
+        let found = Type::from_oid(type_oid)?;
+        Some(match found {
             Type::BOOL => PgType::Bool,
             Type::INT2 => PgType::Int2,
             Type::INT4 => PgType::Int4,
@@ -66,19 +70,26 @@ impl PgType {
             Type::UUID => PgType::Uuid,
             Type::JSON => PgType::Json,
             Type::JSONB => PgType::Jsonb,
-            _ => return None,
+            // The system's own; their subscripts begin at 0.
+            Type::INT2_VECTOR | Type::OID_VECTOR => return None,
+            _ => match found.kind() {
+                Kind::Array(element) => {
+                    PgType::Array(Box::new(Self::of(element.oid(), type_modifier)?))
+                }
+                _ => return None,
+            },
         })
     }
 
     /// The engine's type for it.
-    pub(super) fn column_type(self) -> ColumnType {
+    pub(super) fn column_type(&self) -> ColumnType {
         match self {
             PgType::Bool => ColumnType::Boolean,
             PgType::Int2 | PgType::Int4 => ColumnType::Int32,
             PgType::Int8 => ColumnType::Int64,
             PgType::Float4 => ColumnType::Float32,
             PgType::Float8 => ColumnType::Float64,
-            PgType::Decimal { precision, scale } => ColumnType::Decimal { precision, scale },
+            &PgType::Decimal { precision, scale } => ColumnType::Decimal { precision, scale },
             PgType::NumericText | PgType::Text | PgType::Json | PgType::Jsonb => ColumnType::Utf8,
             PgType::Bytea => ColumnType::Binary,
             PgType::Date => ColumnType::Date,
@@ -86,6 +97,7 @@ impl PgType {
             PgType::Timestamp => ColumnType::Timestamp,
             PgType::TimestampTz => ColumnType::TimestampTz,
             PgType::Uuid => ColumnType::Uuid,
+            PgType::Array(element) => ColumnType::list(element.column_type(), true),
         }
     }
 
@@ -93,7 +105,7 @@ impl PgType {
     ///
     /// # Errors
     /// What is wrong with it, for a message that names the column.
-    pub(super) fn decode_binary(self, bytes: &[u8]) -> Result<Value, String> {
+    pub(super) fn decode_binary(&self, bytes: &[u8]) -> Result<Value, String> {
         binary::decode(self, bytes)
     }
 
@@ -102,7 +114,7 @@ impl PgType {
     ///
     /// # Errors
     /// As [`decode_binary`](Self::decode_binary).
-    pub(super) fn decode_text(self, bytes: &[u8]) -> Result<Value, String> {
+    pub(super) fn decode_text(&self, bytes: &[u8]) -> Result<Value, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "the text is not UTF-8".to_owned())?;
         text::decode(self, text)
     }

@@ -41,7 +41,7 @@ fn numeric_type_modifiers_give_precision_and_scale() {
 #[test]
 fn types_without_a_mapping_are_refused() {
     assert_eq!(PgType::of(Type::POINT.oid(), -1), None);
-    assert_eq!(PgType::of(Type::TEXT_ARRAY.oid(), -1), None);
+    assert_eq!(PgType::of(Type::INTERVAL_ARRAY.oid(), -1), None);
     assert_eq!(PgType::of(1_000_000, -1), None);
     assert_eq!(
         PgType::of(Type::BPCHAR.oid(), 14).unwrap().column_type(),
@@ -143,7 +143,7 @@ fn both_forms_of_a_time_agree() {
 fn what_no_column_can_hold_is_refused_with_its_reason() {
     let refusal = |pg_type: PgType, text: &str| pg_type.decode_text(text.as_bytes()).unwrap_err();
     for pg_type in [PgType::Date, PgType::Timestamp, PgType::TimestampTz] {
-        assert!(refusal(pg_type, "infinity").contains("infinite"));
+        assert!(refusal(pg_type.clone(), "infinity").contains("infinite"));
         assert!(refusal(pg_type, "-infinity").contains("infinite"));
     }
     for bound in [i64::MIN, i64::MAX] {
@@ -204,4 +204,26 @@ fn values_of_a_wrong_size_are_refused() {
         assert!(pg_type.decode_binary(b"").is_err(), "{pg_type:?}");
         assert!(pg_type.decode_binary(&[7; 40]).is_err(), "{pg_type:?}");
     }
+}
+
+#[test]
+fn arrays_that_are_damaged_are_refused() {
+    let array = PgType::of(Type::INT4_ARRAY.oid(), -1).unwrap();
+    let words = [1, 1, 23, 2, 1, 4, 7, -1];
+    let whole: Vec<u8> = words
+        .iter()
+        .flat_map(|word: &i32| word.to_be_bytes())
+        .collect();
+    let expected = Value::List(vec![Value::Int32(7), Value::Null]);
+    assert_eq!(array.decode_binary(&whole), Ok(expected.clone()));
+    for size in 0..whole.len() {
+        assert!(array.decode_binary(&whole[..size]).is_err(), "{size} bytes");
+    }
+    let longer = [whole.as_slice(), &[0]].concat();
+    assert!(array.decode_binary(&longer).is_err());
+    assert_eq!(array.decode_text(b"{7,NULL}"), Ok(expected));
+    for text in ["", "{", "7", "{7", "{7,}", "{\"7}", "{\"7\"8}", "{7}8"] {
+        assert!(array.decode_text(text.as_bytes()).is_err(), "{text}");
+    }
+    assert_eq!(PgType::of(Type::INT2_VECTOR.oid(), -1), None);
 }

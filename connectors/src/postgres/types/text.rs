@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use moonshine_engine::Value;
 
-use super::{DAY_US, PgType, numeric, time_of_day};
+use super::{DAY_US, PgType, array, numeric, time_of_day};
 
-pub(super) fn decode(pg_type: PgType, text: &str) -> Result<Value, String> {
+pub(super) fn decode(pg_type: &PgType, text: &str) -> Result<Value, String> {
     Ok(match pg_type {
         PgType::Bool => match text {
             "t" => Value::Boolean(true),
@@ -18,7 +18,7 @@ pub(super) fn decode(pg_type: PgType, text: &str) -> Result<Value, String> {
         PgType::Int8 => Value::Int64(number(text)?),
         PgType::Float4 => Value::Float32(number(text)?),
         PgType::Float8 => Value::Float64(number(text)?),
-        PgType::Decimal { scale, .. } => Value::Decimal(numeric::unscaled_from_text(text, scale)?),
+        &PgType::Decimal { scale, .. } => Value::Decimal(numeric::unscaled_from_text(text, scale)?),
         PgType::NumericText | PgType::Text | PgType::Json | PgType::Jsonb => {
             Value::Utf8(text.to_owned())
         }
@@ -28,6 +28,7 @@ pub(super) fn decode(pg_type: PgType, text: &str) -> Result<Value, String> {
         PgType::Timestamp => Value::Timestamp(timestamp_us(text)?),
         PgType::TimestampTz => Value::TimestampTz(timestamptz_us(text)?),
         PgType::Uuid => Value::Uuid(uuid(text)?),
+        PgType::Array(element) => array::from_text(element, text)?,
     })
 }
 

@@ -170,6 +170,134 @@ async fn a_copied_value_that_no_column_can_hold_is_named() {
     }
 }
 
+const ARRAYS: &str = "n int4[], s text[], d numeric(6,2)[], f float8[], by bytea[], ts timestamptz[], u uuid[], \
+                      v varchar(5)[], b bool[], js jsonb[], large text[]";
+
+/// Whole, empty, of nulls, and with all that the text form has a way to write for.
+const ARRAY_ROWS: [&str; 3] = [
+    "'{1,NULL,-2147483648}', ARRAY['', 'NULL', 'null', NULL, 'a,b', '{c}', 'd\"e', 'f\\g', ' h ', 'ä€😀'], \
+     '{1.5,-9999.99}', '{Infinity,-Infinity,0.1}', ARRAY['\\x'::bytea, '\\x00ff'], \
+     ARRAY['1969-12-31 23:59:59.999999+00'::timestamptz, NULL], '{ffffffff-ffff-ffff-ffff-ffffffffffff}', \
+     '{ab,abcde}', '{t,f}', ARRAY['{\"a\": [1, \"x\"]}'::jsonb], NULL",
+    "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'",
+    "'{NULL}', NULL, '{NULL,NULL}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
+];
+
+fn assert_arrays(mirror: &Mirror, first_id: i32) {
+    let texts = [
+        "",
+        "NULL",
+        "null",
+        "",
+        "a,b",
+        "{c}",
+        "d\"e",
+        "f\\g",
+        " h ",
+        "ä€😀",
+    ]
+    .map(text);
+    let mut texts = texts.to_vec();
+    texts[3] = Value::Null;
+    let row = mirror.row("public.lists", first_id).unwrap();
+    let integers = [Value::Int32(1), Value::Null, Value::Int32(i32::MIN)];
+    assert_eq!(row[1], Value::List(integers.to_vec()));
+    assert_eq!(row[2], Value::List(texts));
+    let decimals = [Value::Decimal(150), Value::Decimal(-999_999)];
+    assert_eq!(row[3], Value::List(decimals.to_vec()));
+    let bytes = [Value::Binary(vec![]), Value::Binary(vec![0, 255])];
+    assert_eq!(row[5], Value::List(bytes.to_vec()));
+    let times = [Value::TimestampTz(-1), Value::Null];
+    assert_eq!(row[6], Value::List(times.to_vec()));
+    let empty = mirror.row("public.lists", first_id + 1).unwrap();
+    assert!(empty[1..].iter().all(|value| *value == Value::List(vec![])));
+    let nulls = mirror.row("public.lists", first_id + 2).unwrap();
+    assert_eq!(nulls[1..3], [Value::List(vec![Value::Null]), Value::Null]);
+    for position in 0..3 {
+        let [here, copied] = [first_id, 0].map(|id| mirror.row("public.lists", id + position));
+        assert_eq!(here.unwrap()[1..], copied.unwrap()[1..], "row {position}");
+    }
+}
+
+/// Arrays are lists, copied and streamed, in both forms; one that is stored apart stays when another column is updated.
+#[tokio::test]
+async fn arrays_become_lists() {
+    let Some(mut mirror) = Mirror::start(&["public.lists"]) else {
+        return;
+    };
+    mirror.server.sql(&format!(
+        "CREATE TABLE lists (id int4 PRIMARY KEY, {ARRAYS}); ALTER TABLE lists ALTER large SET STORAGE EXTERNAL;"
+    ));
+    let insert = |server: &PostgresServer, first_id: usize| {
+        for (position, row) in ARRAY_ROWS.iter().enumerate() {
+            server.sql(&format!(
+                "INSERT INTO lists VALUES ({}, {row});",
+                first_id + position
+            ));
+        }
+    };
+    insert(&mirror.server, 0);
+    mirror.run_once().await;
+    assert_arrays(&mirror, 0);
+    for (binary, first_id) in [(true, 10), (false, 20)] {
+        mirror.set("binary", json!(binary));
+        insert(&mirror.server, first_id);
+        let id = first_id + 5;
+        mirror.server.sql(&format!(
+            "INSERT INTO lists (id, large) VALUES ({id}, (SELECT array_agg(md5(i::text)) FROM generate_series(1, 3000) i));"
+        ));
+        mirror.run_once().await;
+        let id = i32::try_from(id).unwrap();
+        assert_arrays(&mirror, id - 5);
+        mirror
+            .server
+            .sql(&format!("UPDATE lists SET n = '{{7}}' WHERE id = {id};"));
+        mirror.run_once().await;
+        let row = mirror.row("public.lists", id).unwrap();
+        assert_eq!(row[1], Value::List(vec![Value::Int32(7)]));
+        let Value::List(large) = &row[11] else {
+            panic!("{row:?}");
+        };
+        assert_eq!(large.len(), 3000);
+        assert_eq!(large[0], text("c4ca4238a0b923820dcc509a6f75849b"));
+    }
+}
+
+/// PostgreSQL's columns don't say what shape their arrays have; a list has one.
+#[tokio::test]
+async fn arrays_of_another_shape_are_named() {
+    let table = "CREATE TABLE lists (id int4 PRIMARY KEY, n int4[]);";
+    for (array, reason) in [
+        ("{{1,2},{3,4}}", "several dimensions"),
+        ("[0:1]={1,2}", "subscripts"),
+    ] {
+        let Some(mut mirror) = Mirror::start(&["public.lists"]) else {
+            return;
+        };
+        mirror.server.sql(table);
+        mirror.run_once().await;
+        let insert = format!("INSERT INTO lists VALUES (1, '{array}');");
+        mirror.server.sql(&insert);
+        for binary in [true, false] {
+            mirror.set("binary", json!(binary));
+            let error = mirror.refusal().await;
+            assert!(matches!(error, SourceError::Record { .. }), "{error:?}");
+            let error = error.to_string();
+            assert!(
+                error.contains("column 'n'") && error.contains(reason),
+                "{error}"
+            );
+        }
+        let Some(copied) = Mirror::start(&["public.lists"]) else {
+            return;
+        };
+        copied.server.sql(table);
+        copied.server.sql(&insert);
+        let error = copied.refusal().await.to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn generated_columns_are_left_out() {
     let Some(mirror) = Mirror::start(&["public.g"]) else {

@@ -76,7 +76,7 @@ pub(super) struct Answer {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum NoAnswer {
+pub(in crate::catalog) enum NoAnswer {
     /// The request did not reach the server.
     NotSent(ExportError),
     /// The request was not sent, as there is no token for it.
@@ -147,14 +147,7 @@ impl RestClient {
         signer: Option<Signer>,
         environment: Environment,
     ) -> Result<Self> {
-        let http = Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            // A redirected POST may become a GET whose answer looks like success, and secrets would go elsewhere.
-            .redirect(Policy::none())
-            .user_agent(concat!("moonshine/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| ExportError::unavailable("catalog", causes(&error)))?;
+        let http = http_client()?;
         let endpoint = match &config.oauth2_server_uri {
             Some(text) => address("rest.oauth2_server_uri", text)?,
             None => below(&base, "v1", &["oauth", "tokens"]),
@@ -307,11 +300,23 @@ impl RestClient {
     }
 }
 
+/// A client of a catalog: with limits to what a request takes, and without redirects.
+pub(in crate::catalog) fn http_client() -> Result<Client> {
+    Client::builder()
+        .timeout(REQUEST_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        // A redirected POST may become a GET whose answer looks like success, and secrets would go elsewhere.
+        .redirect(Policy::none())
+        .user_agent(concat!("moonshine/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| ExportError::unavailable("catalog", causes(&error)))
+}
+
 fn built(builder: RequestBuilder, place: &str) -> Result<reqwest::Request, NoAnswer> {
     builder.build().map_err(|error| no_answer(error, place))
 }
 
-fn no_answer(error: reqwest::Error, place: &str) -> NoAnswer {
+pub(in crate::catalog) fn no_answer(error: reqwest::Error, place: &str) -> NoAnswer {
     let is_sent = !(error.is_connect() || error.is_builder());
     let error = ExportError::unavailable(place, causes(&error.without_url()));
     if is_sent {

@@ -20,13 +20,14 @@ use iceberg::{NamespaceIdent, TableIdent, TableRequirement};
 use reqwest::Method;
 use uuid::Uuid;
 
-use self::client::{NoAnswer, Request, RestClient, json};
+pub(super) use self::client::{NoAnswer, http_client, no_answer};
+use self::client::{Request, RestClient, json};
 pub use self::config::RestConfig;
 pub(crate) use self::config::address;
 use self::messages::{
     CatalogConfig, CommitTable, CreateNamespace, CreateTable, Namespaces, TableAnswer, Tables,
 };
-use self::signing::Signer;
+pub(super) use self::signing::Signer;
 pub use self::signing::SigningConfig;
 use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog};
 use crate::config::IcebergConfig;

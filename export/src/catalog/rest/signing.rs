@@ -33,7 +33,7 @@ const SIGNATURE_HEADERS: [&str; 4] = [
 ];
 
 /// Signs requests.
-pub(super) struct Signer {
+pub(in crate::catalog) struct Signer {
     config: SigningConfig,
     credentials: AwsCredentialProvider,
 }
@@ -45,7 +45,7 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    pub(super) fn new(config: SigningConfig, store: &StoreProperties) -> Result<Self> {
+    pub(in crate::catalog) fn new(config: SigningConfig, store: &StoreProperties) -> Result<Self> {
         Ok(Signer {
             config,
             credentials: aws_credentials(store)?,
@@ -53,7 +53,7 @@ impl Signer {
     }
 
     /// Signs a request as it is: what is added to it later, its signature does not cover.
-    pub(super) async fn sign(&self, request: &mut Request) -> Result<()> {
+    pub(in crate::catalog) async fn sign(&self, request: &mut Request) -> Result<()> {
         let place = "the key that requests are signed with";
         let credential = self.credentials.get_credential().await;
         let credential = credential.map_err(|error| ExportError::unavailable(place, error))?;

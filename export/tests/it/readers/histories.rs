@@ -10,6 +10,7 @@ use moonshine_export::{
 };
 
 use super::matrix::{Matrix, Outcome};
+use super::nested::{add_columns, changes as nested_changes, nested_value};
 use super::process::{Reader, Request};
 use super::rows::{TextRow, columns_of, expected_rows};
 use crate::support::{Random, VERSIONS, World, ident};
@@ -38,19 +39,23 @@ struct Course {
     seed: u64,
     /// The layout that the table begins with, and the one that it gets half way.
     layouts: [Layout; 2],
+    /// Whether the table has lists, structs and maps too, which change within.
+    is_nested: bool,
 }
 
 /// Of partitioned tables, every update of a row that draws another value moves it.
-const COURSES: [Course; 4] = [
+const COURSES: [Course; 5] = [
     Course {
         what: "histories",
         seed: 1,
         layouts: [PLAIN, PLAIN],
+        is_nested: false,
     },
     Course {
         what: "histories",
         seed: 2,
         layouts: [PLAIN, PLAIN],
+        is_nested: false,
     },
     Course {
         what: "partitions",
@@ -60,6 +65,7 @@ const COURSES: [Course; 4] = [
             partition_by: &["is_paid", "truncate(20000, quantity)"],
             sort_by: &[],
         }; 2],
+        is_nested: false,
     },
     Course {
         what: "partitions",
@@ -74,6 +80,19 @@ const COURSES: [Course; 4] = [
                 sort_by: &["price", "quantity desc"],
             },
         ],
+        is_nested: false,
+    },
+    Course {
+        what: "nested",
+        seed: 5,
+        layouts: [
+            PLAIN,
+            Layout {
+                partition_by: &["is_paid"],
+                sort_by: &["price"],
+            },
+        ],
+        is_nested: true,
     },
 ];
 
@@ -89,7 +108,7 @@ pub(super) async fn measure(reader: &mut Reader, matrix: &mut Matrix) {
 /// One kind of change after the other.
 async fn step_by_step(version: FormatVersion, reader: &mut Reader, matrix: &mut Matrix) {
     let cell = |what: &str| format!("v{} {what}", version.number());
-    let mut history = History::new(version, 7, PLAIN).await;
+    let mut history = History::new(version, 7, PLAIN, false).await;
     history.upsert(0..NUMBERS);
     matrix.note(
         "readers",
@@ -135,7 +154,7 @@ async fn at_random(
     matrix: &mut Matrix,
 ) {
     let [first, second] = course.layouts;
-    let mut history = History::new(version, course.seed, first).await;
+    let mut history = History::new(version, course.seed, first, course.is_nested).await;
     let cell = format!("v{} {}", version.number(), course.what);
     for tick in 0..TICKS {
         if tick == TICKS / 2 {
@@ -178,17 +197,18 @@ struct History {
     random: Random,
     /// Columns that were added so far.
     added: u32,
+    is_nested: bool,
 }
 
 impl History {
-    async fn new(version: FormatVersion, seed: u64, layout: Layout) -> History {
+    async fn new(version: FormatVersion, seed: u64, layout: Layout, is_nested: bool) -> History {
         let world = World::new(version);
         let database = world.database();
         let price = ColumnType::Decimal {
             precision: 12,
             scale: 2,
         };
-        let schema = TableSchema::builder("shop.orders")
+        let mut builder = TableSchema::builder("shop.orders")
             .column("region", ColumnType::Utf8, false)
             .column("number", ColumnType::Int64, false)
             .column("quantity", ColumnType::Int32, true)
@@ -196,9 +216,11 @@ impl History {
             .column("weight", ColumnType::Float32, true)
             .column("is_paid", ColumnType::Boolean, true)
             .column("note", ColumnType::Utf8, true)
-            .column("ordered_at", ColumnType::TimestampTz, true)
-            .primary_key(["region", "number"])
-            .build();
+            .column("ordered_at", ColumnType::TimestampTz, true);
+        if is_nested {
+            builder = add_columns(builder);
+        }
+        let schema = builder.primary_key(["region", "number"]).build();
         let table = database.create_table(schema.unwrap()).unwrap();
         let exporter = exporter(&world, &database, layout).await;
         History {
@@ -208,6 +230,7 @@ impl History {
             table,
             random: Random(seed),
             added: 0,
+            is_nested,
         }
     }
 
@@ -226,7 +249,7 @@ impl History {
         let mut row = Self::key(number, region);
         for column in self.table.schema().columns().iter().skip(row.len()) {
             row.push(match self.random.below(5) {
-                0 => Value::Null,
+                0 if column.nullable => Value::Null,
                 _ => value(column.column_type, &mut self.random),
             });
         }
@@ -310,6 +333,9 @@ impl History {
                 },
             ]),
             _ => {}
+        }
+        if self.is_nested {
+            changes.extend(nested_changes(self.added));
         }
         self.table = self.database.alter_table(&self.table, &changes).unwrap();
     }
@@ -450,7 +476,10 @@ async fn exporter(world: &World, database: &Database, layout: Layout) -> Exporte
     .unwrap()
 }
 
-fn value(column_type: ColumnType, random: &mut Random) -> Value {
+pub(super) fn value(column_type: ColumnType, random: &mut Random) -> Value {
+    if !column_type.nested_fields().is_empty() {
+        return nested_value(column_type, random);
+    }
     let number = random.below(100_000) as i32 - 50_000;
     match column_type {
         ColumnType::Int32 => Value::Int32(number),

@@ -1,13 +1,14 @@
 //! Invariant 5, "same", as engines see it that share no code with Moonshine: after each tick they read the rows that the
 //! database holds, value by value.
 //!
-//! `process` runs a reader of `export/tests/python/readers.py`, `rows` is the text that rows are compared in, `histories` and
+//! `process` runs a reader of `export/tests/python/readers.py`, `rows` is the text that rows are compared in, `histories` (with `nested`) and
 //! `types` make the tables, `matrix` is what was measured, as the tables in docs/iceberg.md show it. A reader that begins to
 //! read what it did not, or ceases to read what it did, is a test that fails: `MOONSHINE_UPDATE_DOCS=1` writes what was
 //! measured into the page instead.
 
 mod histories;
 mod matrix;
+mod nested;
 pub(crate) mod process;
 mod rows;
 mod types;
@@ -38,6 +39,7 @@ async fn measure(name: &str) {
                 "as of",
                 "histories",
                 "partitions",
+                "nested",
             ]
             .map(|what| format!("{version} {what}"));
             matrix.check_same("readers", &cells.each_ref().map(String::as_str));

@@ -1,7 +1,7 @@
 //! Servers of the S3 protocol.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Server, installed, named};
@@ -10,10 +10,18 @@ const BUCKET: &str = "warehouse";
 const ACCESS_KEY: &str = "moonshine";
 const SECRET_KEY: &str = "moonshine-secret";
 
+const GLUE_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/glue_server.py");
+
+fn moto() -> Option<PathBuf> {
+    installed("MOONSHINE_TEST_MOTO", "test-servers/venv/bin/moto_server")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum S3Kind {
     /// Moto, from the Python package index; takes every key.
     Moto,
+    /// The same, which is AWS Glue too; `tests/python/glue_server.py` says what was mended there.
+    MotoWithGlue,
     /// The Versity gateway over a folder; knows one key. Only where `MOONSHINE_TEST_VERSITYGW` names it.
     Versity,
 }
@@ -34,7 +42,8 @@ impl S3Server {
 
     pub(crate) fn start(kind: S3Kind, folder: &Path) -> Option<S3Server> {
         let program = match kind {
-            S3Kind::Moto => installed("MOONSHINE_TEST_MOTO", "test-servers/venv/bin/moto_server")?,
+            S3Kind::Moto => moto()?,
+            S3Kind::MotoWithGlue => moto()?.with_file_name("python"),
             S3Kind::Versity => named("MOONSHINE_TEST_VERSITYGW")?,
         };
         let files = folder.join("files");
@@ -43,6 +52,7 @@ impl S3Server {
             let mut command = Command::new(program);
             match kind {
                 S3Kind::Moto => command.args(["-H", "127.0.0.1", "-p", &port.to_string()]),
+                S3Kind::MotoWithGlue => command.args([GLUE_SERVER, &port.to_string()]),
                 S3Kind::Versity => command
                     .args(["--port", &format!("127.0.0.1:{port}")])
                     .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "posix"])
@@ -51,7 +61,7 @@ impl S3Server {
             command
         });
         let server = S3Server { server, kind };
-        if kind == S3Kind::Moto {
+        if kind != S3Kind::Versity {
             server.make_bucket();
         }
         Some(server)

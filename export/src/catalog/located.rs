@@ -1,9 +1,7 @@
-//! The SQL catalog: an SQLite file or a PostgreSQL database, in the tables that Iceberg's other implementations use too.
+//! Catalogs that store no more of a table than where its newest metadata file is.
 //!
-//! It stores where a table's newest metadata file is. A commit writes the next file and swaps its location for the old
-//! one's, by one statement.
-
-mod rows;
+//! A commit writes the next file and swaps its location for the old one's. How such a catalog keeps locations, and
+//! compares before it swaps, is its [`Locations`]; all else is here.
 
 use std::sync::Arc;
 
@@ -13,7 +11,8 @@ use iceberg::io::FileIO;
 use iceberg::spec::{MetadataLog, TableMetadata};
 use uuid::Uuid;
 
-use self::rows::{Name, NotSwapped, Rows};
+use super::glue::GlueTables;
+use super::sql::Rows;
 use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog, metadata_file};
 use crate::config::IcebergConfig;
 use crate::error::{At, ExportError, Result};
@@ -22,36 +21,104 @@ use crate::store::{Store, StoreProperties};
 /// The table property that has old metadata files deleted.
 pub(crate) const METADATA_DELETE_AFTER_COMMIT: &str = "write.metadata.delete-after-commit.enabled";
 
-/// An SQL catalog in an SQLite file or a PostgreSQL database.
+/// What is to be the newest of a table.
+#[derive(Clone, Copy)]
+pub(super) struct Located<'a> {
+    /// Where the metadata is.
+    pub(super) location: &'a str,
+    /// What it says.
+    pub(super) metadata: &'a TableMetadata,
+}
+
+/// Why a location was not swapped.
 #[derive(Debug)]
-pub struct SqlCatalog {
-    rows: Rows,
+pub(super) enum NotSwapped {
+    /// Another one was faster; nobody was told the new location.
+    Moved,
+    /// Another one was faster, though a copy of the request that the network made may have been the one.
+    Conflict,
+    /// Nothing was sent, or taken.
+    NotSent(ExportError),
+    /// The catalog refused.
+    Refused(ExportError),
+    /// Whether it took place is not known.
+    Unknown(ExportError),
+}
+
+/// Where the newest metadata files of tables are.
+#[async_trait]
+pub(super) trait Locations: Send + Sync + std::fmt::Debug {
+    /// Every table.
+    async fn list(&self) -> Result<Vec<TableIdent>>;
+
+    /// The location of a table.
+    async fn find(&self, ident: &TableIdent) -> Result<Option<String>>;
+
+    /// Checks that the catalog can have a table of that name, and makes its namespace where it is missing.
+    async fn make_room(&self, ident: &TableIdent) -> Result<()>;
+
+    /// Adds a table; false if there is one, or something else, of that name.
+    async fn add(&self, ident: &TableIdent, first: Located<'_>) -> Result<bool>;
+
+    /// Puts another metadata file in the place of `from`, if that is still the newest.
+    async fn swap(&self, ident: &TableIdent, from: &str, to: Located<'_>)
+    -> Result<(), NotSwapped>;
+
+    /// Removes a table; false if there was none.
+    async fn remove(&self, ident: &TableIdent) -> Result<bool>;
+}
+
+/// A catalog that stores no more of a table than where its newest metadata file is: an SQLite file, a PostgreSQL database,
+/// AWS Glue.
+#[derive(Debug)]
+pub struct LocationCatalog {
+    locations: Box<dyn Locations>,
     warehouse: String,
     /// The warehouse's.
     store: Store,
     store_properties: StoreProperties,
 }
 
-impl SqlCatalog {
-    /// Whether the catalog of that configuration was made.
+impl LocationCatalog {
+    /// Whether the SQL catalog of that configuration was made.
     ///
     /// # Errors
     /// [`ExportError::Config`]; [`ExportError::Unavailable`] if that can't be seen.
-    pub async fn exists(config: &IcebergConfig) -> Result<bool> {
+    pub async fn sql_exists(config: &IcebergConfig) -> Result<bool> {
         Rows::exist(&config.sql_places()?.catalog, &config.sql).await
     }
 
-    /// Opens the catalog of that configuration, or makes it if it is missing and `create` says so.
+    /// Opens the SQL catalog of that configuration, in an SQLite file or a PostgreSQL database, or makes it if it is missing
+    /// and `create` says so.
     ///
     /// # Errors
     /// [`ExportError::Config`]; [`ExportError::Unavailable`], also if it is missing and `create` is false.
-    pub async fn open(config: &IcebergConfig, create: bool) -> Result<Self> {
+    pub async fn sql(config: &IcebergConfig, create: bool) -> Result<Self> {
         let places = config.sql_places()?;
-        Ok(SqlCatalog {
-            rows: Rows::open(&places.catalog, &config.sql, create).await?,
-            store: Store::open(&places.warehouse, &config.store)?,
+        let rows = Rows::open(&places.catalog, &config.sql, create).await?;
+        Self::of(Box::new(rows), places.warehouse, config)
+    }
+
+    /// The catalog of AWS Glue that a configuration names. No request is sent.
+    ///
+    /// # Errors
+    /// [`ExportError::Config`].
+    pub fn glue(config: &IcebergConfig) -> Result<Self> {
+        let places = config.glue_places()?;
+        let tables = GlueTables::open(&places, &config.store)?;
+        Self::of(Box::new(tables), places.warehouse, config)
+    }
+
+    fn of(
+        locations: Box<dyn Locations>,
+        warehouse: String,
+        config: &IcebergConfig,
+    ) -> Result<Self> {
+        Ok(LocationCatalog {
+            locations,
+            store: Store::open(&warehouse, &config.store)?,
             store_properties: config.store.clone(),
-            warehouse: places.warehouse,
+            warehouse,
         })
     }
 
@@ -78,7 +145,7 @@ async fn delete_expired(file_io: &FileIO, metadata: &TableMetadata, expired: Vec
 }
 
 #[async_trait]
-impl TableCatalog for SqlCatalog {
+impl TableCatalog for LocationCatalog {
     fn warehouse(&self) -> Option<&str> {
         Some(&self.warehouse)
     }
@@ -88,16 +155,11 @@ impl TableCatalog for SqlCatalog {
     }
 
     async fn list(&self) -> Result<Vec<TableIdent>> {
-        let ident = |(namespace, name): (String, String)| {
-            TableIdent::from_strs(namespace.split('.').chain([name.as_str()])).at("catalog")
-        };
-        self.rows.list().await?.into_iter().map(ident).collect()
+        self.locations.list().await
     }
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>> {
-        let namespace = ident.namespace().join(".");
-        let name = name(&namespace, ident);
-        let Some(metadata_location) = self.rows.metadata_location(name).await? else {
+        let Some(metadata_location) = self.locations.find(ident).await? else {
             return Ok(None);
         };
         let file_io = self.store_of(&metadata_location)?.file_io();
@@ -120,17 +182,16 @@ impl TableCatalog for SqlCatalog {
         let folder = table.location.clone().ok_or_else(|| {
             ExportError::Config(format!("{place}: this catalog does not choose its folder"))
         })?;
-        let namespace = ident.namespace().join(".");
-        self.rows.add_namespace(&namespace).await?;
+        self.locations.make_room(ident).await?;
         let file_io = self.store_of(&folder)?.file_io();
         let metadata = table.metadata(&place, folder)?;
         let metadata_location = metadata_file::next_location(metadata.location(), None, file_id);
         metadata_file::write(&file_io, &metadata_location, &metadata).await?;
-        if !self
-            .rows
-            .add(name(&namespace, ident), &metadata_location)
-            .await?
-        {
+        let first = Located {
+            location: &metadata_location,
+            metadata: &metadata,
+        };
+        if !self.locations.add(ident, first).await? {
             return Err(ExportError::unavailable(
                 place,
                 "the catalog has a table or a view of that name",
@@ -162,10 +223,12 @@ impl TableCatalog for SqlCatalog {
                 error,
             };
         }
-        let namespace = base.ident.namespace().join(".");
-        let name = name(&namespace, &base.ident);
-        let swapped = self.rows.swap(name, base_location, &location).await;
-        let outcome = match swapped {
+        let located = Located {
+            location: &location,
+            metadata: &next.metadata,
+        };
+        let swapped = self.locations.swap(&base.ident, base_location, located);
+        let outcome = match swapped.await {
             Ok(()) => {
                 let expired = next.expired_metadata_logs;
                 delete_expired(&base.file_io, &next.metadata, expired).await;
@@ -176,6 +239,9 @@ impl TableCatalog for SqlCatalog {
                 });
             }
             Err(NotSwapped::Unknown(error)) => return CommitOutcome::Unknown(error),
+            // The table may have the file after all; orphan removal finds out.
+            Err(NotSwapped::Conflict) => return CommitOutcome::Conflict,
+            Err(NotSwapped::Refused(error)) => CommitOutcome::Refused(error),
             Err(NotSwapped::Moved) => CommitOutcome::Conflict,
             Err(NotSwapped::NotSent(error)) => CommitOutcome::Busy {
                 retry_after_ms: None,
@@ -194,14 +260,6 @@ impl TableCatalog for SqlCatalog {
     }
 
     async fn drop_table(&self, ident: &TableIdent) -> Result<bool> {
-        let namespace = ident.namespace().join(".");
-        self.rows.remove(name(&namespace, ident)).await
-    }
-}
-
-fn name<'a>(namespace: &'a str, ident: &'a TableIdent) -> Name<'a> {
-    Name {
-        namespace,
-        table: ident.name(),
+        self.locations.remove(ident).await
     }
 }

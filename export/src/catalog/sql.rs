@@ -1,4 +1,5 @@
-//! The rows of an SQL catalog: two tables, as Iceberg's JDBC catalog and PyIceberg's SQL catalog make them.
+//! The rows of an SQL catalog, an SQLite file or a PostgreSQL database: two tables, as Iceberg's JDBC catalog and PyIceberg's SQL
+//! catalog make them.
 //!
 //! Statements are written so that SQLite and PostgreSQL both take them. Each has a time limit, so that a database that does
 //! not answer holds up nothing for ever.
@@ -6,6 +7,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use iceberg::TableIdent;
 use reqwest::Url;
 use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow, install_default_drivers};
 use sqlx::error::DatabaseError;
@@ -15,6 +18,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Executor, Row};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
+use super::located::{Located, Locations, NotSwapped};
 use crate::config::{SqlConfig, SqlPlace};
 use crate::error::{At, ExportError, Result};
 
@@ -68,24 +72,6 @@ pub(super) struct Rows {
     place: String,
     /// How long the database has to answer.
     limit: Duration,
-}
-
-/// A table's name in the rows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Name<'a> {
-    pub(super) namespace: &'a str,
-    pub(super) table: &'a str,
-}
-
-/// Why a row was not changed.
-#[derive(Debug)]
-pub(super) enum NotSwapped {
-    /// Another one was faster.
-    Moved,
-    /// The statement was not sent.
-    NotSent(ExportError),
-    /// Whether it took place is not known.
-    Unknown(ExportError),
 }
 
 impl Rows {
@@ -188,9 +174,15 @@ impl Rows {
             false => "",
         }
     }
+}
 
-    /// Where the metadata of a table is.
-    pub(super) async fn metadata_location(&self, name: Name<'_>) -> Result<Option<String>> {
+fn namespace(ident: &TableIdent) -> String {
+    ident.namespace().join(".")
+}
+
+#[async_trait]
+impl Locations for Rows {
+    async fn find(&self, ident: &TableIdent) -> Result<Option<String>> {
         let statement = format!(
             "SELECT metadata_location FROM iceberg_tables \
              WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3{}",
@@ -198,15 +190,14 @@ impl Rows {
         );
         let statement = sqlx::query(&statement)
             .bind(&self.catalog_name)
-            .bind(name.namespace)
-            .bind(name.table);
+            .bind(namespace(ident))
+            .bind(ident.name());
         let rows = self.fetch(statement).await.at(&self.place)?;
         let location = rows.first().map(|row| row.try_get(0));
         location.transpose().at(&self.place)
     }
 
-    /// Namespace and name of each table.
-    pub(super) async fn list(&self) -> Result<Vec<(String, String)>> {
+    async fn list(&self) -> Result<Vec<TableIdent>> {
         let statement = format!(
             "SELECT table_namespace, table_name FROM iceberg_tables \
              WHERE catalog_name = $1{} ORDER BY table_namespace, table_name",
@@ -214,24 +205,25 @@ impl Rows {
         );
         let statement = sqlx::query(&statement).bind(&self.catalog_name);
         let rows = self.fetch(statement).await.at(&self.place)?;
-        rows.iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect::<sqlx::Result<_>>()
-            .at(&self.place)
+        let ident = |row: &AnyRow| {
+            let namespace: String = row.try_get(0).at(&self.place)?;
+            let name: String = row.try_get(1).at(&self.place)?;
+            TableIdent::from_strs(namespace.split('.').chain([name.as_str()])).at(&self.place)
+        };
+        rows.iter().map(ident).collect()
     }
 
-    pub(super) async fn add_namespace(&self, namespace: &str) -> Result<()> {
+    async fn make_room(&self, ident: &TableIdent) -> Result<()> {
         let statement = sqlx::query(
             "INSERT INTO iceberg_namespace_properties (catalog_name, namespace, property_key, property_value) \
              VALUES ($1, $2, 'exists', 'true') ON CONFLICT DO NOTHING",
         )
         .bind(&self.catalog_name)
-        .bind(namespace);
+        .bind(namespace(ident));
         self.execute(statement).await.map(drop)
     }
 
-    /// Adds a table; false if there is one, or a view, of that name.
-    pub(super) async fn add(&self, name: Name<'_>, location: &str) -> Result<bool> {
+    async fn add(&self, ident: &TableIdent, first: Located<'_>) -> Result<bool> {
         let (column, value) = match self.has_type {
             true => (", iceberg_type", ", 'TABLE'"),
             false => ("", ""),
@@ -242,18 +234,17 @@ impl Rows {
         );
         let statement = sqlx::query(&statement)
             .bind(&self.catalog_name)
-            .bind(name.namespace)
-            .bind(name.table)
-            .bind(location);
+            .bind(namespace(ident))
+            .bind(ident.name())
+            .bind(first.location);
         Ok(self.execute(statement).await? == 1)
     }
 
-    /// Puts another metadata file in the place of `from`, if that is still the newest.
-    pub(super) async fn swap(
+    async fn swap(
         &self,
-        name: Name<'_>,
+        ident: &TableIdent,
         from: &str,
-        to: &str,
+        to: Located<'_>,
     ) -> Result<(), NotSwapped> {
         let statement = format!(
             "UPDATE iceberg_tables SET metadata_location = $1, previous_metadata_location = $2 \
@@ -263,11 +254,11 @@ impl Rows {
         let connection = self.pool.acquire().await.at(&self.place);
         let connection = connection.map_err(NotSwapped::NotSent)?;
         let statement = sqlx::query(&statement)
-            .bind(to)
+            .bind(to.location)
             .bind(from)
             .bind(&self.catalog_name)
-            .bind(name.namespace)
-            .bind(name.table)
+            .bind(namespace(ident))
+            .bind(ident.name())
             .bind(from);
         match self.execute_on(connection, statement).await {
             Ok(1) => Ok(()),
@@ -276,8 +267,7 @@ impl Rows {
         }
     }
 
-    /// Removes a table; false if there was none.
-    pub(super) async fn remove(&self, name: Name<'_>) -> Result<bool> {
+    async fn remove(&self, ident: &TableIdent) -> Result<bool> {
         let statement = format!(
             "DELETE FROM iceberg_tables \
              WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3{}",
@@ -285,8 +275,8 @@ impl Rows {
         );
         let statement = sqlx::query(&statement)
             .bind(&self.catalog_name)
-            .bind(name.namespace)
-            .bind(name.table);
+            .bind(namespace(ident))
+            .bind(ident.name());
         Ok(self.execute(statement).await? == 1)
     }
 }

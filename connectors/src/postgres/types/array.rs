@@ -1,0 +1,109 @@
+//! One-dimensional arrays, which become lists, in the server's binary and text forms (`array_send`, `array_out`).
+//!
+//! A list has no place for further dimensions, nor for a first subscript that is not 1: such values are refused.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+use bytes::Buf;
+use moonshine_engine::Value;
+
+use super::PgType;
+
+/// The length that a null has.
+const NULL_LENGTH: i32 = -1;
+/// The subscript that arrays begin at, unless they say otherwise.
+const FIRST_SUBSCRIPT: i32 = 1;
+
+pub(super) fn from_binary(element: &PgType, mut bytes: &[u8]) -> Result<Value, String> {
+    let short = |_| "an array that ends too early".to_owned();
+    let dimensions = bytes.try_get_i32().map_err(short)?;
+    // Whether there are nulls, and the elements' type.
+    bytes.try_get_u64().map_err(short)?;
+    match dimensions {
+        0 => return Ok(Value::List(Vec::new())),
+        1 => {}
+        _ => return Err(many_dimensions()),
+    }
+    let count = bytes.try_get_i32().map_err(short)?;
+    let first = bytes.try_get_i32().map_err(short)?;
+    if first != FIRST_SUBSCRIPT {
+        return Err(other_subscripts());
+    }
+    let mut values = Vec::new();
+    for _ in 0..count {
+        let length = bytes.try_get_i32().map_err(short)?;
+        if length == NULL_LENGTH {
+            values.push(Value::Null);
+            continue;
+        }
+        let length = usize::try_from(length).map_err(|_| "a malformed array")?;
+        let (value, rest) = bytes
+            .split_at_checked(length)
+            .ok_or("an array that ends too early")?;
+        values.push(element.decode_binary(value)?);
+        bytes = rest;
+    }
+    match bytes.is_empty() {
+        true => Ok(Value::List(values)),
+        false => Err("a malformed array".into()),
+    }
+}
+
+pub(super) fn from_text(element: &PgType, text: &str) -> Result<Value, String> {
+    let malformed = || "a malformed array".to_owned();
+    // Subscripts are written if they don't begin at 1.
+    if text.starts_with('[') {
+        return Err(other_subscripts());
+    }
+    let inner = text
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'));
+    let mut rest = inner.ok_or_else(malformed)?.chars().peekable();
+    let mut values = Vec::new();
+    if rest.peek().is_none() {
+        return Ok(Value::List(values));
+    }
+    loop {
+        let (text, is_quoted) = match rest.peek() {
+            Some('{') => return Err(many_dimensions()),
+            Some('"') => (quoted(&mut rest).ok_or_else(malformed)?, true),
+            _ => (plain(&mut rest), false),
+        };
+        values.push(match is_quoted || text != "NULL" {
+            true => element.decode_text(text.as_bytes())?,
+            false => Value::Null,
+        });
+        match rest.next() {
+            None => return Ok(Value::List(values)),
+            Some(',') => {}
+            Some(_) => return Err(malformed()),
+        }
+    }
+}
+
+/// What stands up to the next comma.
+fn plain(rest: &mut Peekable<Chars<'_>>) -> String {
+    std::iter::from_fn(|| rest.next_if(|&character| character != ',')).collect()
+}
+
+/// What stands between quotation marks, with a backslash before each one and before each backslash.
+fn quoted(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
+    rest.next();
+    let mut text = String::new();
+    loop {
+        match rest.next()? {
+            '"' => return Some(text),
+            '\\' => text.push(rest.next()?),
+            other => text.push(other),
+        }
+    }
+}
+
+fn many_dimensions() -> String {
+    "an array of several dimensions, which no list holds".into()
+}
+
+fn other_subscripts() -> String {
+    "an array whose subscripts don't begin at 1, which no list holds".into()
+}
