@@ -24,6 +24,7 @@ use crate::manifest::Manifest;
 use crate::origins::Origins;
 use crate::profile::StoredProfile;
 use crate::queue::commit_queue::CommitQueue;
+use crate::raw::Trimming;
 use crate::row_set::budget::{Charge, MemoryBudget};
 use crate::schedule::{Depth, Scheduler};
 use crate::statistics::counters::Counters;
@@ -68,6 +69,7 @@ pub(crate) struct MemoryParts {
     pub(crate) transactions: Arc<MemoryBudget>,
     /// Flushes and compactions.
     pub(crate) background: Arc<MemoryBudget>,
+    trimming: Trimming,
 }
 
 impl Shared {
@@ -85,6 +87,7 @@ impl Shared {
         let memory_parts = MemoryParts {
             transactions: MemoryBudget::part_of(budget),
             background: MemoryBudget::part_of(budget),
+            trimming: Trimming::default(),
         };
         let queue = CommitQueue::new(manifest.database_id, 0, &layout, budget);
         Shared {
@@ -282,6 +285,13 @@ impl Shared {
     pub(crate) fn charge(&self, size_bytes: u64) -> Charge {
         self.store.cache.make_room(size_bytes);
         self.memory_parts.background.charge(size_bytes)
+    }
+
+    /// Gives the system what work in the background left free.
+    pub(crate) fn give_memory_back(&self) {
+        self.store.cache.give_back_scattered();
+        let is_busy = !self.scheduler.is_settled() || self.generations.is_flushing();
+        self.memory_parts.trimming.trim(self.io.now(), is_busy);
     }
 
     /// The share of the memory budget that is held by what time makes smaller: generations, and work in the background.

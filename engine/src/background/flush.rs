@@ -50,7 +50,11 @@ pub(crate) struct OutputFile<'s> {
 /// is open until the next start.
 pub(crate) fn flush(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Flushed> {
     let (counters, read_bytes) = (&shared.counters, frozen.generation.size_bytes());
-    let work = || flush_generation(shared, frozen);
+    let work = || {
+        // Pages went for the generation while it grew.
+        shared.store.cache.give_back_scattered();
+        flush_generation(shared, frozen)
+    };
     let written = counters.time_work(&counters.flushes, read_bytes, work)?;
     Ok(written.map_or(Flushed::Cancelled, |_| Flushed::Done))
 }
@@ -65,8 +69,6 @@ fn flush_generation(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>
     let _placing = shared.scheduler.placing.lock();
     let _turn = shared.scheduler.pace.flush();
     let _rows = shared.charge(row_count(&frozen.generation) * FLUSHED_ROW_SIZE_BYTES);
-    // Pages went for the generation while it grew, and do now for the flush.
-    shared.store.cache.give_back_scattered();
     let Some(Rows {
         row_sets,
         truncates,

@@ -7,7 +7,6 @@ use super::compact::{Compacted, Failed, run};
 use super::flush::{Flushed, flush};
 use crate::commit::committer;
 use crate::error::Error;
-use crate::raw::trim;
 use crate::schedule::Depth;
 use crate::shared::Shared;
 use crate::space::RetryPause;
@@ -64,8 +63,8 @@ fn flush_all(shared: &Shared) {
         match flush(shared, &frozen) {
             Ok(Flushed::Done) => {
                 pause.reset();
-                trim();
                 shared.look_at_all(Depth::Regular);
+                shared.give_memory_back();
             }
             Ok(Flushed::Cancelled) => return,
             Err(error @ Error::NoSpace { .. }) => {
@@ -88,8 +87,8 @@ fn compact_all(shared: &Shared) {
         match run(shared, &mut job) {
             Ok(Compacted::Done) => {
                 pause.reset();
-                trim();
                 shared.scheduler.finish(job);
+                shared.give_memory_back();
             }
             Ok(Compacted::Cancelled) => return,
             Err(Failed::Rows(error @ Error::NoSpace { .. })) => {

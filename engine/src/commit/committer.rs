@@ -197,9 +197,11 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
             }
         }
         records.iter().for_each(Queued::release);
-        let (woken, is_quick) = shared.queue.finish(last.ticket.number);
-        if last.ticket.number >= until_number {
-            if is_synced(&records) || blocks_left == 0 || !is_quick {
+        let is_done = last.ticket.number >= until_number;
+        let may_go_on = is_done && blocks_left > 0 && !is_synced(&records);
+        let (woken, is_quick) = shared.queue.finish(last.ticket.number, may_go_on);
+        if is_done {
+            if !is_quick {
                 return Ok(woken);
             }
             blocks_left -= 1;

@@ -112,6 +112,7 @@ fn memory_statistics(shared: &Shared) -> MemoryStatistics {
         generation_bytes,
         kept_generation_bytes: held_bytes.saturating_sub(generation_bytes),
         page_bytes: pages.by_kind.iter().map(|one| one.size_bytes).sum(),
+        page_room_bytes: cache.free_bytes(),
         slot_bytes: pages.slot_bytes,
         transaction_bytes: shared.memory_parts.transactions.used_bytes(),
         background_bytes: shared.memory_parts.background.used_bytes(),

@@ -64,6 +64,8 @@ pub struct Changes {
 
 /// Keys whose locations are looked up together.
 const KEYS_TOGETHER: usize = 4096;
+/// Fewer, if they have so many bytes.
+const KEY_BYTES_TOGETHER: usize = 1 << 20;
 /// Of those, what one thread takes at a time: below that, starting a second thread costs more than it saves.
 const KEYS_OF_SHARE: usize = 256;
 
@@ -169,7 +171,7 @@ impl Gathering {
             if let Some(row) = rows.row() {
                 written.push(row);
             }
-            if written.keys.len() == KEYS_TOGETHER {
+            if written.keys.len() == KEYS_TOGETHER || written.bytes.len() >= KEY_BYTES_TOGETHER {
                 self.take_all(&std::mem::take(&mut written), locations)?;
             }
         }
@@ -183,6 +185,24 @@ impl Gathering {
             self.take(key, lives, location)?;
         }
         Ok(())
+    }
+
+    /// Looks up the keys that were written, and joins those of ranges that were deleted.
+    fn look_at_all(&mut self, rows: &View, locations: &View) -> Result<()> {
+        let mut start = Bound::Unbounded;
+        for KeyInterval { start: first, end } in rows.deleted() {
+            let before = KeyRange::of_bytes(start, Bound::Excluded(first.clone()));
+            self.look_up(rows, locations, before)?;
+            let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+            let deleted = KeyRange::of_bytes(Bound::Included(first), end.clone());
+            self.join(rows, locations, deleted)?;
+            start = match end {
+                Bound::Excluded(end) => Bound::Included(end),
+                // Nothing is left.
+                _ => Bound::Excluded(above_all()),
+            };
+        }
+        self.look_up(rows, locations, KeyRange::of_bytes(start, Bound::Unbounded))
     }
 
     /// Joins the keys of a range that were written with all that are exported: it was emptied in between.
@@ -247,24 +267,7 @@ impl Changes {
         } else if rows.truncate_seq() > rows.after_seq() {
             gathering.join(&rows, &locations, KeyRange::ALL)?;
         } else {
-            let mut start = Bound::Unbounded;
-            for KeyInterval { start: first, end } in rows.deleted() {
-                let before = KeyRange::of_bytes(start, Bound::Excluded(first.clone()));
-                gathering.look_up(&rows, &locations, before)?;
-                let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-                let deleted = KeyRange::of_bytes(Bound::Included(first), end.clone());
-                gathering.join(&rows, &locations, deleted)?;
-                start = match end {
-                    Bound::Excluded(end) => Bound::Included(end),
-                    // Nothing is left.
-                    _ => Bound::Excluded(above_all()),
-                };
-            }
-            gathering.look_up(
-                &rows,
-                &locations,
-                KeyRange::of_bytes(start, Bound::Unbounded),
-            )?;
+            gathering.look_at_all(&rows, &locations)?;
         }
         let Gathering {
             mut removed,

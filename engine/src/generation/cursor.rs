@@ -52,11 +52,11 @@ struct RunPosition {
 
 impl GenerationCursor {
     /// A cursor before the first row of a table that was written after one sequence and at or before another; `None` if
-    /// nothing of the table is here.
+    /// nothing of the table is here. A truncate, here or in a later generation, hides what was written before it.
     pub(crate) fn new(
         generation: &Arc<Generation>,
         table_id: u32,
-        after_seq: u64,
+        (after_seq, truncate_seq): (u64, u64),
         seq: u64,
         descending: bool,
     ) -> Option<Self> {
@@ -77,7 +77,7 @@ impl GenerationCursor {
         Some(GenerationCursor {
             positions: positions.collect(),
             sorted,
-            truncate_seq: table.truncate_seq(seq),
+            truncate_seq: truncate_seq.max(table.truncate_seq(seq)),
             deletes: table.deletes(),
             table,
             generation: generation.clone(),

@@ -90,7 +90,7 @@ fn rows(
     seq: u64,
     descending: bool,
 ) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-    let mut cursor = GenerationCursor::new(generation, 1, after_seq, seq, descending).unwrap();
+    let mut cursor = GenerationCursor::new(generation, 1, (after_seq, 0), seq, descending).unwrap();
     cursor.skip_below(from, false);
     let next = || {
         cursor.advance();
@@ -214,7 +214,7 @@ fn cursors_see_what_is_published() {
     let visible = AtomicU64::new(0);
     let key_of = |seq: u64| (seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16).to_be_bytes();
     let check = |seq: u64, descending: bool| {
-        let mut cursor = GenerationCursor::new(&generation, 1, 0, seq, descending).unwrap();
+        let mut cursor = GenerationCursor::new(&generation, 1, (0, 0), seq, descending).unwrap();
         let (mut count, mut last) = (0, None);
         loop {
             cursor.advance();

@@ -79,6 +79,7 @@ struct Disk {
     now: Duration,
     writes_until_failure: Option<u64>,
     writes_until_full: Option<u64>,
+    mapped_write_count: u64,
     /// What every sync fails with.
     sync_failure: Option<ErrorKind>,
     /// Writes to files with this ending don't come to an end.
@@ -177,6 +178,11 @@ impl SimulatedIo {
     /// Makes every sync fail with that kind of error, as a disk that finds only then that it is full, or work again.
     pub fn fail_syncs_with(&self, kind: Option<ErrorKind>) {
         self.disk.lock().sync_failure = kind;
+    }
+
+    /// How often a part of a file was written to as memory.
+    pub fn mapped_write_count(&self) -> u64 {
+        self.disk.lock().mapped_write_count
     }
 
     /// Makes writes to files with that ending wait, as a device that hangs, until it is called with another one or `None`.
@@ -544,6 +550,7 @@ impl FileMap for SimulatedMap {
             end <= self.file.len_bytes()?,
             "a file is written by a map of what was cut off"
         );
+        self.file.simulated.disk.lock().mapped_write_count += 1;
         self.file.write_all_at(&bytes, offset)
     }
 }

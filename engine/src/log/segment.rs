@@ -195,7 +195,8 @@ impl SegmentWriter {
         } else {
             is_copied && !matches!(current.map, Map::Never)
         };
-        if grows && is_small {
+        // An empty block is the last before a pause: what comes next makes its own room.
+        if grows && is_small && parts.len() > 1 {
             let room = self.segment_size_bytes_max.saturating_sub(end);
             current.reserve(room)?;
         }

@@ -519,9 +519,9 @@ impl CommitQueue {
         self.state.lock().take_back(self.database_id, ticket.number)
     }
 
-    /// Says that everything up to that record is written, as durably as asked for, and applied. True if what waits is
-    /// little and needs no sync, so that who leads may well write it for others.
-    pub(crate) fn finish(&self, number: u64) -> (Woken, bool) {
+    /// Says that everything up to that record is written, as durably as asked for, and applied. True, if that is asked for,
+    /// where what waits is little and needs no sync, so that who leads may well write it for others.
+    pub(crate) fn finish(&self, number: u64, asks: bool) -> (Woken, bool) {
         self.done_number.store(number, Ordering::Release);
         let mut state = self.state.lock();
         state.no_space.clear();
@@ -530,7 +530,7 @@ impl CommitQueue {
             .into_iter()
             .partition(|waiter| waiter.number <= number);
         state.waiters = left;
-        let is_quick = state.is_quick();
+        let is_quick = asks && state.is_quick();
         drop(state);
         self.wakers.wake(number);
         (Woken(done), is_quick)

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use arc_swap::RefCnt;
 
-use super::{Block, CacheLine, LINE_SIZE_BYTES};
+use super::{CacheLine, Extent, LINE_SIZE_BYTES};
 
 /// What stands before the lines, and hears when the last reference has gone.
 pub(crate) trait Header: Send + Sync {
-    /// The lines are no longer used; here is the block that they lay in, if it was one.
-    fn let_go(self, block: Option<Block>);
+    /// The lines are no longer used; here is the extent that they lay in, if it was one.
+    fn let_go(self, extent: Option<Extent>);
 }
 
 /// Header and count; the lines follow. All of it fits into one line, so that a reader loads one.
@@ -22,11 +22,11 @@ pub(crate) struct Head<H> {
     reference_count: AtomicUsize,
     /// All lines, with that of the head.
     line_count: u32,
-    in_block: bool,
+    in_extent: bool,
     header: H,
 }
 
-/// A reference to a header and lines: an `Arc` whose memory may be a [`Block`].
+/// A reference to a header and lines: an `Arc` whose memory may be a [`Extent`].
 pub(crate) struct Counted<H: Header> {
     head: NonNull<Head<H>>,
     owns: PhantomData<Head<H>>,
@@ -46,23 +46,27 @@ impl<H: Header> Counted<H> {
         1 + content_size_bytes.div_ceil(LINE_SIZE_BYTES)
     }
 
-    /// Takes a copy of the content, filled up with zeros, into a block of as many lines as that takes
-    /// ([`line_count_for`](Self::line_count_for)). A block of other size goes, and memory is the allocator's, as it is
-    /// without a block.
-    pub(crate) fn new(header: H, content: &[u8], block: Option<Block>) -> Self {
+    /// Takes a copy of the content, filled up with zeros, into an extent of as many lines as that takes
+    /// ([`line_count_for`](Self::line_count_for)). An extent of other size goes, and memory is the allocator's, as it is
+    /// without an extent.
+    pub(crate) fn new(header: H, content: &[u8], extent: Option<Extent>) -> Self {
         const { Self::FITS };
-        let line_count = Self::line_count_for(content.len());
-        let block = block.filter(|block| block.line_count() as usize == line_count);
-        let in_block = block.is_some();
-        let first = match block {
-            Some(block) => block.into_parts().0,
+        assert!(
+            u32::try_from(content.len()).is_ok(),
+            "content of at most 2^32 bytes"
+        );
+        let line_count = crate::codec::len_u32(Self::line_count_for(content.len()));
+        let extent = extent.filter(|extent| extent.line_count() == line_count);
+        let in_extent = extent.is_some();
+        let first = match extent {
+            Some(extent) => extent.into_parts().0,
             None => allocate(line_count),
         };
         let head = first.cast::<Head<H>>();
         let value = Head {
             reference_count: AtomicUsize::new(1),
-            line_count: crate::codec::len_u32(line_count),
-            in_block,
+            line_count,
+            in_extent,
             header,
         };
         // SAFETY: `first` has `line_count` lines which are nobody else's: the head's, large and aligned enough for it,
@@ -70,7 +74,7 @@ impl<H: Header> Counted<H> {
         unsafe {
             head.write(value);
             let bytes = first.add(1).cast::<u8>();
-            let filled_size_bytes = (line_count - 1) * LINE_SIZE_BYTES - content.len();
+            let filled_size_bytes = (line_count as usize - 1) * LINE_SIZE_BYTES - content.len();
             bytes.copy_from_nonoverlapping(NonNull::from(content).cast(), content.len());
             bytes.add(content.len()).write_bytes(0, filled_size_bytes);
         }
@@ -119,18 +123,18 @@ impl<H: Header> Counted<H> {
     /// No reference is left, and this is called once.
     #[cold]
     unsafe fn free(head: NonNull<Head<H>>) {
-        // SAFETY: nobody else uses the head any more, so it can be moved out. Its memory is what `new` took: a block, which
+        // SAFETY: nobody else uses the head any more, so it can be moved out. Its memory is what `new` took: an extent, which
         // becomes one again here and nowhere else, or memory of the allocator with that layout.
         unsafe {
             let value = head.read();
             let first = head.cast::<CacheLine>();
-            let block = if value.in_block {
-                Some(Block::from_parts(first, value.line_count))
+            let extent = if value.in_extent {
+                Some(Extent::from_parts(first, value.line_count))
             } else {
-                std::alloc::dealloc(first.as_ptr().cast(), layout(value.line_count as usize));
+                std::alloc::dealloc(first.as_ptr().cast(), layout(value.line_count));
                 None
             };
-            value.header.let_go(block);
+            value.header.let_go(extent);
         }
     }
 }
@@ -194,12 +198,16 @@ unsafe impl<H: Header> RefCnt for Counted<H> {
     }
 }
 
-fn layout(line_count: usize) -> Layout {
-    // No content is larger than 2^32 bytes, so this is no overflow; lines are aligned to their size.
-    Layout::array::<CacheLine>(line_count).unwrap_or(Layout::new::<CacheLine>())
+/// `line_count` is a `u32`'s, so this is no overflow.
+fn layout(line_count: u32) -> Layout {
+    let size_bytes = line_count as usize * LINE_SIZE_BYTES;
+    match Layout::from_size_align(size_bytes, align_of::<CacheLine>()) {
+        Ok(layout) => layout,
+        Err(_) => std::process::abort(),
+    }
 }
 
-fn allocate(line_count: usize) -> NonNull<CacheLine> {
+fn allocate(line_count: u32) -> NonNull<CacheLine> {
     let layout = layout(line_count);
     // SAFETY: there is a line at least, that of the head.
     let memory = unsafe { std::alloc::alloc(layout) };
@@ -221,24 +229,24 @@ mod tests {
 
     /// Keeps what comes back.
     #[derive(Clone, Debug, Default)]
-    struct Returned(Arc<Mutex<Vec<Option<Block>>>>);
+    struct Returned(Arc<Mutex<Vec<Option<Extent>>>>);
 
     impl Header for Returned {
-        fn let_go(self, block: Option<Block>) {
-            self.0.lock().push(block);
+        fn let_go(self, extent: Option<Extent>) {
+            self.0.lock().push(extent);
         }
     }
 
     #[test]
-    fn content_is_copied_into_its_block_which_comes_back_once() {
+    fn content_is_copied_into_its_extent_which_comes_back_once() {
         let returned = Returned::default();
-        let mut chunk = Block::map_chunk(0).unwrap();
+        let mut chunk = Extent::map_chunk(0).unwrap();
         let content: Vec<u8> = (1..=200).collect();
         let line_count = Counted::<Returned>::line_count_for(content.len());
         assert_eq!(line_count, 5);
-        let block = chunk.split_front(5).unwrap();
-        let address = block.address();
-        let one = Counted::new(returned.clone(), &content, Some(block));
+        let extent = chunk.split_front(5).unwrap();
+        let address = extent.address();
+        let one = Counted::new(returned.clone(), &content, Some(extent));
         let other = one.clone();
         assert_eq!((one.address(), other.reference_count()), (address, 2));
         let bytes = other.lines().as_bytes();
@@ -246,20 +254,20 @@ mod tests {
         drop(one);
         assert!(returned.0.lock().is_empty());
         drop(other);
-        let blocks = std::mem::take(&mut *returned.0.lock());
-        let [Some(block)] = &blocks[..] else {
-            panic!("{blocks:?}")
+        let extents = std::mem::take(&mut *returned.0.lock());
+        let [Some(extent)] = &extents[..] else {
+            panic!("{extents:?}")
         };
-        assert_eq!((block.address(), block.line_count()), (address, 5));
+        assert_eq!((extent.address(), extent.line_count()), (address, 5));
     }
 
     #[test]
-    fn without_a_block_that_fits_memory_is_the_allocators() {
+    fn without_a_extent_that_fits_memory_is_the_allocators() {
         let returned = Returned::default();
-        let mut chunk = Block::map_chunk(0).unwrap();
+        let mut chunk = Extent::map_chunk(0).unwrap();
         let small = chunk.split_front(2).unwrap();
-        for block in [None, Some(small)] {
-            let counted = Counted::new(returned.clone(), &[7; 100], block);
+        for extent in [None, Some(small)] {
+            let counted = Counted::new(returned.clone(), &[7; 100], extent);
             assert_eq!(counted.lines().as_bytes()[..100], [7; 100]);
         }
         let empty = Counted::new(returned.clone(), &[], None);
@@ -273,17 +281,17 @@ mod tests {
     #[test]
     fn a_slot_is_read_while_it_is_written() {
         let returned = Returned::default();
-        let mut chunk = Block::map_chunk(0).unwrap();
-        let made = |byte: u8, block| Some(Counted::new(returned.clone(), &[byte; 64], block));
+        let mut chunk = Extent::map_chunk(0).unwrap();
+        let made = |byte: u8, extent| Some(Counted::new(returned.clone(), &[byte; 64], extent));
         let slot = ArcSwapAny::<Option<Counted<Returned>>>::new(made(0, chunk.split_front(2)));
         let rounds = if cfg!(miri) { 20 } else { 20_000 };
-        let blocks: Vec<_> = (0..2).filter_map(|_| chunk.split_front(2)).collect();
+        let extents: Vec<_> = (0..2).filter_map(|_| chunk.split_front(2)).collect();
         std::thread::scope(|scope| {
-            for block in blocks {
+            for extent in extents {
                 let (slot, made) = (&slot, &made);
                 scope.spawn(move || {
-                    let mut block = Some(block);
-                    (0..rounds).for_each(|i| slot.store(made(i as u8, block.take())));
+                    let mut extent = Some(extent);
+                    (0..rounds).for_each(|i| slot.store(made(i as u8, extent.take())));
                 });
                 scope.spawn(move || {
                     for _ in 0..rounds {

@@ -202,12 +202,11 @@ impl View {
     }
 
     pub(super) fn generation_sources(&self, truncate_seq: u64, descending: bool) -> Vec<Source> {
-        // A truncate hides what was written before it, also in older generations.
-        let after_seq = self.after_seq.max(truncate_seq.saturating_sub(1));
         let own = self.own.iter().map(|own| (own, u64::MAX));
         let committed = self.generations.iter().map(|one| (one, self.seq));
         let cursors = own.chain(committed).filter_map(|(generation, seq)| {
-            GenerationCursor::new(generation, self.table_id, after_seq, seq, descending)
+            let after = (self.after_seq, truncate_seq);
+            GenerationCursor::new(generation, self.table_id, after, seq, descending)
         });
         cursors.map(Source::Generation).collect()
     }

@@ -11,7 +11,7 @@ use super::index::{LINE_SIZE_BYTES, Line};
 use super::page::PageKind;
 use super::page_cache::PageCache;
 use super::rows_page::{RowRef, RowsLayout, RowsView};
-use crate::raw::{Block, CacheLine, Counted, Header};
+use crate::raw::{CacheLine, Counted, Extent, Header};
 
 /// What is known of a page in memory besides its content. With the count of references it fits into one line.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ impl PageHeader {
 }
 
 impl Header for PageHeader {
-    fn let_go(self, block: Option<Block>) {
+    fn let_go(self, extent: Option<Extent>) {
         if let Some(cache) = &self.cache {
-            cache.give_back(self.kind, self.content_size_bytes as usize, block);
+            cache.give_back(self.kind, self.content_size_bytes as usize, extent);
         }
     }
 }

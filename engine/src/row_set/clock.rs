@@ -6,10 +6,13 @@
 use std::sync::Weak;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::page::PageKind;
 use super::page_cache::{PageSlots, Passed, evict, move_out_of};
+
+/// Entries that are looked at under one hold of the lock: pages of a megabyte.
+const MOVED_AT_ONCE: usize = 256;
 
 /// A part of the cache's pages, each known once.
 #[derive(Debug, Default)]
@@ -99,13 +102,23 @@ impl Clock {
         self.note_len(&ring);
     }
 
-    /// Has the pages that lie in those chunks of memory copied to another place.
+    /// Has the pages that lie in those chunks of memory copied to another place. Who makes room meanwhile waits for a part
+    /// of the ring only; an entry that is put elsewhere between two parts may be missed.
     pub(crate) fn move_out_of(&self, chunks: &[usize]) {
-        let ring = self.ring.lock();
-        for entry in ring.entries.iter().flatten() {
-            if let Some(slots) = entry.slots.upgrade() {
-                move_out_of(chunks, &slots, entry.slot);
+        for start in (0..).step_by(MOVED_AT_ONCE) {
+            let ring = self.ring.lock();
+            let Some(entries) = ring.entries.get(start..) else {
+                return;
+            };
+            for entry in entries.iter().take(MOVED_AT_ONCE).flatten() {
+                if let Some(slots) = entry.slots.upgrade() {
+                    move_out_of(chunks, &slots, entry.slot);
+                }
             }
+            if entries.len() <= MOVED_AT_ONCE {
+                return;
+            }
+            MutexGuard::unlock_fair(ring);
         }
     }
 
@@ -178,8 +191,10 @@ mod tests {
         };
         let count = present();
         let done = std::sync::atomic::AtomicBool::new(false);
+        let begun = std::sync::Barrier::new(2);
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                begun.wait();
                 while !done.load(Ordering::Relaxed) {
                     for slot in (0..26_000).step_by(37) {
                         let page = slots.peek(slot);
@@ -187,6 +202,7 @@ mod tests {
                     }
                 }
             });
+            begun.wait();
             cache.give_back_scattered();
             done.store(true, Ordering::Relaxed);
         });

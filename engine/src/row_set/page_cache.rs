@@ -20,7 +20,7 @@ use super::read_lately::ReadLately;
 use super::rows_page::{RowsLayout, RowsView};
 use super::stats::{PageCacheStats, PageKindStats};
 use crate::counting::striped::Striped;
-use crate::raw::{Block, chunk_address_of};
+use crate::raw::{Extent, chunk_address_of};
 
 /// Clocks, so that misses of different pages seldom wait for each other: 2^n.
 const CLOCK_COUNT_LOG2: u32 = 3;
@@ -156,10 +156,10 @@ impl PageCache {
         &self,
         kind: PageKind,
         content_size_bytes: usize,
-        block: Option<Block>,
+        extent: Option<Extent>,
     ) {
-        if let Some(block) = block {
-            self.memory.put(block);
+        if let Some(extent) = extent {
+            self.memory.put(extent);
         }
         let size_bytes = page_memory_bytes(content_size_bytes);
         let counters = self.counters_of(kind);
@@ -176,6 +176,11 @@ impl PageCache {
                 .iter()
                 .for_each(|clock| clock.move_out_of(&vacated));
         }
+    }
+
+    /// Bytes between pages, which no budget counts.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.memory.free_bytes() as u64
     }
 
     /// Bytes of pages, and of the room between them.
@@ -208,8 +213,8 @@ impl PageCache {
         self.counters_of(header.kind)
             .size_bytes
             .fetch_add(page_memory_bytes(content.len()), Ordering::Relaxed);
-        let block = self.memory.take(hash, Page::line_count_for(content.len()));
-        Page::new(header, content, block)
+        let extent = self.memory.take(hash, Page::line_count_for(content.len()));
+        Page::new(header, content, extent)
     }
 
     /// Counts RowSets that were asked for a key, and rows that were found there.
@@ -410,7 +415,7 @@ pub(crate) fn move_out_of(chunks: &[usize], slots: &PageSlots, slot: u32) {
         return;
     }
     let (cache, content) = (&slots.cache, content_of(page));
-    // The two are there together for a moment only.
+    // The two are there together for a moment, or for as long as a reader holds the old one.
     cache.budget.take(page_memory_bytes(content.len()));
     let copy = cache.place(slots.hash_of(slot), page.header().copy(), content);
     // One that went meanwhile stays away.

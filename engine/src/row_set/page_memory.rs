@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::raw::{Block, CHUNK_SIZE_BYTES, LINE_SIZE_BYTES, LINES_PER_CHUNK};
+use crate::raw::{CHUNK_SIZE_BYTES, Extent, LINE_SIZE_BYTES, LINES_PER_CHUNK};
 
 /// Under a budget smaller than this, whole chunks would be too coarse: pages lie in the allocator's memory.
 const BUDGET_BYTES_MIN: u64 = 64 << 20;
@@ -28,7 +28,7 @@ const PAGE_LINES_MAX: usize = 1024;
 const BUDGET_BYTES_PER_SHARD: u64 = 64 << 20;
 const SHARD_COUNT_MAX: u64 = 8;
 
-/// What may be free is this part of what is in use, and a chunk for each shard.
+/// Pages move once more is free than this part of what is in use, and a chunk for each shard.
 const FREE_PARTS: usize = 16;
 const FREE_CHUNKS_PER_SHARD: usize = 1;
 
@@ -44,7 +44,7 @@ pub(super) struct PageMemory {
 #[derive(Debug, Default)]
 struct Shard {
     /// Free extents by where they begin.
-    free: BTreeMap<usize, Block>,
+    free: BTreeMap<usize, Extent>,
     /// The same by length in lines, then by where they begin.
     by_length: BTreeSet<(u32, usize)>,
     /// Lines in use of each chunk, by where it begins.
@@ -73,7 +73,7 @@ impl PageMemory {
     }
 
     /// A place for a page of so many lines; `hash` chooses the shard. `None` if the allocator is to give it.
-    pub(super) fn take(&self, hash: u64, line_count: usize) -> Option<Block> {
+    pub(super) fn take(&self, hash: u64, line_count: usize) -> Option<Extent> {
         let number = hash.checked_rem(self.shards.len() as u64)?;
         let shard = self.shards.get(usize::try_from(number).ok()?)?;
         let line_count = u32::try_from(line_count).ok()?;
@@ -81,10 +81,10 @@ impl PageMemory {
             return None;
         }
         let mut shard = shard.lock();
-        let block = match shard.take(line_count) {
-            Some(block) => block,
+        let extent = match shard.take(line_count) {
+            Some(extent) => extent,
             None => {
-                let chunk = Block::map_chunk(u32::try_from(number).ok()?)?;
+                let chunk = Extent::map_chunk(u32::try_from(number).ok()?)?;
                 self.mapped_bytes
                     .fetch_add(CHUNK_SIZE_BYTES, Ordering::Relaxed);
                 shard.add_chunk(chunk);
@@ -93,15 +93,15 @@ impl PageMemory {
         };
         self.used_bytes
             .fetch_add(size_bytes(line_count), Ordering::Relaxed);
-        Some(block)
+        Some(extent)
     }
 
     /// Takes a place back.
-    pub(super) fn put(&self, block: Block) {
+    pub(super) fn put(&self, extent: Extent) {
         self.used_bytes
-            .fetch_sub(size_bytes(block.line_count()), Ordering::Relaxed);
-        if let Some(shard) = self.shards.get(block.tag() as usize) {
-            let gone = shard.lock().put(block);
+            .fetch_sub(size_bytes(extent.line_count()), Ordering::Relaxed);
+        if let Some(shard) = self.shards.get(extent.tag() as usize) {
+            let gone = shard.lock().put(extent);
             self.mapped_bytes
                 .fetch_sub(gone * CHUNK_SIZE_BYTES, Ordering::Relaxed);
         }
@@ -110,6 +110,12 @@ impl PageMemory {
     /// Bytes that were taken from the system.
     pub(super) fn mapped_bytes(&self) -> usize {
         self.mapped_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of those that no page has.
+    pub(super) fn free_bytes(&self) -> usize {
+        let used_bytes = self.used_bytes.load(Ordering::Relaxed);
+        self.mapped_bytes().saturating_sub(used_bytes)
     }
 
     /// Bytes more than what should be free.
@@ -121,8 +127,8 @@ impl PageMemory {
     }
 
     /// Chooses chunks whose pages are to move where there is more room than there should be: those with the fewest, as
-    /// many as leave half of what may be free. Returns where the chunks begin, ascending. Nothing is placed there from
-    /// now on.
+    /// many as leave half of what may be free, and those chosen before that some page still lies in. Returns where the
+    /// chunks begin, ascending. Nothing is placed there from now on.
     pub(super) fn vacate_sparsest(&self) -> Vec<usize> {
         if self.excess_bytes() == 0 {
             return Vec::new();
@@ -139,28 +145,28 @@ fn size_bytes(line_count: u32) -> usize {
 }
 
 impl Shard {
-    fn take(&mut self, line_count: u32) -> Option<Block> {
+    fn take(&mut self, line_count: u32) -> Option<Extent> {
         let (length, address) = *self.by_length.range((line_count, 0)..).next()?;
         self.by_length.remove(&(length, address));
-        let mut block = self.free.remove(&address)?;
+        let mut extent = self.free.remove(&address)?;
         self.chunks
-            .entry(block.chunk_address())
+            .entry(extent.chunk_address())
             .or_default()
             .used_lines += line_count;
-        match block.split_front(line_count) {
+        match extent.split_front(line_count) {
             Some(front) => {
-                self.add_free(block);
+                self.add_free(extent);
                 Some(front)
             }
-            None => Some(block),
+            None => Some(extent),
         }
     }
 
     /// Returns how many chunks went with it.
-    fn put(&mut self, mut block: Block) -> usize {
-        let chunk_address = block.chunk_address();
+    fn put(&mut self, mut extent: Extent) -> usize {
+        let chunk_address = extent.chunk_address();
         let chunk = self.chunks.entry(chunk_address).or_default();
-        chunk.used_lines -= block.line_count();
+        chunk.used_lines -= extent.line_count();
         let is_empty = chunk.used_lines == 0;
         if chunk.vacated {
             if is_empty {
@@ -168,30 +174,30 @@ impl Shard {
             }
             return usize::from(is_empty);
         }
-        let before = self.free.range(..block.address()).next_back();
+        let before = self.free.range(..extent.address()).next_back();
         if let Some((&address, length)) =
-            before.map(|(address, block)| (address, block.line_count()))
+            before.map(|(address, extent)| (address, extent.line_count()))
             && let Some(mut before) = self.free.remove(&address)
         {
             self.by_length.remove(&(length, address));
-            match before.join(block) {
-                Ok(()) => block = before,
+            match before.join(extent) {
+                Ok(()) => extent = before,
                 Err(apart) => {
                     self.add_free(before);
-                    block = apart;
+                    extent = apart;
                 }
             }
         }
         let behind = self
             .free
-            .range((Excluded(block.address()), Unbounded))
+            .range((Excluded(extent.address()), Unbounded))
             .next();
         if let Some((&address, length)) =
-            behind.map(|(address, block)| (address, block.line_count()))
+            behind.map(|(address, extent)| (address, extent.line_count()))
             && let Some(behind) = self.free.remove(&address)
         {
             self.by_length.remove(&(length, address));
-            if let Err(apart) = block.join(behind) {
+            if let Err(apart) = extent.join(behind) {
                 self.add_free(apart);
             }
         }
@@ -205,19 +211,20 @@ impl Shard {
             self.chunks.remove(&chunk_address);
             return 1;
         }
-        self.add_free(block);
+        self.add_free(extent);
         0
     }
 
-    fn add_chunk(&mut self, chunk: Block) {
+    fn add_chunk(&mut self, chunk: Extent) {
         self.chunks
             .insert(chunk.chunk_address(), ChunkUse::default());
         self.add_free(chunk);
     }
 
-    fn add_free(&mut self, block: Block) {
-        self.by_length.insert((block.line_count(), block.address()));
-        self.free.insert(block.address(), block);
+    fn add_free(&mut self, extent: Extent) {
+        self.by_length
+            .insert((extent.line_count(), extent.address()));
+        self.free.insert(extent.address(), extent);
     }
 
     fn vacate(&mut self) -> Vec<usize> {
@@ -234,7 +241,10 @@ impl Shard {
         let used_lines: usize = sparsest.iter().map(|(used, _)| *used as usize).sum();
         let chunk_lines = FREE_CHUNKS_PER_SHARD * LINES_PER_CHUNK as usize;
         let kept_free_lines = (used_lines / FREE_PARTS + chunk_lines) / 2;
-        let mut vacated = Vec::new();
+        // Those whose pages were missed when they were to move are named again.
+        let chunks = self.chunks.iter();
+        let left = chunks.filter_map(|(address, chunk)| chunk.vacated.then_some(*address));
+        let mut vacated: Vec<usize> = left.collect();
         for (_, address) in sparsest {
             // Its own room goes, and what it holds takes as much elsewhere as is missing to a whole chunk.
             free_lines = match free_lines.checked_sub(LINES_PER_CHUNK as usize) {
@@ -256,8 +266,8 @@ impl Shard {
             .map(|(address, _)| *address)
             .collect();
         for address in addresses {
-            if let Some(block) = self.free.remove(&address) {
-                self.by_length.remove(&(block.line_count(), address));
+            if let Some(extent) = self.free.remove(&address) {
+                self.by_length.remove(&(extent.line_count(), address));
             }
         }
         if let Some(chunk) = self.chunks.get_mut(&chunk_address) {
@@ -276,30 +286,30 @@ mod tests {
         PageMemory::new(BUDGET_BYTES_MIN)
     }
 
-    /// Blocks that take that many bytes together, a little more than a chunk holds for each chunk.
-    fn fill(memory: &PageMemory, size_bytes: usize) -> Vec<Block> {
+    /// Extents that take that many bytes together, a little more than a chunk holds for each chunk.
+    fn fill(memory: &PageMemory, size_bytes: usize) -> Vec<Extent> {
         let count = size_bytes / (LINES * LINE_SIZE_BYTES);
-        let blocks = (0..count as u64).map(|hash| memory.take(hash, LINES));
-        blocks.map(|block| block.expect("a chunk")).collect()
+        let extents = (0..count as u64).map(|hash| memory.take(hash, LINES));
+        extents.map(|extent| extent.expect("a chunk")).collect()
     }
 
     #[test]
     fn what_went_is_used_again_whatever_its_size() {
         let memory = memory();
-        let blocks = fill(&memory, 16 << 20);
+        let extents = fill(&memory, 16 << 20);
         let mapped_bytes = memory.mapped_bytes();
         assert!(
             mapped_bytes <= (16 << 20) + CHUNK_SIZE_BYTES,
             "{mapped_bytes}"
         );
         // Neighbours that went make room for one of two thirds more.
-        blocks.into_iter().for_each(|block| memory.put(block));
+        extents.into_iter().for_each(|extent| memory.put(extent));
         assert_eq!(
             memory.mapped_bytes(),
             CHUNK_SIZE_BYTES,
             "one empty chunk is kept"
         );
-        let larger: Vec<Block> = (0..100).filter_map(|_| memory.take(0, 110)).collect();
+        let larger: Vec<Extent> = (0..100).filter_map(|_| memory.take(0, 110)).collect();
         assert_eq!(
             (larger.len(), memory.mapped_bytes()),
             (100, CHUNK_SIZE_BYTES)
@@ -313,7 +323,7 @@ mod tests {
         assert_eq!(
             memory()
                 .take(0, PAGE_LINES_MAX)
-                .map(|block| block.line_count()),
+                .map(|extent| extent.line_count()),
             Some(1024)
         );
     }
@@ -322,14 +332,14 @@ mod tests {
     #[test]
     fn scattered_room_goes_back() {
         let memory = memory();
-        let blocks = fill(&memory, 32 << 20);
+        let extents = fill(&memory, 32 << 20);
         let full_bytes = memory.mapped_bytes();
         assert!(memory.vacate_sparsest().is_empty(), "there is no room");
-        let (kept, gone): (Vec<_>, Vec<_>) = blocks
+        let (kept, gone): (Vec<_>, Vec<_>) = extents
             .into_iter()
             .enumerate()
             .partition(|(i, _)| i % 2 == 0);
-        gone.into_iter().for_each(|(_, block)| memory.put(block));
+        gone.into_iter().for_each(|(_, extent)| memory.put(extent));
         assert_eq!(
             memory.mapped_bytes(),
             full_bytes,
@@ -337,20 +347,20 @@ mod tests {
         );
         let vacated = memory.vacate_sparsest();
         let mut moved = Vec::new();
-        for (hash, block) in kept {
-            if vacated.binary_search(&block.chunk_address()).is_ok() {
+        for (hash, extent) in kept {
+            if vacated.binary_search(&extent.chunk_address()).is_ok() {
                 let other = memory.take(hash as u64, LINES).expect("room elsewhere");
                 assert!(vacated.binary_search(&other.chunk_address()).is_err());
-                memory.put(block);
+                memory.put(extent);
                 moved.push(other);
             } else {
-                moved.push(block);
+                moved.push(extent);
             }
         }
         let left_bytes = memory.mapped_bytes();
         assert_eq!(left_bytes, full_bytes - vacated.len() * CHUNK_SIZE_BYTES);
         assert!(left_bytes <= 20 << 20, "{left_bytes}");
-        moved.into_iter().for_each(|block| memory.put(block));
+        moved.into_iter().for_each(|extent| memory.put(extent));
         assert_eq!(memory.mapped_bytes(), CHUNK_SIZE_BYTES);
     }
 }

@@ -234,6 +234,11 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Whether nothing is due, nor under way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.state.lock().is_settled()
+    }
+
     /// Ends the work in the background, as soon as it can.
     pub(crate) fn stop(&self) {
         self.state.lock().is_stopped = true;

@@ -72,9 +72,10 @@ fn buffered_commits_are_copied_into_zeros() {
     let pairs = open(&io).unwrap();
     let buffered = pairs.clone().with_durability(Durability::Buffered);
     write(&buffered, 1);
-    let with_reserve = segments(&io);
+    let (with_reserve, copied) = (segments(&io), io.mapped_write_count());
     (2..100).for_each(|n| write(&buffered, n));
     assert_eq!(segments(&io), with_reserve);
+    assert_eq!(io.mapped_write_count(), copied + 98);
     let died = |io: &SimulatedIo| read(&open(&io.crash(CrashStyle::KeepUnsynced)).unwrap());
     assert_eq!(died(&io), 99);
     // Those that are synced and those that are not take turns, beyond the first zeros.

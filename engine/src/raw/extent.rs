@@ -9,41 +9,41 @@ use super::{CacheLine, LINE_SIZE_BYTES};
 /// Bytes of a chunk: one large page of the usual processors.
 pub(crate) const CHUNK_SIZE_BYTES: usize = 2 << 20;
 
-/// Lines of a chunk that its blocks share; the first line of all counts the blocks.
+/// Lines of a chunk that its extents share; the first line of all counts the extents.
 pub(crate) const LINES_PER_CHUNK: u32 = (CHUNK_SIZE_BYTES / LINE_SIZE_BYTES) as u32 - 1;
 
 /// What the first line of a chunk holds.
 struct ChunkHead {
-    /// Blocks that are in use. The chunk goes with the last.
-    block_count: AtomicU32,
+    /// Extents that are in use. The chunk goes with the last.
+    extent_count: AtomicU32,
     /// A number that who mapped the chunk gave it.
     tag: u32,
 }
 
-/// Whole lines of a chunk, owned: no two blocks have a line in common. What the lines hold is undefined.
-pub(crate) struct Block {
+/// Whole lines of a chunk, owned: no two extents have a line in common. What the lines hold is undefined.
+pub(crate) struct Extent {
     first: NonNull<CacheLine>,
     line_count: u32,
 }
 
-// SAFETY: a block owns its lines, as a `Box` does; the chunk's head is shared by atomics only.
-unsafe impl Send for Block {}
-// SAFETY: through a shared block nothing but its address, length and tag can be read, which do not change.
-unsafe impl Sync for Block {}
+// SAFETY: an extent owns its lines, as a `Box` does; the chunk's head is shared by atomics only.
+unsafe impl Send for Extent {}
+// SAFETY: through a shared extent nothing but its address, length and tag can be read, which do not change.
+unsafe impl Sync for Extent {}
 
-impl Block {
+impl Extent {
     /// A chunk of memory, for which the system is asked to use a large page; `None` if it has none to give.
-    pub(crate) fn map_chunk(tag: u32) -> Option<Block> {
+    pub(crate) fn map_chunk(tag: u32) -> Option<Extent> {
         let chunk = map()?;
         let head = ChunkHead {
-            block_count: AtomicU32::new(1),
+            extent_count: AtomicU32::new(1),
             tag,
         };
         // SAFETY: the chunk is mapped, writable and aligned to its size, and nobody else knows of it. Its first line is
         // large and aligned enough for the head; the lines behind it are within the chunk.
         unsafe {
             chunk.cast::<ChunkHead>().write(head);
-            Some(Block {
+            Some(Extent {
                 first: chunk.cast::<CacheLine>().add(1),
                 line_count: LINES_PER_CHUNK,
             })
@@ -71,25 +71,25 @@ impl Block {
     }
 
     /// Splits that many lines off its front, if it has more.
-    pub(crate) fn split_front(&mut self, line_count: u32) -> Option<Block> {
+    pub(crate) fn split_front(&mut self, line_count: u32) -> Option<Extent> {
         if line_count == 0 || line_count >= self.line_count {
             return None;
         }
-        self.head().block_count.fetch_add(1, Ordering::Relaxed);
-        let front = Block {
+        self.head().extent_count.fetch_add(1, Ordering::Relaxed);
+        let front = Extent {
             first: self.first,
             line_count,
         };
-        // SAFETY: fewer than its lines are skipped, so the new begin lies within the block.
+        // SAFETY: fewer than its lines are skipped, so the new begin lies within the extent.
         self.first = unsafe { self.first.add(line_count as usize) };
         self.line_count -= line_count;
         Some(front)
     }
 
-    /// Takes the lines of a block that begins where this one ends; else gives that back.
-    pub(crate) fn join(&mut self, behind: Block) -> Result<(), Block> {
+    /// Takes the lines of an extent that begins where this one ends; else gives that back.
+    pub(crate) fn join(&mut self, behind: Extent) -> Result<(), Extent> {
         let end = self.address() + self.line_count as usize * LINE_SIZE_BYTES;
-        // The head of a chunk lies between the blocks of two chunks, so blocks that meet are of one.
+        // The head of a chunk lies between the extents of two chunks, so extents that meet are of one.
         if end != behind.address() {
             return Err(behind);
         }
@@ -97,47 +97,47 @@ impl Block {
         Ok(())
     }
 
-    /// Gives up the block for its lines. To be made one again by [`from_parts`](Self::from_parts).
+    /// Gives up the extent for its lines. To be made one again by [`from_parts`](Self::from_parts).
     pub(super) fn into_parts(self) -> (NonNull<CacheLine>, u32) {
         let parts = (self.first, self.line_count);
         std::mem::forget(self);
         parts
     }
 
-    /// The block that [`into_parts`](Self::into_parts) made these of.
+    /// The extent that [`into_parts`](Self::into_parts) made these of.
     ///
     /// # Safety
     /// Each result of `into_parts` may be given here once, and its lines not be used by others from then on.
     pub(super) unsafe fn from_parts(first: NonNull<CacheLine>, line_count: u32) -> Self {
-        Block { first, line_count }
+        Extent { first, line_count }
     }
 
     fn chunk(&self) -> NonNull<u8> {
         self.first.cast::<u8>().map_addr(|address| {
-            // The first line of a chunk is no block's, so the chunk does not begin at zero either.
+            // The first line of a chunk is no extent's, so the chunk does not begin at zero either.
             std::num::NonZero::new(chunk_address_of(address.get())).unwrap_or(address)
         })
     }
 
     fn head(&self) -> &ChunkHead {
-        // SAFETY: a block lies within a chunk, which is aligned to its size and stays mapped while one of its blocks
-        // lives; its head was written before the first block was made, and is never written again but by atomics.
+        // SAFETY: an extent lies within a chunk, which is aligned to its size and stays mapped while one of its extents
+        // lives; its head was written before the first extent was made, and is never written again but by atomics.
         unsafe { self.chunk().cast::<ChunkHead>().as_ref() }
     }
 }
 
-impl Drop for Block {
+impl Drop for Extent {
     fn drop(&mut self) {
-        // As for `Arc`: what others did with their blocks happens before the chunk goes.
-        if self.head().block_count.fetch_sub(1, Ordering::Release) == 1 {
+        // As for `Arc`: what others did with their extents happens before the chunk goes.
+        if self.head().extent_count.fetch_sub(1, Ordering::Release) == 1 {
             fence(Ordering::Acquire);
-            // SAFETY: this was the last block of the chunk, so nothing of it is in use.
+            // SAFETY: this was the last extent of the chunk, so nothing of it is in use.
             unsafe { unmap(self.chunk()) };
         }
     }
 }
 
-impl fmt::Debug for Block {
+impl fmt::Debug for Extent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} lines at {:#x}", self.line_count, self.address())
     }
@@ -223,8 +223,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_split_and_joined_within_their_chunk() {
-        let mut rest = Block::map_chunk(7).unwrap();
+    fn extents_are_split_and_joined_within_their_chunk() {
+        let mut rest = Extent::map_chunk(7).unwrap();
         assert_eq!((rest.line_count(), rest.tag()), (LINES_PER_CHUNK, 7));
         assert_eq!(rest.address() - rest.chunk_address(), LINE_SIZE_BYTES);
         let mut first = rest.split_front(3).unwrap();
@@ -235,19 +235,19 @@ mod tests {
         first.join(second).unwrap();
         first.join(rest).unwrap();
         assert_eq!(first.line_count(), LINES_PER_CHUNK);
-        let other = Block::map_chunk(8).unwrap();
+        let other = Extent::map_chunk(8).unwrap();
         assert_ne!(other.chunk_address(), first.chunk_address());
         assert_eq!(first.join(other).unwrap_err().tag(), 8);
     }
 
     #[test]
-    fn a_chunk_stays_until_its_last_block_has_gone() {
-        let mut rest = Block::map_chunk(1).unwrap();
-        let blocks: Vec<Block> = (0..8).map(|_| rest.split_front(16).unwrap()).collect();
+    fn a_chunk_stays_until_its_last_extent_has_gone() {
+        let mut rest = Extent::map_chunk(1).unwrap();
+        let extents: Vec<Extent> = (0..8).map(|_| rest.split_front(16).unwrap()).collect();
         drop(rest);
         std::thread::scope(|scope| {
-            for block in blocks {
-                scope.spawn(move || assert_eq!((block.tag(), block.line_count()), (1, 16)));
+            for extent in extents {
+                scope.spawn(move || assert_eq!((extent.tag(), extent.line_count()), (1, 16)));
             }
         });
     }
