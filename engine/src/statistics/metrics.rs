@@ -185,7 +185,9 @@ impl Statistics {
         );
         let help = "Bytes counted against the memory budget";
         text.gauge("memory_used_bytes", help, memory.used_bytes);
-        text.family("memory_bytes", "gauge", "Bytes of memory by who uses them");
+        let help =
+            "Bytes of memory by who uses them; page_room and commit_queue are not among those used";
+        text.family("memory_bytes", "gauge", help);
         for (consumer, size_bytes) in memory.by_consumer() {
             text.sample("", &[("consumer", consumer)], size_bytes as f64);
         }
