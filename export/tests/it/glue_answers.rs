@@ -76,6 +76,7 @@ fn glue_table(metadata_location: &str) -> String {
     let body = serde_json::json!({ "Table": {
         "Name": "notes", "VersionId": "7", "Owner": "somebody", "CreateTime": 1.5e9,
         "Parameters": parameters,
+        "StorageDescriptor": { "Columns": [{ "Name": "id", "Comment": "of the note" }] },
     } });
     answer("200 OK", "", &body.to_string())
 }
@@ -149,6 +150,8 @@ async fn an_answer_says_what_became_of_a_commit() {
             input["Parameters"]["previous_metadata_location"],
             scene.table.metadata_location
         );
+        let columns = &input["StorageDescriptor"]["Columns"];
+        assert_eq!(columns[0]["Comment"], "of the note");
         assert!(input.get("CreateTime").is_none());
     }
 }

@@ -157,7 +157,10 @@ fn table_input(name: Name<'_>, located: Located<'_>, before: &Value) -> Value {
         parameters.insert(PREVIOUS_METADATA_LOCATION.into(), previous);
     }
     parameters.insert(TABLE_TYPE.into(), ICEBERG.into());
-    let columns = columns::columns(located.metadata.current_schema());
+    let columns = before.pointer("/StorageDescriptor/Columns");
+    let columns = columns.and_then(Value::as_array).map(Vec::as_slice);
+    let schema = located.metadata.current_schema();
+    let columns = columns::columns(schema, columns.unwrap_or_default());
     let storage = json!({ "Columns": columns, "Location": located.metadata.location() });
     let said = [
         ("Name", Value::from(name.table)),
