@@ -10,7 +10,7 @@ use moonshine_export::catalog::{
 };
 use uuid::Uuid;
 
-use crate::rest_answers::{ScriptedServer, answer, table_at};
+use crate::rest_answers::{MISMATCH, ScriptedServer, answer, table_at};
 use crate::support::ident;
 
 /// A table in a folder, and the catalog at the server.
@@ -42,7 +42,9 @@ impl Scene {
         let config = serde_json::json!({
             "catalog_type": "glue", "catalog_uri": server.uri, "warehouse_path": location,
             "glue": { "region": "eu-west-1", "catalog_id": "123456789012" },
-            "store": { "s3.access-key-id": "me", "s3.secret-access-key": "hush" },
+            "store": {
+                "s3.access-key-id": "me", "s3.secret-access-key": "hush", "s3.session-token": "hushed",
+            },
         });
         let config = serde_json::from_value(config).unwrap();
         let catalog = LocationCatalog::glue(&config).unwrap();
@@ -188,6 +190,34 @@ async fn what_is_found_in_glue() {
         "{denied}"
     );
     assert!(!format!("{:?}", scene.catalog).contains("hush"));
+}
+
+/// Of a signature that does not match Glue says which request it signed, with the token in it; of a gateway there is what it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_say_what_happened_and_no_token() {
+    let body = serde_json::json!({ "message": MISMATCH });
+    let mismatch = answer(
+        "403 Forbidden",
+        "x-amzn-ErrorType: InvalidSignatureException:http://internal/\r\n",
+        &body.to_string(),
+    );
+    // Not JSON, though it looks so.
+    let unlike = answer("403 Forbidden", "", &format!("{body}}}"));
+    let page = "<html>\r\n<head><title>502</title>";
+    let gateway = answer("403 Forbidden", "", page);
+    let scene = Scene::new(&[&mismatch, &unlike, &gateway]).await;
+    let name = ident("shop", "notes");
+    for ending in [
+        "status 403: The signature does not match. (InvalidSignatureException)",
+        "The signature does not match.",
+        "status 403: <html>",
+    ] {
+        let error = scene.catalog.load(&name).await.unwrap_err().to_string();
+        assert!(error.ends_with(ending), "{error}");
+        assert!(!error.contains("hushed"), "{error}");
+    }
+    let asked = scene.server.asked.lock();
+    assert!(asked[0].contains("x-amz-security-token: hushed"));
 }
 
 /// Glue would write it in small letters, and know it by no other name.

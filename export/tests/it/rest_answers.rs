@@ -171,6 +171,40 @@ async fn an_answer_says_what_became_of_a_commit() {
     );
 }
 
+/// As the servers of AWS say it.
+pub(crate) const MISMATCH: &str = "The signature does not match.\n\n\
+    The Canonical String for this request should have been\n'POST\n/\n\nx-amz-security-token:hushed\n'";
+
+/// The server says which request it got, with the token in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_signature_says_no_token() {
+    let config = answer("200 OK", "", "{}");
+    let model = serde_json::json!({ "message": MISMATCH, "type": "Denied", "code": 403 });
+    let known = serde_json::json!({ "error": model }).to_string();
+    let known = answer("403 Forbidden", "", &known);
+    let unknown = serde_json::json!({ "message": MISMATCH }).to_string();
+    let unknown = answer("403 Forbidden", "", &unknown);
+    let long = answer("403 Forbidden", "", &"x".repeat(10_000));
+    let server = ScriptedServer::start(&[&config, &known, &unknown, &long]).await;
+    let json = serde_json::json!({
+        "catalog_type": "rest", "catalog_uri": server.uri,
+        "rest": { "signing": { "service": "glue", "region": "eu-west-1" } },
+        "store": {
+            "s3.access-key-id": "me", "s3.secret-access-key": "hush", "s3.session-token": "hushed",
+        },
+    });
+    let catalog = RestCatalog::open(&serde_json::from_value(json).unwrap()).await;
+    let catalog = catalog.unwrap();
+    for part in ["not match. (Denied)", "not match.", "xxx"] {
+        let loaded = catalog.load(&ident("shop", "notes")).await;
+        let error = loaded.unwrap_err().to_string();
+        assert!(error.contains(part) && error.len() < 500, "{error}");
+        assert!(!error.contains("hushed"), "{error}");
+    }
+    let asked = server.asked.lock();
+    assert!(asked[1].contains("x-amz-security-token: hushed"));
+}
+
 /// A redirected POST would become a GET whose answer, the table as it is, looks like that of a commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_not_followed() {
