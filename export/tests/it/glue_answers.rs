@@ -232,7 +232,7 @@ async fn names_that_glue_does_not_have_are_refused() {
     }
 }
 
-/// All pages of databases and of their tables; tables of other kinds are none.
+/// All pages of databases and of their tables; tables of other kinds are none, nor are those of a database that goes meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_listed_page_by_page() {
     let ok = |body: &str| answer("200 OK", "", body);
@@ -249,10 +249,13 @@ async fn tables_are_listed_page_by_page() {
         r#"{{"TableList": [{}, {{"Name": "hive"}}]}}"#,
         table("a")
     ));
-    let databases = ok(r#"{"DatabaseList": [{"Name": "shop"}]}"#);
-    let scene = Scene::new(&[&databases, &first, &second]).await;
+    let databases = ok(r#"{"DatabaseList": [{"Name": "gone"}], "NextToken": "next"}"#);
+    let more = ok(r#"{"DatabaseList": [{"Name": "shop"}]}"#);
+    let gone = error("400 Bad Request", "EntityNotFoundException");
+    let scene = Scene::new(&[&databases, &more, &gone, &first, &second]).await;
     let found = scene.catalog.list().await.unwrap();
     assert_eq!(found, [ident("shop", "a"), ident("shop", "b")]);
     let asked = scene.server.asked.lock();
-    assert!(asked[2].contains(r#""NextToken":"more""#), "{}", asked[2]);
+    assert!(asked[1].contains(r#""NextToken":"next""#), "{}", asked[1]);
+    assert!(asked[4].contains(r#""NextToken":"more""#), "{}", asked[4]);
 }

@@ -112,20 +112,24 @@ impl GlueTables {
         }
     }
 
-    /// All pages of an answer: what stands at `key`.
-    async fn pages(
+    /// The names of what stands at `key`, in all pages of an answer.
+    async fn names(
         &self,
         operation: &str,
         mut message: Map<String, Value>,
         key: &str,
-    ) -> Result<Vec<Value>> {
+        is_wanted: fn(&Value) -> bool,
+    ) -> Result<Vec<String>, Failure> {
         let mut found = Vec::new();
         loop {
             let answer = self.client.ask(operation, message.clone().into()).await?;
             let next = text(&answer, "NextToken").unwrap_or_default().to_owned();
-            if let Value::Array(values) = part(answer, key) {
-                found.extend(values);
-            }
+            let values = answer.get(key).and_then(Value::as_array);
+            let wanted = values
+                .into_iter()
+                .flatten()
+                .filter(|value| is_wanted(value));
+            found.extend(wanted.filter_map(|value| text(value, "Name").map(str::to_owned)));
             if next.is_empty() {
                 return Ok(found);
             }
@@ -180,19 +184,20 @@ fn table_input(name: Name<'_>, located: Located<'_>, before: &Value) -> Value {
 #[async_trait]
 impl Locations for GlueTables {
     async fn list(&self) -> Result<Vec<TableIdent>> {
-        let databases = self
-            .pages("GetDatabases", Map::new(), "DatabaseList")
-            .await?;
+        let databases = self.names("GetDatabases", Map::new(), "DatabaseList", |_| true);
+        let is_iceberg: fn(&Value) -> bool = |table| metadata_location(table).is_some();
         let mut tables = Vec::new();
-        for database in &databases {
-            let database = text(database, "Name").unwrap_or_default();
-            let message = [("DatabaseName".to_owned(), database.into())];
+        for database in databases.await? {
+            let message = [("DatabaseName".to_owned(), database.as_str().into())];
             let message = message.into_iter().collect();
-            for table in self.pages("GetTables", message, "TableList").await? {
-                if metadata_location(&table).is_some() {
-                    let name = text(&table, "Name").unwrap_or_default();
-                    tables.push(TableIdent::from_strs([database, name]).at("catalog")?);
-                }
+            let names = self.names("GetTables", message, "TableList", is_iceberg);
+            let names = match names.await {
+                // The database was dropped meanwhile.
+                Err(failure) if failure.is(NOT_FOUND) => continue,
+                names => names?,
+            };
+            for name in names {
+                tables.push(TableIdent::from_strs([&database, &name]).at("catalog")?);
             }
         }
         tables.sort_by_key(ToString::to_string);
