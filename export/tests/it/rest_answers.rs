@@ -13,7 +13,9 @@ use iceberg::spec::{
     UnboundPartitionSpec,
 };
 use moonshine_export::ExportError;
-use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, RestCatalog, TableCatalog};
+use moonshine_export::catalog::{
+    CatalogTable, Change, CommitOutcome, NewTable, RestCatalog, TableCatalog,
+};
 use moonshine_export::environment::{Clock, Environment, SystemClock};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -106,6 +108,18 @@ pub(crate) fn table_at(location: &str) -> CatalogTable {
         metadata: Arc::new(builder.unwrap().build().unwrap().metadata),
         metadata_location: "file:///t/metadata/0.json".to_owned(),
         file_io: FileIO::new_with_fs(),
+    }
+}
+
+/// A table that is to be made.
+pub(crate) fn new_table_at(location: &str) -> NewTable {
+    NewTable {
+        schema: table().metadata.current_schema().as_ref().clone(),
+        partition_spec: UnboundPartitionSpec::builder().build(),
+        sort_order: SortOrder::unsorted_order(),
+        format_version: FormatVersion::V3,
+        properties: Default::default(),
+        location: Some(location.to_owned()),
     }
 }
 
