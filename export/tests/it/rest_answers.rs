@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::installed::installed;
+use crate::installed::moto_python;
 use crate::servers::{S3Kind, S3Server};
 use crate::support::ident;
 
@@ -546,7 +546,7 @@ fn without(s3: &S3Server, name: &str) -> std::collections::BTreeMap<String, Stri
 /// The signature is the one that botocore makes of the same request.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_signed_for_amazon() {
-    let Some(moto) = installed("MOONSHINE_TEST_MOTO", "test-servers/venv/bin/moto_server") else {
+    let Some(python) = moto_python() else {
         return;
     };
     let config =
@@ -589,8 +589,7 @@ async fn requests_are_signed_for_amazon() {
     let asked = server.asked.lock();
     assert_eq!(asked.len(), 2);
     for request in asked.iter() {
-        let python = moto.with_file_name("python");
-        let checked = Command::new(python)
+        let checked = Command::new(&python)
             .args(["-c", script, &server.uri, request])
             .output()
             .unwrap();
