@@ -30,19 +30,44 @@ pub(super) struct Located<'a> {
     pub(super) metadata: &'a TableMetadata,
 }
 
-/// Why a location was not swapped.
+/// Why a catalog does not say that it took a location.
 #[derive(Debug)]
-pub(super) enum NotSwapped {
-    /// Another one was faster; nobody was told the new location.
-    Moved,
-    /// Another one was faster, though a copy of the request that the network made may have been the one.
+pub(super) enum Reason {
+    /// Another one was faster.
     Conflict,
-    /// Nothing was sent, or taken.
-    NotSent(ExportError),
+    /// It takes nothing just now.
+    Busy(ExportError),
     /// The catalog refused.
     Refused(ExportError),
     /// Whether it took place is not known.
     Unknown(ExportError),
+}
+
+/// A location that a catalog does not say that it took.
+#[derive(Debug)]
+pub(super) struct NotTaken {
+    pub(super) reason: Reason,
+    /// Whether the catalog may have it all the same. What is answered may be said of a copy of the request that the network made,
+    /// and another copy may have been taken before.
+    pub(super) may_be_there: bool,
+}
+
+impl NotTaken {
+    /// Nobody was told the location, or it was told once to who certainly did not take it.
+    pub(super) fn certain(reason: Reason) -> Self {
+        NotTaken {
+            reason,
+            may_be_there: false,
+        }
+    }
+
+    /// As far as the answer says, if there is one.
+    pub(super) fn likely(reason: Reason) -> Self {
+        NotTaken {
+            reason,
+            may_be_there: true,
+        }
+    }
 }
 
 /// Where the newest metadata files of tables are.
@@ -57,12 +82,11 @@ pub(super) trait Locations: Send + Sync + std::fmt::Debug {
     /// Checks that the catalog can have a table of that name, and makes its namespace where it is missing.
     async fn make_room(&self, ident: &TableIdent) -> Result<()>;
 
-    /// Adds a table; false if there is one, or something else, of that name.
-    async fn add(&self, ident: &TableIdent, first: Located<'_>) -> Result<bool>;
+    /// Adds a table; a conflict if there is one, or something else, of that name.
+    async fn add(&self, ident: &TableIdent, first: Located<'_>) -> Result<(), NotTaken>;
 
     /// Puts another metadata file in the place of `from`, if that is still the newest.
-    async fn swap(&self, ident: &TableIdent, from: &str, to: Located<'_>)
-    -> Result<(), NotSwapped>;
+    async fn swap(&self, ident: &TableIdent, from: &str, to: Located<'_>) -> Result<(), NotTaken>;
 
     /// Removes a table; false if there was none.
     async fn remove(&self, ident: &TableIdent) -> Result<bool>;
@@ -129,6 +153,32 @@ impl LocationCatalog {
             false => Store::open(location, &self.store_properties),
         }
     }
+
+    /// Whether the catalog has a table that it does not say that it added; `None` if it may still come to have it.
+    async fn has_added(
+        &self,
+        ident: &TableIdent,
+        location: &str,
+        not_taken: &NotTaken,
+    ) -> Option<bool> {
+        if !not_taken.may_be_there {
+            return Some(false);
+        }
+        match self.locations.find(ident).await {
+            Ok(Some(found)) if found == location => Some(true),
+            // The name is another one's, whatever may still be on its way.
+            Ok(Some(_)) | Err(ExportError::Foreign { .. }) => Some(false),
+            Ok(None) if matches!(not_taken.reason, Reason::Refused(_)) => Some(false),
+            _ => None,
+        }
+    }
+}
+
+/// Deletes a metadata file that nobody can come to refer to. One that stays behind does no harm.
+async fn delete_unused(file_io: &FileIO, location: &str) {
+    if let Err(error) = file_io.delete(location).await {
+        tracing::warn!(%location, %error, "an unused metadata file stays behind");
+    }
 }
 
 /// Deletes the metadata files that fell off the end of the log, if the table is set to.
@@ -191,11 +241,21 @@ impl TableCatalog for LocationCatalog {
             location: &metadata_location,
             metadata: &metadata,
         };
-        if !self.locations.add(ident, first).await? {
-            return Err(ExportError::unavailable(
-                place,
-                "the catalog has a table or a view of that name",
-            ));
+        if let Err(not_taken) = self.locations.add(ident, first).await {
+            let location = &metadata_location;
+            let has_added = self.has_added(ident, location, &not_taken).await;
+            if has_added == Some(false) {
+                delete_unused(&file_io, &metadata_location).await;
+            }
+            if has_added != Some(true) {
+                return Err(match not_taken.reason {
+                    Reason::Conflict => {
+                        let reason = "the catalog has a table or a view of that name";
+                        ExportError::unavailable(place, reason)
+                    }
+                    Reason::Busy(error) | Reason::Refused(error) | Reason::Unknown(error) => error,
+                });
+            }
         }
         Ok(CatalogTable {
             ident: ident.clone(),
@@ -228,31 +288,28 @@ impl TableCatalog for LocationCatalog {
             metadata: &next.metadata,
         };
         let swapped = self.locations.swap(&base.ident, base_location, located);
-        let outcome = match swapped.await {
-            Ok(()) => {
-                let expired = next.expired_metadata_logs;
-                delete_expired(&base.file_io, &next.metadata, expired).await;
-                return CommitOutcome::Committed(CatalogTable {
-                    metadata: Arc::new(next.metadata),
-                    metadata_location: location,
-                    ..base.clone()
-                });
-            }
-            Err(NotSwapped::Unknown(error)) => return CommitOutcome::Unknown(error),
-            // The table may have the file after all; orphan removal finds out.
-            Err(NotSwapped::Conflict) => return CommitOutcome::Conflict,
-            Err(NotSwapped::Refused(error)) => CommitOutcome::Refused(error),
-            Err(NotSwapped::Moved) => CommitOutcome::Conflict,
-            Err(NotSwapped::NotSent(error)) => CommitOutcome::Busy {
+        let Err(not_taken) = swapped.await else {
+            let expired = next.expired_metadata_logs;
+            delete_expired(&base.file_io, &next.metadata, expired).await;
+            return CommitOutcome::Committed(CatalogTable {
+                metadata: Arc::new(next.metadata),
+                metadata_location: location,
+                ..base.clone()
+            });
+        };
+        // Whether the table has it after all, orphan removal finds out.
+        if !not_taken.may_be_there {
+            delete_unused(&base.file_io, &location).await;
+        }
+        match not_taken.reason {
+            Reason::Conflict => CommitOutcome::Conflict,
+            Reason::Busy(error) => CommitOutcome::Busy {
                 retry_after_ms: None,
                 error,
             },
-        };
-        // Nobody can come to refer to the file now; one that stays behind does no harm.
-        if let Err(error) = base.file_io.delete(&location).await {
-            tracing::warn!(%location, %error, "an unused metadata file stays behind");
+            Reason::Refused(error) => CommitOutcome::Refused(error),
+            Reason::Unknown(error) => CommitOutcome::Unknown(error),
         }
-        outcome
     }
 
     async fn store(&self, table: &CatalogTable) -> Result<Option<Store>> {

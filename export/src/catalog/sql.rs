@@ -18,7 +18,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Executor, Row};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::located::{Located, Locations, NotSwapped};
+use super::located::{Located, Locations, NotTaken, Reason};
 use crate::config::{SqlConfig, SqlPlace};
 use crate::error::{At, ExportError, Result};
 
@@ -153,6 +153,21 @@ impl Rows {
         Ok(done.rows_affected())
     }
 
+    /// Makes a change of one row. A database makes no copies of what it is told.
+    async fn change<'q>(
+        &self,
+        statement: Query<'q, Any, AnyArguments<'q>>,
+    ) -> Result<(), NotTaken> {
+        let connection = self.pool.acquire().await.at(&self.place);
+        let not_sent = |error| NotTaken::certain(Reason::Busy(error));
+        let connection = connection.map_err(not_sent)?;
+        match self.execute_on(connection, statement).await {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(NotTaken::certain(Reason::Conflict)),
+            Err(error) => Err(NotTaken::likely(Reason::Unknown(error))),
+        }
+    }
+
     /// The answer, if it came in time. A connection without one is closed: the pool would wait for the answer before it
     /// lends the connection again, and has few of them.
     fn answered<T>(
@@ -223,7 +238,7 @@ impl Locations for Rows {
         self.execute(statement).await.map(drop)
     }
 
-    async fn add(&self, ident: &TableIdent, first: Located<'_>) -> Result<bool> {
+    async fn add(&self, ident: &TableIdent, first: Located<'_>) -> Result<(), NotTaken> {
         let (column, value) = match self.has_type {
             true => (", iceberg_type", ", 'TABLE'"),
             false => ("", ""),
@@ -237,22 +252,15 @@ impl Locations for Rows {
             .bind(namespace(ident))
             .bind(ident.name())
             .bind(first.location);
-        Ok(self.execute(statement).await? == 1)
+        self.change(statement).await
     }
 
-    async fn swap(
-        &self,
-        ident: &TableIdent,
-        from: &str,
-        to: Located<'_>,
-    ) -> Result<(), NotSwapped> {
+    async fn swap(&self, ident: &TableIdent, from: &str, to: Located<'_>) -> Result<(), NotTaken> {
         let statement = format!(
             "UPDATE iceberg_tables SET metadata_location = $1, previous_metadata_location = $2 \
              WHERE catalog_name = $3 AND table_namespace = $4 AND table_name = $5 AND metadata_location = $6{}",
             self.is_table()
         );
-        let connection = self.pool.acquire().await.at(&self.place);
-        let connection = connection.map_err(NotSwapped::NotSent)?;
         let statement = sqlx::query(&statement)
             .bind(to.location)
             .bind(from)
@@ -260,11 +268,7 @@ impl Locations for Rows {
             .bind(namespace(ident))
             .bind(ident.name())
             .bind(from);
-        match self.execute_on(connection, statement).await {
-            Ok(1) => Ok(()),
-            Ok(_) => Err(NotSwapped::Moved),
-            Err(error) => Err(NotSwapped::Unknown(error)),
-        }
+        self.change(statement).await
     }
 
     async fn remove(&self, ident: &TableIdent) -> Result<bool> {

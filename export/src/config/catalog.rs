@@ -97,6 +97,14 @@ impl IcebergConfig {
     pub(crate) fn glue_places(&self) -> Result<GluePlaces> {
         let missing = || ExportError::Config("glue.region: missing, as in eu-west-1".to_owned());
         let config = self.glue.clone().ok_or_else(missing)?;
+        // It becomes a part of an address.
+        let is_plain = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-');
+        if config.region.is_empty() || !config.region.chars().all(is_plain) {
+            return Err(ExportError::Config(format!(
+                "glue.region: '{}' is no region, as eu-west-1 is",
+                config.region
+            )));
+        }
         let endpoint = match &self.catalog_uri {
             Some(uri) => uri.clone(),
             None => format!("https://glue.{}.amazonaws.com", config.region),

@@ -171,10 +171,26 @@ mod tests {
                 r#"{"catalog_type": "glue", "glue": {"region": "eu-west-1"}}"#,
                 "warehouse_path",
             ),
+            (
+                r#"{"warehouse_path": "w", "catalog_type": "glue", "glue": {"region": ""}}"#,
+                "glue.region",
+            ),
+            (
+                r#"{"warehouse_path": "w", "catalog_type": "glue", "glue": {"region": "EU.west/1"}}"#,
+                "glue.region: 'EU.west/1'",
+            ),
         ] {
             let error = config(json).check().unwrap_err();
-            assert!(error.to_string().contains(word), "{json}: {error}");
+            assert!(
+                matches!(error, ExportError::Config(_)) && error.to_string().contains(word),
+                "{json}: {error}"
+            );
         }
+        let json =
+            r#"{"warehouse_path": "w", "catalog_type": "glue", "glue": {"region": "eu-west-1"}}"#;
+        let places = config(json).glue_places().unwrap();
+        let endpoint = places.endpoint.as_str();
+        assert_eq!(endpoint, "https://glue.eu-west-1.amazonaws.com/");
     }
 
     #[test]

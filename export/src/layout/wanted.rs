@@ -45,7 +45,7 @@ pub struct LayoutLimits {
     pub row_group_bytes: usize,
     /// Most memory for rows that have to be sorted or told apart, in bytes.
     pub gathered_bytes: usize,
-    /// Most files that are open at once.
+    /// Most files that are open at once; each takes up to 1 MiB of bytes on their way to the store.
     pub open_files: usize,
     /// Most partitions that one export may write to.
     pub partitions: usize,

@@ -1,7 +1,8 @@
 //! Data files on their way to the store.
 //!
 //! Rows are read by one thread and encoded by others; encoding hands bytes over as they are ready, and the async side writes
-//! them to the store. Between stand at most [`BATCHES_AHEAD_MAX`] batches and [`PIECES_IN_FLIGHT_MAX`] pieces.
+//! them to the store. Between stand at most [`BATCHES_AHEAD_MAX`] batches and [`PIECES_IN_FLIGHT_MAX`] pieces; beside them each
+//! open file keeps a piece of its own until it is whole, so many open files take many times [`PIECE_SIZE_BYTES`].
 
 use std::collections::HashMap;
 use std::io::Write;

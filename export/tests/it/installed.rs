@@ -24,6 +24,22 @@ pub(crate) fn python() -> Option<PathBuf> {
     installed("MOONSHINE_TEST_PYTHON", "test-venv/bin/python")
 }
 
+/// Moto's server, from the Python package index.
+pub(crate) fn moto() -> Option<PathBuf> {
+    installed("MOONSHINE_TEST_MOTO", "test-servers/venv/bin/moto_server")
+}
+
+/// The Python that has Moto, beside its server.
+pub(crate) fn moto_python() -> Option<PathBuf> {
+    let python = moto()?.with_file_name("python");
+    if python.exists() {
+        return Some(python);
+    }
+    let place = python.display();
+    skipped(&format!("there is no {place} (MOONSHINE_TEST_MOTO)"));
+    None
+}
+
 /// Says what was left out on the process's standard error, which the test harness does not keep to itself.
 pub(crate) fn skipped(reason: &str) {
     assert!(std::env::var_os("CI").is_none(), "{reason}, and this is CI");

@@ -13,14 +13,16 @@ use iceberg::spec::{
     UnboundPartitionSpec,
 };
 use moonshine_export::ExportError;
-use moonshine_export::catalog::{CatalogTable, Change, CommitOutcome, RestCatalog, TableCatalog};
+use moonshine_export::catalog::{
+    CatalogTable, Change, CommitOutcome, NewTable, RestCatalog, TableCatalog,
+};
 use moonshine_export::environment::{Clock, Environment, SystemClock};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::installed::installed;
+use crate::installed::moto_python;
 use crate::servers::{S3Kind, S3Server};
 use crate::support::ident;
 
@@ -109,6 +111,18 @@ pub(crate) fn table_at(location: &str) -> CatalogTable {
     }
 }
 
+/// A table that is to be made.
+pub(crate) fn new_table_at(location: &str) -> NewTable {
+    NewTable {
+        schema: table().metadata.current_schema().as_ref().clone(),
+        partition_spec: UnboundPartitionSpec::builder().build(),
+        sort_order: SortOrder::unsorted_order(),
+        format_version: FormatVersion::V3,
+        properties: Default::default(),
+        location: Some(location.to_owned()),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_says_what_became_of_a_commit() {
     let config = answer(
@@ -169,6 +183,40 @@ async fn an_answer_says_what_became_of_a_commit() {
         commit.contains("assert-ref-snapshot-id") && commit.contains("Bearer secret"),
         "{commit}"
     );
+}
+
+/// As the servers of AWS say it.
+pub(crate) const MISMATCH: &str = "The signature does not match.\n\n\
+    The Canonical String for this request should have been\n'POST\n/\n\nx-amz-security-token:hushed\n'";
+
+/// The server says which request it got, with the token in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_signature_says_no_token() {
+    let config = answer("200 OK", "", "{}");
+    let model = serde_json::json!({ "message": MISMATCH, "type": "Denied", "code": 403 });
+    let known = serde_json::json!({ "error": model }).to_string();
+    let known = answer("403 Forbidden", "", &known);
+    let unknown = serde_json::json!({ "message": MISMATCH }).to_string();
+    let unknown = answer("403 Forbidden", "", &unknown);
+    let long = answer("403 Forbidden", "", &"x".repeat(10_000));
+    let server = ScriptedServer::start(&[&config, &known, &unknown, &long]).await;
+    let json = serde_json::json!({
+        "catalog_type": "rest", "catalog_uri": server.uri,
+        "rest": { "signing": { "service": "glue", "region": "eu-west-1" } },
+        "store": {
+            "s3.access-key-id": "me", "s3.secret-access-key": "hush", "s3.session-token": "hushed",
+        },
+    });
+    let catalog = RestCatalog::open(&serde_json::from_value(json).unwrap()).await;
+    let catalog = catalog.unwrap();
+    for part in ["not match. (Denied)", "not match.", "xxx"] {
+        let loaded = catalog.load(&ident("shop", "notes")).await;
+        let error = loaded.unwrap_err().to_string();
+        assert!(error.contains(part) && error.len() < 500, "{error}");
+        assert!(!error.contains("hushed"), "{error}");
+    }
+    let asked = server.asked.lock();
+    assert!(asked[1].contains("x-amz-security-token: hushed"));
 }
 
 /// A redirected POST would become a GET whose answer, the table as it is, looks like that of a commit.
@@ -498,7 +546,7 @@ fn without(s3: &S3Server, name: &str) -> std::collections::BTreeMap<String, Stri
 /// The signature is the one that botocore makes of the same request.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_signed_for_amazon() {
-    let Some(moto) = installed("MOONSHINE_TEST_MOTO", "test-servers/venv/bin/moto_server") else {
+    let Some(python) = moto_python() else {
         return;
     };
     let config =
@@ -541,8 +589,7 @@ async fn requests_are_signed_for_amazon() {
     let asked = server.asked.lock();
     assert_eq!(asked.len(), 2);
     for request in asked.iter() {
-        let python = moto.with_file_name("python");
-        let checked = Command::new(python)
+        let checked = Command::new(&python)
             .args(["-c", script, &server.uri, request])
             .output()
             .unwrap();

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use crate::postgres_server::PostgresServer;
+use crate::rest_answers::new_table_at;
 use crate::support::{World, ident, notes, write_notes};
 
 /// Far more than any statement here may take.
@@ -211,6 +212,25 @@ async fn tables_that_are_there_need_no_right_to_make_any() {
     exporter.tick(&database.snapshot()).await.unwrap();
     let catalog = open(&config, false).await.unwrap();
     world.check_same_in(&database, catalog).await;
+}
+
+/// Of a table whose name is taken no metadata file stays behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_there_is_not_made_again() {
+    let world = World::new(FormatVersion::V3);
+    let catalog = open(&world.config(), true).await.unwrap();
+    let (name, folder) = (ident("shop", "notes"), world.path("there"));
+    let create = |number| {
+        let table = new_table_at(&format!("file://{}", folder.display()));
+        catalog.create(&name, table, Uuid::from_u128(number))
+    };
+    let made = create(1).await.unwrap();
+    let error = create(2).await.unwrap_err();
+    assert!(error.to_string().contains("of that name"), "{error}");
+    let found = catalog.load(&name).await.unwrap().unwrap();
+    assert_eq!(found.metadata_location, made.metadata_location);
+    let files = std::fs::read_dir(folder.join("metadata")).unwrap();
+    assert_eq!(files.count(), 1);
 }
 
 /// A store that does not take the metadata file has refused nothing: the next attempt may succeed.

@@ -17,15 +17,20 @@ const FIRST_SUBSCRIPT: i32 = 1;
 
 pub(super) fn from_binary(element: &PgType, mut bytes: &[u8]) -> Result<Value, String> {
     let short = |_| "an array that ends too early".to_owned();
+    let ended = |bytes: &[u8], values| match bytes.is_empty() {
+        true => Ok(Value::List(values)),
+        false => Err(malformed()),
+    };
     let dimensions = bytes.try_get_i32().map_err(short)?;
     // Whether there are nulls, and the elements' type.
     bytes.try_get_u64().map_err(short)?;
     match dimensions {
-        0 => return Ok(Value::List(Vec::new())),
+        0 => return ended(bytes, Vec::new()),
         1 => {}
         _ => return Err(many_dimensions()),
     }
     let count = bytes.try_get_i32().map_err(short)?;
+    let count = usize::try_from(count).map_err(|_| malformed())?;
     let first = bytes.try_get_i32().map_err(short)?;
     if first != FIRST_SUBSCRIPT {
         return Err(other_subscripts());
@@ -37,21 +42,17 @@ pub(super) fn from_binary(element: &PgType, mut bytes: &[u8]) -> Result<Value, S
             values.push(Value::Null);
             continue;
         }
-        let length = usize::try_from(length).map_err(|_| "a malformed array")?;
+        let length = usize::try_from(length).map_err(|_| malformed())?;
         let (value, rest) = bytes
             .split_at_checked(length)
             .ok_or("an array that ends too early")?;
         values.push(element.decode_binary(value)?);
         bytes = rest;
     }
-    match bytes.is_empty() {
-        true => Ok(Value::List(values)),
-        false => Err("a malformed array".into()),
-    }
+    ended(bytes, values)
 }
 
 pub(super) fn from_text(element: &PgType, text: &str) -> Result<Value, String> {
-    let malformed = || "a malformed array".to_owned();
     // Subscripts are written if they don't begin at 1.
     if text.starts_with('[') {
         return Err(other_subscripts());
@@ -68,7 +69,7 @@ pub(super) fn from_text(element: &PgType, text: &str) -> Result<Value, String> {
         let (text, is_quoted) = match rest.peek() {
             Some('{') => return Err(many_dimensions()),
             Some('"') => (quoted(&mut rest).ok_or_else(malformed)?, true),
-            _ => (plain(&mut rest), false),
+            _ => (plain(&mut rest).ok_or_else(malformed)?, false),
         };
         values.push(match is_quoted || text != "NULL" {
             true => element.decode_text(text.as_bytes())?,
@@ -82,9 +83,11 @@ pub(super) fn from_text(element: &PgType, text: &str) -> Result<Value, String> {
     }
 }
 
-/// What stands up to the next comma.
-fn plain(rest: &mut Peekable<Chars<'_>>) -> String {
-    std::iter::from_fn(|| rest.next_if(|&character| character != ',')).collect()
+/// What stands up to the next comma. The server puts an empty text between quotation marks, and each with one of these characters.
+fn plain(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
+    let is_plain = |character: &char| !matches!(character, ',' | '"' | '\\' | '{' | '}');
+    let text: String = std::iter::from_fn(|| rest.next_if(is_plain)).collect();
+    (!text.is_empty()).then_some(text)
 }
 
 /// What stands between quotation marks, with a backslash before each one and before each backslash.
@@ -98,6 +101,10 @@ fn quoted(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
             other => text.push(other),
         }
     }
+}
+
+fn malformed() -> String {
+    "a malformed array".into()
 }
 
 fn many_dimensions() -> String {

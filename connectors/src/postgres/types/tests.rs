@@ -227,3 +227,46 @@ fn arrays_that_are_damaged_are_refused() {
     }
     assert_eq!(PgType::of(Type::INT2_VECTOR.oid(), -1), None);
 }
+
+/// Of text, no element's own form refuses what is left over.
+#[test]
+fn damaged_arrays_of_text_are_refused() {
+    let array = PgType::of(Type::TEXT_ARRAY.oid(), -1).unwrap();
+    let bytes = |words: &[i32]| -> Vec<u8> {
+        let words = words.iter().flat_map(|word| word.to_be_bytes());
+        words.collect()
+    };
+    let none = Ok(Value::List(Vec::new()));
+    assert_eq!(array.decode_binary(&bytes(&[0, 0, 25])), none);
+    for words in [
+        [0, 0, 25, 0].as_slice(),
+        &[1, 0, 25, -1, 1],
+        &[1, 0, 25, i32::MIN, 1],
+        &[1, 0, 25, 1, 1, -2],
+        &[1, 0, 25, i32::MAX, 1],
+    ] {
+        let refused = array.decode_binary(&bytes(words));
+        assert!(refused.is_err(), "{words:?}: {refused:?}");
+    }
+    let text = |text: &str| Value::Utf8(text.into());
+    let fine = r#"{a b,"","a\"b","{7}8",NULL,"NULL"}"#;
+    let values = ["a b", "", "a\"b", "{7}8"].map(text).into_iter();
+    let values = values.chain([Value::Null, text("NULL")]).collect();
+    assert_eq!(array.decode_text(fine.as_bytes()), Ok(Value::List(values)));
+    assert_eq!(array.decode_text(b"{}"), none);
+    for damaged in [
+        "{a,}",
+        "{,a}",
+        "{a,,b}",
+        "{,}",
+        "{a\"b}",
+        "{7}8}",
+        "{a{b}",
+        "{a\\b}",
+        "{\"a\"b}",
+        "{\"a\\\"}",
+    ] {
+        let refused = array.decode_text(damaged.as_bytes());
+        assert!(refused.is_err(), "{damaged}: {refused:?}");
+    }
+}

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{BUSY, GluePlaces, text};
 use crate::catalog::SigningConfig;
-use crate::catalog::rest::{NoAnswer, Signer, http_client, no_answer};
+use crate::catalog::rest::{NoAnswer, Signer, beginning, http_client, no_answer};
 use crate::environment::Environment;
 use crate::error::{ExportError, Result};
 use crate::store::StoreProperties;
@@ -13,7 +13,7 @@ use crate::store::StoreProperties;
 /// How often a request that may be sent twice is sent.
 const ATTEMPTS_MAX: u32 = 4;
 /// The first pause between two of them, in milliseconds; each is twice as long as the one before.
-const PAUSE_MIN_MS: u64 = 200;
+const PAUSE_FIRST_MS: u64 = 400;
 
 /// Glue, and how to speak to it.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl GlueClient {
                 Err(failure) if failure.is_passing() && attempt < ATTEMPTS_MAX => {}
                 answered => return answered,
             }
-            let pause_ms = PAUSE_MIN_MS << attempt;
+            let pause_ms = PAUSE_FIRST_MS << (attempt - 1);
             self.environment.clock.pause(pause_ms).await;
             attempt += 1;
         }
@@ -140,8 +140,15 @@ impl GlueClient {
         let said = said.unwrap_or_default();
         let name = named.or_else(|| text(&said, "__type").map(plain_name));
         let name = name.unwrap_or_default();
-        let reason = text(&said, "Message").or(text(&said, "message"));
-        let reason = format!("status {status}: {} ({name})", reason.unwrap_or_default());
+        let message = text(&said, "Message").or(text(&said, "message"));
+        let message = match message {
+            Some(message) => beginning(message),
+            None => beginning(&String::from_utf8_lossy(&body)),
+        };
+        let reason = match name.as_str() {
+            "" => format!("status {status}: {message}"),
+            name => format!("status {status}: {message} ({name})"),
+        };
         Err(Failure::Answered {
             name,
             status,

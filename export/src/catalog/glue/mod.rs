@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use self::client::{Failure, GlueClient};
-use super::located::{Located, Locations, NotSwapped};
+use super::located::{Located, Locations, NotTaken, Reason};
 use crate::error::{At, ExportError, Result};
 use crate::store::StoreProperties;
 
@@ -31,8 +31,9 @@ const ICEBERG: &str = "ICEBERG";
 const NOT_FOUND: &str = "EntityNotFoundException";
 const EXISTS: &str = "AlreadyExistsException";
 const CHANGED: &str = "ConcurrentModificationException";
-/// What Glue answers where it took nothing.
-const BUSY: [&str; 4] = [
+/// What Glue answers where it took nothing, and may in a moment.
+const BUSY: [&str; 5] = [
+    CHANGED,
     "ThrottlingException",
     "Throttling",
     "TooManyRequestsException",
@@ -112,20 +113,24 @@ impl GlueTables {
         }
     }
 
-    /// All pages of an answer: what stands at `key`.
-    async fn pages(
+    /// The names of what stands at `key`, in all pages of an answer.
+    async fn names(
         &self,
         operation: &str,
         mut message: Map<String, Value>,
         key: &str,
-    ) -> Result<Vec<Value>> {
+        is_wanted: fn(&Value) -> bool,
+    ) -> Result<Vec<String>, Failure> {
         let mut found = Vec::new();
         loop {
             let answer = self.client.ask(operation, message.clone().into()).await?;
             let next = text(&answer, "NextToken").unwrap_or_default().to_owned();
-            if let Value::Array(values) = part(answer, key) {
-                found.extend(values);
-            }
+            let values = answer.get(key).and_then(Value::as_array);
+            let wanted = values
+                .into_iter()
+                .flatten()
+                .filter(|value| is_wanted(value));
+            found.extend(wanted.filter_map(|value| text(value, "Name").map(str::to_owned)));
             if next.is_empty() {
                 return Ok(found);
             }
@@ -157,7 +162,10 @@ fn table_input(name: Name<'_>, located: Located<'_>, before: &Value) -> Value {
         parameters.insert(PREVIOUS_METADATA_LOCATION.into(), previous);
     }
     parameters.insert(TABLE_TYPE.into(), ICEBERG.into());
-    let columns = columns::columns(located.metadata.current_schema());
+    let columns = before.pointer("/StorageDescriptor/Columns");
+    let columns = columns.and_then(Value::as_array).map(Vec::as_slice);
+    let schema = located.metadata.current_schema();
+    let columns = columns::columns(schema, columns.unwrap_or_default());
     let storage = json!({ "Columns": columns, "Location": located.metadata.location() });
     let said = [
         ("Name", Value::from(name.table)),
@@ -177,19 +185,20 @@ fn table_input(name: Name<'_>, located: Located<'_>, before: &Value) -> Value {
 #[async_trait]
 impl Locations for GlueTables {
     async fn list(&self) -> Result<Vec<TableIdent>> {
-        let databases = self
-            .pages("GetDatabases", Map::new(), "DatabaseList")
-            .await?;
+        let databases = self.names("GetDatabases", Map::new(), "DatabaseList", |_| true);
+        let is_iceberg: fn(&Value) -> bool = |table| metadata_location(table).is_some();
         let mut tables = Vec::new();
-        for database in &databases {
-            let database = text(database, "Name").unwrap_or_default();
-            let message = [("DatabaseName".to_owned(), database.into())];
+        for database in databases.await? {
+            let message = [("DatabaseName".to_owned(), database.as_str().into())];
             let message = message.into_iter().collect();
-            for table in self.pages("GetTables", message, "TableList").await? {
-                if metadata_location(&table).is_some() {
-                    let name = text(&table, "Name").unwrap_or_default();
-                    tables.push(TableIdent::from_strs([database, name]).at("catalog")?);
-                }
+            let names = self.names("GetTables", message, "TableList", is_iceberg);
+            let names = match names.await {
+                // The database was dropped meanwhile.
+                Err(failure) if failure.is(NOT_FOUND) => continue,
+                names => names?,
+            };
+            for name in names {
+                tables.push(TableIdent::from_strs([&database, &name]).at("catalog")?);
             }
         }
         tables.sort_by_key(ToString::to_string);
@@ -225,36 +234,32 @@ impl Locations for GlueTables {
         }
     }
 
-    async fn add(&self, ident: &TableIdent, first: Located<'_>) -> Result<bool> {
-        let name = Name::of(ident)?;
+    async fn add(&self, ident: &TableIdent, first: Located<'_>) -> Result<(), NotTaken> {
+        let name = Name::of(ident).map_err(refused_unsent)?;
         let input = table_input(name, first, &Value::Null);
         let message = json!({ "DatabaseName": name.database, "TableInput": input });
         match self.client.send("CreateTable", &message).await {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.is(EXISTS) => Ok(false),
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is(EXISTS) => Err(NotTaken::likely(Reason::Conflict)),
             Err(failure) => Err(failure.into()),
         }
     }
 
-    async fn swap(
-        &self,
-        ident: &TableIdent,
-        from: &str,
-        to: Located<'_>,
-    ) -> Result<(), NotSwapped> {
+    async fn swap(&self, ident: &TableIdent, from: &str, to: Located<'_>) -> Result<(), NotTaken> {
         let gone = || {
             let reason = "it is gone from the catalog; put it back, by its newest metadata file";
-            NotSwapped::Refused(ExportError::foreign(ident, reason))
+            ExportError::foreign(ident, reason)
         };
-        let name = Name::of(ident).map_err(NotSwapped::Refused)?;
-        let before = self.table(name).await.map_err(NotSwapped::NotSent)?;
-        let before = before.ok_or_else(gone)?;
+        let name = Name::of(ident).map_err(refused_unsent)?;
+        let not_asked = |error| NotTaken::certain(Reason::Busy(error));
+        let before = self.table(name).await.map_err(not_asked)?;
+        let before = before.ok_or_else(|| refused_unsent(gone()))?;
         if metadata_location(&before) != Some(from) {
-            return Err(NotSwapped::Moved);
+            return Err(NotTaken::certain(Reason::Conflict));
         }
         let Some(version) = text(&before, "VersionId") else {
             let reason = "Glue does not say which version of the table it has";
-            return Err(NotSwapped::Refused(ExportError::unavailable(ident, reason)));
+            return Err(refused_unsent(ExportError::unavailable(ident, reason)));
         };
         let message = json!({
             "DatabaseName": name.database,
@@ -265,8 +270,8 @@ impl Locations for GlueTables {
         });
         match self.client.send("UpdateTable", &message).await {
             Ok(_) => Ok(()),
-            Err(failure) if failure.is(NOT_FOUND) => Err(gone()),
-            Err(failure) if failure.is(CHANGED) => Err(NotSwapped::Conflict),
+            Err(failure) if failure.is(NOT_FOUND) => Err(NotTaken::likely(Reason::Refused(gone()))),
+            Err(failure) if failure.is(CHANGED) => Err(NotTaken::likely(Reason::Conflict)),
             Err(failure) => Err(failure.into()),
         }
     }
@@ -282,21 +287,26 @@ impl Locations for GlueTables {
     }
 }
 
-impl From<Failure> for NotSwapped {
+/// For what is of no use to send.
+fn refused_unsent(error: ExportError) -> NotTaken {
+    NotTaken::certain(Reason::Refused(error))
+}
+
+impl From<Failure> for NotTaken {
     fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::NotSent(error) => NotSwapped::NotSent(error),
-            Failure::Lost(error) => NotSwapped::Unknown(error),
+        NotTaken::likely(match failure {
+            Failure::NotSent(error) => return NotTaken::certain(Reason::Busy(error)),
+            Failure::Lost(error) => Reason::Unknown(error),
             Failure::Answered {
                 name,
                 status,
                 error,
             } => match name.as_str() {
-                name if BUSY.contains(&name) || status == 429 => NotSwapped::NotSent(error),
-                LATE => NotSwapped::Unknown(error),
-                _ if status == 408 || !(400..500).contains(&status) => NotSwapped::Unknown(error),
-                _ => NotSwapped::Refused(error),
+                name if BUSY.contains(&name) || status == 429 => Reason::Busy(error),
+                LATE => Reason::Unknown(error),
+                _ if status == 408 || !(400..500).contains(&status) => Reason::Unknown(error),
+                _ => Reason::Refused(error),
             },
-        }
+        })
     }
 }

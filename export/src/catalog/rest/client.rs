@@ -23,12 +23,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a request that changes nothing is sent.
 const ATTEMPTS_MAX: u32 = 4;
-/// The first pause between two of them, in milliseconds.
-const PAUSE_MIN_MS: u64 = 100;
+/// The first pause between two of them, in milliseconds; each is twice as long as the one before.
+const PAUSE_FIRST_MS: u64 = 200;
 /// The longest pause, in milliseconds, whatever the server asks for.
 const PAUSE_MAX_MS: u64 = 5_000;
 /// A token is exchanged for a new one so long before it expires, in milliseconds.
 const TOKEN_MARGIN_MS: i64 = 30_000;
+/// So much of what a server says goes into an error.
+const SAID_CHARS_MAX: usize = 300;
 /// The statuses of a request whose token does not do (419: it expired, in the REST protocol's own numbering).
 const UNAUTHORIZED: [u16; 3] = [401, 403, 419];
 
@@ -124,10 +126,11 @@ impl Answer {
     /// What went wrong, as the server says it.
     pub(super) fn error(&self) -> ExportError {
         let said = match serde_json::from_slice::<ErrorAnswer>(&self.body) {
-            Ok(answer) => format!("{} ({})", answer.error.message, answer.error.r#type),
-            Err(_) => {
-                String::from_utf8_lossy(self.body.get(..200).unwrap_or(&self.body)).into_owned()
+            Ok(answer) => {
+                let message = beginning(&answer.error.message);
+                format!("{message} ({})", answer.error.r#type)
             }
+            Err(_) => beginning(&String::from_utf8_lossy(&self.body)),
         };
         let hint = match &self.redirected_to {
             _ if UNAUTHORIZED.contains(&self.status) => {
@@ -190,7 +193,7 @@ impl RestClient {
                 return Ok(answered?);
             }
             let wanted = answered.ok().and_then(|answer| answer.retry_after_ms);
-            let pause_ms = wanted.unwrap_or(PAUSE_MIN_MS << attempt);
+            let pause_ms = wanted.unwrap_or(PAUSE_FIRST_MS << (attempt - 1));
             self.environment
                 .clock
                 .pause(pause_ms.min(PAUSE_MAX_MS))
@@ -324,6 +327,16 @@ pub(in crate::catalog) fn no_answer(error: reqwest::Error, place: &str) -> NoAns
     } else {
         NoAnswer::NotSent(error)
     }
+}
+
+/// What a server says, up to the end of the line. The servers of AWS go on, where a signature does not match, with the request that
+/// they got, and so with the token in it.
+pub(in crate::catalog) fn beginning(said: &str) -> String {
+    // In a body that is not understood a line may end as in a text of JSON.
+    let mut lines = said.lines().flat_map(|line| line.split("\\n"));
+    let line = lines.find(|line| line.contains(char::is_alphanumeric));
+    let line = line.unwrap_or_default().trim();
+    line.chars().take(SAID_CHARS_MAX).collect()
 }
 
 /// The body of a request.

@@ -20,7 +20,7 @@ use iceberg::{NamespaceIdent, TableIdent, TableRequirement};
 use reqwest::Method;
 use uuid::Uuid;
 
-pub(super) use self::client::{NoAnswer, http_client, no_answer};
+pub(super) use self::client::{NoAnswer, beginning, http_client, no_answer};
 use self::client::{Request, RestClient, json};
 pub use self::config::RestConfig;
 pub(crate) use self::config::address;

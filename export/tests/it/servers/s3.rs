@@ -1,10 +1,11 @@
 //! Servers of the S3 protocol.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use super::{Server, installed, named};
+use super::{Server, named};
+use crate::installed::{moto, moto_python};
 
 const BUCKET: &str = "warehouse";
 const ACCESS_KEY: &str = "moonshine";
@@ -12,13 +13,9 @@ const SECRET_KEY: &str = "moonshine-secret";
 
 const GLUE_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/glue_server.py");
 
-fn moto() -> Option<PathBuf> {
-    installed("MOONSHINE_TEST_MOTO", "test-servers/venv/bin/moto_server")
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum S3Kind {
-    /// Moto, from the Python package index; takes every key.
+    /// Moto; takes every key.
     Moto,
     /// The same, which is AWS Glue too; `tests/python/glue_server.py` says what was mended there.
     MotoWithGlue,
@@ -43,7 +40,7 @@ impl S3Server {
     pub(crate) fn start(kind: S3Kind, folder: &Path) -> Option<S3Server> {
         let program = match kind {
             S3Kind::Moto => moto()?,
-            S3Kind::MotoWithGlue => moto()?.with_file_name("python"),
+            S3Kind::MotoWithGlue => moto_python()?,
             S3Kind::Versity => named("MOONSHINE_TEST_VERSITYGW")?,
         };
         let files = folder.join("files");
