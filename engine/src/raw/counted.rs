@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_extent_that_fits_memory_is_the_allocators() {
+    fn without_an_extent_that_fits_memory_is_the_allocators() {
         let returned = Returned::default();
         let mut chunk = Extent::map_chunk(0).unwrap();
         let small = chunk.split_front(2).unwrap();
