@@ -60,6 +60,11 @@ impl Extent {
         self.first.addr().get()
     }
 
+    /// Where what lies behind it begins.
+    pub(crate) fn end_address(&self) -> usize {
+        self.address() + self.line_count as usize * LINE_SIZE_BYTES
+    }
+
     /// Where its chunk begins.
     pub(crate) fn chunk_address(&self) -> usize {
         chunk_address_of(self.address())
@@ -88,9 +93,8 @@ impl Extent {
 
     /// Takes the lines of an extent that begins where this one ends; else gives that back.
     pub(crate) fn join(&mut self, behind: Extent) -> Result<(), Extent> {
-        let end = self.address() + self.line_count as usize * LINE_SIZE_BYTES;
         // The head of a chunk lies between the extents of two chunks, so extents that meet are of one.
-        if end != behind.address() {
+        if self.end_address() != behind.address() {
             return Err(behind);
         }
         self.line_count += behind.line_count;

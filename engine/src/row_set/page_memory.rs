@@ -10,7 +10,6 @@
 //! ([`PageMemory::vacate_sparsest`]), and the chunks go back to the system.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -146,9 +145,8 @@ fn size_bytes(line_count: u32) -> usize {
 
 impl Shard {
     fn take(&mut self, line_count: u32) -> Option<Extent> {
-        let (length, address) = *self.by_length.range((line_count, 0)..).next()?;
-        self.by_length.remove(&(length, address));
-        let mut extent = self.free.remove(&address)?;
+        let (_, address) = *self.by_length.range((line_count, 0)..).next()?;
+        let mut extent = self.take_free(address)?;
         self.chunks
             .entry(extent.chunk_address())
             .or_default()
@@ -175,31 +173,14 @@ impl Shard {
             return usize::from(is_empty);
         }
         let before = self.free.range(..extent.address()).next_back();
-        if let Some((&address, length)) =
-            before.map(|(address, extent)| (address, extent.line_count()))
-            && let Some(mut before) = self.free.remove(&address)
-        {
-            self.by_length.remove(&(length, address));
-            match before.join(extent) {
-                Ok(()) => extent = before,
-                Err(apart) => {
-                    self.add_free(before);
-                    extent = apart;
-                }
-            }
+        let meets = |before: &Extent| before.end_address() == extent.address();
+        let before = before.filter(|(_, before)| meets(before));
+        let before = before.map(|(address, _)| *address);
+        if let Some(before) = before.and_then(|address| self.take_free(address)) {
+            extent = self.joined(before, extent);
         }
-        let behind = self
-            .free
-            .range((Excluded(extent.address()), Unbounded))
-            .next();
-        if let Some((&address, length)) =
-            behind.map(|(address, extent)| (address, extent.line_count()))
-            && let Some(behind) = self.free.remove(&address)
-        {
-            self.by_length.remove(&(length, address));
-            if let Err(apart) = extent.join(behind) {
-                self.add_free(apart);
-            }
+        if let Some(behind) = self.take_free(extent.end_address()) {
+            extent = self.joined(extent, behind);
         }
         // One empty chunk is kept, for what comes next.
         if is_empty
@@ -225,6 +206,21 @@ impl Shard {
         self.by_length
             .insert((extent.line_count(), extent.address()));
         self.free.insert(extent.address(), extent);
+    }
+
+    /// Takes out the free extent that begins there, if one does.
+    fn take_free(&mut self, address: usize) -> Option<Extent> {
+        let extent = self.free.remove(&address)?;
+        self.by_length.remove(&(extent.line_count(), address));
+        Some(extent)
+    }
+
+    /// One of two that meet.
+    fn joined(&mut self, mut extent: Extent, behind: Extent) -> Extent {
+        if let Err(apart) = extent.join(behind) {
+            self.add_free(apart);
+        }
+        extent
     }
 
     fn vacate(&mut self) -> Vec<usize> {
@@ -266,9 +262,7 @@ impl Shard {
             .map(|(address, _)| *address)
             .collect();
         for address in addresses {
-            if let Some(extent) = self.free.remove(&address) {
-                self.by_length.remove(&(extent.line_count(), address));
-            }
+            self.take_free(address);
         }
         if let Some(chunk) = self.chunks.get_mut(&chunk_address) {
             chunk.vacated = true;
