@@ -127,6 +127,18 @@ impl Rows {
         }
     }
 
+    /// A statement whose first parameters are the catalog, and a table's namespace and name.
+    fn of_table<'q>(
+        &'q self,
+        statement: &'q str,
+        ident: &'q TableIdent,
+    ) -> Query<'q, Any, AnyArguments<'q>> {
+        sqlx::query(statement)
+            .bind(&self.catalog_name)
+            .bind(namespace(ident))
+            .bind(ident.name())
+    }
+
     /// What a statement reads.
     async fn fetch<'q>(
         &self,
@@ -203,10 +215,7 @@ impl Locations for Rows {
              WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3{}",
             self.is_table()
         );
-        let statement = sqlx::query(&statement)
-            .bind(&self.catalog_name)
-            .bind(namespace(ident))
-            .bind(ident.name());
+        let statement = self.of_table(&statement, ident);
         let rows = self.fetch(statement).await.at(&self.place)?;
         let location = rows.first().map(|row| row.try_get(0));
         location.transpose().at(&self.place)
@@ -247,11 +256,7 @@ impl Locations for Rows {
             "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location{column}) \
              VALUES ($1, $2, $3, $4{value}) ON CONFLICT DO NOTHING"
         );
-        let statement = sqlx::query(&statement)
-            .bind(&self.catalog_name)
-            .bind(namespace(ident))
-            .bind(ident.name())
-            .bind(first.location);
+        let statement = self.of_table(&statement, ident).bind(first.location);
         self.change(statement).await
     }
 
@@ -277,10 +282,7 @@ impl Locations for Rows {
              WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3{}",
             self.is_table()
         );
-        let statement = sqlx::query(&statement)
-            .bind(&self.catalog_name)
-            .bind(namespace(ident))
-            .bind(ident.name());
+        let statement = self.of_table(&statement, ident);
         Ok(self.execute(statement).await? == 1)
     }
 }
