@@ -72,10 +72,10 @@ fn expected(row: usize) -> Vec<(&'static str, Value)> {
     }
 }
 
-fn insert(server: &PostgresServer, first_id: usize) {
-    for (position, row) in ROWS.iter().enumerate() {
+fn insert(server: &PostgresServer, table: &str, rows: &[&str], first_id: usize) {
+    for (position, row) in rows.iter().enumerate() {
         server.sql(&format!(
-            "INSERT INTO typed VALUES ({}, {row});",
+            "INSERT INTO {table} VALUES ({}, {row});",
             first_id + position
         ));
     }
@@ -103,14 +103,14 @@ async fn copy_and_stream_agree_on_every_type_in_both_forms() {
     mirror.server.sql(&format!(
         "CREATE TABLE typed (id int4 PRIMARY KEY, {COLUMNS});"
     ));
-    insert(&mirror.server, 0);
+    insert(&mirror.server, "typed", &ROWS, 0);
     mirror.run_once().await;
     assert_values(&mirror, 0);
-    insert(&mirror.server, 10);
+    insert(&mirror.server, "typed", &ROWS, 10);
     mirror.run_once().await;
     assert_values(&mirror, 10);
     mirror.set("binary", json!(false));
-    insert(&mirror.server, 20);
+    insert(&mirror.server, "typed", &ROWS, 20);
     mirror.run_once().await;
     assert_values(&mirror, 20);
     assert_eq!(mirror.row_count("public.typed"), 12);
@@ -228,20 +228,12 @@ async fn arrays_become_lists() {
     mirror.server.sql(&format!(
         "CREATE TABLE lists (id int4 PRIMARY KEY, {ARRAYS}); ALTER TABLE lists ALTER large SET STORAGE EXTERNAL;"
     ));
-    let insert = |server: &PostgresServer, first_id: usize| {
-        for (position, row) in ARRAY_ROWS.iter().enumerate() {
-            server.sql(&format!(
-                "INSERT INTO lists VALUES ({}, {row});",
-                first_id + position
-            ));
-        }
-    };
-    insert(&mirror.server, 0);
+    insert(&mirror.server, "lists", &ARRAY_ROWS, 0);
     mirror.run_once().await;
     assert_arrays(&mirror, 0);
     for (binary, first_id) in [(true, 10), (false, 20)] {
         mirror.set("binary", json!(binary));
-        insert(&mirror.server, first_id);
+        insert(&mirror.server, "lists", &ARRAY_ROWS, first_id);
         let id = first_id + 5;
         mirror.server.sql(&format!(
             "INSERT INTO lists (id, large) VALUES ({id}, (SELECT array_agg(md5(i::text)) FROM generate_series(1, 3000) i));"
