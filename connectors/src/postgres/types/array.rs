@@ -1,6 +1,7 @@
 //! One-dimensional arrays, which become lists, in the server's binary and text forms (`array_send`, `array_out`).
 //!
-//! A list has no place for further dimensions, nor for a first subscript that is not 1: such values are refused.
+//! A list has no place for further dimensions, nor for a first subscript that is not 1: such values are refused, and those of more
+//! than [`ELEMENT_COUNT_MAX`] elements before these take memory.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -14,6 +15,8 @@ use super::PgType;
 const NULL_LENGTH: i32 = -1;
 /// The subscript that arrays begin at, unless they say otherwise.
 const FIRST_SUBSCRIPT: i32 = 1;
+/// Most elements of a list. A null takes four bytes or less on its way here, and some ten times that as a value.
+pub(super) const ELEMENT_COUNT_MAX: usize = 1 << 20;
 
 pub(super) fn from_binary(element: &PgType, mut bytes: &[u8]) -> Result<Value, String> {
     let short = |_| "an array that ends too early".to_owned();
@@ -31,6 +34,9 @@ pub(super) fn from_binary(element: &PgType, mut bytes: &[u8]) -> Result<Value, S
     }
     let count = bytes.try_get_i32().map_err(short)?;
     let count = usize::try_from(count).map_err(|_| malformed())?;
+    if count > ELEMENT_COUNT_MAX {
+        return Err(too_many());
+    }
     let first = bytes.try_get_i32().map_err(short)?;
     if first != FIRST_SUBSCRIPT {
         return Err(other_subscripts());
@@ -66,6 +72,9 @@ pub(super) fn from_text(element: &PgType, text: &str) -> Result<Value, String> {
         return Ok(Value::List(values));
     }
     loop {
+        if values.len() == ELEMENT_COUNT_MAX {
+            return Err(too_many());
+        }
         let (text, is_quoted) = match rest.peek() {
             Some('{') => return Err(many_dimensions()),
             Some('"') => (quoted(&mut rest).ok_or_else(malformed)?, true),
@@ -105,6 +114,10 @@ fn quoted(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
 
 fn malformed() -> String {
     "a malformed array".into()
+}
+
+fn too_many() -> String {
+    format!("an array of more than {ELEMENT_COUNT_MAX} elements")
 }
 
 fn many_dimensions() -> String {

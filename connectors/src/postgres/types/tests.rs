@@ -228,6 +228,30 @@ fn arrays_that_are_damaged_are_refused() {
     assert_eq!(PgType::of(Type::INT2_VECTOR.oid(), -1), None);
 }
 
+/// Invariant 7, "bounded": what a few bytes stand for takes many in memory, so it is counted before.
+#[test]
+fn arrays_of_too_many_elements_are_refused() {
+    let array = PgType::of(Type::BOOL_ARRAY.oid(), -1).unwrap();
+    let most = i32::try_from(array::ELEMENT_COUNT_MAX).unwrap();
+    for (count, is_taken) in [(most, true), (most + 1, false)] {
+        let header = [1, 1, 16, count, 1];
+        let words = header.into_iter().chain((0..count).map(|_| -1));
+        let bytes: Vec<u8> = words.flat_map(i32::to_be_bytes).collect();
+        let elements: Vec<&str> = (0..count).map(|_| "t").collect();
+        let text = format!("{{{}}}", elements.join(","));
+        for read in [
+            array.decode_binary(&bytes),
+            array.decode_text(text.as_bytes()),
+        ] {
+            match read {
+                Ok(Value::List(values)) => assert!(is_taken && values.len() == count as usize),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => assert!(!is_taken && error.contains("more than"), "{error}"),
+            }
+        }
+    }
+}
+
 /// Of text, no element's own form refuses what is left over.
 #[test]
 fn damaged_arrays_of_text_are_refused() {
