@@ -12,9 +12,8 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::statistics::figures::StallReason;
+use crate::sync::Mutex;
 
 /// Generations that wait, the active one by its share, from where on writers are slowed down. Less is normal: one is
 /// flushed while the next one fills.

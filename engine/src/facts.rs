@@ -6,11 +6,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::codec::Malformed;
 use crate::codec::key::hash_key;
+use crate::error::Error;
 use crate::exported::files::Exports;
 use crate::exported::location::{RowLocation, RowMark};
 use crate::exported::{ExportFile, Exported};
@@ -18,15 +18,40 @@ use crate::generation::{Generation, LOCATIONS_BIT};
 use crate::log::delta::{PendingRow, PendingTable, decode_delta, encode_delta};
 use crate::log::export_keys::ExportKeys;
 use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
+use crate::log::format::RecordKind;
+use crate::log::read_back::LogReader;
+use crate::sync::{self, Mutex, Point};
 use crate::tree::table::TableState;
 
 /// Most bytes of keys in one body of locations.
 const LOCATIONS_SIZE_BYTES_MAX: usize = 1 << 20;
 
 /// The exports whose outcome the log does not hold yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Facts {
     state: Mutex<State>,
+    /// Keys of one export of more than so many bytes are read from the log again once they are needed.
+    keys_size_bytes_max: usize,
+}
+
+/// Why a record of the log was not taken.
+#[derive(Debug)]
+pub(crate) enum Untaken {
+    Malformed(Malformed),
+    /// What belongs to it could not be read from the log again.
+    Unread(Error),
+}
+
+impl From<Malformed> for Untaken {
+    fn from(malformed: Malformed) -> Self {
+        Untaken::Malformed(malformed)
+    }
+}
+
+impl From<Error> for Untaken {
+    fn from(error: Error) -> Self {
+        Untaken::Unread(error)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -38,11 +63,70 @@ struct State {
     pending: Vec<Pending>,
 }
 
-#[derive(Debug, Default)]
+/// Keys of an export: those of the rows in its files, in the files' order, and those whose exported row is gone and not
+/// replaced.
+#[derive(Debug)]
 struct Keys {
-    /// As they were logged, in that order.
-    records: Vec<ExportKeys>,
+    /// As they were logged, in that order; `None` if that would take too much memory.
+    records: Option<Vec<ExportKeys>>,
+    size_bytes: usize,
+    /// How many are of rows in files.
+    placed_count: u64,
     first_block_number: u64,
+    last_block_number: u64,
+}
+
+impl Keys {
+    /// None yet, in the log from that block on.
+    fn from_block(block_number: u64) -> Self {
+        Keys {
+            records: Some(Vec::new()),
+            size_bytes: 0,
+            placed_count: 0,
+            first_block_number: block_number,
+            last_block_number: block_number,
+        }
+    }
+
+    fn push(
+        &mut self,
+        record: ExportKeys,
+        size_bytes: usize,
+        block_number: u64,
+        size_bytes_max: usize,
+    ) {
+        self.size_bytes += size_bytes;
+        self.last_block_number = block_number;
+        if !record.cleared {
+            self.placed_count += u64::from(record.key_count);
+        }
+        if self.size_bytes > size_bytes_max {
+            self.records = None;
+        }
+        if let Some(records) = &mut self.records {
+            records.push(record);
+        }
+    }
+
+    /// Hands the records out in the order of the log.
+    fn each_record(
+        &self,
+        commit_id: Uuid,
+        log: LogReader<'_>,
+        mut take: impl FnMut(&ExportKeys) -> Result<(), Untaken>,
+    ) -> Result<(), Untaken> {
+        if let Some(records) = &self.records {
+            return records.iter().try_for_each(take);
+        }
+        let blocks = self.first_block_number..=self.last_block_number;
+        log.each_record(RecordKind::ExportKeys, blocks, |body| {
+            let record = ExportKeys::decode(body)?;
+            match record.commit_id == commit_id {
+                true => take(&record),
+                false => Ok(()),
+            }
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -62,14 +146,18 @@ pub(crate) struct PendingRecord {
     pub(crate) files: Vec<ExportFile>,
     /// What becomes of older files; `None` where an older build did not say.
     pub(crate) older: Option<OlderFiles>,
-    /// The keys of the files' rows, in their order, and those whose exported row is gone and not replaced.
-    keys: Vec<ExportKeys>,
-    /// Whether all its keys were read.
-    is_whole: bool,
-    first_block_number: u64,
+    keys: Keys,
 }
 
 impl Facts {
+    /// None yet; what the keys of one export may take in memory.
+    pub(crate) fn new(keys_size_bytes_max: usize) -> Self {
+        Facts {
+            state: Mutex::default(),
+            keys_size_bytes_max,
+        }
+    }
+
     /// Takes an id to write keys under; false if the log may hold keys of that id already: those of both would add up.
     pub(crate) fn claim(&self, commit_id: Uuid) -> bool {
         let mut state = self.state.lock();
@@ -80,13 +168,12 @@ impl Facts {
 
     /// Takes keys of an export that may be prepared.
     pub(crate) fn keys(&self, block_number: u64, body: Arc<[u8]>) -> Result<(), Malformed> {
+        let size_bytes = body.len();
         let record = ExportKeys::decode(body)?;
         let mut state = self.state.lock();
-        let keys = state.keys.entry(record.commit_id).or_insert_with(|| Keys {
-            first_block_number: block_number,
-            ..Keys::default()
-        });
-        keys.records.push(record);
+        let keys = state.keys.entry(record.commit_id);
+        let keys = keys.or_insert_with(|| Keys::from_block(block_number));
+        keys.push(record, size_bytes, block_number, self.keys_size_bytes_max);
         Ok(())
     }
 
@@ -101,34 +188,24 @@ impl Facts {
         let prepared = ExportPrepared::decode(body)?;
         let table = table(prepared.table_id).ok_or(Malformed("an export of an unknown table"))?;
         let mut state = self.state.lock();
-        let keys = state.keys.remove(&prepared.commit_id).unwrap_or(Keys {
-            first_block_number: block_number,
-            ..Keys::default()
-        });
-        let row_count: u64 = prepared.files.iter().map(|file| file.row_count).sum();
-        let placed = keys.records.iter().filter(|record| !record.cleared);
-        let is_whole = row_count
-            == placed
-                .map(|record| u64::from(record.key_count))
-                .sum::<u64>();
-        if !is_whole && !settled {
+        let keys = state.keys.remove(&prepared.commit_id);
+        let record = PendingRecord {
+            table,
+            commit_id: prepared.commit_id,
+            from_seq: prepared.from_seq,
+            to_seq: prepared.to_seq,
+            files: prepared.files,
+            older: prepared.older,
+            keys: keys.unwrap_or_else(|| Keys::from_block(block_number)),
+        };
+        if !record.is_whole() && !settled {
             return Err(Malformed(
                 "an export of another number of rows than its files hold",
             ));
         }
         state.claimed.remove(&prepared.commit_id);
         state.pending.push(Pending {
-            record: Arc::new(PendingRecord {
-                table,
-                commit_id: prepared.commit_id,
-                from_seq: prepared.from_seq,
-                to_seq: prepared.to_seq,
-                files: prepared.files,
-                older: prepared.older,
-                keys: keys.records,
-                is_whole,
-                first_block_number: keys.first_block_number,
-            }),
+            record: Arc::new(record),
             settling: false,
         });
         Ok(())
@@ -140,8 +217,9 @@ impl Facts {
         &self,
         body: &[u8],
         active: &Generation,
+        log: LogReader<'_>,
         contained: bool,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Untaken> {
         let resolved = ExportResolved::decode(body)?;
         let mut state = self.state.lock();
         let found = state
@@ -151,13 +229,14 @@ impl Facts {
         let record = match found.and_then(|i| state.pending.get(i)) {
             Some(pending) => pending.record.clone(),
             None if contained => return Ok(()),
-            None => return Err(Malformed("the outcome of an export that was not prepared")),
+            None => return Err(Malformed("the outcome of an export that was not prepared").into()),
         };
         if let Some(token) = resolved.token
             && !contained
         {
-            record.place(active, token)?;
+            record.place(active, log, token)?;
         }
+        sync::point(Point::Publish);
         // Only now: who looks for boundaries asks for pending exports first, and then for committed ones.
         state
             .pending
@@ -170,7 +249,11 @@ impl Facts {
         let mut state = self.state.lock();
         let unused: Vec<Uuid> = state.keys.drain().map(|(commit_id, _)| commit_id).collect();
         state.claimed.extend(unused);
-        if state.pending.iter().any(|pending| !pending.record.is_whole) {
+        if state
+            .pending
+            .iter()
+            .any(|pending| !pending.record.is_whole())
+        {
             return Err(Malformed("keys of a pending export are missing"));
         }
         Ok(())
@@ -219,55 +302,53 @@ impl Facts {
         let pending = state
             .pending
             .iter()
-            .map(|one| one.record.first_block_number);
+            .map(|one| one.record.keys.first_block_number);
         let keys = state.keys.values().map(|one| one.first_block_number);
         pending.chain(keys).min()
     }
 }
 
 impl PendingRecord {
+    /// Whether all keys of its files' rows were read.
+    fn is_whole(&self) -> bool {
+        self.row_count() == self.keys.placed_count
+    }
+
+    fn row_count(&self) -> u64 {
+        self.files.iter().map(|file| file.row_count).sum()
+    }
+
     /// Writes where the rows lie, and then that they do.
-    fn place(&self, active: &Generation, token: String) -> Result<(), Malformed> {
-        if !self.is_whole {
-            return Err(Malformed("keys of a committed export are missing"));
+    fn place(&self, active: &Generation, log: LogReader<'_>, token: String) -> Result<(), Untaken> {
+        if !self.is_whole() {
+            return Err(Malformed("keys of a committed export are missing").into());
         }
         let mut exports = Exports::clone(&self.table.exports.load());
         let base_seq = exports.base.as_ref().map_or(0, |base| base.seq);
         if base_seq > self.to_seq || (self.is_relocation() && base_seq != self.to_seq) {
-            return Err(Malformed("an export moves back"));
+            return Err(Malformed("an export moves back").into());
         }
         exports.placement_count += 1;
         let seq = exports.placement_count;
         let mut locations = Locations::new(active, self.table.id | LOCATIONS_BIT, seq);
-        let row_count: u64 = self.files.iter().map(|file| file.row_count).sum();
         active.reserve(
             self.table.id | LOCATIONS_BIT,
-            usize::try_from(row_count).unwrap_or(usize::MAX),
+            usize::try_from(self.row_count()).unwrap_or(usize::MAX),
         );
-        for cleared in self.keys_of(true) {
-            locations.push(cleared?.0, None)?;
-        }
         self.leave_older_files(&mut exports);
-        let mut rows = self.keys_of(false);
-        for file in &self.files {
-            let number = exports.next_number();
-            let mut live_count = 0;
-            for (position, row) in (0..file.row_count).zip(rows.by_ref()) {
+        let mut places = Places::new(&self.files, &mut exports);
+        self.keys.each_record(self.commit_id, log, |record| {
+            for row in record.keys() {
                 let (key, mark) = row?;
-                if mark != RowMark::SUPERSEDED {
-                    live_count += 1;
-                    let location = RowLocation {
-                        file: number,
-                        position: u32::try_from(position).unwrap_or(u32::MAX),
-                        row_id: mark.row_id(),
-                    };
+                if record.cleared {
+                    locations.push(key, None)?;
+                } else if let Some(location) = places.next(mark) {
                     locations.push(key, Some(location))?;
                 }
             }
-            if live_count > 0 {
-                exports.add(file.path.as_str().into(), Some(live_count));
-            }
-        }
+            Ok(())
+        })?;
+        places.end();
         locations.write()?;
         exports.base = Some(Exported {
             seq: self.to_seq,
@@ -275,15 +356,6 @@ impl PendingRecord {
         });
         self.table.exports.store(Arc::new(exports));
         Ok(())
-    }
-
-    /// The keys of its files' rows, or those that are gone, and what there is to say of the rows.
-    fn keys_of(&self, cleared: bool) -> impl Iterator<Item = Result<(&[u8], RowMark), Malformed>> {
-        let records = self
-            .keys
-            .iter()
-            .filter(move |record| record.cleared == cleared);
-        records.flat_map(ExportKeys::keys)
     }
 
     /// Whether it puts rows that were exported into other files.
@@ -304,6 +376,60 @@ impl PendingRecord {
             .replaced
             .iter()
             .for_each(|number| exports.remove(*number));
+    }
+}
+
+/// Gives the rows of an export's files their locations, one after the other; files in which a row counts become the table's.
+struct Places<'a> {
+    files: std::slice::Iter<'a, ExportFile>,
+    file: Option<&'a ExportFile>,
+    position: u64,
+    live_count: u64,
+    exports: &'a mut Exports,
+}
+
+impl<'a> Places<'a> {
+    fn new(files: &'a [ExportFile], exports: &'a mut Exports) -> Self {
+        let mut files = files.iter();
+        Places {
+            file: files.next(),
+            files,
+            position: 0,
+            live_count: 0,
+            exports,
+        }
+    }
+
+    /// Where the next row lies; `None` for one that counts no more.
+    fn next(&mut self, mark: RowMark) -> Option<RowLocation> {
+        while self.file?.row_count == self.position {
+            self.end_file();
+        }
+        let position = u32::try_from(self.position).unwrap_or(u32::MAX);
+        self.position += 1;
+        if mark == RowMark::SUPERSEDED {
+            return None;
+        }
+        self.live_count += 1;
+        Some(RowLocation {
+            file: self.exports.next_number(),
+            position,
+            row_id: mark.row_id(),
+        })
+    }
+
+    fn end_file(&mut self) {
+        if let Some(file) = self.file.filter(|_| self.live_count > 0) {
+            let path = file.path.as_str().into();
+            self.exports.add(path, Some(self.live_count));
+        }
+        self.file = self.files.next();
+        (self.position, self.live_count) = (0, 0);
+    }
+
+    /// There are no more rows.
+    fn end(mut self) {
+        self.end_file();
     }
 }
 

@@ -79,6 +79,7 @@ mod shared;
 mod snapshot;
 mod space;
 mod statistics;
+mod sync;
 mod table;
 mod transaction;
 mod tree;

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::io::{FileLock, Io};
 use crate::shared::Shared;
+use crate::sync::Mutex;
+use crate::sync::thread::JoinHandle;
 
 /// Makes a folder if there is none, and locks it against every other process.
 ///

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use parking_lot::RwLock;
+use crate::sync::RwLock;
 
 /// A source's own position, stored in the delta that it produced.
 ///

@@ -1,9 +1,9 @@
 //! The same for many things, on several threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::Builder;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::thread::Builder;
 
 /// What `act` makes of each item, in the items' order; on so many threads, or as many as can be had.
 pub(crate) fn map<T: Sync, U: Send>(

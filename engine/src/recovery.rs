@@ -21,6 +21,7 @@ use crate::row_set::open_files::OpenFiles;
 use crate::row_set::page_cache::PageCache;
 use crate::shared::Shared;
 use crate::statistics::counters::Counters;
+use crate::sync::thread;
 use crate::tree::edit::encode_edit;
 use crate::tree::edit_log::{EditLog, Replayed, replay_edits};
 use crate::tree::files::delta_files;
@@ -102,19 +103,30 @@ fn plant(io: &Arc<dyn Io>, folder: &Path, manifest: &Manifest) -> Result<()> {
     EditLog::clear(&**io, &tree_folder)?;
     let state = encode_edit(&HeldState::default().changes());
     EditLog::create(io.clone(), &tree_folder, manifest.database_id, &state)?;
+    // The folders of the tree and the log are durable before the name that says that they are there.
+    io.sync_folder(folder)
+        .map_err(|source| Error::io("sync", folder, source))?;
     manifest.write(&**io, folder)
 }
 
-/// Syncs the database's folder, and the folder that it is in.
+/// Syncs the database's folder, and those that it is in: any of them may have been made with it.
 pub(crate) fn sync_folders(io: &dyn Io, folder: &Path) -> Result<()> {
-    io.sync_folder(folder)
-        .map_err(|source| Error::io("sync", folder, source))?;
-    let parent = folder
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    io.sync_folder(parent)
-        .map_err(|source| Error::io("sync", parent, source))
+    for (height, folder) in folder.ancestors().enumerate() {
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        match io.sync_folder(folder) {
+            Ok(()) => {}
+            // Folders further up may belong to others.
+            Err(error) if height > 1 => {
+                tracing::debug!(%error, folder = %folder.display(), "not synced");
+                break;
+            }
+            Err(source) => return Err(Error::io("sync", folder, source)),
+        }
+    }
+    Ok(())
 }
 
 /// Brings a database back, and gives what goes on writing its log.
@@ -176,7 +188,7 @@ pub(crate) fn recover_read_only(
             Err(error) => tracing::debug!(%error, attempt, "reading the database anew"),
         }
         attempt += 1;
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -269,7 +281,8 @@ impl Opening<'_> {
             start: state.log_start,
         };
         let mut replay = Replay::new(&shared, state.flushed_seq, state.facts_through_block);
-        let end = replay_log(&log, !read_only, &mut replay)?;
+        let end = replay_log(&log, !read_only, &mut replay);
+        let end = end.map_err(|error| replay.cause(error))?;
         let last_seq = replay.last_seq;
         let in_log = |reason: &str| Error::Corrupt {
             path: segment_path(&log_folder, end.last_segment_number),

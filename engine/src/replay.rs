@@ -1,6 +1,8 @@
 //! Rebuilding the DeltaCache after a start from the part of the log that the fragment tree does not hold.
 
 use crate::codec::Malformed;
+use crate::error::Error;
+use crate::facts::Untaken;
 use crate::log::format::{RecordHeader, RecordKind};
 use crate::log::recovery::LogReplay;
 use crate::log::segments::OpenSegment;
@@ -15,6 +17,8 @@ pub(crate) struct Replay<'a> {
     /// What other records say up to this block is in the tree, but for exports without an outcome.
     facts_through_block: u64,
     pub(crate) last_seq: u64,
+    /// Why the log could not be read again for a record.
+    unread: Option<Error>,
 }
 
 impl<'a> Replay<'a> {
@@ -24,7 +28,23 @@ impl<'a> Replay<'a> {
             flushed_seq,
             facts_through_block,
             last_seq: flushed_seq,
+            unread: None,
         }
+    }
+
+    /// The error that a replay ended with, in place of `error` which it gave for that.
+    pub(crate) fn cause(&mut self, error: Error) -> Error {
+        self.unread.take().unwrap_or(error)
+    }
+
+    fn taken(&mut self, taken: Result<(), Untaken>) -> Result<(), Malformed> {
+        taken.map_err(|untaken| match untaken {
+            Untaken::Malformed(malformed) => malformed,
+            Untaken::Unread(error) => {
+                self.unread = Some(error);
+                Malformed("the log could not be read again")
+            }
+        })
     }
 
     fn contained(
@@ -32,18 +52,17 @@ impl<'a> Replay<'a> {
         header: RecordHeader,
         block_number: u64,
         body: &[u8],
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Untaken> {
         let facts = &self.shared.facts;
         match header.kind {
-            RecordKind::Delta | RecordKind::Table | RecordKind::TableAltered => Ok(()),
-            RecordKind::ExportKeys => facts.keys(block_number, body.into()),
+            RecordKind::Delta | RecordKind::Table | RecordKind::TableAltered => {}
+            RecordKind::ExportKeys => facts.keys(block_number, body.into())?,
             RecordKind::ExportPrepared => {
-                facts.prepared(block_number, body, true, |id| self.shared.table_state(id))
+                facts.prepared(block_number, body, true, |id| self.shared.table_state(id))?;
             }
-            RecordKind::ExportResolved => {
-                facts.resolved(body, &self.shared.generations.active(), true)
-            }
+            RecordKind::ExportResolved => self.shared.resolve(body, true)?,
         }
+        Ok(())
     }
 }
 
@@ -62,13 +81,15 @@ impl LogReplay for Replay<'_> {
             if header.kind == RecordKind::Delta && header.seq > self.flushed_seq {
                 return Err(Malformed("a delta lies before those that were flushed"));
             }
-            return self.contained(header, block_number, body);
+            let taken = self.contained(header, block_number, body);
+            return self.taken(taken);
         }
         let is_delta = header.kind == RecordKind::Delta;
         if is_delta && header.seq != self.last_seq + 1 {
             return Err(Malformed("a commit sequence is missing before this delta"));
         }
-        self.shared.apply(block_number, header, &body.into())?;
+        let taken = self.shared.apply(block_number, header, &body.into());
+        self.taken(taken)?;
         if is_delta {
             self.shared.pins.publish(header.seq, true);
             self.last_seq = header.seq;

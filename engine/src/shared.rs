@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 use crate::backpressure::Backpressure;
@@ -11,13 +10,14 @@ use crate::cache::pins::Pins;
 use crate::cache::readers::Readers;
 use crate::codec::{Malformed, len_u32};
 use crate::error::{Error, Result};
-use crate::facts::Facts;
+use crate::facts::{Facts, Untaken};
 use crate::generation::LOCATIONS_BIT;
 use crate::io::Io;
 use crate::layout::Layout;
 use crate::log::delta::decode_delta;
 use crate::log::fact::decode_table;
 use crate::log::format::{RecordHeader, RecordKind};
+use crate::log::read_back::LogReader;
 use crate::log::segment::SegmentWriter;
 use crate::log::segments::LogSegments;
 use crate::manifest::Manifest;
@@ -28,6 +28,7 @@ use crate::raw::Trimming;
 use crate::row_set::budget::{Charge, MemoryBudget};
 use crate::schedule::{Depth, Scheduler};
 use crate::statistics::counters::Counters;
+use crate::sync::{Mutex, RwLock};
 use crate::table::Table;
 use crate::tree::files::HeldRowSet;
 use crate::tree::growth::TreeSizes;
@@ -35,6 +36,11 @@ use crate::tree::loaded::LoadedRows;
 use crate::tree::state::TableTree;
 use crate::tree::store::TreeStore;
 use crate::tree::table::TableState;
+
+/// The part of the memory budget that the keys of one prepared export may take. The least is for budgets that only tests have.
+const EXPORT_KEYS_SHARE: u64 = 1024;
+const EXPORT_KEYS_SIZE_BYTES_MIN: usize = 64;
+const EXPORT_KEYS_SIZE_BYTES_MAX: usize = 16 << 20;
 
 /// What readers, writers and the committer share.
 #[derive(Debug)]
@@ -90,6 +96,11 @@ impl Shared {
             trimming: Trimming::default(),
         };
         let queue = CommitQueue::new(manifest.database_id, 0, &layout, budget);
+        let export_keys_size_bytes_max = budget.share(
+            EXPORT_KEYS_SHARE,
+            EXPORT_KEYS_SIZE_BYTES_MIN,
+            EXPORT_KEYS_SIZE_BYTES_MAX,
+        );
         Shared {
             database_id: manifest.database_id,
             shard_bits: manifest.shard_bits,
@@ -99,7 +110,7 @@ impl Shared {
             tables: RwLock::default(),
             segments: LogSegments::default(),
             generations,
-            facts: Facts::default(),
+            facts: Facts::new(export_keys_size_bytes_max),
             io,
             counters,
             backpressure: Backpressure::default(),
@@ -149,27 +160,35 @@ impl Shared {
         block_number: u64,
         header: RecordHeader,
         body: &Arc<[u8]>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Untaken> {
         match header.kind {
-            RecordKind::Delta => self.apply_delta(header.seq, body),
+            RecordKind::Delta => self.apply_delta(header.seq, body)?,
             RecordKind::Table => {
                 let (id, schema) = decode_table(body)?;
                 if id as usize != self.tables.read().len() {
-                    return Err(Malformed("a table is missing before this one"));
+                    return Err(Malformed("a table is missing before this one").into());
                 }
                 self.add_table(TableState::new(self.database_id, id, schema));
-                Ok(())
             }
-            RecordKind::TableAltered => self.apply_alter(header.seq, body),
-            RecordKind::ExportKeys => self.facts.keys(block_number, body.clone()),
+            RecordKind::TableAltered => self.apply_alter(header.seq, body)?,
+            RecordKind::ExportKeys => self.facts.keys(block_number, body.clone())?,
             RecordKind::ExportPrepared => {
                 let table = |id| self.table_state(id);
-                self.facts.prepared(block_number, body, false, table)
+                self.facts.prepared(block_number, body, false, table)?;
             }
-            RecordKind::ExportResolved => {
-                self.facts.resolved(body, &self.generations.active(), false)
-            }
+            RecordKind::ExportResolved => self.resolve(body, false)?,
         }
+        Ok(())
+    }
+
+    /// Takes the outcome of an export. With `contained`, the tree has its locations already.
+    pub(crate) fn resolve(&self, body: &[u8], contained: bool) -> Result<(), Untaken> {
+        let log = LogReader {
+            segments: &self.segments,
+            database_id: self.database_id,
+        };
+        let active = self.generations.active();
+        self.facts.resolved(body, &active, log, contained)
     }
 
     fn apply_alter(&self, seq: u64, body: &[u8]) -> Result<(), Malformed> {

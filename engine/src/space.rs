@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use parking_lot::{Condvar, MutexGuard};
-
 use crate::error::Error;
+use crate::sync::{Condvar, MutexGuard};
 
 /// The first pause before another try, and the longest: short enough that writing goes on soon after space was made.
 const PAUSE_MIN: Duration = Duration::from_millis(20);

@@ -8,8 +8,14 @@
     reason = "a test fails by a panic"
 )]
 
-use moonshine_engine::{Database, Durability, Keyspace, Options, Pairs};
+use moonshine_engine::{
+    ColumnType, Database, Durability, ExportFile, Keyspace, Options, Pairs, TableSchema, Value,
+};
+use parking_lot::Mutex;
 use peak_alloc::PeakAlloc;
+
+/// The allocator counts all tests of the process.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -52,6 +58,7 @@ fn write_batch(keyspace: &Keyspace, batch: u32) {
 /// open, each from another moment; each still sees its own.
 #[test]
 fn memory_stays_near_the_budget_whatever_readers_hold() {
+    let _alone = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().unwrap();
     let (database, keyspace) = open(folder.path());
     let before = PeakAlloc.current_usage();
@@ -98,4 +105,77 @@ fn memory_stays_near_the_budget_whatever_readers_hold() {
         assert!(rest.len() > 5_000);
     }
     assert!(used <= FACTOR * BUDGET_BYTES as f64, "{used} bytes");
+}
+
+/// Rows whose keys take three times the budget are exported, to files that are written side by side. What they take until they
+/// are prepared does not follow their number.
+#[test]
+fn keys_of_an_export_stay_within_the_budget() {
+    const ROWS: u32 = 300_000;
+    const FILES: usize = 3;
+    const BATCH: usize = 1024;
+    let _alone = ONE_AT_A_TIME.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let (database, _) = open(folder.path());
+    let schema = TableSchema::builder("long_keys")
+        .column("name", ColumnType::Utf8, false)
+        .primary_key(["name"]);
+    let table = database.create_table(schema.build().unwrap()).unwrap();
+    let mut load = database.bulk_load(&table).unwrap();
+    for number in 0..ROWS {
+        let name = format!("{number:080}");
+        load.upsert(vec![Value::Utf8(name)]).unwrap();
+    }
+    load.finish().unwrap();
+    let before = PeakAlloc.current_usage();
+    PeakAlloc.reset_peak_usage();
+    let snapshot = database.snapshot();
+    let mut export = database.begin_export(&table, &snapshot).unwrap();
+    let mut keys: Vec<_> = (0..FILES).map(|_| export.file_keys()).collect();
+    for (i, batch) in export.batches(None, BATCH).unwrap().enumerate() {
+        keys[i % FILES].add(&batch.unwrap(), None).unwrap();
+    }
+    let paths = (0..FILES).map(|i| format!("data/{i}.parquet"));
+    let files = paths.zip(&keys).map(|(path, keys)| ExportFile {
+        path,
+        row_count: keys.row_count(),
+    });
+    let files: Vec<_> = files.collect();
+    let files = files.into_iter().zip(keys).collect();
+    let written = PeakAlloc.peak_usage() - before;
+    export
+        .prepare_files(uuid::Uuid::from_u128(1), files)
+        .unwrap();
+    let prepared = PeakAlloc.peak_usage() - before;
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "peak {:.1} MiB until written, {:.1} MiB until prepared, for {:.1} MiB of keys and a budget of {:.1} MiB",
+        mib(written),
+        mib(prepared),
+        mib(ROWS as usize * 84),
+        mib(BUDGET_BYTES as usize)
+    );
+    export.commit("1".into()).unwrap();
+    assert!(prepared as u64 <= BUDGET_BYTES, "{prepared} bytes");
+    // Each row lies where it was written.
+    let numbers = [0, 1023, 1024, 150_000, ROWS - 1];
+    let mut transaction = database.begin();
+    for number in numbers {
+        let name = Value::Utf8(format!("{number:080}"));
+        transaction.delete(&table, &[name]).unwrap();
+    }
+    transaction.commit().unwrap();
+    let place = |number: u32| {
+        let (batch, row) = (number as usize / BATCH, number as usize % BATCH);
+        let position = (batch / FILES * BATCH + row) as u64;
+        (format!("data/{}.parquet", batch % FILES), position)
+    };
+    let mut expected = numbers.map(place);
+    expected.sort();
+    let changes = database.changes(&table, &database.snapshot()).unwrap();
+    let removed = changes.removed().iter();
+    let removed: Vec<_> = removed
+        .map(|row| (row.file.to_string(), row.position))
+        .collect();
+    assert_eq!(removed, expected);
 }

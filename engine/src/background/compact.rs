@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
-
 use super::deletes;
 use super::flush::{INDEXED_ROW_SIZE_BYTES, OutputFile, retire_unnamed, shared_write_size_bytes};
 use super::leaf_policy::{may_merge, size_bytes};
@@ -19,6 +17,7 @@ use crate::row_set::rows_page::RowRef;
 use crate::schedule::job::{Job, JobKind};
 use crate::sharding::Sharding;
 use crate::shared::Shared;
+use crate::sync::MutexGuard;
 use crate::tree::edit::Change;
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Division, FragmentId};

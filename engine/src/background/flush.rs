@@ -16,6 +16,7 @@ use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::row_set::rows_page::RowRef;
 use crate::row_set::writer::{DeltaFileOptions, DeltaFileWriter};
 use crate::shared::Shared;
+use crate::sync::{self, Point};
 use crate::tree::edit::Change;
 use crate::tree::files::{HeldFile, HeldRowSet};
 use crate::tree::fragment::FragmentId;
@@ -124,6 +125,7 @@ fn flush_generation(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>
     drop(outputs);
     shared.scheduler.earn(written_bytes);
     shorten_log(shared, frozen);
+    sync::point(Point::Publish);
     // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
     shared
         .generations

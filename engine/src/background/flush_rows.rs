@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::flush::{OutputFile, shared_write_size_bytes};
 use crate::cache::generations::Frozen;
 use crate::error::{Error, Result};
@@ -12,6 +10,7 @@ use crate::parallel;
 use crate::row_set::meta::RowSetHead;
 use crate::sharding::Sharding;
 use crate::shared::Shared;
+use crate::sync::Mutex;
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Division, FragmentId, FragmentTree};
 use crate::tree::growth::TreeSizes;

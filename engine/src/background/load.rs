@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::flush::{OutputFile, shared_write_size_bytes};
 use crate::codec::key::hash_key;
 use crate::error::Result;
@@ -13,6 +11,7 @@ use crate::row_set::meta::RowSetHead;
 use crate::row_set::rows_page::RowRef;
 use crate::sharding::Sharding;
 use crate::shared::Shared;
+use crate::sync::Mutex;
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Division, FragmentId, FragmentTree};
 use crate::tree::growth::TreeSizes;

@@ -1,7 +1,6 @@
 //! The threads that flush generations and compact fragments.
 
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 
 use super::compact::{Compacted, Failed, run};
 use super::flush::{Flushed, flush};
@@ -10,13 +9,14 @@ use crate::error::Error;
 use crate::schedule::Depth;
 use crate::shared::Shared;
 use crate::space::RetryPause;
+use crate::sync::thread::{self, Builder, JoinHandle};
 
 /// Ends writing if the thread ends in a panic, so that nobody waits for it.
 struct Working<'a>(&'a Shared);
 
 impl Drop for Working<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             let reason = "a thread that flushes or compacts ended in a panic";
             committer::stop(self.0, &Error::Usage(reason.into()));
         }

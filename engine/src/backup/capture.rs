@@ -40,15 +40,27 @@ pub(super) struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    /// The moment is between two blocks of the log and two edits, so that the log holds what the state refers to.
+    /// The moment is between two blocks of the log and two edits, so that the log holds what the state refers to. The
+    /// record of a bulk load is in the log before its rows are in the tree, so it waits for those.
     pub(super) fn of_open(shared: &'a Shared) -> Result<Self> {
-        let (state, hold, end, seq_min) = committer::between_blocks(shared, |writer| {
-            let state = shared.store.state()?;
-            let hold = shared.segments.hold(state.log_start);
-            Ok((state, hold, writer.end(), shared.pins.visible_seq()))
-        })?;
+        let (state, hold, end, seq_min) = loop {
+            let captured = committer::between_blocks(shared, |writer| {
+                let visible_seq = shared.pins.visible_seq();
+                let logged_seq = shared.generations.active().seq_from();
+                if logged_seq > visible_seq {
+                    return Ok(Err(logged_seq));
+                }
+                let hold = shared.segments.hold();
+                let state = shared.store.state()?;
+                Ok(Ok((state, hold, writer.end(), visible_seq)))
+            })?;
+            match captured {
+                Ok(captured) => break captured,
+                Err(logged_seq) => shared.pins.wait_visible(logged_seq)?,
+            }
+        };
         let mut segments = Vec::new();
-        for segment in hold.segments() {
+        for segment in hold.segments_from(state.log_start) {
             let len_bytes = match &end {
                 Some((path, len_bytes)) if *path == segment.path => *len_bytes,
                 _ => whole(&segment)?,

@@ -124,9 +124,13 @@ impl Database {
 fn copy_closed(options: &Options, source: &Path, folder: &Path, how: How) -> Result<Backup> {
     // What is open already is not opened again, so each attempt comes further.
     let mut files = HeldFiles::new();
-    let mut failed = None;
+    let (mut failed, mut cause) = (None, None);
     for attempt in 1.. {
-        let target = Target::begin(&options.io, folder)?;
+        let target = match (Target::begin(&options.io, folder), cause.take()) {
+            // What the attempt before could not remove is no mistake of the caller's.
+            (Err(Error::Usage(_)), Some(cause)) => return Err(cause),
+            (begun, _) => begun?,
+        };
         let mut version = None;
         let copied = Capture::of_closed(options, source, &mut files).and_then(|capture| {
             version = capture.version();
@@ -143,7 +147,7 @@ fn copy_closed(options: &Options, source: &Path, folder: &Path, how: How) -> Res
             return Err(error);
         }
         tracing::debug!(%error, attempt, "copying the database anew");
-        failed = now;
+        (failed, cause) = (now, Some(error));
     }
     Err(Error::Usage("the database was not copied".into()))
 }

@@ -58,9 +58,9 @@ impl Target {
     /// Makes all that was put there durable, and then a database by its manifest.
     pub(super) fn finish(mut self, manifest_path: &Path, copied: Copied) -> Result<Backup> {
         let (io, folder) = (&*self.io, &self.folder);
-        for part in [log_folder(folder), tree_folder(folder)] {
-            io.sync_folder(&part)
-                .map_err(|source| Error::io("sync", &part, source))?;
+        for part in [&log_folder(folder), &tree_folder(folder), folder] {
+            io.sync_folder(part)
+                .map_err(|source| Error::io("sync", part, source))?;
         }
         let (path, new_path) = (Manifest::path(folder), folder.join("MANIFEST.new"));
         let manifest = io

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::exported::files::Exports;
@@ -14,6 +13,7 @@ use crate::log::segments::LogStart;
 use crate::origins::Origin;
 use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
+use crate::sync::{self, Condvar, Mutex, Point};
 use crate::tree::loaded::LoadedRows;
 
 /// A generation that is not written any more, and what was known when its last block was applied.
@@ -203,6 +203,7 @@ impl Generations {
             list.retain(|one| !Arc::ptr_eq(one, &frozen.generation));
             self.list.store(Arc::new(list));
         }
+        sync::point(Point::Publish);
         let_go();
         let mut state = self.state.lock();
         state.frozen.retain(|one| !Arc::ptr_eq(one, frozen));

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::error::{Error, Result};
 use crate::space::SpaceFailures;
+use crate::sync::{Condvar, Mutex};
 
 /// The visible commit sequence and the snapshots that are alive.
 #[derive(Debug, Default)]

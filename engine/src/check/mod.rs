@@ -13,7 +13,6 @@ mod tree;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::database::Database;
@@ -25,6 +24,7 @@ use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::profile::StoredProfile;
 use crate::recovery::log_folder;
+use crate::sync::Mutex;
 
 /// How often a part is read anew because a process that writes went on meanwhile.
 const ATTEMPTS: usize = 1000;

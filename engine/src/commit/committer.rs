@@ -7,15 +7,15 @@
 
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
-
 use super::validate;
 use crate::error::{Error, Result};
+use crate::facts::Untaken;
 use crate::log::format::{RECORD_HEADER_SIZE_BYTES, RecordKind};
 use crate::log::segment::SegmentWriter;
 use crate::queue::commit_queue::{Durability, Queued, Ticket, Turn, Woken};
 use crate::shared::Shared;
 use crate::space::RetryPause;
+use crate::sync::{self, MutexGuard, Point, thread};
 use crate::tree::loaded::LoadedRows;
 
 /// So many blocks more than it has to a thread writes that leads, as long as they are small and none is synced: handing over
@@ -27,7 +27,7 @@ struct Leading<'a>(&'a Shared);
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             let reason = "a thread that wrote the log ended in a panic";
             self.0.queue.fail(reason);
             self.0.pins.stop(reason);
@@ -89,11 +89,12 @@ impl Shared {
 
 /// Makes everything durable that is visible. Writing goes on meanwhile.
 pub(crate) fn sync(shared: &Shared) -> Result<()> {
-    shared.check_writable()?;
     let (unsynced, visible_seq) = {
         let writer = shared.log_writer.lock();
+        // Who had the log before may have failed to sync it, and then the next sync makes nothing durable.
+        shared.check_writable()?;
         let Some(writer) = writer.as_ref() else {
-            return Err(closed());
+            return Err(closed(shared));
         };
         // Nobody writes while this is held, so nothing becomes visible.
         (writer.unsynced()?, shared.pins.visible_seq())
@@ -120,20 +121,23 @@ pub(crate) fn between_blocks<T>(
     let writer = shared.log_writer.lock();
     match writer.as_ref() {
         Some(writer) => take(writer),
-        None => Err(Error::Usage("the database is closed".into())),
+        None => Err(closed(shared)),
     }
 }
 
-fn closed() -> Error {
-    Error::Usage("the database is closed".into())
+/// Why the log has no writer any more: a write failed since its caller looked, or the database was closed.
+fn closed(shared: &Shared) -> Error {
+    let failure = shared.check_writable().err();
+    failure.unwrap_or_else(|| Error::Usage("the database is closed".into()))
 }
 
 /// Has the active generation flushed, if it holds a delta.
 pub(crate) fn freeze(shared: &Shared) -> Result<()> {
-    shared.check_writable()?;
     let mut writer = shared.log_writer.lock();
+    // As for a sync.
+    shared.check_writable()?;
     let Some(writer) = writer.as_mut() else {
-        return Err(closed());
+        return Err(closed(shared));
     };
     freeze_active(shared, writer).map_err(|error| {
         stop(shared, &error);
@@ -172,7 +176,7 @@ fn write_blocks(shared: &Shared, until_number: u64) -> Result<Woken> {
     let mut blocks_left = BLOCKS_FOR_OTHERS_MAX;
     loop {
         let Some(writer) = guard.as_mut() else {
-            return Err(closed());
+            return Err(closed(shared));
         };
         let mut records = shared.queue.take();
         validate::refuse_conflicting(shared, &mut records);
@@ -272,10 +276,14 @@ fn commit(shared: &Shared, writer: &mut SegmentWriter, records: &[Queued]) -> Re
     drop(writing);
     for record in records {
         let applied = shared.apply(block_number, record.header, &record.body);
-        applied.map_err(|malformed| {
-            Error::Usage(format!("a record of our own is malformed: {}", malformed.0))
+        applied.map_err(|untaken| match untaken {
+            Untaken::Malformed(malformed) => {
+                Error::Usage(format!("a record of our own is malformed: {}", malformed.0))
+            }
+            Untaken::Unread(error) => error,
         })?;
         if record.header.kind == RecordKind::Delta {
+            sync::point(Point::Publish);
             shared.pins.publish(record.ticket.seq, is_synced);
         }
     }

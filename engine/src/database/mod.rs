@@ -9,7 +9,6 @@ mod gather;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::background::threads;
@@ -32,6 +31,8 @@ use crate::schedule::Depth;
 use crate::schema::TableSchema;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::sync::thread::Builder;
+use crate::sync::{Mutex, MutexGuard};
 use crate::table::Table;
 
 /// A database: tables with a primary key, in a folder.
@@ -85,7 +86,7 @@ impl Database {
         };
         let no_thread = |source| Error::io("start a thread for", folder, source);
         open.background = threads::start(&open.shared).map_err(no_thread)?;
-        let committer = std::thread::Builder::new()
+        let committer = Builder::new()
             .name("moonshine-commit".into())
             .spawn(move || committer::attend(&attended))
             .map_err(no_thread)?;
@@ -131,7 +132,7 @@ impl Database {
     }
 
     /// Held by whoever makes or changes a table, so that one does it at a time.
-    pub(crate) fn creating(&self) -> parking_lot::MutexGuard<'_, ()> {
+    pub(crate) fn creating(&self) -> MutexGuard<'_, ()> {
         self.open.creating.lock()
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{Array, Int64Array, RecordBatch};
 
-use super::keys::KEYS_SIZE_BYTES_MAX;
+use super::key_spill::{KeySpill, Piece};
 use crate::codec::columns::BatchColumns;
 use crate::error::{Error, Result};
 use crate::exported::location::RowMark;
@@ -14,7 +14,8 @@ use crate::schema::TableSchema;
 /// The keys of the rows of one file of an export, in the file's order; from
 /// [`Export::file_keys`](crate::Export::file_keys), for [`Export::prepare_files`](crate::Export::prepare_files).
 ///
-/// It takes the bytes of each key and four more, and up to nine for a row's id.
+/// It takes the bytes of each key and four more, and up to nine for a row's id; in memory a thousandth of the budget, and on
+/// disk what is more.
 ///
 /// ```
 /// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
@@ -40,16 +41,27 @@ use crate::schema::TableSchema;
 #[derive(Debug)]
 pub struct FileKeys {
     schema: Arc<TableSchema>,
+    spill: Arc<KeySpill>,
     /// As they go into the log, but for the commit id.
-    full: Vec<ExportKeysBody>,
+    full: Vec<Full>,
     last: ExportKeysBody,
     row_count: u64,
 }
 
+/// Keys of one record.
+#[derive(Debug)]
+enum Full {
+    /// Fewer than are worth to be written: those before the first row whose file says its id.
+    Kept(ExportKeysBody),
+    /// With how many keys there are.
+    Spilled(Piece, u32),
+}
+
 impl FileKeys {
-    pub(super) fn new(schema: Arc<TableSchema>) -> Self {
+    pub(super) fn new(schema: Arc<TableSchema>, spill: Arc<KeySpill>) -> Self {
         FileKeys {
             schema,
+            spill,
             full: Vec::new(),
             last: ExportKeysBody::new(false),
             row_count: 0,
@@ -62,7 +74,7 @@ impl FileKeys {
     ///
     /// # Errors
     /// [`Error::Row`] if the batch lacks a column of the key or has it of another type, [`Error::Usage`] if there are not as
-    /// many ids as rows, or if one is negative. Then the keys are of no use any more.
+    /// many ids as rows, or if one is negative; or what writing to the disk answers. Then the keys are of no use any more.
     pub fn add(&mut self, rows: &RecordBatch, row_ids: Option<&Int64Array>) -> Result<()> {
         if row_ids.is_some_and(|ids| ids.len() != rows.num_rows()) {
             return Err(self.refused("not an id or null for each row of a file"));
@@ -74,7 +86,7 @@ impl FileKeys {
             let row_id = row_id.map(|ids| u64::try_from(ids.value(row))).transpose();
             let row_id = row_id.map_err(|_| self.refused("the id of a row is negative"))?;
             let mark = RowMark::of_row_id(row_id);
-            self.body_for(mark)
+            self.body_for(mark)?
                 .push_with(mark, |out| columns.encode_key(&schema, row, out))?;
         }
         self.row_count += rows.num_rows() as u64;
@@ -82,12 +94,16 @@ impl FileKeys {
     }
 
     /// The body that takes the next key.
-    fn body_for(&mut self, mark: RowMark) -> &mut ExportKeysBody {
-        if !self.last.takes(mark) || self.last.size_bytes() >= KEYS_SIZE_BYTES_MAX {
-            let full = std::mem::replace(&mut self.last, ExportKeysBody::new(false));
-            self.full.push(full.shrunk());
+    fn body_for(&mut self, mark: RowMark) -> Result<&mut ExportKeysBody> {
+        if self.last.size_bytes() >= self.spill.piece_size_bytes {
+            let piece = self.spill.write(self.last.bytes())?;
+            self.full.push(Full::Spilled(piece, self.last.key_count()));
+            self.last.clear();
+        } else if !self.last.takes(mark) {
+            let plain = std::mem::replace(&mut self.last, ExportKeysBody::new(false));
+            self.full.push(Full::Kept(plain));
         }
-        &mut self.last
+        Ok(&mut self.last)
     }
 
     /// Of how many rows.
@@ -95,8 +111,20 @@ impl FileKeys {
         self.row_count
     }
 
-    pub(super) fn into_bodies(self) -> impl Iterator<Item = ExportKeysBody> {
-        self.full.into_iter().chain([self.last])
+    /// Hands out what goes into the log, one body after the other.
+    pub(super) fn each_body(
+        self,
+        mut take: impl FnMut(ExportKeysBody) -> Result<()>,
+    ) -> Result<()> {
+        for full in self.full {
+            take(match full {
+                Full::Kept(body) => body,
+                Full::Spilled(piece, key_count) => {
+                    ExportKeysBody::from_bytes(self.spill.read(piece)?, key_count)
+                }
+            })?;
+        }
+        take(self.last)
     }
 
     fn refused(&self, reason: &str) -> Error {

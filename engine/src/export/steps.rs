@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::key_spill::KeySpill;
 use super::keys::KeyRecords;
 use super::{Changes, FileKeys};
 use crate::commit::committer;
@@ -49,6 +50,7 @@ use crate::table::Table;
 pub struct Export {
     changes: Changes,
     shared: Arc<Shared>,
+    key_spill: Arc<KeySpill>,
     prepared: Option<Uuid>,
     /// Whether keys may be in the log.
     is_tried: bool,
@@ -107,6 +109,7 @@ impl Export {
         Ok(Export {
             changes,
             shared: shared.clone(),
+            key_spill: KeySpill::new(shared, table),
             prepared: None,
             is_tried: false,
             _turn: turn,
@@ -115,7 +118,7 @@ impl Export {
 
     /// Takes down the keys of one of the export's files, for [`prepare_files`](Self::prepare_files).
     pub fn file_keys(&self) -> FileKeys {
-        FileKeys::new(self.changes.table.schema().clone())
+        FileKeys::new(self.changes.table.schema().clone(), self.key_spill.clone())
     }
 
     /// Notes durably which files hold the rows of [`Changes::batches`]: in order, file after file, no row with an id that its
@@ -187,8 +190,8 @@ impl Export {
         }
         self.check_files(commit_id, &files)?;
         let mut keys = KeyRecords::placed(&self.shared, commit_id);
-        for body in keys_of_files.into_iter().flat_map(FileKeys::into_bodies) {
-            keys.submit_body(body)?;
+        for of_file in keys_of_files {
+            of_file.each_body(|body| keys.submit_body(body))?;
         }
         self.log_prepared(commit_id, &files, keys)
     }

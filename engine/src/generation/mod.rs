@@ -22,8 +22,6 @@ mod versions;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
-
 use append::AppendVec;
 pub(crate) use cursor::GenerationCursor;
 pub(crate) use flushing::GatheredRows;
@@ -32,6 +30,7 @@ pub(crate) use table::{Found, TableGeneration};
 use crate::codec::Malformed;
 use crate::log::delta::TablePart;
 use crate::row_set::budget::MemoryBudget;
+use crate::sync::Mutex;
 
 /// The deltas after one commit sequence, up to where the next generation begins.
 #[derive(Debug, Default)]

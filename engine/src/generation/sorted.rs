@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 
 use super::Bodies;
 use super::versions::{Version, Versions};
 use crate::codec::key::prefix_of;
+use crate::sync::Mutex;
 
 /// A version's number with the first bytes of its key, which mostly decide.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
 
 use super::Bodies;
 use super::sorted::{Sorted, SortedRuns};
@@ -19,6 +18,7 @@ use crate::codec::{Malformed, len_u32};
 use crate::deletes::{RangeDelete, RangeDeletes};
 use crate::key_range::KeyInterval;
 use crate::log::delta::{DeltaRow, TablePart};
+use crate::sync::{Mutex, RwLock};
 
 /// Slots of a table's first array.
 const SLOTS_MIN_LOG2: u32 = 6;

@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use simulated::{CrashStyle, SimulatedIo};
+pub use simulated::{
+    CrashStyle, Damage, Damaged, Fault, FaultCounts, FaultPlan, FaultRule, FileKind, Lasts,
+    Latency, NamesStyle, Operation, ProcessGone, SimulatedIo,
+};
 pub use syscall::SyscallIo;
 
 use crate::profile::StoredProfile;

@@ -65,12 +65,10 @@ impl HeldView {
 
     #[cold]
     fn first_view(self: &Arc<Self>) -> Guard<Arc<View>> {
-        let view = self.view.get_or_init(|| {
-            let reader: Weak<HeldView> = Arc::downgrade(self);
-            self.snapshot.shared().readers.add(reader);
-            ArcSwap::from_pointee(self.newest_view())
-        });
-        view.load()
+        let reader: Weak<HeldView> = Arc::downgrade(self);
+        self.snapshot.shared().readers.add(reader);
+        let first = ArcSwap::from_pointee(self.newest_view());
+        self.view.get_or_init(|| first).load()
     }
 }
 

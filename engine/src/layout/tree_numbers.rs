@@ -2,6 +2,7 @@
 
 use super::numbers::{LayoutNumber, Unit};
 use crate::profile::{Provenance, StoredProfile};
+use crate::sync::thread;
 
 const MIB: u64 = 1 << 20;
 
@@ -42,7 +43,7 @@ impl Given {
     pub(crate) fn of_memory(memory_budget_bytes: u64) -> Self {
         Given {
             memory_budget_bytes,
-            core_count: std::thread::available_parallelism().map_or(1, usize::from) as u64,
+            core_count: thread::available_parallelism().map_or(1, usize::from) as u64,
             log_segment_size_bytes: None,
             generation_size_bytes: None,
             fragment_size_bytes: None,

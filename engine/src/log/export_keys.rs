@@ -84,10 +84,19 @@ impl ExportKeysBody {
         self.bytes.len()
     }
 
-    /// The same without room for more.
-    pub(crate) fn shrunk(mut self) -> Self {
-        self.bytes.shrink_to_fit();
-        self
+    /// What was put together; with the number of keys, [`from_bytes`](Self::from_bytes) makes the same of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: Vec<u8>, key_count: u32) -> Self {
+        ExportKeysBody { bytes, key_count }
+    }
+
+    /// Takes all keys away. What was for marked rows stays so, as more of them are likely to come.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.truncate(KEYS_OFFSET);
+        self.key_count = 0;
     }
 
     /// The body of that export's record.

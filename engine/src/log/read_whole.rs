@@ -5,12 +5,11 @@
 
 use std::io::Result;
 use std::slice::ChunksMut;
-use std::thread::Builder;
-
-use parking_lot::Mutex;
 
 use crate::io::IoFile;
 use crate::layout::Layout;
+use crate::sync::Mutex;
+use crate::sync::thread::Builder;
 
 /// Reads the first `len` bytes of a file.
 pub(super) fn read_whole(file: &dyn IoFile, len: usize, layout: &Layout) -> Result<Vec<u8>> {

@@ -6,6 +6,8 @@
 //! zeros at the very end, which the next blocks would have replaced.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -102,24 +104,26 @@ pub(crate) fn replay_log(
             bytes: &segment.bytes,
             database_id,
             replay,
+            unsure: VecDeque::new(),
         };
         let (valid_len, stop) = scan.run(&mut end.last_block_number);
+        let unsure_from = scan.unsure_from(valid_len);
         if let Some(stop) = stop {
             segment.check_torn(database_id, last, valid_len, &stop, end.last_block_number)?;
             if repair {
-                let dropped_bytes = segment.bytes.len() - valid_len;
-                tracing::warn!(
-                    path = %segment.open.path.display(),
-                    offset = valid_len,
-                    dropped_bytes,
-                    "dropped the end of the log, which a crash cut short"
-                );
+                segment.note_dropped(valid_len);
             }
         } else if !last && valid_len < segment.bytes.len() {
             return Err(segment.corrupt(valid_len, "zeros in place of blocks"));
         }
-        if repair && valid_len < segment.bytes.len() {
-            cut(&segment.open, valid_len)?;
+        if repair {
+            let unsure_from = unsure_from.filter(|_| last);
+            if let Some(from) = unsure_from {
+                segment.write_again(from..valid_len)?;
+            }
+            if unsure_from.is_some() || valid_len < segment.bytes.len() {
+                cut(&segment.open, valid_len)?;
+            }
         }
         end.tail = Some((segment.open, valid_len as u64));
         end.tail_version = version;
@@ -256,6 +260,24 @@ impl SegmentBytes {
         }
     }
 
+    /// Logs that what lies behind `valid_len` goes.
+    fn note_dropped(&self, valid_len: usize) {
+        tracing::warn!(
+            path = %self.open.path.display(),
+            offset = valid_len,
+            dropped_bytes = self.bytes.len() - valid_len,
+            "dropped the end of the log, which a crash cut short"
+        );
+    }
+
+    /// Writes bytes as they were read. If a sync failed, what it was to make durable may be in the page cache alone and count
+    /// as written there, so that no later sync writes it.
+    fn write_again(&self, range: Range<usize>) -> Result<()> {
+        let bytes = self.bytes.get(range.clone()).unwrap_or_default();
+        let written = self.open.file.write_all_at(bytes, range.start as u64);
+        written.map_err(|source| Error::io("write", &self.open.path, source))
+    }
+
     /// Checks that what does not verify behind `valid_len` is the end of an unfinished write.
     fn check_torn(
         &self,
@@ -281,15 +303,11 @@ impl SegmentBytes {
 }
 
 /// Cuts off what is no block: what a crash left of an unfinished write, and zeros. A reader beside a live writer sees such
-/// an end too, and leaves it.
+/// an end too, and leaves it. Where all is cut off already, that may be in the page cache alone, after a sync that failed.
+/// Durable when the log is hardened.
 fn cut(segment: &OpenSegment, valid_len: usize) -> Result<()> {
-    let path = &segment.path;
     let cut = segment.file.set_len(valid_len as u64);
-    cut.map_err(|source| Error::io("cut", path, source))?;
-    segment
-        .file
-        .sync_data()
-        .map_err(|source| Error::io("sync", path, source))
+    cut.map_err(|source| Error::io("cut", &segment.path, source))
 }
 
 /// Why a scan ended before the end of its segment.
@@ -304,9 +322,20 @@ struct SegmentScan<'a> {
     bytes: &'a [u8],
     database_id: Uuid,
     replay: &'a mut dyn LogReplay,
+    /// Blocks that no block behind them calls durable: number and offset.
+    unsure: VecDeque<(u64, usize)>,
 }
 
 impl SegmentScan<'_> {
+    /// From where on the segment is not known to be durable, if anything of it is not. Its header is not before a block is.
+    fn unsure_from(&self, valid_len: usize) -> Option<usize> {
+        let unsure = self.unsure.front().map(|(_, offset)| *offset);
+        if valid_len == SEGMENT_HEADER_SIZE_BYTES || unsure == Some(SEGMENT_HEADER_SIZE_BYTES) {
+            return Some(0);
+        }
+        unsure
+    }
+
     /// Replays whole blocks, up to the end or to where only zeros are left; returns the length up to which the segment is
     /// valid.
     fn run(&mut self, last_block_number: &mut u64) -> (usize, Option<Stop>) {
@@ -348,6 +377,9 @@ impl SegmentScan<'_> {
                 .map_err(Stop::Unreadable)?;
         }
         self.replay.block_end(block_number);
+        self.unsure.push_back((block_number, offset));
+        let is_durable = |(number, _): &mut (u64, usize)| *number <= header.durable_block_number;
+        while self.unsure.pop_front_if(is_durable).is_some() {}
         Ok(BLOCK_HEADER_SIZE_BYTES + body_len)
     }
 

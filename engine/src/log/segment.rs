@@ -83,6 +83,8 @@ struct CurrentSegment {
     len_bytes: u64,
     /// The file's length: from the last block on it holds zeros.
     file_len_bytes: u64,
+    /// A part of a failed write was cut off, which the device need not have heard of.
+    was_cut: bool,
     /// Zeros as memory.
     map: Map,
 }
@@ -138,6 +140,7 @@ impl SegmentWriter {
             path: segment.path,
             len_bytes,
             file_len_bytes: len_bytes,
+            was_cut: false,
             map: Map::None,
         });
     }
@@ -261,12 +264,13 @@ impl SegmentWriter {
         }
     }
 
-    /// Takes the zeros away that no block has replaced, durably, and makes all blocks durable with it.
+    /// Takes the zeros away that no block has replaced, and what a failed write left, durably, and makes all blocks durable
+    /// with it.
     fn cut_zeros(&mut self) -> Result<()> {
         let Some(current) = &mut self.current else {
             return Ok(());
         };
-        if current.file_len_bytes > current.len_bytes {
+        if current.file_len_bytes > current.len_bytes || current.was_cut {
             current.map = Map::None;
             let (file, path) = (&current.file, &current.path);
             file.set_len(current.len_bytes)
@@ -275,6 +279,7 @@ impl SegmentWriter {
             file.sync_data()
                 .map_err(|source| Error::io("sync", path, source))?;
             current.file_len_bytes = current.len_bytes;
+            current.was_cut = false;
             self.durable_block_number = self.next_block_number - 1;
         }
         Ok(())
@@ -319,6 +324,7 @@ impl SegmentWriter {
             path,
             len_bytes: SEGMENT_HEADER_SIZE_BYTES as u64,
             file_len_bytes: SEGMENT_HEADER_SIZE_BYTES as u64,
+            was_cut: false,
             map: Map::None,
         });
         Ok(())
@@ -357,6 +363,7 @@ impl CurrentSegment {
             let error = Error::io("write", &self.path, source);
             self.map = Map::None;
             self.file_len_bytes = offset;
+            self.was_cut = true;
             return Err(error.undone(|| self.file.set_len(offset)));
         }
         self.file_len_bytes = self.file_len_bytes.max(end);

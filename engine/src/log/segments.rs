@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile};
+use crate::sync::Mutex;
 
 /// From where on the log is needed: a segment, and its first block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +63,10 @@ pub(crate) struct SegmentsHold<'a> {
 }
 
 impl SegmentsHold<'_> {
-    /// The segments that were asked for.
-    pub(crate) fn segments(&self) -> Vec<OpenSegment> {
-        self.segments.clone()
+    /// Those that are held, from a place in the log on.
+    pub(crate) fn segments_from(&self, start: LogStart) -> Vec<OpenSegment> {
+        let needed = |one: &&OpenSegment| one.number >= start.segment_number;
+        self.segments.iter().filter(needed).cloned().collect()
     }
 }
 
@@ -81,14 +81,14 @@ impl LogSegments {
         self.state.lock().segments.push(segment);
     }
 
-    /// Keeps the segments from one on.
-    pub(crate) fn hold(&self, start: LogStart) -> SegmentsHold<'_> {
+    /// Keeps all that there are. What says from where on they are needed is to be asked afterwards: a flush that ended before may
+    /// have removed some.
+    pub(crate) fn hold(&self) -> SegmentsHold<'_> {
         let mut state = self.state.lock();
         state.hold_count += 1;
-        let needed = |one: &&OpenSegment| one.number >= start.segment_number;
         SegmentsHold {
             of: self,
-            segments: state.segments.iter().filter(needed).cloned().collect(),
+            segments: state.segments.clone(),
         }
     }
 

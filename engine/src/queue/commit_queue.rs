@@ -12,9 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread::Thread;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::conditions::Conditions;
@@ -28,6 +26,8 @@ use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
 use crate::statistics::counters::Counters;
 use crate::statistics::figures::StallReason;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::tree::loaded::LoadedRows;
 
 /// When a commit counts as done.
@@ -83,7 +83,7 @@ pub(crate) struct Ticket {
 
 /// How often a thread looks whether its record is written before it goes to sleep: about as long as a few blocks without
 /// a sync take, which is less than falling asleep and being woken.
-const LOOKS_MAX: u32 = 4000;
+const LOOKS_MAX: u32 = if cfg!(moonshine_sim) { 3 } else { 4000 };
 
 /// The queue holds at most this part of the memory budget, and at least so many bytes.
 const QUEUE_SHARE: u64 = 16;
@@ -193,7 +193,7 @@ impl CommitQueue {
             done_number: AtomicU64::new(0),
             is_led: AtomicBool::new(false),
             watcher_count: AtomicUsize::new(0),
-            watcher_count_max: std::thread::available_parallelism().map_or(1, usize::from) - 1,
+            watcher_count_max: thread::available_parallelism().map_or(1, usize::from) - 1,
             wakers: Wakers::default(),
             has_failed: AtomicBool::new(false),
             no_space_count: AtomicU64::new(0),
@@ -307,10 +307,10 @@ impl CommitQueue {
                 waits = true;
                 state.waiters.push_back(Waiter {
                     number: ticket.number,
-                    thread: std::thread::current(),
+                    thread: thread::current(),
                 });
             }
-            MutexGuard::unlocked(&mut state, std::thread::park);
+            MutexGuard::unlocked(&mut state, thread::park);
         }
     }
 
@@ -323,7 +323,7 @@ impl CommitQueue {
         let others = self.watcher_count.fetch_add(1, Ordering::SeqCst);
         if others < self.watcher_count_max {
             let _seen = (0..LOOKS_MAX).any(|_| {
-                std::hint::spin_loop();
+                thread::spin_loop();
                 self.is_written(ticket) || !self.is_led.load(Ordering::Relaxed)
             });
         }

@@ -1,9 +1,8 @@
 //! What must hold for a transaction to be committed.
 
-use parking_lot::Mutex;
-
 use super::reads::SettledReads;
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
 
 /// What a transaction asks for when it is committed.
 #[derive(Debug)]

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::key_range::{KeyInterval, KeyRange, united};
+use crate::sync::Mutex;
 use crate::tree::table::TableState;
 
 /// What was read of a table.

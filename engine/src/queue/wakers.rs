@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// Who is to be woken when a record is written, by the record's number.
 #[derive(Debug, Default)]

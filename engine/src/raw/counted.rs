@@ -221,8 +221,8 @@ fn allocate(line_count: u32) -> NonNull<CacheLine> {
 mod tests {
     use std::sync::Arc;
 
+    use crate::sync::Mutex;
     use arc_swap::ArcSwapAny;
-    use parking_lot::Mutex;
     use zerocopy::IntoBytes;
 
     use super::*;

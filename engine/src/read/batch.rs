@@ -84,7 +84,11 @@ struct StagedRows {
 
 impl StagedRows {
     fn push(&mut self, row: RowRef<'_>) {
-        self.bytes.extend_from_slice(row.key);
+        match row.key.first_chunk::<8>() {
+            // A number, which is copied without a call.
+            Some(key) if row.key.len() == 8 => self.bytes.extend_from_slice(key),
+            _ => self.bytes.extend_from_slice(row.key),
+        }
         let key_end = self.bytes.len();
         self.bytes.extend_from_slice(row.value.unwrap_or_default());
         self.ends.push((key_end, self.bytes.len()));
@@ -110,6 +114,17 @@ impl StagedRows {
         self.bytes.clear();
         self.ends.clear();
     }
+}
+
+/// The rows without the version that they begin with, if that is the given one for all, and stands in one byte.
+fn without_version<'v>(values: &[&'v [u8]], version: u32) -> Option<Vec<&'v [u8]>> {
+    let version = u8::try_from(version).ok().filter(|one| *one < 0x80)?;
+    let mut rests = Vec::with_capacity(values.len());
+    for value in values {
+        let (_, rest) = value.split_first().filter(|(byte, _)| **byte == version)?;
+        rests.push(rest);
+    }
+    Some(rests)
 }
 
 /// Leaves out the columns behind the last one that is asked for; whether none is left out.
@@ -363,6 +378,10 @@ impl BatchBuilder {
 
     fn decode_values(&mut self, values: Vec<&[u8]>) -> Result<(), Malformed> {
         if !self.table_schema.has_row_versions() {
+            return self.decode_current(values);
+        }
+        // Mostly all are of the version that the schema has now.
+        if let Some(values) = without_version(&values, self.table_schema.version()) {
             return self.decode_current(values);
         }
         let values = values.into_iter();

@@ -206,6 +206,16 @@ impl<T: Copy + Default> FixedColumn<T> {
         self.nulls.append_n_non_nulls(self.values.len() - before);
     }
 
+    /// Appends values, `None` for those that are null.
+    #[inline]
+    pub(super) fn push_some(&mut self, values: impl Iterator<Item = Option<T>>) {
+        let nulls = &mut self.nulls;
+        self.values.extend(values.map(|value| {
+            nulls.append(value.is_some());
+            value.unwrap_or_default()
+        }));
+    }
+
     /// What it has; it starts anew.
     fn take(&mut self) -> (Vec<T>, NullBufferBuilder) {
         // The next batch is likely as large.
@@ -230,6 +240,9 @@ impl<T: Copy + Default> FixedColumn<T> {
     }
 }
 
+/// Short values are copied together with what follows them, so many bytes at once and without a call.
+const COPIED_SIZE_BYTES: usize = 32;
+
 /// Bytes or text.
 #[derive(Debug)]
 pub(super) struct BytesColumn {
@@ -252,6 +265,23 @@ impl BytesColumn {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.data.extend_from_slice(bytes);
         self.offsets.push(offset(self.data.len()));
+        self.nulls.append_non_null();
+    }
+
+    /// Appends the first bytes of some, so many, which there are.
+    #[inline]
+    pub(super) fn push_first(&mut self, bytes: &[u8], size_bytes: usize) {
+        let end = self.data.len() + size_bytes;
+        match bytes.first_chunk::<COPIED_SIZE_BYTES>() {
+            Some(chunk) if size_bytes <= COPIED_SIZE_BYTES => {
+                self.data.extend_from_slice(chunk);
+                self.data.truncate(end);
+            }
+            _ => self
+                .data
+                .extend_from_slice(bytes.get(..size_bytes).unwrap_or_default()),
+        }
+        self.offsets.push(offset(end));
         self.nulls.append_non_null();
     }
 

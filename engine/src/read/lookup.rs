@@ -12,6 +12,7 @@ use crate::generation::{Found, Generation, LOCATIONS_BIT};
 use crate::row_set::get::get_from_first;
 use crate::row_set::reader::FoundRow;
 use crate::shared::Shared;
+use crate::sync::{self, Point};
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::TableTree;
 use crate::tree::table::TableState;
@@ -66,7 +67,9 @@ impl<'a> Lookup<'a> {
             // The generations first: what leaves them meanwhile is in the tree then.
             let generations = shared.generations.list();
             shared.counters.count_gets(1, generations.len());
+            sync::point(Point::Publish);
             let trees = table.trees.load();
+            sync::point(Point::Publish);
             // The visible sequence last, so that all that is below level 0 is at or before it. Nothing is pinned then.
             let newest_seq = seq.unwrap_or_else(|| shared.pins.visible_seq());
             // Else a bulk load has become visible, and its rows are newer than the generations.

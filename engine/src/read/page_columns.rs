@@ -91,7 +91,7 @@ impl<'p> RowRests<'p> {
         let Some(builder) = builder else {
             return match fixed_key_size_bytes(column_type) {
                 Some(size_bytes) => self.step_over(size_bytes, nulls),
-                None => self.take_texts(nulls, |_| {}, || {}),
+                None => self.take_texts(nulls, |_| {}),
             };
         };
         let is_text = builder.is_text();
@@ -107,30 +107,24 @@ impl<'p> RowRests<'p> {
             ColumnValues::Uuid(column) => self.take_fixed(nulls, column, |bytes: [u8; 16]| bytes),
             ColumnValues::Bytes(column) => {
                 let from = column.len();
-                // Both append to the column, one at a time.
-                let column = std::cell::RefCell::new(column);
-                self.take_texts(
-                    nulls,
-                    |bytes| column.borrow_mut().push(bytes),
-                    || column.borrow_mut().push_null(),
-                )?;
+                self.take_texts(nulls, |text| match text {
+                    Some((size_bytes, bytes)) => column.push_first(bytes, size_bytes),
+                    None => column.push_null(),
+                })?;
                 match is_text {
-                    true => column.borrow().check_text(from),
+                    true => column.check_text(from),
                     false => Ok(()),
                 }
             }
             ColumnValues::Nested(column) => {
                 let mut pushed = Ok(());
-                let column = std::cell::RefCell::new(column);
-                self.take_texts(
-                    nulls,
-                    |bytes| {
-                        if pushed.is_ok() {
-                            pushed = column.borrow_mut().push(bytes);
-                        }
-                    },
-                    || column.borrow_mut().push_null(),
-                )?;
+                self.take_texts(nulls, |value| match value {
+                    Some((size_bytes, bytes)) if pushed.is_ok() => {
+                        pushed = column.push(bytes.get(..size_bytes).unwrap_or_default());
+                    }
+                    Some(_) => {}
+                    None => column.push_null(),
+                })?;
                 pushed
             }
         }
@@ -202,56 +196,51 @@ impl<'p> RowRests<'p> {
         column: &mut FixedColumn<T>,
         decode: impl Fn([u8; N]) -> T,
     ) -> Result<(), Malformed> {
-        if let Some(nulls) = nulls {
-            for (i, row) in self.0.iter_mut().enumerate() {
-                if nulls.is_null(i) {
-                    column.push_null();
-                    continue;
-                }
-                let (bytes, rest) = row.split_first_chunk::<N>().ok_or(ENDS_EARLY)?;
-                column.push(decode(*bytes));
-                *row = rest;
-            }
-            return Ok(());
-        }
         let mut ends_early = false;
-        column.push_all(self.0.iter_mut().map(|row| {
+        let mut value_of = |row: &mut &[u8]| {
             let Some((bytes, rest)) = row.split_first_chunk::<N>() else {
                 ends_early = true;
                 return T::default();
             };
             *row = rest;
             decode(*bytes)
-        }));
+        };
+        match nulls {
+            None => column.push_all(self.0.iter_mut().map(value_of)),
+            Some(nulls) => column.push_some(
+                self.0
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(i, row)| (!nulls.is_null(i)).then(|| value_of(row))),
+            ),
+        }
         if ends_early { Err(ENDS_EARLY) } else { Ok(()) }
     }
 
-    /// Values behind their length.
+    /// Values behind their length: calls `each` with how long one is and the bytes that begin with it, with nothing for a null.
     #[inline]
     fn take_texts(
         &mut self,
         nulls: Option<Nulls<'_, '_>>,
-        mut each: impl FnMut(&[u8]),
-        mut each_null: impl FnMut(),
+        mut each: impl FnMut(Option<(usize, &[u8])>),
     ) -> Result<(), Malformed> {
         for (i, row) in self.0.iter_mut().enumerate() {
             if nulls.is_some_and(|nulls| nulls.is_null(i)) {
-                each_null();
+                each(None);
                 continue;
             }
-            let (bytes, rest) = match row.split_first() {
+            let (size_bytes, bytes) = match row.split_first() {
                 // Mostly the length is one byte.
-                Some((&len, rest)) if len < 0x80 => {
-                    rest.split_at_checked(len.into()).ok_or(ENDS_EARLY)?
-                }
+                Some((&len, bytes)) if len < 0x80 => (usize::from(len), bytes),
                 _ => {
                     let mut reader = Reader::new(row);
                     let len = usize::try_from(reader.varint()?);
-                    let bytes = reader.bytes(len.map_err(|_| Malformed("value too long"))?)?;
-                    (bytes, reader.remaining())
+                    let len = len.map_err(|_| Malformed("value too long"))?;
+                    (len, reader.remaining())
                 }
             };
-            each(bytes);
+            let rest = bytes.get(size_bytes..).ok_or(ENDS_EARLY)?;
+            each(Some((size_bytes, bytes)));
             *row = rest;
         }
         Ok(())

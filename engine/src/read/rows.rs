@@ -7,14 +7,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::ordered::OrderedRows;
 use super::piece::{Piece, PieceOfRowSet, RowFilter, Slots};
 use super::view::View;
 use crate::codec::Malformed;
 use crate::error::Result;
 use crate::row_set::rows_page::{RowRef, RowsView};
+use crate::sync::Mutex;
 
 /// Takes rows from a scan.
 pub(crate) trait TakeRows {

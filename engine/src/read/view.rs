@@ -13,6 +13,7 @@ use crate::key_range::{KeyInterval, KeyRange};
 use crate::row_set::meta::RowSetMeta;
 use crate::sharding::Sharding;
 use crate::shared::Shared;
+use crate::sync::{self, Point};
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Fragment, FragmentTree};
 use crate::tree::state::TableTree;
@@ -42,6 +43,7 @@ impl View {
     pub(crate) fn at(shared: &Shared, table: &TableState, seq: u64) -> Self {
         // The generations first: what leaves them meanwhile is in the tree then.
         let generations = shared.generations.list().clone();
+        sync::point(Point::Publish);
         let tree = table.trees.load().rows.clone();
         View {
             table_id: table.id,
@@ -69,6 +71,7 @@ impl View {
         loop {
             let exports = table.exports.load_full();
             let generations = shared.generations.list().clone();
+            sync::point(Point::Publish);
             let trees = table.trees.load_full();
             // Else the trees may hold locations of a later export.
             if !Arc::ptr_eq(&exports, &table.exports.load()) {

@@ -6,10 +6,9 @@
 use std::sync::Weak;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
-
 use super::page::PageKind;
 use super::page_cache::{PageSlots, Passed, evict, move_out_of};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Entries that are looked at under one hold of the lock: pages of a megabyte.
 const MOVED_AT_ONCE: usize = 256;

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::codec::{self, Malformed, Reader};
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
+use crate::sync::Mutex;
 
 use super::open_files::OpenFiles;
 use super::page::{

@@ -6,9 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use crate::io::Io;
+use crate::sync::Mutex;
 
 use super::file::DeltaFile;
 

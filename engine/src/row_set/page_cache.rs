@@ -47,6 +47,8 @@ pub struct PageCache {
     /// Pages of rows that were read without being kept.
     read_lately: ReadLately,
     slot_bytes: AtomicU64,
+    /// RowSets that it had slots for.
+    row_set_count: AtomicU64,
     /// RowSets asked for a key, and rows found there.
     lookups: Striped<2>,
 }
@@ -68,6 +70,7 @@ impl PageCache {
             by_kind: Default::default(),
             misses: Striped::default(),
             slot_bytes: AtomicU64::new(0),
+            row_set_count: AtomicU64::new(0),
             lookups: Striped::default(),
         })
     }
@@ -228,6 +231,8 @@ impl PageCache {
 #[derive(Debug)]
 pub(crate) struct PageSlots {
     slots: Box<[Slot]>,
+    /// Which of the cache's RowSets this is.
+    number: u64,
     cache: Arc<PageCache>,
     /// The layout of the page of rows that was read first, and of most others.
     usual_layout: OnceLock<RowsLayout>,
@@ -242,6 +247,7 @@ impl PageSlots {
         cache.slot_bytes.fetch_add(size_bytes, Ordering::Relaxed);
         Arc::new(PageSlots {
             slots: (0..slot_count).map(|_| Slot::default()).collect(),
+            number: cache.row_set_count.fetch_add(1, Ordering::Relaxed),
             cache: cache.clone(),
             usual_layout: OnceLock::new(),
             charge: cache.budget.charge(size_bytes),
@@ -348,10 +354,10 @@ impl PageSlots {
         (self.hash_of(slot) >> (u64::BITS - CLOCK_COUNT_LOG2)) as usize
     }
 
-    /// A hash of a page. RowSets lie close to each other in memory, so their places are mixed first.
+    /// A hash of a page. Numbers of RowSets lie close to each other, so they are mixed first.
     fn hash_of(&self, slot: u32) -> u64 {
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        let row_set = (std::ptr::from_ref(self).addr() as u64 / 64).wrapping_mul(FACTOR);
+        let row_set = self.number.wrapping_mul(FACTOR);
         (row_set ^ row_set >> 32)
             .wrapping_add(slot.into())
             .wrapping_mul(FACTOR)

@@ -12,9 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
 use crate::raw::{CHUNK_SIZE_BYTES, Extent, LINE_SIZE_BYTES, LINES_PER_CHUNK};
+use crate::sync::Mutex;
 
 /// Under a budget smaller than this, whole chunks would be too coarse: pages lie in the allocator's memory.
 const BUDGET_BYTES_MIN: u64 = 64 << 20;

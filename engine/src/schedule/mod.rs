@@ -15,13 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use self::job::Job;
 use self::pace::Pace;
 use crate::error::{Error, Result};
 use crate::generation::LOCATIONS_BIT;
 use crate::space::{RetryPause, SpaceFailures};
+use crate::sync::{Condvar, Mutex};
 use crate::tree::fragment::FragmentId;
 
 /// Without a commit for so long, nobody writes.

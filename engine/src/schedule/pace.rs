@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Bytes that are flushed for each that compactions may write meanwhile.
 const FLUSHED_BYTES_PER_BYTE: u64 = 2;

@@ -4,16 +4,15 @@
 //! as the process lives. There are as many as tables have had such columns.
 
 use std::collections::HashSet;
-use std::sync::LazyLock;
-
-use parking_lot::Mutex;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use super::{COMMENT_SIZE_BYTES_MAX, ColumnType};
 
 /// How many types may lie within each other.
 pub const NESTING_DEPTH_MAX: usize = 32;
 
-/// What is kept of nested types.
+/// What is kept of nested types. Its lock is a real one also in a simulation: what a process keeps outlives a run, and belongs to
+/// all that it runs side by side.
 static KEPT: LazyLock<Mutex<HashSet<&'static Vec<NestedField>>>> = LazyLock::new(Mutex::default);
 
 /// What a nested type holds: the element of a list, the fields of a struct, key and value of a map.
@@ -46,7 +45,7 @@ impl std::hash::Hash for NestedType {
 
 impl NestedType {
     fn new(fields: Vec<NestedField>) -> Self {
-        let mut kept = KEPT.lock();
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = kept.get(&fields) {
             return NestedType(known);
         }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::figures::StallReason;
 use crate::counting::histogram::Histogram;
 use crate::counting::striped::Striped;
 use crate::io::Io;
 use crate::io::metered::IoCounters;
+use crate::sync::Mutex;
 
 /// Of buffered commits, which take microseconds, one in so many is timed.
 const COMMITS_PER_TIMED: u64 = 16;

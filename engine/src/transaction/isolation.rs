@@ -15,6 +15,7 @@ use crate::read::key_filter::KeyFilter;
 use crate::read::lookup::Lookup;
 use crate::read::view::View;
 use crate::snapshot::{Batches, Scan, ScanOrder, Snapshot, get_row, rows_of};
+use crate::sync::thread;
 use crate::table::Table;
 use crate::tree::table::TableState;
 use crate::value::{Row, Value};
@@ -172,7 +173,7 @@ pub(crate) fn until_alone<T, E: From<Error>>(
             Err(Error::Conflict { .. }) if attempts < ATTEMPTS_MAX => attempts += 1,
             Err(error) => return Err(error.into()),
         }
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 

@@ -125,6 +125,10 @@ impl EditLog {
             next_record: len_u32(replayed.edits.len()),
             version: replayed.version,
         };
+        if edit_files(&*log.io, folder)?.len() > 1 {
+            // The process that made this one may have died before its name was durable.
+            log.sync_folder()?;
+        }
         log.remove_others()?;
         Ok(log)
     }
@@ -201,10 +205,14 @@ impl EditLog {
         };
         log.append(state)
             .map_err(|error| error.undone(|| log.io.remove(&log.path)))?;
-        log.io
-            .sync_folder(folder)
-            .map_err(|source| Error::io("sync", folder, source))?;
+        log.sync_folder()?;
         Ok(log)
+    }
+
+    fn sync_folder(&self) -> Result<()> {
+        self.io
+            .sync_folder(&self.folder)
+            .map_err(|source| Error::io("sync", &self.folder, source))
     }
 
     /// Removes the files before and behind: the old one, and what a crash left of one that was not finished.
@@ -274,6 +282,8 @@ fn read_file(
     };
     let mut edits = Vec::new();
     let mut offset = FILE_HEADER_SIZE_BYTES;
+    // Where the last edit begins, or the file if that is the first.
+    let mut last = 0;
     while offset < len {
         match decode_record(
             &bytes,
@@ -283,6 +293,7 @@ fn read_file(
             len_u32(edits.len()),
         ) {
             Ok(edit) => {
+                last = if edits.is_empty() { 0 } else { offset };
                 offset += RECORD_HEADER_SIZE_BYTES + edit.len();
                 edits.push(edit.to_vec());
             }
@@ -300,6 +311,10 @@ fn read_file(
         return Ok(Err(corrupt(offset, Malformed("there is no edit"))));
     }
     if repair {
+        // If its sync failed, it may be in the page cache alone and count as written there.
+        let unsure = bytes.get(last..offset).unwrap_or_default();
+        file.write_all_at(unsure, last as u64)
+            .map_err(|source| Error::io("write", &path, source))?;
         cut(&*file, &path, offset, len)?;
     }
     Ok(Ok(Replayed {

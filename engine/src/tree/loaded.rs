@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::edit::Change;
 use super::files::HeldRowSet;
 use super::fragment::{Division, Fragment, FragmentId};
 use super::state::Described;
 use super::store::{HeldState, TreeStore};
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
 
 /// RowSets that a bulk load wrote. Their heads name no commit sequence.
 #[derive(Debug)]

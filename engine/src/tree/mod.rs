@@ -8,6 +8,8 @@
 
 pub(crate) mod edit;
 pub(crate) mod edit_log;
+#[cfg(test)]
+mod edit_log_crash_tests;
 pub(crate) mod files;
 pub(crate) mod fragment;
 pub(crate) mod growth;

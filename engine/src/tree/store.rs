@@ -1,12 +1,11 @@
 //! The state of the tree on disk and in memory, moved on by one edit at a time.
 
-use std::collections::hash_map::Entry;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 use super::edit::{Change, decode_edit, encode_edit};
@@ -20,6 +19,7 @@ use crate::row_set::meta::RowSetMeta;
 use crate::row_set::open_files::OpenFiles;
 use crate::row_set::page_cache::PageCache;
 use crate::row_set::patch::RowSetPlace;
+use crate::sync::{self, Mutex, Point, RwLock};
 use crate::tree::table::{TableState, Trees};
 
 /// The state of a database below level 0.
@@ -230,6 +230,7 @@ impl TreeStore {
             writer.state.undo(undo);
             return Err(error);
         }
+        sync::point(Point::Publish);
         let row_sets_max = publish(&writer.state, &changes, tables);
         self.row_sets_max.store(row_sets_max, Ordering::Relaxed);
         writer.count_row_sets(&removed, &changes);
@@ -316,7 +317,7 @@ fn parts(held: &HeldRowSet) -> impl Iterator<Item = Part<'_>> {
 
 /// The files that the trees name, and where what they name lies in each: offsets and lengths.
 #[derive(Debug, Default)]
-struct NamedFiles(HashMap<u64, (BTreeMap<u64, u64>, Arc<HeldFile>)>);
+struct NamedFiles(BTreeMap<u64, (BTreeMap<u64, u64>, Arc<HeldFile>)>);
 
 impl NamedFiles {
     fn add(&mut self, held: &HeldRowSet) {

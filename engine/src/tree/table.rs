@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::exported::Exported;
@@ -12,6 +11,7 @@ use crate::exported::files::Exports;
 use crate::log::fact::encode_table;
 use crate::schema::TableSchema;
 use crate::sharding::Sharding;
+use crate::sync::Mutex;
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::TableTree;
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
+use moonshine_engine::io::{
+    CrashStyle, Fault, FaultPlan, FaultRule, Io, Lasts, NamesStyle, Operation, SimulatedIo,
+};
 use moonshine_engine::{
     ColumnType, Database, Durability, Error, Options, Scan, Table, TableSchema, Value,
 };
@@ -193,21 +195,25 @@ fn a_backup_that_a_crash_cut_short_is_no_database() {
     let (mut whole, mut halves) = (0, 0);
     for links in [true, false] {
         io.refuse_links(!links);
-        for steps in 0..40 {
-            // The machine stops at a write; what the backup would have removed stays.
-            let stopped = StoppingIo::new(&io.crash(CrashStyle::KeepUnsynced), steps);
-            let options = Options {
-                io: Arc::new(stopped.clone()),
-                ..options(&io)
-            };
-            stopped.disk.refuse_links(!links);
-            let made = Database::restore("/db", "/copy", &options).is_ok();
-            for style in [
-                CrashStyle::LoseUnsynced,
-                CrashStyle::KeepUnsynced,
-                CrashStyle::TearUnsynced(steps),
-            ] {
-                let after = stopped.disk.crash(style);
+        for steps in 0..60 {
+            // The machine stops at a call; what the backup would have removed stays.
+            let disk = io.crash(CrashStyle::KeepUnsynced);
+            disk.refuse_links(!links);
+            let process = disk.of_process(1);
+            process.kill_after(steps);
+            let made = Database::restore("/db", "/copy", &options(&process)).is_ok();
+            for seed in 0..12 {
+                let style = match seed % 4 {
+                    0 => CrashStyle::LoseUnsynced,
+                    1 => CrashStyle::KeepUnsynced,
+                    _ => CrashStyle::TearUnsynced(seed),
+                };
+                let names = match seed % 3 {
+                    0 => NamesStyle::Kept,
+                    1 => NamesStyle::Ordered(seed),
+                    _ => NamesStyle::Any(seed),
+                };
+                let after = disk.crash_image(style, names);
                 let has_manifest = files_in(&after, "/copy").contains(&"/copy/MANIFEST".into());
                 match open(&after, "/copy") {
                     Ok(copy) if has_manifest => {
@@ -216,100 +222,17 @@ fn a_backup_that_a_crash_cut_short_is_no_database() {
                     }
                     // There was not even a file of it.
                     Ok(copy) => assert!(copy.tables().is_empty() && !made),
-                    Err(Error::Corrupt { .. }) => halves += 1,
+                    Err(Error::Corrupt { .. }) => {
+                        assert!(!made && !has_manifest);
+                        halves += 1;
+                    }
                     Err(error) => panic!("{error}"),
                 }
-                assert!(!made || whole > 0);
             }
         }
     }
     drop(database);
     assert!(whole > 10 && halves > 10, "{whole} {halves}");
-}
-
-/// A disk that takes so many changes of files and then nothing more, not even removals, as when the machine stops.
-#[derive(Clone, Debug)]
-struct StoppingIo {
-    disk: SimulatedIo,
-    left: Arc<AtomicU64>,
-}
-
-impl StoppingIo {
-    fn new(disk: &SimulatedIo, steps: u64) -> Self {
-        StoppingIo {
-            disk: disk.clone(),
-            left: Arc::new(AtomicU64::new(steps)),
-        }
-    }
-
-    fn step(&self) -> std::io::Result<()> {
-        let taken = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(1)
-            });
-        taken.map(|_| ()).map_err(|_| {
-            self.disk.fail_writes_after(0);
-            std::io::Error::other("the machine stopped")
-        })
-    }
-}
-
-impl Io for StoppingIo {
-    fn open(
-        &self,
-        path: &Path,
-        mode: moonshine_engine::io::OpenMode,
-    ) -> std::io::Result<Arc<dyn moonshine_engine::io::IoFile>> {
-        if mode == moonshine_engine::io::OpenMode::CreateNew {
-            self.step()?;
-        }
-        self.disk.open(path, mode)
-    }
-    fn create_folder(&self, path: &Path) -> std::io::Result<()> {
-        self.disk.create_folder(path)
-    }
-    fn list(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-        self.disk.list(folder)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        self.step()?;
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> std::io::Result<()> {
-        self.step()?;
-        self.disk.remove(path)
-    }
-    fn punch_hole(&self, path: &Path, offset: u64, size_bytes: u64) -> std::io::Result<bool> {
-        self.step()?;
-        self.disk.punch_hole(path, offset, size_bytes)
-    }
-    fn hard_link(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        self.step()?;
-        self.disk.hard_link(from, to)
-    }
-    fn sync_folder(&self, folder: &Path) -> std::io::Result<()> {
-        self.step()?;
-        self.disk.sync_folder(folder)
-    }
-    fn try_lock(
-        &self,
-        path: &Path,
-    ) -> std::io::Result<Option<Box<dyn moonshine_engine::io::FileLock>>> {
-        self.disk.try_lock(path)
-    }
-    fn measure_profile(&self, folder: &Path) -> std::io::Result<moonshine_engine::StoredProfile> {
-        self.disk.measure_profile(folder)
-    }
-    fn random_u128(&self) -> u128 {
-        self.disk.random_u128()
-    }
-    fn now(&self) -> std::time::Duration {
-        self.disk.now()
-    }
-    fn sleep(&self, duration: std::time::Duration) {
-        self.disk.sleep(duration);
-    }
 }
 
 /// Ends the writer, also when the test fails.
@@ -438,4 +361,73 @@ fn real_files_are_linked_and_restored_by_copy() {
     assert_eq!(read(&Database::open(&target, small.clone()).unwrap()), 30);
     assert_eq!(read(&Database::open(&restored, small.clone()).unwrap()), 30);
     assert_eq!(read(&Database::open(&folder, small).unwrap()), 31);
+}
+
+/// The record of the load is in the log, and the edit that puts its rows into the tree is not written yet. *Atomic*: at its
+/// commit sequence a backup has the rows too.
+#[test]
+fn a_backup_beside_a_bulk_load_has_its_rows_at_its_commit_sequence() {
+    let io = SimulatedIo::new(1);
+    let database = open(&io, "/db").unwrap();
+    write(&database, 1, Durability::Synced);
+    database.flush().unwrap();
+    io.hold_writes(Some(".medits"));
+    let is_copied = AtomicBool::new(false);
+    let backup = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut load = database.bulk_load(&table(&database)).unwrap();
+            for id in 0..ROW_COUNT {
+                load.upsert(vec![Value::Int64(id), Value::Int64(2)])
+                    .unwrap();
+            }
+            load.finish().unwrap()
+        });
+        let logged_seq = || {
+            let reader = Database::open_read_only("/db", options(&io)).unwrap();
+            reader.snapshot().seq()
+        };
+        while logged_seq() < 2 {
+            std::thread::yield_now();
+        }
+        let backup = scope.spawn(|| {
+            let backup = database.backup("/backup").unwrap();
+            is_copied.store(true, Ordering::SeqCst);
+            backup
+        });
+        // Whether or not it waits, it has had the time to be wrong.
+        for _ in 0..2000 {
+            if is_copied.load(Ordering::SeqCst) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        io.hold_writes(None);
+        assert_eq!(load.join().unwrap(), 2);
+        backup.join().unwrap()
+    });
+    let copy = open(&io, "/backup").unwrap();
+    assert_eq!(read(&copy), backup.commit_seq as i64);
+}
+
+/// *Honest*: a copy that fails again and again, and leaves files behind that can't be removed, says what failed, and not that the
+/// caller's folder was not empty.
+#[test]
+fn a_copy_that_can_remove_nothing_says_what_failed() {
+    let io = SimulatedIo::new(1);
+    let database = open(&io, "/db").unwrap();
+    table(&database);
+    drop(database);
+    let always = |operation| FaultRule {
+        operation,
+        files: None,
+        fault: Fault::Error,
+        per_million: 1_000_000,
+        lasts: Lasts::Forever,
+    };
+    io.set_faults(FaultPlan {
+        rules: vec![always(Operation::Sync), always(Operation::Remove)],
+        ..FaultPlan::default()
+    });
+    let failed = Database::restore("/db", "/copy", &options(&io)).unwrap_err();
+    assert!(matches!(failed, Error::Io { .. }), "{failed}");
 }

@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use moonshine_engine::io::{CrashStyle, SimulatedIo};
-use moonshine_engine::{ColumnType, Database, Error, Options, Table, TableSchema, Value};
+use moonshine_engine::io::{
+    CrashStyle, Fault, FaultPlan, FaultRule, FileKind, Lasts, Operation, SimulatedIo,
+};
+use moonshine_engine::{
+    ColumnType, Database, Durability, Error, Options, Table, TableSchema, Value,
+};
 
 fn options(io: &SimulatedIo) -> Options {
     Options {
@@ -188,6 +192,62 @@ fn a_failed_write_poisons_and_leaves_reads() {
     }
 }
 
+/// *Durable*: a failed sync loses what was to be durable by it, and the next one succeeds all the same. Who waits meanwhile to
+/// sync or to flush is not told that all is well, and does not write on.
+#[test]
+fn nothing_succeeds_beside_a_sync_that_fails() {
+    for waiting in [Database::sync, Database::flush] {
+        for seed in 0..20 {
+            let io = SimulatedIo::new(1);
+            let database = open(&io).unwrap();
+            let counts = table(&database);
+            write(&database, &counts, 1).wait().unwrap();
+            let commit = |n, durability| {
+                let mut transaction = database.begin();
+                for id in 0..10 {
+                    let row = vec![Value::Int64(id), Value::Int64(n)];
+                    transaction.upsert(&counts, row).unwrap();
+                }
+                transaction.set_durability(durability);
+                transaction.commit()
+            };
+            for n in 2..8 {
+                commit(n, Durability::Buffered).unwrap();
+            }
+            io.hold_writes(Some(".mlog"));
+            let rule = FaultRule {
+                operation: Operation::Sync,
+                files: Some(FileKind::Log),
+                fault: Fault::Error,
+                per_million: 1_000_000,
+                lasts: Lasts::Single,
+            };
+            io.set_faults(FaultPlan {
+                seed,
+                rules: vec![rule],
+                ..FaultPlan::default()
+            });
+            let pause = || (0..100).for_each(|_| std::thread::yield_now());
+            let (written, waited) = std::thread::scope(|scope| {
+                let writer = scope.spawn(|| commit(8, Durability::Synced));
+                pause();
+                let waiting = scope.spawn(|| waiting(&database));
+                pause();
+                io.hold_writes(None);
+                (writer.join().unwrap(), waiting.join().unwrap())
+            });
+            assert!(written.is_err() || waited.is_err());
+            let durable = database.durable_seq() as i64;
+            let least = if waited.is_ok() { 7 } else { durable };
+            drop(database);
+            for style in [CrashStyle::KeepUnsynced, CrashStyle::LoseUnsynced] {
+                let found = read(&open(&io.crash(style)).unwrap());
+                assert!((least..=8).contains(&found), "{least} ≤ {found}, {style:?}");
+            }
+        }
+    }
+}
+
 /// Honest: below level 0 too, with no memory for pages.
 #[test]
 fn rows_are_read_back_from_files_when_memory_is_short() {
@@ -305,4 +365,87 @@ fn tables_of_another_database_or_schema_are_refused() {
         .unwrap();
     transaction.commit().unwrap();
     assert_eq!(one.snapshot().row_count(&keyed).unwrap(), 1);
+}
+
+/// *Honest*: who waited for the log while its last write failed hears of that, and not that the database was closed.
+#[test]
+fn a_sync_beside_a_write_that_fails_says_so() {
+    for seed in 0..30 {
+        let io = SimulatedIo::new(seed);
+        let database = open(&io).unwrap();
+        let table = table(&database);
+        io.hold_writes(Some(".mlog"));
+        let synced = std::thread::scope(|scope| {
+            let write = scope.spawn(|| write(&database, &table, 1).wait());
+            let let_go_on = || (0..seed * 20).for_each(|_| std::thread::yield_now());
+            let_go_on();
+            let sync = scope.spawn(|| database.sync());
+            let_go_on();
+            io.fail_writes_after(0);
+            io.hold_writes(None);
+            assert!(matches!(write.join().unwrap(), Err(Error::Poisoned(_))));
+            sync.join().unwrap()
+        });
+        // It may have come first, when there was nothing to sync.
+        let is_told = matches!(synced, Ok(()) | Err(Error::Poisoned(_)));
+        assert!(is_told, "{synced:?}");
+    }
+}
+
+/// *Durable*: a part of a write that found no space is cut off for good before another segment begins.
+#[test]
+fn a_part_of_a_write_without_space_does_not_come_back() {
+    for seed in 0..60 {
+        let io = SimulatedIo::new(seed);
+        let database = open(&io).unwrap();
+        let table = table(&database);
+        let rows = 1 + seed as i64 % 15;
+        for n in 1..=rows {
+            write(&database, &table, n).wait().unwrap();
+        }
+        io.fill_after(Some(0));
+        let refused = write(&database, &table, rows + 1).wait();
+        assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+        io.fill_after(None);
+        // Another segment begins, and the first one is still needed.
+        io.hold_writes(Some(".mdelta"));
+        let crashed = std::thread::scope(|scope| {
+            scope.spawn(|| database.flush());
+            while database.log_segments().unwrap().len() < 2 && rows > 8 {
+                std::thread::yield_now();
+            }
+            write(&database, &table, rows + 1).wait().unwrap();
+            let crashed = io.crash(CrashStyle::SubsetUnsynced(seed));
+            io.hold_writes(None);
+            crashed
+        });
+        assert_eq!(read(&open(&crashed).unwrap()), rows + 1);
+    }
+}
+
+/// *Durable*: where the end of a segment was cut off by a process whose sync of that failed, the next one does it again
+/// before it begins another segment.
+#[test]
+fn a_cut_whose_sync_failed_is_made_again() {
+    for rows in 1..40 {
+        let io = SimulatedIo::new(rows);
+        let database = open(&io).unwrap();
+        let table = table(&database);
+        for n in 1..=rows as i64 {
+            write(&database, &table, n).wait().unwrap();
+        }
+        io.fail_syncs(true);
+        // It fills the segment, so that its end is cut off.
+        assert!(write(&database, &table, 100).wait().is_err());
+        let restarted = io.crash(CrashStyle::KeepUnsynced);
+        drop(database);
+        let database = open(&restarted).unwrap();
+        let seq = database.snapshot().seq() as i64;
+        let table = database.table("counts").unwrap();
+        for n in 1..=20 {
+            write(&database, &table, seq + n).wait().unwrap();
+        }
+        let restarted = restarted.crash(CrashStyle::LoseUnsynced);
+        assert_eq!(read(&open(&restarted).unwrap()), seq + 20);
+    }
 }

@@ -7,6 +7,8 @@ use crate::examples::source_files;
 
 /// The modules from the ground up. None names one that stands behind it.
 const LAYERS: &[&str] = &[
+    // Threads and locks.
+    "sync",
     // What values, rows and keys are.
     "value",
     "error",

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use moonshine_engine::io::{CrashStyle, Io, SimulatedIo};
+use moonshine_engine::io::{CrashStyle, Io, NamesStyle, SimulatedIo};
 use moonshine_engine::{
     ColumnType, CommitHandle, Database, Durability, Error, ExportFile, Options, Origin, Placement,
     Row, Scan, ScanOrder, ShardKey, Snapshot, Table, TableSchema, Transaction, Value,
@@ -215,9 +215,23 @@ impl ExternalTable {
     }
 }
 
+fn options(io: &SimulatedIo) -> Options {
+    Options {
+        io: Arc::new(io.clone()),
+        segment_size_bytes_max: Some(2000),
+        memory_budget_bytes: 40_000,
+        generation_size_bytes_max: Some(6000),
+        fragment_size_bytes_max: Some(4000),
+        compaction_threads: Some(3),
+        profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
+    }
+}
+
 struct Harness {
     shard_keys: usize,
     io: SimulatedIo,
+    /// The disk as the process sees it that has the database open.
+    process: SimulatedIo,
     database: Option<Database>,
     tables: Vec<Table>,
     state: State,
@@ -235,6 +249,7 @@ impl Harness {
         let mut harness = Harness {
             shard_keys,
             io: SimulatedIo::new(1),
+            process: SimulatedIo::new(1),
             database: None,
             tables: Vec::new(),
             state: State::default(),
@@ -250,18 +265,10 @@ impl Harness {
     }
 
     fn open(&mut self, durable_seq: u64) {
-        let options = Options {
-            io: Arc::new(self.io.clone()),
-            segment_size_bytes_max: Some(2000),
-            memory_budget_bytes: 40_000,
-            generation_size_bytes_max: Some(6000),
-            fragment_size_bytes_max: Some(4000),
-            compaction_threads: Some(3),
-            profile: moonshine_sysprobe::Profile::given(4096, 4).into(),
-        };
         self.held.clear();
         self.database = None;
-        let database = Database::open(Path::new("/db"), options).unwrap();
+        self.process = self.io.of_process(1);
+        let database = Database::open(Path::new("/db"), options(&self.process)).unwrap();
         self.tables = schemas(self.shard_keys)
             .into_iter()
             .map(|schema| database.create_table(schema).unwrap())
@@ -365,8 +372,12 @@ impl Harness {
             Step::Flush => self.database().flush().unwrap(),
             Step::Compact => self.database().compact().unwrap(),
             Step::Backup => self.backup(),
-            Step::FailingCrash(writes, seed) => {
-                self.io.fail_writes_after(*writes);
+            Step::FailingCrash(calls, seed) => {
+                // Writes fail from then on, or the process dies at any call that changes something.
+                match seed % 2 {
+                    0 => self.io.fail_writes_after(*calls),
+                    _ => self.process.kill_after(calls * 3),
+                }
                 // They fail, or not, and leave files at any stage.
                 let flushed = self.database().flush();
                 let compacted = flushed.and_then(|()| self.database().compact());
@@ -454,6 +465,7 @@ impl Harness {
         for (path, _) in self.io.files() {
             if path.starts_with(folder) {
                 self.io.remove(&path).unwrap();
+                self.io.sync_folder(path.parent().unwrap()).unwrap();
             }
         }
     }
@@ -479,18 +491,38 @@ impl Harness {
     }
 
     fn crash(&mut self, seed: u64) {
-        let style = match seed % 3 {
-            0 => CrashStyle::LoseUnsynced,
-            1 => CrashStyle::KeepUnsynced,
-            _ => CrashStyle::TearUnsynced(seed),
-        };
         // A process that dies loses nothing that the system has.
-        let durable_seq = match style {
-            CrashStyle::KeepUnsynced => self.seq,
-            _ => self.database().durable_seq(),
+        let mut least_seq = self.seq;
+        let mut crash = |io: &SimulatedIo, seed: u64, durable_seq: u64| {
+            let style = match seed % 5 {
+                0 => CrashStyle::LoseUnsynced,
+                1 => CrashStyle::KeepUnsynced,
+                2 => CrashStyle::PrefixUnsynced(seed),
+                3 => CrashStyle::SubsetUnsynced(seed),
+                _ => CrashStyle::TearUnsynced(seed),
+            };
+            let names = match seed / 5 % 3 {
+                0 => NamesStyle::Kept,
+                1 => NamesStyle::Ordered(seed),
+                _ => NamesStyle::Any(seed),
+            };
+            if style != CrashStyle::KeepUnsynced {
+                least_seq = durable_seq;
+            }
+            io.crash_image(style, names)
         };
-        self.io = self.io.crash(style);
-        self.open(durable_seq);
+        let durable_seq = self.database().durable_seq();
+        let mut image = crash(&self.io, seed, durable_seq);
+        // And again while it recovers.
+        for round in 1..=seed / 15 % 3 {
+            let process = image.of_process(2);
+            process.kill_after(seed / 45 / round % 20);
+            let ended = Database::open("/db", options(&process));
+            drop(ended);
+            image = crash(&image, seed / 900 / round, durable_seq);
+        }
+        self.io = image;
+        self.open(least_seq);
     }
 
     fn export(&mut self, t: usize, outcome: Outcome, old: bool) {

@@ -8,8 +8,10 @@
     reason = "what lies in a real folder is looked at and changed behind the engine's back"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use moonshine_engine::io::{CrashStyle, Io, NamesStyle, OpenMode, SimulatedIo};
 use moonshine_engine::{
     ColumnType, Database, Error, ExportFile, Options, Origin, Row, Scan, ScanOrder, SchemaChange,
     Snapshot, Table, TableSchema, Value,
@@ -281,6 +283,69 @@ fn databases_of_older_formats_are_kept_and_opened() {
 }
 
 /// *Honest*: a format that this build does not know is refused by an error of its own, and nothing changes.
+/// The same on a simulated disk, all of it durable.
+fn simulated(format: u8) -> SimulatedIo {
+    let io = SimulatedIo::new(1);
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/format-{format}"));
+    let mut folders = vec![(kept, PathBuf::from("/db"))];
+    while let Some((from, to)) = folders.pop() {
+        io.create_folder(&to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let (path, target) = {
+                let entry = entry.unwrap();
+                (entry.path(), to.join(entry.file_name()))
+            };
+            if path.is_dir() {
+                folders.push((path, target));
+                continue;
+            }
+            let file = io.open(&target, OpenMode::CreateNew).unwrap();
+            file.write_all_at(&std::fs::read(path).unwrap(), 0).unwrap();
+            file.sync_data().unwrap();
+        }
+    }
+    for folder in ["/", "/db", "/db/log", "/db/tree"] {
+        io.sync_folder(Path::new(folder)).unwrap();
+    }
+    io
+}
+
+/// *Durable*: a start that raises a database to this format is cut short at any call, and the one after it too.
+#[test]
+fn a_start_of_an_older_format_can_be_cut_short() {
+    let new_folder = tempfile::tempdir().unwrap();
+    let expected = Database::open(new_folder.path(), options()).unwrap();
+    write_history(&expected, |database| database.flush().unwrap());
+    let options = |io: &SimulatedIo| Options {
+        io: Arc::new(io.clone()),
+        ..options()
+    };
+    for format in KEPT_FORMATS {
+        for seed in 0..60 {
+            let mut disk = simulated(format);
+            for round in 0..2 {
+                let process = disk.of_process(1);
+                process.kill_after((seed / (round * 6 + 1)) % 20);
+                let ended = Database::open("/db", options(&process));
+                drop(ended);
+                let names = match seed % 3 {
+                    0 => NamesStyle::Ordered(seed + round),
+                    _ => NamesStyle::Any(seed + round),
+                };
+                let style = match seed % 5 {
+                    0 => CrashStyle::LoseUnsynced,
+                    1 => CrashStyle::KeepUnsynced,
+                    _ => CrashStyle::TearUnsynced(seed + round),
+                };
+                disk = disk.crash_image(style, names);
+            }
+            let database = Database::open("/db", options(&disk));
+            let database = database.unwrap_or_else(|error| panic!("{format}, {seed}: {error}"));
+            check_same(&database, &expected);
+        }
+    }
+}
+
 #[test]
 fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,129 @@
+//! *Honest*: whatever becomes of stored bytes, the database is as it was, or the damage is named.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use moonshine_engine::io::{CrashStyle, Damage, Damaged, Io, OpenMode, SimulatedIo};
+use moonshine_engine::{Database, Durability, Error};
+
+use crate::power::{Draw, options, read, state, table, write};
+
+const KINDS: [Damage; 5] = [
+    Damage::Flip,
+    Damage::Zero,
+    Damage::Cut,
+    Damage::Swap,
+    Damage::Older,
+];
+
+/// A database that was closed after so many transactions, flushed and compacted now and then.
+fn closed(seed: u64, count: i64) -> SimulatedIo {
+    let disk = SimulatedIo::new(seed);
+    let mut draw = Draw(seed);
+    let database = Database::open("/db", options(&disk)).unwrap();
+    let counts = table(&database).unwrap();
+    for n in 1..=count {
+        let durability = match draw.below(2) {
+            0 => Durability::Buffered,
+            _ => Durability::Synced,
+        };
+        write(&database, &counts, n, durability).unwrap();
+        match draw.below(12) {
+            0 => database.flush().unwrap(),
+            1 => database.compact().unwrap(),
+            _ => {}
+        }
+    }
+    disk
+}
+
+/// Whether bytes are at the end of the log. There, what is missing or as it was before can't be told from what was never
+/// written.
+fn is_end_of_log(disk: &SimulatedIo, path: &Path) -> bool {
+    let is_log = |path: &Path| path.extension().is_some_and(|kind| kind == "mlog");
+    let segments = disk.files().into_iter().map(|(path, _)| path);
+    segments.filter(|path| is_log(path)).max().as_deref() == Some(path)
+}
+
+/// Whether a byte is of the last edit of its file, by the lengths that edits have before them. What is wrong with that one can't
+/// be told from what a crash left of it.
+fn is_last_edit(disk: &SimulatedIo, path: &Path, offset: u64) -> bool {
+    const FILE_HEADER_SIZE_BYTES: usize = 48;
+    const RECORD_HEADER_SIZE_BYTES: usize = 16;
+    let file = disk.open(path, OpenMode::Read).unwrap();
+    let mut bytes = vec![0; file.len_bytes().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let mut next = FILE_HEADER_SIZE_BYTES;
+    let mut last = next;
+    while next < bytes.len() {
+        last = next;
+        let len = bytes[next + RECORD_HEADER_SIZE_BYTES - 4..][..4]
+            .try_into()
+            .unwrap();
+        next += RECORD_HEADER_SIZE_BYTES + u32::from_le_bytes(len) as usize;
+    }
+    offset >= last as u64
+}
+
+/// The damaged file is named. Where the end of a log is lost, it is a file that went or goes on by what stood there.
+fn check_named(named: &Path, damaged: &Damaged, may_lack_end: bool, seed: u64) {
+    assert!(
+        may_lack_end || named == damaged.path,
+        "seed {seed}: {named:?}, {damaged:?}"
+    );
+}
+
+#[test]
+fn random_damage_is_named_or_harmless() {
+    const COUNT: i64 = 45;
+    let (mut named, mut harmless, mut older) = (0, 0, 0);
+    for seed in 0..25 {
+        let disk = closed(seed, COUNT);
+        for (kind, damage_seed) in KINDS
+            .into_iter()
+            .flat_map(|kind| (0..4).map(move |i| (kind, i)))
+        {
+            let image = disk.crash(CrashStyle::KeepUnsynced);
+            let Some(damaged) = image.damage_random(seed * 10 + damage_seed, kind) else {
+                continue;
+            };
+            let is_edits = damaged
+                .path
+                .extension()
+                .is_some_and(|kind| kind == "medits");
+            let is_end = is_end_of_log(&disk, &damaged.path);
+            let may_lack_end = match kind {
+                Damage::Flip => is_edits && is_last_edit(&disk, &damaged.path, damaged.offset),
+                _ => is_edits || is_end,
+            };
+            let opened = Database::open("/db", options(&image));
+            let found = opened.and_then(|database| {
+                let n = database.snapshot().seq() as i64;
+                Ok((n, read(&database)?))
+            });
+            match found {
+                Err(Error::Corrupt { path, .. }) => {
+                    check_named(&path, &damaged, may_lack_end, seed);
+                    named += 1;
+                }
+                Ok((n, rows)) => {
+                    assert_eq!(
+                        rows,
+                        state(n, &BTreeSet::new()),
+                        "seed {seed}, {kind:?}: {damaged:?}"
+                    );
+                    match n {
+                        COUNT => harmless += 1,
+                        _ => {
+                            let may_be = is_end && kind != Damage::Flip;
+                            assert!(may_be, "seed {seed}, {kind:?}: {n}, {damaged:?}");
+                            older += 1;
+                        }
+                    }
+                }
+                Err(error) => panic!("seed {seed}, {kind:?}: {damaged:?}: {error}"),
+            }
+        }
+    }
+    assert!(named > 200 && harmless > 5, "{named} {harmless} {older}");
+}

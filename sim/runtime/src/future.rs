@@ -1,0 +1,34 @@
+//! Futures on fibers.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::thread;
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future to its end; the fiber, or off a fiber the thread, parks while it waits.
+///
+/// ```
+/// use moonshine_sim_runtime::{Config, End, block_on, run};
+/// let run = run(Config::of_seed(1), || assert_eq!(block_on(async { 7 }), 7));
+/// assert_eq!(run.end, End::Done);
+/// ```
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        thread::park();
+    }
+}
