@@ -117,7 +117,9 @@ fn mixed(mut number: u64) -> u64 {
 /// Adds the hashes of a column's values to those of the rows; `None` if its type is not known.
 fn add_column(seed: u64, column: &dyn Array, rows: &mut [u64]) -> Option<()> {
     let nulls = column.nulls();
-    let text = |bytes: Option<&[u8]>| xxh3_64_with_seed(bytes.unwrap_or_default(), seed);
+    let hash = |bytes: &[u8]| xxh3_64_with_seed(bytes, seed);
+    // Offsets of an array ascend and are not negative.
+    let span = |offsets: &[i32; 2]| offsets[0] as usize..offsets[1] as usize;
     match column.data_type() {
         DataType::Boolean => {
             let [no, yes] = [0, 1].map(|value| mixed(seed ^ value));
@@ -128,21 +130,23 @@ fn add_column(seed: u64, column: &dyn Array, rows: &mut [u64]) -> Option<()> {
                 rows,
             );
         }
-        DataType::Utf8 => {
-            let values = column.as_string_opt::<i32>()?.iter();
-            add_hashes(
-                nulls,
-                values.map(|value| text(value.map(str::as_bytes))),
-                rows,
-            );
-        }
-        DataType::Binary => {
-            add_hashes(nulls, column.as_binary_opt::<i32>()?.iter().map(text), rows);
+        DataType::Utf8 | DataType::Binary => {
+            let (offsets, data) = match column.as_string_opt::<i32>() {
+                Some(texts) => (texts.value_offsets(), texts.value_data()),
+                None => {
+                    let bytes = column.as_binary_opt::<i32>()?;
+                    (bytes.value_offsets(), bytes.value_data())
+                }
+            };
+            let spans = offsets.array_windows::<2>().map(span);
+            let hashes = spans.map(|span| hash(data.get(span).unwrap_or_default()));
+            add_hashes(nulls, hashes, rows);
         }
         DataType::FixedSizeBinary(_) => {
+            let values = column.as_fixed_size_binary_opt()?;
             add_hashes(
                 nulls,
-                column.as_fixed_size_binary_opt()?.iter().map(text),
+                values.iter().map(|value| hash(value.unwrap_or_default())),
                 rows,
             );
         }
@@ -183,17 +187,19 @@ fn add_numbers<const N: usize>(
 }
 
 /// Adds the hash of each row's value to the row's, unless it is null.
-fn add_hashes(nulls: Option<&NullBuffer>, hashes: impl Iterator<Item = u64>, rows: &mut [u64]) {
-    match nulls {
-        None => {
-            for (row, hash) in rows.iter_mut().zip(hashes) {
-                *row = row.wrapping_add(hash);
-            }
+fn add_hashes(nulls: Option<&NullBuffer>, mut hashes: impl Iterator<Item = u64>, rows: &mut [u64]) {
+    let Some(nulls) = nulls else {
+        for (row, hash) in rows.iter_mut().zip(hashes) {
+            *row = row.wrapping_add(hash);
         }
-        Some(nulls) => {
-            for ((row, hash), is_valid) in rows.iter_mut().zip(hashes).zip(nulls) {
-                *row = row.wrapping_add(if is_valid { hash } else { 0 });
-            }
+        return;
+    };
+    let words = nulls.inner().bit_chunks();
+    for (word, rows) in words.iter_padded().zip(rows.chunks_mut(64)) {
+        for (place, (row, hash)) in rows.iter_mut().zip(hashes.by_ref()).enumerate() {
+            // Without a branch, since nulls come as they like.
+            let is_valid = word >> place & 1;
+            *row = row.wrapping_add(hash & is_valid.wrapping_neg());
         }
     }
 }

@@ -131,10 +131,8 @@ impl<T> At<T> for std::result::Result<T, sqlx::Error> {
     }
 }
 
-impl<T> At<T> for std::result::Result<T, tokio::task::JoinError> {
+impl<T> At<T> for std::result::Result<T, futures::channel::oneshot::Canceled> {
     fn at(self, place: impl ToString) -> Result<T> {
-        self.map_err(|error| {
-            ExportError::unavailable(place, format!("a background task ended early: {error}"))
-        })
+        self.map_err(|_| ExportError::unavailable(place, "a background task ended early"))
     }
 }

@@ -298,7 +298,7 @@ fn shortened(bound: Datum, side: Side) -> Option<Datum> {
 }
 
 /// The shortest text above every text that starts with these characters.
-fn raised_text(mut head: Vec<char>) -> Option<String> {
+pub(crate) fn raised_text(mut head: Vec<char>) -> Option<String> {
     while let Some(last) = head.pop() {
         if let Some(next) = (last..=char::MAX).nth(1) {
             head.push(next);
@@ -309,7 +309,7 @@ fn raised_text(mut head: Vec<char>) -> Option<String> {
 }
 
 /// The shortest bytes above all bytes that start with these.
-fn raised_bytes(mut head: Vec<u8>) -> Option<Vec<u8>> {
+pub(crate) fn raised_bytes(mut head: Vec<u8>) -> Option<Vec<u8>> {
     while let Some(last) = head.pop() {
         if let Some(next) = last.checked_add(1) {
             head.push(next);

@@ -10,13 +10,25 @@ use uuid::Uuid;
 use crate::catalog::CatalogTable;
 use crate::error::Result;
 use crate::references::{head, history};
-use crate::summary;
+use crate::summary::{self, Stamp};
 
 /// The snapshot of that commit, if it is the newest one of the exports' branch or an ancestor of it.
 pub(crate) fn find_commit(metadata: &TableMetadata, commit_id: Uuid) -> Option<i64> {
     let is_it = |snapshot: &&SnapshotRef| summary::commit_id(snapshot) == Some(commit_id);
     let found = history(metadata, head(metadata)).find(is_it);
     found.map(|snapshot| snapshot.snapshot_id())
+}
+
+/// The snapshot of that export, if the newest one of the exports' branch holds its rows. It may have expired: what lies on
+/// top of it without rows of its own names it.
+fn find_export(metadata: &TableMetadata, commit_id: Uuid) -> Option<i64> {
+    history(metadata, head(metadata)).find_map(|snapshot| {
+        let stamp = Stamp::of(snapshot)?;
+        match stamp.export_commit_id {
+            Some(export_commit_id) if export_commit_id == commit_id => stamp.export_snapshot_id,
+            _ => (stamp.commit_id == commit_id).then_some(snapshot.snapshot_id()),
+        }
+    })
 }
 
 /// How far the table's export is, once `pending` is settled by what the table says.
@@ -26,7 +38,7 @@ pub(crate) fn exported_after(
     pending: Option<&PendingExport>,
 ) -> Option<Exported> {
     let settled = pending.and_then(|pending| {
-        let token = find_commit(metadata, pending.commit_id())?.to_string();
+        let token = find_export(metadata, pending.commit_id())?.to_string();
         Some(Exported {
             seq: pending.to_seq(),
             token,
@@ -38,7 +50,7 @@ pub(crate) fn exported_after(
 /// Records what became of a pending export; removes the files of one that was not committed, unless its table is gone.
 pub(crate) async fn settle(pending: PendingExport, current: Option<&CatalogTable>) -> Result<()> {
     let table = pending.table().name().to_owned();
-    let find = |current: &CatalogTable| find_commit(&current.metadata, pending.commit_id());
+    let find = |current: &CatalogTable| find_export(&current.metadata, pending.commit_id());
     if let Some(snapshot_id) = current.and_then(find) {
         tracing::info!(%table, snapshot_id, commit_seq = pending.to_seq(), "an earlier export was committed");
         return Ok(pending.commit(snapshot_id.to_string())?);

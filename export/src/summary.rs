@@ -24,6 +24,8 @@ const ORIGINS: &str = "moonshine.origins";
 pub(crate) const ROWS_CHECKSUM: &str = "moonshine.rows-checksum";
 /// The snapshot of the newest export, in a snapshot that is none itself.
 const EXPORT_SNAPSHOT_ID: &str = "moonshine.export-snapshot-id";
+/// The commit id of the newest export, in a snapshot that is none itself.
+const EXPORT_COMMIT_ID: &str = "moonshine.export-commit-id";
 /// What the newest fence is called; a table property only.
 pub(crate) const FENCE_ID: &str = "moonshine.fence-id";
 /// The branch that exports go to, where that is not the main one; a table property only.
@@ -43,6 +45,8 @@ pub(crate) struct Stamp {
     pub(crate) origins: BTreeMap<String, String>,
     /// The snapshot of the export that brought the table there, if that is an earlier one.
     pub(crate) export_snapshot_id: Option<i64>,
+    /// The commit id of that export: its snapshot may expire before its end is known.
+    pub(crate) export_commit_id: Option<Uuid>,
     /// The checksum of the rows that the snapshot added, where their types have one.
     pub(crate) rows_checksum: Option<String>,
 }
@@ -71,6 +75,10 @@ impl Stamp {
                 Some(id) => Some(id.parse().ok()?),
                 None => None,
             },
+            export_commit_id: match properties.get(EXPORT_COMMIT_ID) {
+                Some(id) => Some(id.parse().ok()?),
+                None => None,
+            },
             rows_checksum: properties.get(ROWS_CHECKSUM).cloned(),
         })
     }
@@ -81,6 +89,9 @@ impl Stamp {
         let export_snapshot_id = self
             .export_snapshot_id
             .map(|id| (EXPORT_SNAPSHOT_ID.to_owned(), id.to_string()));
+        let export_commit_id = self
+            .export_commit_id
+            .map(|id| (EXPORT_COMMIT_ID.to_owned(), id.to_string()));
         let exporter_id = self
             .exporter_id
             .map(|id| (EXPORTER_ID.to_owned(), id.to_string()));
@@ -95,7 +106,8 @@ impl Stamp {
             .rows_checksum
             .clone()
             .map(|checksum| (ROWS_CHECKSUM.to_owned(), checksum));
-        let optional = export_snapshot_id.into_iter().chain(exporter_id);
+        let optional = export_snapshot_id.into_iter().chain(export_commit_id);
+        let optional = optional.chain(exporter_id);
         let optional = optional.chain(rows_checksum);
         Ok(properties.into_iter().chain(optional).collect())
     }
@@ -283,6 +295,7 @@ mod tests {
             exporter_id: Some(Uuid::from_u128(4)),
             origins: BTreeMap::from([("pg".to_owned(), "0/16B3748".to_owned())]),
             export_snapshot_id: None,
+            export_commit_id: None,
             rows_checksum: Some("00ff".to_owned()),
         }
     }

@@ -12,6 +12,7 @@ use iceberg::spec::{MetadataLog, TableMetadata};
 use uuid::Uuid;
 
 use super::glue::GlueTables;
+use super::hive::HiveTables;
 use super::sql::Rows;
 use super::{CatalogTable, Change, CommitOutcome, Guard, NewTable, TableCatalog, metadata_file};
 use crate::config::IcebergConfig;
@@ -93,7 +94,7 @@ pub(super) trait Locations: Send + Sync + std::fmt::Debug {
 }
 
 /// A catalog that stores no more of a table than where its newest metadata file is: an SQLite file, a PostgreSQL database,
-/// AWS Glue.
+/// AWS Glue, a Hive metastore.
 #[derive(Debug)]
 pub struct LocationCatalog {
     locations: Box<dyn Locations>,
@@ -131,6 +132,16 @@ impl LocationCatalog {
         let places = config.glue_places()?;
         let tables = GlueTables::open(&places, &config.store)?;
         Self::of(Box::new(tables), places.warehouse, config)
+    }
+
+    /// The catalog of a Hive metastore that a configuration names. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// [`ExportError::Config`].
+    pub fn hive(config: &IcebergConfig) -> Result<Self> {
+        let (address, warehouse) = config.hive_places()?;
+        let tables = HiveTables::open(&address)?;
+        Self::of(Box::new(tables), warehouse, config)
     }
 
     fn of(

@@ -2,11 +2,13 @@
 //!
 //! [`TableCatalog`] is the little that the exporter needs of one. What is to be changed is a [`Change`], a value: what
 //! the table must still be, and what becomes of it then. A catalog decides, by compare and swap, who comes first.
-//! A [`LocationCatalog`], of an SQL database or AWS Glue, makes the new metadata itself and swaps its location. [`RestCatalog`]
+//! A [`LocationCatalog`], of an SQL database, AWS Glue or a Hive metastore, makes the new metadata itself and swaps its location. [`RestCatalog`]
 //! sends the change to a server. [`open`] makes the one that a configuration names.
 
 mod change;
 mod glue;
+mod hive;
+mod hive_like;
 mod located;
 mod metadata_file;
 mod new_table;
@@ -73,7 +75,8 @@ pub enum CommitOutcome {
         /// What it answered.
         error: ExportError,
     },
-    /// The catalog refused; nothing was changed, and asking again is of no use before the cause is gone.
+    /// The catalog refused, and asking again is of no use before the cause is gone. This request changed nothing; a copy of it
+    /// that the network made may have.
     Refused(ExportError),
     /// There was no answer that says whether the commit took place. It may still be on its way.
     Unknown(ExportError),
@@ -147,7 +150,8 @@ pub async fn open(config: &IcebergConfig, create: bool) -> Result<Arc<dyn TableC
     Ok(match config.catalog_type {
         CatalogType::Rest => Arc::new(RestCatalog::open(config).await?),
         CatalogType::Glue => Arc::new(LocationCatalog::glue(config)?),
-        _ => Arc::new(LocationCatalog::sql(config, create).await?),
+        CatalogType::Hive => Arc::new(LocationCatalog::hive(config)?),
+        CatalogType::Sql => Arc::new(LocationCatalog::sql(config, create).await?),
     })
 }
 

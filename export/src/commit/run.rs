@@ -4,7 +4,7 @@
 //!          ┌── the table holds it already ─────────────────────────► committed
 //!  look ───┤
 //!   ▲      └── change ──► catalog ──┬── committed, and shows it ───► committed
-//!   │                               ├── refused ───────────────────► not committed
+//!   │                               ├── refused, and shows none ───► not committed
 //!   └──── load the table again ◄────┴── conflict, busy, unknown
 //! ```
 //!
@@ -15,7 +15,8 @@
 //!
 //! A conflict is an answer to one copy of a request. Networks make more of them, and another copy may be what this one
 //! conflicts with, still at work. So an attempt is over only when the table has moved past what it demands; and not even
-//! then if somebody moved it elsewhere, who may move it back: that is for the next look to decide, behind a fence. And what a
+//! then if somebody moved it elsewhere, who may move it back: that is for the next look to decide, behind a fence. A refusal
+//! is an answer to one copy, too: it ends the commit, and stands once the table is seen without it. And what a
 //! catalog says it committed has to be in the table that it shows: files are removed because of that.
 
 use async_trait::async_trait;
@@ -120,7 +121,10 @@ pub(crate) async fn run_up_to(
         match shown(proposal, outcome) {
             CommitOutcome::Committed(table) => return Ok(table),
             CommitOutcome::Conflict => unanswered.push(Unanswered::new(&table, change)),
-            CommitOutcome::Refused(error) => return Err(failure(!unanswered.is_empty(), error)),
+            CommitOutcome::Refused(error) => {
+                let found = catalog.load(&table.ident).await;
+                return taken_at_first(proposal, found, !unanswered.is_empty(), error);
+            }
             CommitOutcome::Busy {
                 retry_after_ms,
                 error,
@@ -159,6 +163,21 @@ pub(crate) async fn run_up_to(
         attempts: attempts_max,
     };
     Err(failure(!unanswered.is_empty(), last.unwrap_or(conflict)))
+}
+
+/// The table, if it holds what was refused: of a request that was sent twice on its way, the first copy may have been taken. Without
+/// an answer to that it is not known.
+fn taken_at_first(
+    proposal: &dyn Proposal,
+    found: Result<Option<CatalogTable>, ExportError>,
+    is_open: bool,
+    refused: ExportError,
+) -> Result<CatalogTable, Failure> {
+    match found {
+        Ok(Some(table)) if proposal.is_in(&table) => Ok(table),
+        Ok(_) => Err(failure(is_open, refused)),
+        Err(_) => Err(Failure::Unknown(refused)),
+    }
 }
 
 /// The outcome; unknown if the table that is said to hold the commit does not.

@@ -26,7 +26,7 @@ pub enum CatalogType {
     Rest,
     /// AWS Glue's own interface. Its REST endpoint is `rest`, with `rest.signing`.
     Glue,
-    /// A Hive metastore. Not supported.
+    /// A Hive metastore, of Hive 4 or newer.
     Hive,
 }
 
@@ -116,6 +116,21 @@ impl IcebergConfig {
         })
     }
 
+    /// Where the Hive metastore is, and the warehouse.
+    pub(crate) fn hive_places(&self) -> Result<(Url, String)> {
+        let wrong = || {
+            let reason = "the address of a Hive metastore, as in thrift://host:9083";
+            ExportError::Config(format!("catalog_uri: give {reason}"))
+        };
+        let uri = self.catalog_uri.as_deref().ok_or_else(wrong)?;
+        let address = Url::parse(uri).map_err(|_| wrong())?;
+        let is_plain = address.username().is_empty() && matches!(address.path(), "" | "/");
+        if address.scheme() != "thrift" || !is_plain {
+            return Err(wrong());
+        }
+        Ok((address, self.warehouse()?))
+    }
+
     /// Where the catalog server is, and where tables go if it does not choose.
     pub(crate) fn rest_places(&self) -> Result<(Url, Option<String>)> {
         let uri = self.catalog_uri.as_deref().unwrap_or_default();
@@ -158,13 +173,6 @@ impl IcebergConfig {
 
     /// Where the SQL catalog and its tables are.
     pub(crate) fn sql_places(&self) -> Result<SqlPlaces> {
-        if self.catalog_type != CatalogType::Sql {
-            return Err(ExportError::Config(format!(
-                "catalog_type: {:?} is not supported, the supported types are 'sql' (an SQLite file or a PostgreSQL \
-                 server), 'rest' (a server; S3 Tables with rest.signing) and 'glue'",
-                format!("{:?}", self.catalog_type).to_lowercase()
-            )));
-        }
         let warehouse = self.warehouse()?;
         let catalog = match &self.catalog_uri {
             Some(uri) if is_postgres(uri) => SqlPlace::Server(postgres_address(uri)?),

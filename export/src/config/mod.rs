@@ -47,7 +47,7 @@ pub struct IcebergConfig {
     pub catalog_type: CatalogType,
     /// The catalog: for `sql`, the path of an SQLite file, with or without `sqlite:` before it, by default `catalog.db` in
     /// a local warehouse, or the address of a PostgreSQL server, `postgresql://user@host/database`; for `rest`, the
-    /// address of the server; for `glue`, the address of another server than the region's.
+    /// address of the server; for `glue`, the address of another server than the region's; for `hive`, `thrift://host:9083`.
     #[serde(default)]
     pub catalog_uri: Option<String>,
     /// More about an SQL catalog.
@@ -85,7 +85,8 @@ impl IcebergConfig {
         match self.catalog_type {
             CatalogType::Rest => self.rest_places().map(drop),
             CatalogType::Glue => self.glue_places().map(drop),
-            _ => self.sql_places().map(drop),
+            CatalogType::Hive => self.hive_places().map(drop),
+            CatalogType::Sql => self.sql_places().map(drop),
         }
     }
 }
@@ -157,7 +158,15 @@ mod tests {
         for (json, word) in [
             (
                 r#"{"warehouse_path": "w", "catalog_type": "hive"}"#,
-                "'sql'",
+                "thrift://",
+            ),
+            (
+                r#"{"warehouse_path": "w", "catalog_type": "hive", "catalog_uri": "http://h:9083"}"#,
+                "thrift://",
+            ),
+            (
+                r#"{"catalog_type": "hive", "catalog_uri": "thrift://h:9083"}"#,
+                "warehouse_path",
             ),
             (
                 r#"{"warehouse_path": "w", "catalog_type": "glue"}"#,

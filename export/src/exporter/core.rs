@@ -72,6 +72,10 @@ pub(crate) struct TableSlot {
     pub(super) requests: AtomicU64,
     /// Whether this exporter took it over.
     pub(crate) is_taken: AtomicBool,
+    /// Shared with what notes in the engine that a commit of it took place, which goes on where who asked for that was dropped.
+    pub(crate) noting: Arc<()>,
+    /// Whether nothing was known of it when this exporter took its epoch.
+    pub(super) is_unanswered: AtomicBool,
     /// How often in a row an export came in between before a task of maintenance could commit.
     pub(crate) lost_races: Mutex<HashMap<MaintenanceTask, u32>>,
 }
@@ -85,6 +89,11 @@ pub(crate) struct TableState {
 }
 
 impl TableSlot {
+    /// Whether the engine is being told of a commit that the Iceberg table holds: until then that looks like another's.
+    pub(crate) fn is_noting(&self) -> bool {
+        Arc::strong_count(&self.noting) > 1
+    }
+
     /// Something of the table's export went on.
     pub(super) fn step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
@@ -149,10 +158,12 @@ impl Core {
     }
 
     /// Takes a later epoch for a table that names a later one than this exporter's, which took its own without an answer about
-    /// that table. Nobody is newer because of that: somebody's clock was ahead.
+    /// that table. Nobody is newer because of that: somebody's clock was ahead. Of a table that there was, or was not, when
+    /// this exporter took its epoch, a later one is a newer exporter's.
     pub(super) fn outrank(&self, table: &Table, found: &CatalogTable) {
         let slot = self.slot(table);
-        if slot.is_taken.load(Ordering::SeqCst) {
+        let is_taken = slot.is_taken.load(Ordering::SeqCst);
+        if is_taken || !slot.is_unanswered.load(Ordering::SeqCst) {
             return;
         }
         if let Some(own) = self.writer_to(table)

@@ -94,6 +94,14 @@ impl Core {
             .as_ref()
             .and_then(|(id, stamp)| stamp.export_snapshot_id.or(Some(*id)));
         let before = before.map(|(_, stamp)| stamp);
+        // One that carries a snapshot id alone is of a version that did not say more.
+        let export_commit_id = before.as_ref().and_then(|stamp| {
+            let own = stamp
+                .export_snapshot_id
+                .is_none()
+                .then_some(stamp.commit_id);
+            stamp.export_commit_id.or(own)
+        });
         Ok(Stamp {
             database_id: self.owner.database_id,
             commit_seq: before.as_ref().map_or(0, |stamp| stamp.commit_seq),
@@ -102,6 +110,7 @@ impl Core {
             exporter_id: Some(writer.exporter_id),
             origins: before.map(|stamp| stamp.origins).unwrap_or_default(),
             export_snapshot_id,
+            export_commit_id,
             rows_checksum: None,
         })
     }

@@ -14,7 +14,6 @@ use futures::{StreamExt, stream};
 use moonshine_engine::{Snapshot, Table};
 use tokio::sync::SemaphorePermit;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
 
 use super::core::TableSlot;
 use super::standing::{EXPORT, ends_all};
@@ -192,7 +191,7 @@ impl Core {
         let mut export = pin!(self.tick_table(table, snapshot));
         loop {
             let steps = slot.steps.load(Ordering::Relaxed);
-            if let Ok(exported) = timeout(standstill_max, &mut export).await {
+            if let Some(exported) = self.environment.within(standstill_max, &mut export).await {
                 return exported;
             }
             if slot.steps.load(Ordering::Relaxed) == steps {
@@ -208,11 +207,11 @@ impl Core {
         let wait = *self.standstill_max.lock() / 4;
         let mut turn = pin!(self.writers.acquire());
         loop {
-            tokio::select! {
-                turn = &mut turn => {
+            match self.environment.within(wait, &mut turn).await {
+                Some(turn) => {
                     return turn.map_err(|error| ExportError::unavailable("the exporter", error));
                 }
-                () = sleep(wait) => slot.step(),
+                None => slot.step(),
             }
         }
     }

@@ -17,8 +17,8 @@ use crate::commit::{
 };
 use crate::config::FormatVersion;
 use crate::delete::Positions;
-use crate::error::{At, ExportError, Result};
-use crate::layout::{Layout, WrittenFile, write_data_files};
+use crate::error::{ExportError, Result};
+use crate::layout::{Destination, Layout, WrittenFile, write_data_files};
 use crate::lineage::{RowIds, WithRowIds, kept_ids};
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::references::head;
@@ -49,9 +49,7 @@ impl Core {
         let (database, engine_table, snapshot) =
             (self.database.clone(), table.clone(), snapshot.clone());
         let begin = move || database.begin_export(&engine_table, &snapshot);
-        let export = tokio::task::spawn_blocking(begin)
-            .await
-            .at("the engine")??;
+        let export = self.environment.work.away("the engine", begin).await??;
         if export.is_empty() {
             return Ok(None);
         }
@@ -122,9 +120,7 @@ impl Core {
             added_data.files.push(entry);
         }
         let prepare = move || export.prepare_files(commit_id, files).map(|()| export);
-        let export = tokio::task::spawn_blocking(prepare)
-            .await
-            .at("the engine")??;
+        let export = self.environment.work.away("the engine", prepare).await??;
         Ok((
             export,
             RowDelta {
@@ -166,10 +162,13 @@ impl Core {
         let location = state.current.metadata.location().to_owned();
         let to_seq = export.to_seq();
         let path = move |number| data_file_path(&location, to_seq, commit_id, number);
-        let file_io = &state.current.file_io;
+        let destination = Destination {
+            file_io: &state.current.file_io,
+            work: &self.environment.work,
+        };
         let export = Some(export.clone());
         let written = write_data_files(
-            file_io,
+            destination,
             table.schema(),
             layout,
             batches,
@@ -200,6 +199,7 @@ impl Core {
             exporter_id: Some(state.writer.exporter_id),
             origins: origins_by_source(export.origins()),
             export_snapshot_id: None,
+            export_commit_id: None,
             rows_checksum: delta.rows_checksum.clone(),
         };
         let base = state.current.clone();
@@ -239,15 +239,17 @@ impl Core {
                     ),
                 };
                 state.current = current;
-                record(export, snapshot_id).await?;
+                let record = move || export.commit(snapshot_id.to_string());
+                self.note(table, record).await??;
                 Ok(report)
             }
             Err(Failure::NotCommitted(error)) => {
                 let file_io = &state.current.file_io;
                 paths.extend_from_slice(&commit.delete_paths);
-                tokio::task::spawn_blocking(move || export.abort())
-                    .await
-                    .at("the engine")??;
+                self.environment
+                    .work
+                    .away("the engine", move || export.abort())
+                    .await??;
                 remove_attempts(file_io, &commit.attempts, None).await;
                 remove_files(file_io, &paths).await;
                 Err(error)
@@ -256,14 +258,21 @@ impl Core {
             Err(Failure::Unknown(error)) => Err(error),
         }
     }
-}
 
-/// Records in the engine that an export was committed.
-async fn record(export: Export, snapshot_id: i64) -> Result<()> {
-    let commit = move || export.commit(snapshot_id.to_string());
-    Ok(tokio::task::spawn_blocking(commit)
-        .await
-        .at("the engine")??)
+    /// Tells the engine that a commit of a table took place.
+    pub(crate) async fn note<T: Send + 'static>(
+        &self,
+        table: &Table,
+        record: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let noting = self.slot(table).noting.clone();
+        let record = move || {
+            let recorded = record();
+            drop(noting);
+            recorded
+        };
+        self.environment.work.away("the engine", record).await
+    }
 }
 
 /// The ids that an export's rows take over from those that they replace, in a table that has ids.

@@ -51,8 +51,12 @@ impl Core {
 
     /// The newest epoch of the tables that can be looked at.
     async fn newest_epoch(&self) -> Result<u64> {
-        let load =
-            |table: Table| async move { self.catalog.load(&table_ident(table.name())?).await };
+        let load = |table: Table| async move {
+            let loaded = self.catalog.load(&table_ident(table.name())?).await;
+            let is_unanswered = &self.slot(&table).is_unanswered;
+            is_unanswered.store(loaded.is_err(), Ordering::SeqCst);
+            loaded
+        };
         let loaded: Vec<Result<Option<CatalogTable>>> = stream::iter(self.database.tables())
             .map(load)
             .buffer_unordered(TABLES_AT_ONCE)
@@ -101,6 +105,12 @@ impl Core {
         known: Option<TableState>,
     ) -> Result<TableState> {
         self.begin(self.newest_epoch()).await?;
+        // What was dropped half way may be at it.
+        if self.slot(table).is_noting() {
+            let place = format!("table '{}'", table.name());
+            let reason = "the end of its last export is still being noted";
+            return Err(ExportError::unavailable(place, reason));
+        }
         let pending = self.pending(table);
         let is_taken = self.slot(table).is_taken.load(Ordering::SeqCst);
         if let (None, true, Some(known)) = (&pending, is_taken, known) {

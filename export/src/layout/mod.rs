@@ -3,7 +3,7 @@
 //! A [`Layout`] is what an Iceberg table says of it, its default partition spec and sort order, bound to the engine's
 //! columns. `wanted` is what the configuration asks of a table, in the words that `text` reads. `partition` tells rows apart by
 //! the values of `transform`, `sort` puts them in order (`z_order` in that of several columns at once), `divider` holds the rows of each partition until they are worth a row group,
-//! `parquet` encodes those with their columns beside each other, and `writer` brings the bytes to the store. `statistics` counts
+//! `parquet` encodes those with their columns beside each other by `encode`, and `writer` brings the bytes to the store. `statistics` counts
 //! different values, apart from exports.
 //!
 //! Rows come in the order of their primary key. Where a layout keeps that order, they pass through. The
@@ -11,6 +11,7 @@
 
 mod distinct;
 mod divider;
+mod encode;
 mod parquet;
 mod partition;
 mod sort;
@@ -27,7 +28,7 @@ use iceberg::spec::{DataFile, TableMetadata, Transform};
 use moonshine_engine::{Column, FileKeys, TableSchema};
 
 pub(crate) use statistics::DistinctValues;
-pub(crate) use writer::write_data_files;
+pub(crate) use writer::{Destination, write_data_files};
 
 use crate::catalog::CatalogTable;
 use crate::config::TableSettings;

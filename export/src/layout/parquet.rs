@@ -1,5 +1,7 @@
 //! One Parquet file: its properties, and its row groups, into which rows are encoded as they come, columns beside each other.
 
+use std::io::Write;
+
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{FieldRef, SchemaRef};
 use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Struct};
@@ -10,11 +12,13 @@ use parquet::arrow::arrow_writer::{
     compute_leaves,
 };
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::column::writer::ColumnCloseResult;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::file::writer::SerializedFileWriter;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::ColumnPath;
 
 use super::distinct::is_worth_a_dictionary;
+use super::encode::{BLOOM_FILTER_FPP, ChunkEncoder, ChunkOptions};
 use super::writer::FileBytes;
 use super::{Layout, WrittenFile};
 use crate::error::{At, ExportError, Result};
@@ -57,31 +61,47 @@ impl<B: FileBytes> OpenFile<B> {
             .first()
             .map_or_else(|| schema.arrow_schema().clone(), RecordBatch::schema);
         // The Arrow schema is left out of the file: what the Parquet types say is what every reader sees.
-        let first = (first, first_group_rows);
-        let properties = properties(schema, &arrow_schema, first, row_group_rows)
-            .set_sorting_columns(layout.sorting_columns(schema));
-        let options = ArrowWriterOptions::new()
+        let options = chunk_options(
+            schema,
+            &arrow_schema,
+            (first, first_group_rows),
+            row_group_rows,
+        );
+        let properties =
+            properties(&arrow_schema, &options).set_sorting_columns(layout.sorting_columns(schema));
+        let writer_options = ArrowWriterOptions::new()
             .with_properties(properties.build())
             .with_skip_arrow_metadata(true)
             .with_parquet_schema(parquet_schema(schema, &arrow_schema)?);
         let (writer, factory) =
-            ArrowWriter::try_new_with_options(bytes, arrow_schema.clone(), options)
+            ArrowWriter::try_new_with_options(bytes, arrow_schema.clone(), writer_options)
                 .and_then(ArrowWriter::into_serialized_writer)
                 .at(&path)?;
         let mut trackers = schema.columns().iter().map(ColumnTracker::new);
+        let mut columns = Vec::with_capacity(options.len());
+        let mut leaf = 0;
         let fields = arrow_schema.fields().iter().cloned().enumerate();
-        let columns = fields.map(|(position, field)| OpenColumn {
-            position,
-            field,
-            tracker: trackers.next(),
-            writers: Vec::new(),
-        });
+        for ((position, field), options) in fields.zip(options) {
+            let descriptor = writer.schema_descr().column(leaf);
+            leaf += leaf_count(&field);
+            let encoder = ChunkEncoder::new(&descriptor, field.data_type(), options);
+            columns.push(OpenColumn {
+                position,
+                field,
+                tracker: trackers.next(),
+                encoder: match encoder.at(&path)? {
+                    Some(encoder) => Encoder::Own(Box::new(encoder)),
+                    None => Encoder::Parquets(Vec::new()),
+                },
+                closed: Vec::new(),
+            });
+        }
         Ok(OpenFile {
             number,
             path,
             writer,
             factory,
-            columns: columns.collect(),
+            columns,
             row_group_count: 0,
             group_bytes: 0,
             keys,
@@ -100,12 +120,7 @@ impl<B: FileBytes> OpenFile<B> {
             }
         }
         if self.group_bytes == 0 {
-            let writers = self.factory.create_column_writers(self.row_group_count);
-            let mut writers = writers.at(&self.path)?.into_iter();
-            for column in &mut self.columns {
-                let count = leaf_count(&column.field);
-                column.writers = writers.by_ref().take(count).collect();
-            }
+            self.begin_row_group()?;
         }
         self.group_bytes += memory_bytes.max(1);
         let values = batches
@@ -119,7 +134,25 @@ impl<B: FileBytes> OpenFile<B> {
             size_bytes,
         );
         let written = on_threads(shares, |column| column.write(batches));
-        written.map(drop).at(&self.path)
+        written.at(&self.path)
+    }
+
+    /// Makes writers for the columns that are not encoded here.
+    fn begin_row_group(&mut self) -> Result<()> {
+        let mut columns = self.columns.iter();
+        if columns.all(|column| matches!(column.encoder, Encoder::Own(_))) {
+            return Ok(());
+        }
+        let made = self.factory.create_column_writers(self.row_group_count);
+        let mut made = made.at(&self.path)?.into_iter();
+        for column in &mut self.columns {
+            let of_column = made.by_ref().take(leaf_count(&column.field));
+            match &mut column.encoder {
+                Encoder::Own(_) => of_column.for_each(drop),
+                Encoder::Parquets(writers) => *writers = of_column.collect(),
+            }
+        }
+        Ok(())
     }
 
     /// Ends the row group that is being written, if there is one.
@@ -130,12 +163,11 @@ impl<B: FileBytes> OpenFile<B> {
         let threads = self.group_bytes / BYTES_PER_CLOSING_THREAD_MIN;
         let size_bytes = |column: &OpenColumn| column.encoded_bytes();
         let shares = shares(&mut self.columns, threads, size_bytes);
-        let mut closed = on_threads(shares, OpenColumn::close).at(&self.path)?;
-        closed.sort_by_key(|(position, _)| *position);
-        let append = || {
+        on_threads(shares, OpenColumn::close).at(&self.path)?;
+        let mut append = || {
             let mut group = self.writer.next_row_group()?;
-            for chunk in closed.into_iter().flat_map(|(_, chunks)| chunks) {
-                chunk.append_to_row_group(&mut group)?;
+            for column in &mut self.columns {
+                column.append_to(&mut group)?;
             }
             group.close()
         };
@@ -193,11 +225,23 @@ struct OpenColumn {
     field: FieldRef,
     /// None for a column that is not the table's.
     tracker: Option<ColumnTracker>,
-    /// Those of the row group that is being written.
-    writers: Vec<ArrowColumnWriter>,
+    encoder: Encoder,
+    /// The chunks of the row group that ends.
+    closed: Vec<ClosedChunk>,
 }
 
-type EncodedColumn = (usize, Vec<ArrowColumnChunk>);
+/// What encodes a column.
+enum Encoder {
+    Own(Box<ChunkEncoder>),
+    /// Those of the row group that is being written.
+    Parquets(Vec<ArrowColumnWriter>),
+}
+
+enum ClosedChunk {
+    /// Its bytes are the encoder's.
+    Own(ColumnCloseResult),
+    Parquets(ArrowColumnChunk),
+}
 
 impl OpenColumn {
     fn write(&mut self, batches: &[RecordBatch]) -> parquet::errors::Result<()> {
@@ -205,12 +249,14 @@ impl OpenColumn {
             .iter()
             .filter_map(|batch| batch.columns().get(self.position))
         {
-            for (writer, leaf) in self
-                .writers
-                .iter_mut()
-                .zip(compute_leaves(&self.field, column)?)
-            {
-                writer.write(&leaf)?;
+            match &mut self.encoder {
+                Encoder::Own(encoder) => encoder.write(column)?,
+                Encoder::Parquets(writers) => {
+                    let leaves = compute_leaves(&self.field, column)?;
+                    for (writer, leaf) in writers.iter_mut().zip(leaves) {
+                        writer.write(&leaf)?;
+                    }
+                }
             }
             if let Some(tracker) = &mut self.tracker {
                 tracker.observe(column);
@@ -220,40 +266,66 @@ impl OpenColumn {
     }
 
     fn encoded_bytes(&self) -> usize {
-        let writers = self.writers.iter();
-        writers
-            .map(ArrowColumnWriter::get_estimated_total_bytes)
-            .sum()
+        match &self.encoder {
+            Encoder::Own(encoder) => encoder.encoded_bytes(),
+            Encoder::Parquets(writers) => {
+                let writers = writers.iter();
+                writers
+                    .map(ArrowColumnWriter::get_estimated_total_bytes)
+                    .sum()
+            }
+        }
     }
 
-    fn close(&mut self) -> parquet::errors::Result<EncodedColumn> {
-        let chunks = self.writers.drain(..).map(ArrowColumnWriter::close);
-        Ok((self.position, chunks.collect::<Result<_, _>>()?))
+    fn close(&mut self) -> parquet::errors::Result<()> {
+        match &mut self.encoder {
+            Encoder::Own(encoder) => self.closed.push(ClosedChunk::Own(encoder.close()?)),
+            Encoder::Parquets(writers) => {
+                for writer in writers.drain(..) {
+                    self.closed.push(ClosedChunk::Parquets(writer.close()?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings its chunks into a row group.
+    fn append_to<W: Write + Send>(
+        &mut self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> parquet::errors::Result<()> {
+        for chunk in self.closed.drain(..) {
+            match (chunk, &self.encoder) {
+                (ClosedChunk::Own(closed), Encoder::Own(encoder)) => {
+                    group.append_column(&encoder.closed_bytes(), closed)?;
+                }
+                (ClosedChunk::Parquets(chunk), _) => chunk.append_to_row_group(group)?,
+                (ClosedChunk::Own(_), Encoder::Parquets(_)) => {}
+            }
+        }
+        Ok(())
     }
 }
 
 /// Does something with all columns, each share in a thread of its own.
-fn on_threads<T: Send>(
+fn on_threads(
     shares: Vec<Vec<&mut OpenColumn>>,
-    act: impl Fn(&mut OpenColumn) -> parquet::errors::Result<T> + Sync,
-) -> parquet::errors::Result<Vec<T>> {
-    let run = |share: Vec<&mut OpenColumn>| -> parquet::errors::Result<Vec<T>> {
-        share.into_iter().map(&act).collect()
-    };
+    act: impl Fn(&mut OpenColumn) -> parquet::errors::Result<()> + Sync,
+) -> parquet::errors::Result<()> {
+    let run = |share: Vec<&mut OpenColumn>| share.into_iter().try_for_each(&act);
     let mut shares = shares.into_iter();
     let own = shares.next().unwrap_or_default();
     std::thread::scope(|scope| {
         let others: Vec<_> = shares.map(|share| scope.spawn(|| run(share))).collect();
-        let mut done = run(own)?;
+        run(own)?;
         for other in others {
-            let other = other.join().map_err(|_| {
+            other.join().map_err(|_| {
                 parquet::errors::ParquetError::General(
                     "a thread that encodes columns ended early".into(),
                 )
-            })?;
-            done.extend(other?);
+            })??;
         }
-        Ok(done)
+        Ok(())
     })
 }
 
@@ -301,36 +373,47 @@ pub(super) fn leaf_count(field: &FieldRef) -> usize {
     }
 }
 
-/// Key columns have a bloom filter; columns of few values a dictionary.
-fn properties(
+/// What the chunks of each column have: those of key columns a bloom filter, those of few values a dictionary.
+fn chunk_options(
     schema: &TableSchema,
     arrow_schema: &SchemaRef,
     (first, first_group_rows): (&[RecordBatch], usize),
     row_group_rows: usize,
-) -> WriterPropertiesBuilder {
+) -> Vec<ChunkOptions> {
+    let has_filter = |name: &str| {
+        let mut keys = schema.key_columns();
+        let key = keys.find(|column| column.name == name);
+        key.is_some_and(|column| {
+            !matches!(
+                column.column_type,
+                ColumnType::Boolean | ColumnType::Float32 | ColumnType::Float64
+            )
+        })
+    };
+    let fields = arrow_schema.fields().iter().enumerate();
+    let options = fields.map(|(position, field)| ChunkOptions {
+        has_dictionary: is_worth_a_dictionary(first, first_group_rows, position),
+        bloom_filter_values: has_filter(field.name()).then_some(row_group_rows as u64),
+    });
+    options.collect()
+}
+
+/// The same for the columns that the `parquet` crate encodes.
+fn properties(arrow_schema: &SchemaRef, options: &[ChunkOptions]) -> WriterPropertiesBuilder {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(None)
         .set_dictionary_enabled(false)
         .set_created_by(concat!("moonshine version ", env!("CARGO_PKG_VERSION")).to_owned());
-    for (position, field) in arrow_schema.fields().iter().enumerate() {
-        if is_worth_a_dictionary(first, first_group_rows, position) {
-            builder = builder
-                .set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), true);
-        }
-    }
-    for column in schema.key_columns() {
-        if !matches!(
-            column.column_type,
-            ColumnType::Boolean | ColumnType::Float32 | ColumnType::Float64
-        ) {
-            // Folded to what the values need once they are in.
-            let path = ColumnPath::from(column.name.as_str());
+    for (field, options) in arrow_schema.fields().iter().zip(options) {
+        let path = ColumnPath::from(field.name().as_str());
+        builder = builder.set_column_dictionary_enabled(path.clone(), options.has_dictionary);
+        if let Some(values) = options.bloom_filter_values {
             builder = builder
                 .set_column_bloom_filter_enabled(path.clone(), true)
-                .set_column_bloom_filter_fpp(path.clone(), 0.01)
-                .set_column_bloom_filter_ndv(path, row_group_rows as u64);
+                .set_column_bloom_filter_fpp(path.clone(), BLOOM_FILTER_FPP)
+                .set_column_bloom_filter_ndv(path, values);
         }
     }
     builder

@@ -7,17 +7,18 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
+use futures::future::join;
 use iceberg::io::{FileIO, FileWrite};
 use moonshine_engine::{Export, TableSchema};
 use tokio::sync::mpsc;
 
 use super::divider::Divider;
 use super::{Layout, WrittenFile};
-use crate::error::{At, ExportError, Result};
+use crate::environment::Work;
+use crate::error::{ExportError, Result};
 
 /// Bytes that are handed to the store at once.
 const PIECE_SIZE_BYTES: usize = 1 << 20;
@@ -26,13 +27,22 @@ const PIECES_IN_FLIGHT_MAX: usize = 8;
 /// How many batches may be read and not taken yet.
 const BATCHES_AHEAD_MAX: usize = 2;
 
+/// Where data files go, and on which threads they are made.
+#[derive(Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    /// The store.
+    pub(crate) file_io: &'a FileIO,
+    /// The threads.
+    pub(crate) work: &'a Arc<dyn Work>,
+}
+
 /// Writes rows to files of about the layout's target size, whose n-th is at `path(n)`.
 ///
 /// `batches` begins to hand out all rows, in the order of their primary key; it is asked again where there are more partitions than
 /// files may be open. `started` collects the paths of begun files, so that a caller can remove them when this fails. The keys of the rows are
 /// taken down where they are those of an `export`.
 pub(crate) async fn write_data_files<B, P>(
-    file_io: &FileIO,
+    destination: Destination<'_>,
     schema: &Arc<TableSchema>,
     layout: Layout,
     batches: impl Fn() -> Result<B> + Send + 'static,
@@ -41,47 +51,67 @@ pub(crate) async fn write_data_files<B, P>(
     export: Option<Arc<Export>>,
 ) -> Result<Vec<WrittenFile>>
 where
-    B: Iterator<Item = Result<RecordBatch>> + Send,
+    B: Iterator<Item = Result<RecordBatch>> + Send + 'static,
     P: Fn(usize) -> String + Send + 'static,
 {
     let (sender, mut receiver) = mpsc::channel(PIECES_IN_FLIGHT_MAX);
-    let schema = schema.clone();
+    let (schema, work) = (schema.clone(), destination.work.clone());
     let encode = move || {
-        let mut divider = Divider::new(&schema, &layout, Pieces { path, sender }, export);
+        let pieces = Pieces {
+            path,
+            sender,
+            work: work.clone(),
+        };
+        let mut divider = Divider::new(&schema, &layout, pieces, export);
         loop {
-            read_ahead(batches()?, |batch| divider.take(batch))?;
+            read_ahead(&work, batches()?, |batch| divider.take(batch))?;
             if !divider.end_pass()? {
                 return Ok(divider.finish());
             }
         }
     };
-    let encoder = tokio::task::spawn_blocking(encode);
-    let stored = store_pieces(file_io, &mut receiver, started).await;
-    // A failed store closes the channel, at which the encoder ends early.
-    drop(receiver);
-    let encoded: Result<Vec<WrittenFile>> = encoder.await.at("the Parquet encoder")?;
+    let store = async {
+        let stored = store_pieces(destination.file_io, &mut receiver, started).await;
+        // A failed store closes the channel, at which the encoder ends early.
+        drop(receiver);
+        stored
+    };
+    let encoder = destination.work.away("the Parquet encoder", encode);
+    let (encoded, stored) = join(encoder, store).await;
+    let encoded: Result<Vec<WrittenFile>> = encoded?;
     stored?;
     encoded
 }
 
 /// Reads batches in a thread of its own, while those before are taken.
 fn read_ahead(
-    batches: impl Iterator<Item = Result<RecordBatch>> + Send,
+    work: &Arc<dyn Work>,
+    batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'static,
     mut take: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
-    std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(BATCHES_AHEAD_MAX);
-        scope.spawn(move || {
-            for batch in batches {
-                let is_last = batch.is_err();
-                // Who takes them may have ended early.
-                if sender.send(batch).is_err() || is_last {
-                    return;
-                }
+    let (sender, mut receiver) = mpsc::channel(BATCHES_AHEAD_MAX);
+    let reader = work.clone();
+    work.spawn(Box::new(move || {
+        for batch in batches {
+            let is_last = batch.is_err();
+            // Who takes them may have ended early.
+            let sent = reader.output(sender.send(Some(batch)));
+            if is_last || !matches!(sent, Some(Ok(()))) {
+                return;
             }
-        });
-        receiver.into_iter().try_for_each(|batch| take(batch?))
-    })
+        }
+        let _unwanted = reader.output(sender.send(None));
+    }));
+    loop {
+        match work.output(receiver.recv()).flatten() {
+            Some(Some(batch)) => take(batch?)?,
+            Some(None) => return Ok(()),
+            None => {
+                let reason = "a thread that reads them ended early";
+                return Err(ExportError::unavailable("the rows", reason));
+            }
+        }
+    }
 }
 
 /// Where files go.
@@ -110,13 +140,15 @@ enum Piece {
 struct Pieces<P> {
     path: P,
     sender: mpsc::Sender<Piece>,
+    work: Arc<dyn Work>,
 }
 
 impl<P> Pieces<P> {
     fn send(&self, piece: Piece) -> Result<()> {
         // Why it stopped is what the store itself answers.
-        let stopped = |_| ExportError::unavailable("the store", "it takes no more");
-        self.sender.blocking_send(piece).map_err(stopped)
+        let stopped = || ExportError::unavailable("the store", "it takes no more");
+        let sent = self.work.output(self.sender.send(piece));
+        sent.and_then(|sent| sent.ok()).ok_or_else(stopped)
     }
 }
 
@@ -130,6 +162,7 @@ impl<P: Fn(usize) -> String> Output for Pieces<P> {
             number,
             last: Vec::new(),
             sender: self.sender.clone(),
+            work: self.work.clone(),
         };
         Ok((path, pieces))
     }
@@ -145,15 +178,16 @@ struct PiecesOfFile {
     number: usize,
     last: Vec<u8>,
     sender: mpsc::Sender<Piece>,
+    work: Arc<dyn Work>,
 }
 
 impl PiecesOfFile {
     fn send(&mut self, next: Vec<u8>) -> std::io::Result<()> {
         let piece = std::mem::replace(&mut self.last, next);
-        let sent = self
-            .sender
-            .blocking_send(Piece::Bytes(self.number, piece.into()));
-        sent.map_err(|_| std::io::Error::other("the store takes no more"))
+        let piece = Piece::Bytes(self.number, piece.into());
+        let sent = self.work.output(self.sender.send(piece));
+        let stopped = || std::io::Error::other("the store takes no more");
+        sent.and_then(|sent| sent.ok()).ok_or_else(stopped)
     }
 }
 
@@ -227,6 +261,7 @@ async fn store_pieces(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::TokioWork;
 
     #[test]
     fn bytes_of_a_file_leave_in_pieces_of_one_size() {
@@ -235,6 +270,7 @@ mod tests {
             number: 3,
             last: Vec::new(),
             sender,
+            work: Arc::new(TokioWork),
         };
         let written: Vec<u8> = (0..PIECE_SIZE_BYTES * 5 / 2)
             .map(|i| (i % 251) as u8)

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use moonshine_engine::Table;
-use tokio::time::timeout;
 
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::error::{ExportError, Result};
@@ -35,7 +34,8 @@ impl Maintainer {
     /// As [`run_due`](Maintainer::run_due), for a program that ends then: files that nothing needs any more go as by hand, and
     /// what takes longer than `longest` is left.
     pub async fn run_at_end(&self, longest: Duration) -> Vec<MaintenanceAction> {
-        let done = timeout(longest, self.run_by_itself(Mode::AtEnd)).await;
+        let all = self.run_by_itself(Mode::AtEnd);
+        let done = self.core.environment.within(longest, all).await;
         done.unwrap_or_default()
     }
 
@@ -61,8 +61,8 @@ impl Maintainer {
                 continue;
             }
             let exported = self.core.database.exported(table);
-            let done = timeout(TASK_MAX, work.run()).await;
-            let done = done.unwrap_or_else(|_| {
+            let done = self.core.environment.within(TASK_MAX, work.run()).await;
+            let done = done.unwrap_or_else(|| {
                 let place = format!("{task} of table '{}'", table.name());
                 let reason = format!("it took more than {TASK_MAX:?}");
                 Err(ExportError::unavailable(place, reason))

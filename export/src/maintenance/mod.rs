@@ -10,6 +10,7 @@
 mod expiry;
 mod maintainer;
 mod manifests;
+mod name_filter;
 mod orphans;
 mod rewrite;
 mod statistics;
@@ -24,7 +25,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use moonshine_engine::{Exported, Table};
 use tokio::sync::MutexGuard;
-use tokio::time::timeout;
 
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{ATTEMPTS_MAX, Failure, Proposal, run_up_to};
@@ -205,8 +205,13 @@ impl Work<'_> {
             drop(place);
             return self.core.look_up(self.table, None).await;
         }
-        if let Some(state) = &*self.slot.state.lock().await {
+        let place = self.slot.state.lock().await;
+        if let Some(state) = &*place {
             return Ok(Some(state.current.clone()));
+        }
+        // The export that was waited for may have ended without an answer, or be noted yet; none begins while this is looked at.
+        if self.is_pending() || self.slot.is_noting() {
+            return Ok(None);
         }
         self.core.look_up(self.table, None).await
     }
@@ -215,7 +220,10 @@ impl Work<'_> {
     async fn lock(&self) -> Result<MutexGuard<'_, Option<TableState>>> {
         let lock = self.slot.state.lock();
         match self.mode.is_by_itself() {
-            true => timeout(LOCK_MAX, lock).await.map_err(|_| self.busy()),
+            true => {
+                let locked = self.core.environment.within(LOCK_MAX, lock).await;
+                locked.ok_or_else(|| self.busy())
+            }
             false => Ok(lock.await),
         }
     }

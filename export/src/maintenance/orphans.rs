@@ -4,12 +4,17 @@
 //! as it was loaded *after* that: what an attempt under way writes is younger than the bound, and what it commits is seen.
 //! A table with an export of unknown end is left alone. Only folders that this table has for itself are looked at, as
 //! another table's may lie below its own.
+//!
+//! Neither the names of a table's files nor those in its folder are held together, as there may be many: what the table names is in
+//! a [`NameFilter`], which may keep an orphan until another look, and what is listed is held against it page by page.
 
 use std::collections::HashSet;
 
 use futures::TryStreamExt;
+use iceberg::spec::ManifestFile;
 
 use super::expiry::may_remove_files;
+use super::name_filter::NameFilter;
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::CatalogTable;
 use crate::error::{At, Result};
@@ -21,7 +26,9 @@ const FIRST_LOOK_MS: i64 = 60 * 60 * 1000;
 const LOOK_INTERVAL_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// So many files are removed at most at a time; the next time finds the others.
-const FILES_MAX: usize = 100_000;
+const FILES_MAX: u64 = 100_000;
+/// Before so many go, the table is loaded again.
+const FILES_TOGETHER: usize = 4096;
 
 /// Finds the files that nothing names, and removes them.
 pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
@@ -42,42 +49,102 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     };
     let settings = work.settings.of_table(table.metadata.properties());
     let oldest_kept_ms = clock.now_ms().saturating_sub(settings.orphan_age_ms);
-    let mut old = HashSet::new();
+    let mut removal = Removal {
+        work,
+        table: &table,
+        named: None,
+        unnamed: Vec::new(),
+        count: 0,
+    };
     for folder in ["data", "metadata"] {
         let folder = format!("{}/{folder}", table.metadata.location());
         let mut files = store.list(&folder);
-        while let Some(file) = files.try_next().await? {
-            if file.modified_ms < oldest_kept_ms && is_own(&folder, &file.location) {
-                old.insert(file.location);
+        while removal.count < FILES_MAX
+            && let Some(file) = files.try_next().await?
+        {
+            let is_old = file.modified_ms < oldest_kept_ms && is_own(&folder, &file.location);
+            if is_old && !removal.take(file.location).await? {
+                return Ok(removal.action());
             }
         }
     }
-    // What was committed while the files were listed counts.
-    let Some(table) = work.core.catalog.load(&table.ident).await? else {
-        return Ok(None);
-    };
-    work.core.check_ours(work.table, None, &table)?;
-    if !old.is_empty() {
-        remove_named(&table, &mut old).await?;
+    removal.remove().await?;
+    Ok(removal.action())
+}
+
+/// A removal that is under way.
+struct Removal<'a> {
+    work: &'a Work<'a>,
+    /// As it was before its folder was listed.
+    table: &'a CatalogTable,
+    named: Option<Named>,
+    /// Old files that nothing named, as far as is known.
+    unnamed: Vec<String>,
+    count: u64,
+}
+
+impl Removal<'_> {
+    /// Takes an old file; false if the table is to be left alone.
+    async fn take(&mut self, location: String) -> Result<bool> {
+        let named = match &mut self.named {
+            Some(named) => named,
+            none => {
+                let seed = self.work.core.environment.identities.uuid();
+                let named = none.insert(Named::new(seed.as_u64_pair().0));
+                named.add_all_of(self.table).await?;
+                named
+            }
+        };
+        if !named.filter.may_contain(&location) {
+            self.unnamed.push(location);
+        }
+        match self.unnamed.len() < FILES_TOGETHER {
+            true => Ok(true),
+            false => self.remove().await,
+        }
     }
-    if old.is_empty() || work.is_pending() {
-        return Ok(None);
+
+    /// Removes the files that nothing names in the table as it is now; false if it is to be left alone.
+    async fn remove(&mut self) -> Result<bool> {
+        let (work, ident) = (self.work, &self.table.ident);
+        let mut orphans = std::mem::take(&mut self.unnamed);
+        let Some(named) = self.named.as_mut().filter(|_| !orphans.is_empty()) else {
+            return Ok(true);
+        };
+        // What was committed while the files were listed counts.
+        let Some(table) = work.core.catalog.load(ident).await? else {
+            return Ok(false);
+        };
+        work.core.check_ours(work.table, None, &table)?;
+        named.add_all_of(&table).await?;
+        if work.is_pending() {
+            return Ok(false);
+        }
+        orphans.retain(|path| !named.filter.may_contain(path));
+        orphans.sort_unstable();
+        let is_dry_run = work.mode == Mode::DryRun;
+        for path in &orphans {
+            tracing::info!(%path, is_dry_run, "nothing names this file");
+        }
+        let count = orphans.len() as u64;
+        if !is_dry_run {
+            let paths = futures::stream::iter(orphans);
+            let removed = table.file_io.delete_stream(paths).await;
+            removed.at(table.metadata.location())?;
+        }
+        self.count += count;
+        Ok(true)
     }
-    let mut orphans: Vec<String> = old.into_iter().collect();
-    orphans.sort_unstable();
-    orphans.truncate(FILES_MAX);
-    for path in &orphans {
-        tracing::info!(%path, is_dry_run = work.mode == Mode::DryRun, "nothing names this file");
+
+    /// What was done; `None` for nothing.
+    fn action(self) -> Option<MaintenanceAction> {
+        let task = MaintenanceTask::RemoveOrphans;
+        let mut action = MaintenanceAction::new(self.table, task, self.count);
+        if self.work.mode != Mode::DryRun {
+            action.files_removed = self.count;
+        }
+        (self.count > 0).then_some(action)
     }
-    let mut action =
-        MaintenanceAction::new(&table, MaintenanceTask::RemoveOrphans, orphans.len() as u64);
-    if work.mode != Mode::DryRun {
-        action.files_removed = action.items;
-        let paths = futures::stream::iter(orphans);
-        let removed = table.file_io.delete_stream(paths).await;
-        removed.at(table.metadata.location())?;
-    }
-    Ok(Some(action))
 }
 
 /// Whether the folder is to be looked at; if so, sets when next.
@@ -108,39 +175,63 @@ fn is_own(folder: &str, location: &str) -> bool {
     }
 }
 
-/// Takes every file that the table names out of `files`.
-async fn remove_named(table: &CatalogTable, files: &mut HashSet<String>) -> Result<()> {
-    let metadata = &table.metadata;
-    files.remove(&table.metadata_location);
-    for older in metadata.metadata_log() {
-        files.remove(&older.metadata_file);
-    }
-    for statistics in metadata.statistics_iter() {
-        files.remove(&statistics.statistics_path);
-    }
-    for statistics in metadata.partition_statistics_iter() {
-        files.remove(&statistics.statistics_path);
-    }
-    let mut read = HashSet::new();
-    for snapshot in metadata.snapshots() {
-        files.remove(snapshot.manifest_list());
-        let list = read_list(&table.file_io, metadata.format_version(), snapshot).await?;
-        for manifest in list.entries() {
-            let path = &manifest.manifest_path;
-            files.remove(path);
-            if files.is_empty() {
-                return Ok(());
-            }
-            if read.insert(path.clone()) {
-                // An entry of a file that was removed names it, too: the snapshot before may be looked at.
-                let manifest = manifest.load_manifest(&table.file_io).await.at(path)?;
-                for entry in manifest.entries() {
-                    files.remove(entry.data_file().file_path());
-                }
-            }
+/// Every file that a table names, or has named.
+struct Named {
+    filter: NameFilter,
+    /// The lists of manifests and the manifests whose names are there; they are few beside the files.
+    read: HashSet<String>,
+}
+
+impl Named {
+    fn new(seed: u64) -> Self {
+        Named {
+            filter: NameFilter::new(seed),
+            read: HashSet::new(),
         }
     }
-    Ok(())
+
+    async fn add_all_of(&mut self, table: &CatalogTable) -> Result<()> {
+        let metadata = &table.metadata;
+        self.filter.add(&table.metadata_location);
+        for older in metadata.metadata_log() {
+            self.filter.add(&older.metadata_file);
+        }
+        for statistics in metadata.statistics_iter() {
+            self.filter.add(&statistics.statistics_path);
+        }
+        for statistics in metadata.partition_statistics_iter() {
+            self.filter.add(&statistics.statistics_path);
+        }
+        for snapshot in metadata.snapshots() {
+            if self.read.contains(snapshot.manifest_list()) {
+                continue;
+            }
+            let list = read_list(&table.file_io, metadata.format_version(), snapshot).await?;
+            for manifest in list.entries() {
+                self.add_manifest(table, manifest).await?;
+            }
+            self.add_read(snapshot.manifest_list());
+        }
+        Ok(())
+    }
+
+    async fn add_manifest(&mut self, table: &CatalogTable, manifest: &ManifestFile) -> Result<()> {
+        let path = &manifest.manifest_path;
+        if !self.read.contains(path) {
+            // An entry of a file that was removed names it, too: the snapshot before may be looked at.
+            let loaded = manifest.load_manifest(&table.file_io).await.at(path)?;
+            for entry in loaded.entries() {
+                self.filter.add(entry.data_file().file_path());
+            }
+            self.add_read(path);
+        }
+        Ok(())
+    }
+
+    fn add_read(&mut self, path: &str) {
+        self.filter.add(path);
+        self.read.insert(path.to_owned());
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use iceberg::spec::{BlobMetadata, StatisticsFile};
 use super::{MaintenanceAction, MaintenanceTask, Mode, Work};
 use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal};
-use crate::error::{At, ExportError, Result};
+use crate::error::{ExportError, Result};
 use crate::layout::DistinctValues;
 use crate::ownership::check_epoch;
 use crate::pending::remove_files;
@@ -89,9 +89,12 @@ async fn sketches(work: &Work<'_>, token: &str) -> Result<Vec<DistinctValues>> {
                 }
                 sketches
             };
-            sketches = tokio::task::spawn_blocking(observe)
-                .await
-                .at("the sketches")?;
+            sketches = work
+                .core
+                .environment
+                .work
+                .away("the sketches", observe)
+                .await?;
         }
     }
     Ok(sketches)

@@ -8,7 +8,7 @@
     reason = "the one place where local files enter this crate"
 )]
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, ReadDir};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -106,50 +106,81 @@ impl Local {
         blocking(location, delete).await
     }
 
-    /// Every file in a folder and those in it, one folder at a time.
+    /// Every file in a folder and those in it, one folder at a time, page by page.
     pub(super) fn list(folder: &str) -> BoxStream<'static, Result<StoredFile>> {
-        let folders = vec![folder.to_owned()];
-        let next = |mut folders: Vec<String>| async move {
-            let folder = folders.pop()?;
-            let place = folder.clone();
-            let entries = match blocking(&place, move |path| entries(path, &folder)).await {
-                Ok(entries) => entries,
-                Err(error) => return Some((vec![Err(error)], folders)),
-            };
-            folders.extend(entries.0);
-            Some((entries.1.into_iter().map(Ok).collect(), folders))
+        let listing = Listing {
+            folders: vec![folder.to_owned()],
+            open: None,
         };
-        stream::unfold(folders, next).flat_map(stream::iter).boxed()
+        let next = |listing: Listing| async move {
+            let folder = match &listing.open {
+                Some((folder, _)) => folder,
+                None => listing.folders.last()?,
+            };
+            let place = folder.clone();
+            match blocking(&place, |_| listing.next_page()).await {
+                Ok((files, listing)) => Some((files.into_iter().map(Ok).collect(), Some(listing))),
+                Err(error) => Some((vec![Err(error)], None)),
+            }
+        };
+        let pages = stream::unfold(
+            Some(listing),
+            move |listing| async move { next(listing?).await },
+        );
+        pages.flat_map(stream::iter).boxed()
     }
 }
 
-/// The folders and the files in a folder; none where there is no such folder.
-fn entries(path: &Path, folder: &str) -> std::io::Result<(Vec<String>, Vec<StoredFile>)> {
-    let mut found = (Vec::new(), Vec::new());
-    let entries = match std::fs::read_dir(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(found),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        let location = format!("{folder}/{name}");
-        // What was deleted meanwhile is not there.
-        match entry.metadata() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-            Ok(metadata) if metadata.is_dir() => found.0.push(location),
-            Ok(metadata) if metadata.is_file() => found.1.push(StoredFile {
-                location,
-                size_bytes: metadata.len(),
-                modified_ms: modified_ms(&metadata)?,
-            }),
-            Ok(_) => {}
+/// Files of a page.
+const PAGE_FILES: usize = 1000;
+
+/// Folders that are gone through.
+struct Listing {
+    /// Whose files were not listed yet.
+    folders: Vec<String>,
+    /// The folder whose entries are read.
+    open: Option<(String, ReadDir)>,
+}
+
+impl Listing {
+    /// The next files of the folder that is open, or of the next one. There are none where there is no such folder.
+    fn next_page(mut self) -> std::io::Result<(Vec<StoredFile>, Listing)> {
+        let mut files = Vec::new();
+        if self.open.is_none()
+            && let Some(folder) = self.folders.pop()
+        {
+            match std::fs::read_dir(path_of(&folder)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                entries => self.open = Some((folder, entries?)),
+            }
         }
+        while let Some((folder, entries)) = &mut self.open
+            && files.len() < PAGE_FILES
+        {
+            let Some(entry) = entries.next() else {
+                self.open = None;
+                break;
+            };
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let location = format!("{folder}/{name}");
+            // What was deleted meanwhile is not there.
+            match entry.metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(metadata) if metadata.is_dir() => self.folders.push(location),
+                Ok(metadata) if metadata.is_file() => files.push(StoredFile {
+                    location,
+                    size_bytes: metadata.len(),
+                    modified_ms: modified_ms(&metadata)?,
+                }),
+                Ok(_) => {}
+            }
+        }
+        Ok((files, self))
     }
-    Ok(found)
 }
 
 fn modified_ms(metadata: &Metadata) -> std::io::Result<i64> {

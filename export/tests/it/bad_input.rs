@@ -21,9 +21,8 @@ use uuid::Uuid;
 
 use crate::ownership::{foreign_snapshot, roll_back};
 use crate::simulation::GUARDS;
-use crate::simulation::catalog::{Fault, SimulatedCatalog};
-use crate::simulation::store::Weather;
 use crate::support::{World, ident, notes, settings, tick_due, write_notes};
+use moonshine_sim::lake::{Fault, SimulatedCatalog, Weather};
 
 /// Something that keeps a table from being exported.
 #[async_trait]

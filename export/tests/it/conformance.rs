@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::installed::python;
 use crate::postgres_server::PostgresServer;
-use crate::servers::{RestKind, RestServer, S3Kind, S3Server};
+use crate::servers::{GcsServer, HiveServer, RestKind, RestServer, S3Kind, S3Server};
 use crate::support::{VERSIONS, World, ident, notes, write_notes};
 
 const NESTED: &str = "a.b.pairs";
@@ -108,6 +108,16 @@ async fn sqlite_and_s3() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sqlite_and_gcs() {
+    let world = World::new(FormatVersion::V3);
+    if let Some(server) = GcsServer::start(&world.path("gcs")) {
+        let warehouse = format!("{}/tables", server.bucket());
+        let place = sqlite(&world, &warehouse).on(&server.properties());
+        conforms(&world, &place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn postgres_and_local_files() {
     let world = World::new(FormatVersion::V3);
     let Some(server) = postgres_server() else {
@@ -184,15 +194,40 @@ fn glue(server: &S3Server) -> Place {
     place.on(&server.properties())
 }
 
-/// Of writers that build on the same, each by a catalog of its own, one is taken, as Glue compares versions.
+/// Hive's namespaces have one part too.
+#[tokio::test(flavor = "multi_thread")]
+async fn hive_and_local_files() {
+    let world = World::new(FormatVersion::V3);
+    if let Some(server) = HiveServer::start(&world.path("hive")) {
+        let place = hive(&world, &server);
+        conforms(&world, &place).await;
+        writers_at_once(&world, &place).await;
+    }
+}
+
+fn hive(world: &World, server: &HiveServer) -> Place {
+    let warehouse = format!("file://{}", world.path("warehouse").display());
+    Place {
+        config: json!({
+            "catalog_type": "hive", "catalog_uri": server.uri(), "warehouse_path": warehouse,
+        }),
+        python: json!({ "type": "hive", "uri": server.uri(), "warehouse": warehouse }),
+        pairs: "pairs",
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_at_once_in_glue() {
     let world = World::new(FormatVersion::V3);
-    let Some(server) = S3Server::start(S3Kind::MotoWithGlue, &world.path("s3")) else {
-        return;
-    };
-    let config = glue(&server).config(FormatVersion::V3);
-    let database = world.database();
+    if let Some(server) = S3Server::start(S3Kind::MotoWithGlue, &world.path("s3")) {
+        writers_at_once(&world, &glue(&server)).await;
+    }
+}
+
+/// Of writers that build on the same, each by a catalog of its own, one is taken, as the catalog compares before it changes.
+async fn writers_at_once(world: &World, place: &Place) {
+    let config = place.config(FormatVersion::V3);
+    let database = world.database_in(&format!("database-{}", Uuid::new_v4()));
     let table = notes(&database);
     write_round(&database, &table, 0);
     let mut exporter = Exporter::open(database.clone(), &config).await.unwrap();

@@ -31,12 +31,22 @@ pub(crate) fn moto() -> Option<PathBuf> {
 
 /// The Python that has Moto, beside its server.
 pub(crate) fn moto_python() -> Option<PathBuf> {
-    let python = moto()?.with_file_name("python");
+    python_beside(&moto()?, "MOONSHINE_TEST_MOTO")
+}
+
+/// The Python that has gcp-storage-emulator, from the Python package index.
+pub(crate) fn gcs_python() -> Option<PathBuf> {
+    let variable = "MOONSHINE_TEST_GCS";
+    let emulator = installed(variable, "test-servers/venv/bin/gcp-storage-emulator")?;
+    python_beside(&emulator, variable)
+}
+
+fn python_beside(program: &Path, variable: &str) -> Option<PathBuf> {
+    let python = program.with_file_name("python");
     if python.exists() {
         return Some(python);
     }
-    let place = python.display();
-    skipped(&format!("there is no {place} (MOONSHINE_TEST_MOTO)"));
+    skipped(&format!("there is no {} ({variable})", python.display()));
     None
 }
 

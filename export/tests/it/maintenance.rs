@@ -10,7 +10,7 @@ use iceberg::spec::ManifestList;
 use iceberg::{TableIdent, TableUpdate};
 use moonshine_engine::{Database, Table};
 use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
-use moonshine_export::environment::{Clock, Environment, RandomIdentities, SystemClock};
+use moonshine_export::environment::{Clock, Environment, RandomIdentities, SystemClock, TokioWork};
 use moonshine_export::{
     Exporter, FormatVersion, IcebergConfig, MaintenanceSettings, MaintenanceTask, Pace,
     TableSettings,
@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::installed::python;
-use crate::simulation::catalog::{Fault, SimulatedCatalog};
 use crate::support::{Random, World, ident, notes, write_notes};
+use moonshine_sim::lake::{Fault, SimulatedCatalog};
 
 /// A clock that goes by hand, the first, and whose wall time is set by hand, the second. It begins near the system's, which
 /// the builder of metadata asks.
@@ -62,6 +62,7 @@ impl Kept {
         let environment = Environment {
             clock: clock.clone(),
             identities: Arc::new(RandomIdentities),
+            work: Arc::new(TokioWork),
         };
         let settings = TableSettings {
             format_version: version,
@@ -296,6 +297,7 @@ async fn defaults_keep_what_was_configured() {
     let environment = Environment {
         clock: kept.clock.clone(),
         identities: Arc::new(RandomIdentities),
+        work: Arc::new(TokioWork),
     };
     let exporter = |settings| {
         Exporter::with_catalog(

@@ -123,6 +123,22 @@ async fn what_nothing_names_goes_once_it_is_old() {
     }
 }
 
+/// Invariant 7, "bounded": of more files than are held at once, each is held against what the table names.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_orphans_go_though_few_are_held_at_once() {
+    const ORPHANS: u64 = 6000;
+    let exported = Exported::new(VERSIONS[1]).await;
+    for number in 0..ORPHANS {
+        let folder = ["data", "data/day=1", "metadata"][number as usize % 3];
+        exported.orphan(&format!("{folder}/left-{number}.parquet"));
+    }
+    age(&exported.folder);
+    assert_eq!(exported.removed(true).await, ORPHANS);
+    assert_eq!(exported.removed(false).await, ORPHANS);
+    assert_eq!(exported.removed(false).await, 0);
+    exported.world.check_same(&exported.database).await;
+}
+
 /// The end of an export is not known: its files may be those of a snapshot soon.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_a_pending_export_stay() {

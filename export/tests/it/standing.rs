@@ -19,8 +19,8 @@ use moonshine_export::{
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::simulation::catalog::{Fault, SimulatedCatalog};
 use crate::support::{PACE, World, ident, tick_due};
+use moonshine_sim::lake::{Fault, SimulatedCatalog};
 
 fn tables(database: &Database, count: usize) -> Vec<Table> {
     let table = |number| {

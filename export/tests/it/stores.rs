@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use iceberg::ErrorKind;
 use moonshine_export::store::{Store, StoreProperties, StoredFile};
 
-use crate::servers::{AzureServer, S3Kind, S3Server};
+use crate::servers::{AzureServer, GcsServer, S3Kind, S3Server};
 
 /// More than two parts of a file.
 const LARGE_BYTES: usize = 20 << 20;
@@ -57,6 +57,24 @@ async fn azure() {
         let store = store(&root, server.properties());
         keeps_files(&store, &root).await;
         only_the_first_is_put(&store, &format!("{root}/once")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gcs() {
+    let folder = tempfile::tempdir().unwrap();
+    if let Some(server) = GcsServer::start(folder.path()) {
+        let root = server.bucket();
+        let right = store(&root, server.properties());
+        keeps_files(&right, &root).await;
+        only_the_first_is_put(&right, &format!("{root}/once")).await;
+        let mut wrong = server.properties();
+        wrong.insert("gcs.oauth2.token".into(), "wrong".into());
+        let store = store(&root, wrong);
+        let error = store.put_if_absent(&format!("{root}/x"), "x".into()).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("401"), "{error}");
+        assert!(!error.contains("wrong"), "{error}");
     }
 }
 

@@ -19,6 +19,8 @@ use moonshine_export::{
     ExportError, Exporter, FormatVersion, IcebergConfig, IcebergReader, Pace, SettingsByTable,
     TableExport, TableSettings,
 };
+pub(crate) use moonshine_sim::lake::Random;
+use moonshine_sim::replay::{LocalFiles, Replay, SnapshotRows};
 
 /// Both ways to delete rows.
 pub(crate) const VERSIONS: [FormatVersion; 2] = [FormatVersion::V2, FormatVersion::V3];
@@ -122,6 +124,37 @@ impl World {
     /// Checks that the Iceberg tables hold what the database holds.
     pub(crate) async fn check_same(&self, database: &Database) {
         self.check_same_in(database, self.catalog().await).await;
+        self.check_replay(database).await;
+    }
+
+    /// The same by a reader that shares no code with the exporter, which reads every snapshot from the metadata file on.
+    pub(crate) async fn check_replay(&self, database: &Database) {
+        let catalog = self.catalog().await;
+        let snapshot = database.snapshot();
+        for table in database.tables() {
+            let Some(exported) = database.exported(&table) else {
+                continue;
+            };
+            let named = table.name().split_once('.');
+            let (namespace, name) = named.unwrap_or(("default", table.name()));
+            let found = catalog.load(&ident(namespace, name)).await.unwrap();
+            let location = found.unwrap().metadata_location;
+            let replayed = Replay::default().table(&LocalFiles, &location);
+            let replayed = replayed.unwrap_or_else(|finding| panic!("{finding}"));
+            let mut heads = replayed.heads.values();
+            let newest = heads.find(|rows| rows.snapshot.id.to_string() == exported.token);
+            let Some(newest) = newest else { continue };
+            // A change of columns is published with the export behind it.
+            let columns = table
+                .schema()
+                .columns()
+                .iter()
+                .map(|column| column.field_id);
+            if !columns.eq(newest.schema.fields.iter().map(|field| field.id)) {
+                continue;
+            }
+            check_rows(newest, &snapshot, &table);
+        }
     }
 
     /// The same, of another catalog's tables.
@@ -199,6 +232,27 @@ impl World {
         let distinct: std::collections::BTreeSet<i64> = first_row_ids.values().copied().collect();
         assert_eq!(distinct.len(), first_row_ids.len());
     }
+}
+
+/// Checks that a replayed snapshot holds what the database held.
+pub(crate) fn check_rows(replayed: &SnapshotRows, snapshot: &Snapshot, table: &Table) {
+    let batches = snapshot.scan(table, Scan::default()).unwrap();
+    let batches: Vec<RecordBatch> = batches.map(Result::unwrap).collect();
+    let columns: Vec<i32> = table
+        .schema()
+        .columns()
+        .iter()
+        .map(|column| column.field_id)
+        .collect();
+    let key: Vec<i32> = table
+        .schema()
+        .primary_key()
+        .iter()
+        .map(|at| columns[*at])
+        .collect();
+    let expected = replayed.rows_of(&batches, &columns, &key);
+    let same = expected.and_then(|expected| replayed.check_same(&expected, &key));
+    same.unwrap_or_else(|finding| panic!("table {}: {finding}", table.name()));
 }
 
 /// What one snapshot of an Iceberg table holds.
@@ -300,23 +354,6 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
         } else {
             std::fs::copy(entry.path(), &target).unwrap();
         }
-    }
-}
-
-/// A small generator of pseudo-random numbers (xorshift64), so that a failure can be replayed.
-#[derive(Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
     }
 }
 

@@ -8,15 +8,15 @@ use async_trait::async_trait;
 use iceberg::spec::{SnapshotReference, SnapshotRetention};
 use moonshine_engine::{Database, Origin, Table};
 use moonshine_export::catalog::{Guard, TableCatalog};
-use moonshine_export::environment::{Clock, Environment, RandomIdentities, SystemClock};
+use moonshine_export::environment::{Clock, Environment, RandomIdentities, SystemClock, TokioWork};
 use moonshine_export::{
     AsOf, Exporter, FormatVersion, MaintenanceSettings, TableHistory, TableSettings, TagPattern,
     TagPeriod, TagSettings,
 };
 use parking_lot::Mutex;
 
-use crate::simulation::catalog::{Fault, SimulatedCatalog};
 use crate::support::{World, ident, note, notes};
+use moonshine_sim::lake::{Fault, SimulatedCatalog};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -92,6 +92,7 @@ async fn exports_get_the_tags_that_are_due() {
             let environment = Environment {
                 clock: clock.clone(),
                 identities: Arc::new(RandomIdentities),
+                work: Arc::new(TokioWork),
             };
             let settings = settings().into();
             Exporter::open_with(database.clone(), catalog.clone(), settings, environment)

@@ -11,8 +11,8 @@ use moonshine_export::{Exporter, FormatVersion, IcebergConfig};
 use serde_json::json;
 
 use crate::counting_store::{Access, CountingStore, Counts, Kind};
-use crate::simulation::catalog::SimulatedCatalog;
 use crate::support::{Random, VERSIONS, World};
+use moonshine_sim::lake::SimulatedCatalog;
 
 /// Rows of each data file at first.
 const ROWS_PER_FILE: i64 = 20;

@@ -2,10 +2,11 @@
 //!
 //! Source: `IcebergToGlueConverter` of Iceberg's Java implementation. Engines that know Iceberg read the metadata file instead.
 
-use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
+use iceberg::spec::{NestedField, Schema};
 use serde_json::{Value, json};
 
 use super::text;
+use crate::catalog::hive_like::type_name;
 
 /// How long Glue takes a column's comment to be.
 const COMMENT_BYTES_MAX: usize = 255;
@@ -55,51 +56,11 @@ fn comment(doc: &str) -> String {
     comment
 }
 
-fn type_name(field_type: &Type) -> String {
-    match field_type {
-        Type::Primitive(primitive) => primitive_name(primitive),
-        Type::List(list) => format!("array<{}>", type_name(&list.element_field.field_type)),
-        Type::Map(map) => format!(
-            "map<{},{}>",
-            type_name(&map.key_field.field_type),
-            type_name(&map.value_field.field_type)
-        ),
-        Type::Struct(fields) => {
-            let fields = fields.fields().iter();
-            let fields: Vec<String> = fields
-                .map(|field| format!("{}:{}", field.name, type_name(&field.field_type)))
-                .collect();
-            format!("struct<{}>", fields.join(","))
-        }
-    }
-}
-
-fn primitive_name(primitive: &PrimitiveType) -> String {
-    let name = match primitive {
-        PrimitiveType::Boolean => "boolean",
-        PrimitiveType::Int => "int",
-        PrimitiveType::Long => "bigint",
-        PrimitiveType::Float => "float",
-        PrimitiveType::Double => "double",
-        PrimitiveType::Date => "date",
-        PrimitiveType::Timestamp
-        | PrimitiveType::Timestamptz
-        | PrimitiveType::TimestampNs
-        | PrimitiveType::TimestamptzNs => "timestamp",
-        PrimitiveType::Time | PrimitiveType::String | PrimitiveType::Uuid => "string",
-        PrimitiveType::Fixed(_) | PrimitiveType::Binary => "binary",
-        PrimitiveType::Decimal { precision, scale } => {
-            return format!("decimal({precision},{scale})");
-        }
-    };
-    name.to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use iceberg::spec::{ListType, MapType, StructType};
+    use iceberg::spec::{PrimitiveType, Type};
 
     use super::*;
 
@@ -110,58 +71,6 @@ mod tests {
 
     fn plain(id: i32, name: &str, primitive: PrimitiveType) -> NestedField {
         NestedField::optional(id, name, Type::Primitive(primitive))
-    }
-
-    #[test]
-    fn types_as_hive_writes_them() {
-        let decimal = PrimitiveType::Decimal {
-            precision: 38,
-            scale: 9,
-        };
-        let primitives = [
-            (PrimitiveType::Boolean, "boolean"),
-            (PrimitiveType::Int, "int"),
-            (PrimitiveType::Long, "bigint"),
-            (PrimitiveType::Float, "float"),
-            (PrimitiveType::Double, "double"),
-            (decimal, "decimal(38,9)"),
-            (PrimitiveType::Date, "date"),
-            (PrimitiveType::Time, "string"),
-            (PrimitiveType::Timestamp, "timestamp"),
-            (PrimitiveType::Timestamptz, "timestamp"),
-            (PrimitiveType::TimestampNs, "timestamp"),
-            (PrimitiveType::TimestamptzNs, "timestamp"),
-            (PrimitiveType::String, "string"),
-            (PrimitiveType::Uuid, "string"),
-            (PrimitiveType::Fixed(16), "binary"),
-            (PrimitiveType::Binary, "binary"),
-        ];
-        let mut types: Vec<(Type, &str)> = primitives
-            .map(|(primitive, name)| (Type::Primitive(primitive), name))
-            .to_vec();
-        let long = Type::Primitive(PrimitiveType::Long);
-        let list = Type::List(ListType::new(
-            NestedField::list_element(101, long, false).into(),
-        ));
-        let string = Type::Primitive(PrimitiveType::String);
-        let map = Type::Map(MapType::new(
-            NestedField::map_key_element(102, string).into(),
-            NestedField::map_value_element(103, list.clone(), false).into(),
-        ));
-        let inner = plain(104, "a", PrimitiveType::Uuid);
-        let fields = vec![
-            inner.into(),
-            NestedField::optional(105, "b", list.clone()).into(),
-        ];
-        types.push((list, "array<bigint>"));
-        types.push((map, "map<string,array<bigint>>"));
-        types.push((
-            Type::Struct(StructType::new(fields)),
-            "struct<a:string,b:array<bigint>>",
-        ));
-        for (field_type, name) in types {
-            assert_eq!(type_name(&field_type), name, "{field_type}");
-        }
     }
 
     #[test]

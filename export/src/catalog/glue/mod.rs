@@ -18,14 +18,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use self::client::{Failure, GlueClient};
+use super::hive_like::{
+    FlatName, ICEBERG, METADATA_LOCATION, PREVIOUS_METADATA_LOCATION, TABLE_TYPE, gone,
+};
 use super::located::{Located, Locations, NotTaken, Reason};
 use crate::error::{At, ExportError, Result};
 use crate::store::StoreProperties;
-
-const METADATA_LOCATION: &str = "metadata_location";
-const PREVIOUS_METADATA_LOCATION: &str = "previous_metadata_location";
-const TABLE_TYPE: &str = "table_type";
-const ICEBERG: &str = "ICEBERG";
 
 /// Glue's names of what is not there, is there already, and has changed meanwhile.
 const NOT_FOUND: &str = "EntityNotFoundException";
@@ -70,31 +68,8 @@ pub(super) struct GlueTables {
 }
 
 /// A name in Glue.
-#[derive(Clone, Copy)]
-struct Name<'a> {
-    database: &'a str,
-    table: &'a str,
-}
-
-impl<'a> Name<'a> {
-    /// Glue's databases don't lie in others, and it writes every name in small letters.
-    fn of(ident: &'a TableIdent) -> Result<Self> {
-        let table = ident.name();
-        let wrong = |reason: &str| ExportError::Config(format!("table '{ident}': {reason}"));
-        match ident.namespace().as_ref().as_slice() {
-            [database] if [database, table].iter().any(|name| has_capitals(name)) => {
-                Err(wrong("Glue's names have no capital letters"))
-            }
-            [database] => Ok(Name { database, table }),
-            _ => Err(wrong(
-                "Glue's databases don't lie in others, so a name has two parts",
-            )),
-        }
-    }
-}
-
-fn has_capitals(name: &str) -> bool {
-    name.chars().any(char::is_uppercase)
+fn name_of(ident: &TableIdent) -> Result<FlatName<'_>> {
+    FlatName::of(ident, "Glue")
 }
 
 impl GlueTables {
@@ -104,7 +79,7 @@ impl GlueTables {
     }
 
     /// Glue's table, if there is one.
-    async fn table(&self, name: Name<'_>) -> Result<Option<Value>> {
+    async fn table(&self, name: FlatName<'_>) -> Result<Option<Value>> {
         let message = json!({ "DatabaseName": name.database, "Name": name.table });
         match self.client.ask("GetTable", message).await {
             Ok(answer) => Ok(Some(part(answer, "Table"))),
@@ -155,7 +130,7 @@ fn metadata_location(table: &Value) -> Option<&str> {
 }
 
 /// A table as Glue wants it said, with what `before` has besides.
-fn table_input(name: Name<'_>, located: Located<'_>, before: &Value) -> Value {
+fn table_input(name: FlatName<'_>, located: Located<'_>, before: &Value) -> Value {
     let parameters = before.get("Parameters").and_then(Value::as_object);
     let mut parameters = parameters.cloned().unwrap_or_default();
     if let Some(previous) = parameters.insert(METADATA_LOCATION.into(), located.location.into()) {
@@ -206,7 +181,7 @@ impl Locations for GlueTables {
     }
 
     async fn find(&self, ident: &TableIdent) -> Result<Option<String>> {
-        let Some(table) = self.table(Name::of(ident)?).await? else {
+        let Some(table) = self.table(name_of(ident)?).await? else {
             return Ok(None);
         };
         match metadata_location(&table) {
@@ -219,7 +194,7 @@ impl Locations for GlueTables {
     }
 
     async fn make_room(&self, ident: &TableIdent) -> Result<()> {
-        let database = Name::of(ident)?.database;
+        let database = name_of(ident)?.database;
         let found = self.client.ask("GetDatabase", json!({ "Name": database }));
         match found.await {
             Ok(_) => return Ok(()),
@@ -235,7 +210,7 @@ impl Locations for GlueTables {
     }
 
     async fn add(&self, ident: &TableIdent, first: Located<'_>) -> Result<(), NotTaken> {
-        let name = Name::of(ident).map_err(refused_unsent)?;
+        let name = name_of(ident).map_err(refused_unsent)?;
         let input = table_input(name, first, &Value::Null);
         let message = json!({ "DatabaseName": name.database, "TableInput": input });
         match self.client.send("CreateTable", &message).await {
@@ -246,14 +221,10 @@ impl Locations for GlueTables {
     }
 
     async fn swap(&self, ident: &TableIdent, from: &str, to: Located<'_>) -> Result<(), NotTaken> {
-        let gone = || {
-            let reason = "it is gone from the catalog; put it back, by its newest metadata file";
-            ExportError::foreign(ident, reason)
-        };
-        let name = Name::of(ident).map_err(refused_unsent)?;
+        let name = name_of(ident).map_err(refused_unsent)?;
         let not_asked = |error| NotTaken::certain(Reason::Busy(error));
         let before = self.table(name).await.map_err(not_asked)?;
-        let before = before.ok_or_else(|| refused_unsent(gone()))?;
+        let before = before.ok_or_else(|| refused_unsent(gone(ident)))?;
         if metadata_location(&before) != Some(from) {
             return Err(NotTaken::certain(Reason::Conflict));
         }
@@ -270,14 +241,16 @@ impl Locations for GlueTables {
         });
         match self.client.send("UpdateTable", &message).await {
             Ok(_) => Ok(()),
-            Err(failure) if failure.is(NOT_FOUND) => Err(NotTaken::likely(Reason::Refused(gone()))),
+            Err(failure) if failure.is(NOT_FOUND) => {
+                Err(NotTaken::likely(Reason::Refused(gone(ident))))
+            }
             Err(failure) if failure.is(CHANGED) => Err(NotTaken::likely(Reason::Conflict)),
             Err(failure) => Err(failure.into()),
         }
     }
 
     async fn remove(&self, ident: &TableIdent) -> Result<bool> {
-        let name = Name::of(ident)?;
+        let name = name_of(ident)?;
         let message = json!({ "DatabaseName": name.database, "Name": name.table });
         match self.client.send("DeleteTable", &message).await {
             Ok(_) => Ok(true),

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_row::{RowConverter, Rows, SortField};
@@ -9,8 +10,8 @@ use arrow_select::interleave::interleave_record_batch;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use moonshine_engine::TableSchema;
-use tokio::runtime::Handle;
 
+use crate::environment::Work;
 use crate::error::{ExportError, Result};
 use crate::scan::{FileScan, scan_file};
 
@@ -21,9 +22,9 @@ pub(super) const INPUT_ROWS: usize = 1024;
 /// A batch is not made larger than about this, in bytes.
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
-/// The merged rows. It waits for the files on the thread that asks, so that may be none of the runtime's own.
+/// The merged rows. It waits for the files on the thread that asks, which has to be one that may block.
 pub(super) struct MergedRows {
-    runtime: Handle,
+    work: Arc<dyn Work>,
     converter: RowConverter,
     /// The key's columns.
     key: Vec<usize>,
@@ -49,7 +50,7 @@ fn failed(error: arrow_schema::ArrowError) -> ExportError {
 impl MergedRows {
     /// Rows with all columns of the table, and whatever the scans have behind them.
     pub(super) fn open(
-        runtime: &Handle,
+        work: &Arc<dyn Work>,
         schema: &TableSchema,
         scans: impl Iterator<Item = FileScan>,
     ) -> Result<Self> {
@@ -58,7 +59,7 @@ impl MergedRows {
         let converter =
             RowConverter::new(schema.key_columns().map(field).collect()).map_err(failed)?;
         let mut merged = MergedRows {
-            runtime: runtime.clone(),
+            work: work.clone(),
             key: schema.primary_key().to_vec(),
             inputs: Vec::new(),
             heads: BinaryHeap::new(),
@@ -84,7 +85,7 @@ impl MergedRows {
         let Some(input) = self.inputs.get_mut(number) else {
             return Ok(());
         };
-        while let Some(batch) = self.runtime.block_on(input.stream.next()) {
+        while let Some(batch) = self.work.output(input.stream.next()).flatten() {
             let batch = batch?;
             if batch.num_rows() == 0 {
                 continue;

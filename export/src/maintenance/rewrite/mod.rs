@@ -31,9 +31,9 @@ use crate::commit::{
 };
 use crate::config::FormatVersion;
 use crate::delete::Positions;
-use crate::error::{At, ExportError, Result};
+use crate::error::{ExportError, Result};
 use crate::exporter::TableState;
-use crate::layout::{Layout, write_data_files};
+use crate::layout::{Destination, Layout, write_data_files};
 use crate::lineage::{FileLineage, ROW_ID};
 use crate::manifest::Manifests;
 use crate::pending::{data_file_path, find_commit, remove_files};
@@ -183,15 +183,27 @@ impl Rewrite<'_> {
             ..self.scan(&input.file, &input.deletes)
         };
         let scans: Vec<FileScan> = self.inputs.iter().map(with_lineage).collect();
-        let (runtime, schema) = (tokio::runtime::Handle::current(), table.schema().clone());
-        let batches = move || MergedRows::open(&runtime, &schema, scans.iter().cloned());
+        let environment = &self.work.core.environment;
+        let (work, schema) = (environment.work.clone(), table.schema().clone());
+        let batches = move || MergedRows::open(&work, &schema, scans.iter().cloned());
         let exported = self.work.core.database.exported(table);
         let seq = exported.map_or(0, |exported| exported.seq);
         let (location, id) = (self.current.metadata.location().to_owned(), self.id);
         let path = move |number| data_file_path(&location, seq, id, number);
-        let file_io = &self.current.file_io;
-        let written =
-            write_data_files(file_io, table.schema(), layout, batches, path, paths, None).await?;
+        let destination = Destination {
+            file_io: &self.current.file_io,
+            work: &environment.work,
+        };
+        let written = write_data_files(
+            destination,
+            table.schema(),
+            layout,
+            batches,
+            path,
+            paths,
+            None,
+        )
+        .await?;
         let files: Vec<DataFile> = written.into_iter().map(|file| file.entry).collect();
         let mut keys = Keys::new();
         for file in &files {
@@ -333,7 +345,13 @@ impl Rewrite<'_> {
             }
             Ok(relocation)
         };
-        let relocation = tokio::task::spawn_blocking(find).await.at("the engine")??;
+        let relocation = self
+            .work
+            .core
+            .environment
+            .work
+            .away("the engine", find)
+            .await??;
         Ok(Some((relocation, rewritten)))
     }
 
@@ -346,9 +364,13 @@ impl Rewrite<'_> {
     ) -> Result<Option<(Relocation, RowDelta)>> {
         let files = export_files(&moved.files);
         let prepare = move || relocation.prepare(&files).map(|dead| (relocation, dead));
-        let (relocation, dead) = tokio::task::spawn_blocking(prepare)
-            .await
-            .at("the engine")??;
+        let (relocation, dead) = self
+            .work
+            .core
+            .environment
+            .work
+            .away("the engine", prepare)
+            .await??;
         let dead = by_file(&dead);
         let is_dead = |file: &DataFile| {
             let count = dead.get(file.file_path()).map_or(0, RoaringTreemap::len);
@@ -358,9 +380,12 @@ impl Rewrite<'_> {
             moved.files.iter().cloned().partition(is_dead);
         if files.is_empty() {
             let abort = move || relocation.abort();
-            tokio::task::spawn_blocking(abort)
-                .await
-                .at("the engine")??;
+            self.work
+                .core
+                .environment
+                .work
+                .away("the engine", abort)
+                .await??;
             return Ok(None);
         }
         // The engine counts no row of them either.
@@ -394,6 +419,7 @@ impl Rewrite<'_> {
             writer_epoch: state.writer.epoch,
             exporter_id: Some(state.writer.exporter_id),
             export_snapshot_id: None,
+            export_commit_id: None,
             // It is of the rows that an export added.
             rows_checksum: None,
             ..stamp.ok_or_else(|| self.work.busy())?
@@ -431,16 +457,18 @@ impl Rewrite<'_> {
                 remove_attempts(&current.file_io, &proposal.attempts, Some(snapshot_id)).await;
                 state.current = current;
                 let record = move || relocation.commit(snapshot_id.to_string());
-                Ok(tokio::task::spawn_blocking(record)
-                    .await
-                    .at("the engine")??)
+                let core = self.work.core;
+                Ok(core.note(self.work.table, record).await??)
             }
             Err(Failure::NotCommitted(error)) => {
                 let file_io = &state.current.file_io;
                 paths.extend_from_slice(&proposal.delete_paths);
-                tokio::task::spawn_blocking(move || relocation.abort())
-                    .await
-                    .at("the engine")??;
+                self.work
+                    .core
+                    .environment
+                    .work
+                    .away("the engine", move || relocation.abort())
+                    .await??;
                 remove_attempts(file_io, &proposal.attempts, None).await;
                 remove_files(file_io, paths).await;
                 Err(error)

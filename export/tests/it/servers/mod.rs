@@ -3,6 +3,8 @@
 //! `scripts/test` installs them below `<target>/test-servers`; an environment variable may name another copy.
 
 mod azure;
+mod gcs;
+mod hive;
 mod rest;
 mod s3;
 
@@ -12,6 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 pub(crate) use self::azure::AzureServer;
+pub(crate) use self::gcs::GcsServer;
+pub(crate) use self::hive::HiveServer;
 pub(crate) use self::rest::{RestKind, RestServer};
 pub(crate) use self::s3::{S3Kind, S3Server};
 use crate::installed::installed;

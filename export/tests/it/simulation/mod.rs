@@ -5,29 +5,30 @@
 //! `MOONSHINE_TEST_SEED=n` replays one history.
 
 mod branch;
-pub(crate) mod catalog;
 mod rewrite;
-pub(crate) mod store;
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
+use async_trait::async_trait;
 use iceberg::TableUpdate;
 use iceberg::spec::TableMetadata;
 use moonshine_engine::{Database, Table};
 use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
-use moonshine_export::environment::Environment;
+use moonshine_export::environment::{Environment, TokioWork, Work};
 use moonshine_export::{
     ExportError, Exporter, FormatVersion, MaintenanceSettings, SettingsByTable, TableSettings,
 };
+use parking_lot::Mutex;
 use uuid::Uuid;
 
-use self::catalog::{FAULTS, Fault, InstantClock, SeededIdentities, SimulatedCatalog};
 use crate::ownership::roll_forward;
 use crate::support::{Random, VERSIONS, World, copy_folder, ident, notes, settings, write_notes};
+use moonshine_sim::lake::{
+    Deed, DropAfter, FAULTS, Fault, InstantClock, SeededIdentities, SimulatedCatalog,
+};
 
 pub(crate) const GUARDS: [Guard; 2] = [Guard::Metadata, Guard::Requirements];
 
@@ -61,6 +62,7 @@ async fn open_as(
     let environment = Environment {
         clock: Arc::new(InstantClock),
         identities: Arc::new(SeededIdentities::new(catalog.next_seed())),
+        ..Environment::default()
     };
     Exporter::open_with(database.clone(), catalog.clone(), settings, environment).await
 }
@@ -135,24 +137,6 @@ fn random_writes(database: &Database, table: &Table, random: &mut Random) {
             .collect();
         let rows = rows.into_iter().filter(|(id, _)| !deleted.contains(id));
         write_notes(database, table, rows.collect::<Vec<_>>(), &deleted);
-    }
-}
-
-/// A future that is dropped after so many polls.
-struct DropAfter<F> {
-    inner: F,
-    polls_left: u64,
-}
-
-impl<F: Future + Unpin> Future for DropAfter<F> {
-    type Output = Option<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.polls_left == 0 {
-            return Poll::Ready(None);
-        }
-        self.polls_left -= 1;
-        Pin::new(&mut self.inner).poll(context).map(Some)
     }
 }
 
@@ -283,6 +267,7 @@ async fn what_may_have_happened_stays_pending() {
         (&[Fault::Late, Fault::Busy][..], &[false, true][..]),
         (&[Fault::SentTwice], &[true]),
         (&[Fault::LostAnswer], &[true]),
+        (&[Fault::CopyRefused], &[true]),
         (&[Fault::LateConflict, Fault::Refused], &[false]),
         (&[Fault::LateConflict; 8], &[false; 8]),
     ];
@@ -370,6 +355,28 @@ async fn a_commit_on_its_way_outlasts_a_rollback() {
         catalog.calm();
         exporter.tick(&database.snapshot()).await.unwrap();
         assert!(database.pending_exports().is_empty());
+        world.check_same_in(&database, catalog.clone()).await;
+        check_history(&catalog).await;
+    }
+}
+
+/// Invariant 4, "once": a refusal is an answer to one copy of a request, and its other copy may have been taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_before_its_copy_was_refused_counts() {
+    for guard in GUARDS {
+        let Exported {
+            world,
+            database,
+            table,
+            catalog,
+            mut exporter,
+        } = Exported::new(guard).await;
+        write_notes(&database, &table, [(1, "new".to_owned())], &[]);
+        catalog.plan(&[Fault::CopyRefused], &[false]);
+        let exports = exporter.tick(&database.snapshot()).await.unwrap();
+        assert_eq!(exports.len(), 1, "{guard:?}");
+        assert!(database.pending_exports().is_empty());
+        catalog.calm();
         world.check_same_in(&database, catalog.clone()).await;
         check_history(&catalog).await;
     }
@@ -494,7 +501,7 @@ async fn a_crash_within_the_catalog() {
             let snapshot = database.snapshot();
             tokio::select! {
                 _ = exporter.tick(&snapshot) => panic!("it was to hang"),
-                () = catalog.hung.notified() => copy_folder(&world.path("database"), &world.path("crashed")),
+                () = catalog.hung() => copy_folder(&world.path("database"), &world.path("crashed")),
             }
             drop((snapshot, table, exporter, database));
             let crashed = world.database_in("crashed");
@@ -601,4 +608,137 @@ async fn a_zombie_with_its_own_folder_is_fenced() {
             check_history(&catalog).await;
         }
     }
+}
+
+/// The export's snapshot expires behind a fence before the exporter finds out that it took place: the fence says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_found_though_its_snapshot_expired() {
+    let Exported {
+        world,
+        database,
+        table,
+        catalog,
+        mut exporter,
+    } = Exported::new(Guard::Requirements).await;
+    write_notes(&database, &table, [(1, "new".to_owned())], &[]);
+    catalog.plan(&[Fault::LostAnswer], &[true]);
+    let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+    assert_passing(&error);
+    // The fence takes place too, and nobody hears of it.
+    catalog.plan(&[Fault::LostAnswer], &[false, true]);
+    let error = exporter.tick(&database.snapshot()).await.unwrap_err();
+    assert_passing(&error);
+    assert_eq!(database.pending_exports().len(), 1);
+    let name = ident("shop", "notes");
+    assert!(catalog.lake().disturb(&name, Deed::Expire { keep: 1 }));
+    catalog.calm();
+    let exports = exporter.tick(&database.snapshot()).await.unwrap();
+    assert!(exports.is_empty(), "it took place: {exports:?}");
+    world.check_same_in(&database, catalog.clone()).await;
+}
+
+/// Invariants 4 "once" and 6 "monotonic": an exporter that opened before there was a table does not take it from a newer one
+/// that made it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exporter_from_before_the_table_is_fenced() {
+    for guard in GUARDS {
+        let world = World::new(FormatVersion::V3);
+        let database = world.database();
+        let table = notes(&database);
+        let catalog = SimulatedCatalog::new(guard, 7);
+        catalog.calm();
+        let mut zombie = open(&database, FormatVersion::V3, &catalog).await.unwrap();
+        let mut newer = open(&database, FormatVersion::V3, &catalog).await.unwrap();
+        write_notes(&database, &table, [(1, "first".to_owned())], &[]);
+        newer.tick(&database.snapshot()).await.unwrap();
+        write_notes(&database, &table, [(1, "second".to_owned())], &[]);
+        let error = zombie.tick(&database.snapshot()).await.unwrap_err();
+        assert!(matches!(error, ExportError::Fenced { .. }), "{error}");
+        newer.tick(&database.snapshot()).await.unwrap();
+        world.check_same_in(&database, catalog.clone()).await;
+    }
+}
+
+/// Keeps what is to be done aside from the moment on that a table has another snapshot.
+#[derive(Debug)]
+struct HoldingWork {
+    catalog: Arc<SimulatedCatalog>,
+    snapshot_id: Option<i64>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held(Vec<Box<dyn FnOnce() + Send>>);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} held", self.0.len())
+    }
+}
+
+#[async_trait]
+impl Work for HoldingWork {
+    fn spawn(&self, work: Box<dyn FnOnce() + Send>) {
+        let table = self.catalog.look(&ident("shop", "notes"));
+        let snapshot_id = table.and_then(|table| table.metadata.current_snapshot_id());
+        match snapshot_id == self.snapshot_id {
+            true => TokioWork.spawn(work),
+            false => self.held.lock().0.push(work),
+        }
+    }
+
+    fn wait(&self, awaited: Pin<&mut (dyn Future<Output = ()> + Send)>) {
+        TokioWork.wait(awaited);
+    }
+
+    async fn limit(&self, limit: std::time::Duration) {
+        TokioWork.limit(limit).await;
+    }
+}
+
+/// Invariant 8 "honest": a tick is dropped while the engine is told of its commit. Until that is over the table is nobody
+/// else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_being_noted_is_not_another_ones() {
+    let Exported {
+        world,
+        database,
+        table,
+        catalog,
+        exporter: _older,
+    } = Exported::new(Guard::Metadata).await;
+    let head = catalog.look(&ident("shop", "notes")).unwrap().metadata;
+    let work = Arc::new(HoldingWork {
+        catalog: catalog.clone(),
+        snapshot_id: head.current_snapshot_id(),
+        held: Mutex::default(),
+    });
+    let environment = Environment {
+        work: work.clone(),
+        ..Environment::default()
+    };
+    let settings = kept_settings(FormatVersion::V3);
+    let opened = Exporter::open_with(database.clone(), catalog.clone(), settings, environment);
+    let mut exporter = opened.await.unwrap();
+    write_notes(&database, &table, [(1, "new".to_owned())], &[]);
+    let is_held = async {
+        while work.held.lock().0.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let snapshot = database.snapshot();
+    tokio::select! {
+        ticked = exporter.tick(&snapshot) => panic!("{ticked:?}"),
+        () = is_held => {}
+    }
+    let error = exporter.tick(&snapshot).await.unwrap_err();
+    assert!(matches!(error, ExportError::Unavailable { .. }), "{error}");
+    let actions = exporter.maintainer().run(None, false).await;
+    assert!(
+        !matches!(actions, Err(ExportError::Stale { .. })),
+        "{actions:?}"
+    );
+    let held = std::mem::take(&mut work.held.lock().0);
+    held.into_iter().for_each(|work| work());
+    world.check_same_in(&database, catalog.clone()).await;
 }

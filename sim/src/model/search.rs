@@ -1,0 +1,253 @@
+//! Which outcome each transaction had that nobody heard of.
+//!
+//! Commit sequences are gone through in order, with the history up to there. Where a client learnt its sequence and its
+//! outcome there is nothing to choose, but it has to be the right one. A transaction whose outcome is unknown took effect or
+//! was refused, as far as the history lets it be; one whose sequence is unknown may have any that nobody else has. Where a
+//! choice leads to something that was read and is not so, the next one is tried.
+
+use std::collections::BTreeMap;
+
+use super::attempt::{Attempt, End};
+use super::history::{History, Recovered};
+use super::observation::Observation;
+
+/// Choices that are tried before the search gives up.
+const STEPS_MAX: u64 = 200_000;
+
+pub(super) struct Search {
+    attempts: Vec<Attempt>,
+    /// By commit sequence.
+    placed: BTreeMap<u64, usize>,
+    /// Those whose sequence nobody learnt.
+    floating: Vec<usize>,
+    observations: BTreeMap<u64, Vec<Observation>>,
+    recovered: Option<Recovered>,
+    end_seq: u64,
+    gaps_left: u64,
+    steps: u64,
+    /// The latest sequence at which nothing fitted, and why.
+    deepest: (u64, String),
+}
+
+impl Search {
+    pub(super) fn new(
+        history: &History,
+        attempts: Vec<Attempt>,
+        observations: Vec<Observation>,
+        recovered: Option<Recovered>,
+        gaps_max: u64,
+    ) -> Result<Self, String> {
+        let mut search = Search {
+            attempts,
+            placed: BTreeMap::new(),
+            floating: Vec::new(),
+            observations: BTreeMap::new(),
+            end_seq: history.top_seq(),
+            gaps_left: gaps_max,
+            steps: 0,
+            deepest: (0, String::new()),
+            recovered,
+        };
+        // Who wrote nothing is told the newest sequence, which may be another's: where it has one of its own, it is behind all others.
+        let mut in_order: Vec<_> = search.attempts.iter().enumerate().collect();
+        in_order.sort_by_key(|(_, attempt)| attempt.has_no_effect());
+        for (at, attempt) in in_order {
+            let Some(seq) = attempt.seq else {
+                let seq_max = attempt.seq_max.unwrap_or_default();
+                search.end_seq = search.end_seq.max(seq_max);
+                search.floating.push(at);
+                continue;
+            };
+            search.end_seq = search.end_seq.max(seq);
+            if attempt.has_no_effect()
+                && (search.placed.contains_key(&seq) || seq <= history.top_seq())
+            {
+                continue;
+            }
+            if let Some(other) = search.placed.insert(seq, at) {
+                return Err(format!(
+                    "commit sequence {seq} was given out twice: {:?} and {attempt:?}",
+                    search.attempts[other]
+                ));
+            }
+            if seq <= attempt.after_seq || seq <= history.top_seq() {
+                let top_seq = history.top_seq();
+                return Err(format!(
+                    "commit sequence {seq} comes after {top_seq}: {attempt:?}"
+                ));
+            }
+        }
+        for observation in observations {
+            search.end_seq = search.end_seq.max(observation.seq);
+            let seq = observation.seq;
+            search
+                .observations
+                .entry(seq)
+                .or_default()
+                .push(observation);
+        }
+        if let Some(recovered) = &search.recovered {
+            search.end_seq = search.end_seq.max(recovered.seq);
+        }
+        Ok(search)
+    }
+
+    /// Returns the last commit sequence.
+    pub(super) fn run(
+        mut self,
+        history: &mut History,
+        visible_seq: Option<u64>,
+    ) -> Result<u64, String> {
+        let from_seq = history.top_seq();
+        if let Some(visible_seq) = visible_seq {
+            if visible_seq < self.end_seq {
+                let end_seq = self.end_seq;
+                return Err(format!(
+                    "commit sequence {visible_seq} is the newest that is visible, but {end_seq} was committed"
+                ));
+            }
+            self.end_seq = visible_seq;
+        }
+        // Of what was decided in earlier rounds.
+        for observations in self.observations.range(..from_seq).map(|(_, o)| o) {
+            for observation in observations {
+                observation.check(history.at(observation.seq))?;
+            }
+        }
+        if let Some(recovered) = &self.recovered
+            && recovered.seq < from_seq
+        {
+            history.check_recovered(recovered)?;
+        }
+        if self.fits(history, from_seq) && self.go_on(history, from_seq + 1) {
+            return Ok(self.end_seq);
+        }
+        if self.steps >= STEPS_MAX {
+            return Err(format!(
+                "no order was found within {STEPS_MAX} choices; at commit sequence {}: {}",
+                self.deepest.0, self.deepest.1
+            ));
+        }
+        Err(self.deepest.1)
+    }
+
+    /// Whether the state at a sequence is what was read there.
+    fn fits(&mut self, history: &History, seq: u64) -> bool {
+        let mut checked = Ok(());
+        if let Some(recovered) = &self.recovered
+            && recovered.seq == seq
+        {
+            checked = history.check_recovered(recovered);
+        }
+        for observation in self.observations.get(&seq).into_iter().flatten() {
+            checked = checked.and_then(|()| observation.check(history.newest()));
+        }
+        match checked {
+            Ok(()) => true,
+            Err(reason) => self.fail(seq, reason),
+        }
+    }
+
+    fn fail(&mut self, seq: u64, reason: String) -> bool {
+        if seq >= self.deepest.0 || self.deepest.1.is_empty() {
+            self.deepest = (seq, reason);
+        }
+        false
+    }
+
+    fn go_on(&mut self, history: &mut History, seq: u64) -> bool {
+        if seq > self.end_seq {
+            return self.is_all_placed(seq);
+        }
+        self.steps += 1;
+        if self.steps >= STEPS_MAX {
+            return false;
+        }
+        match self.placed.get(&seq) {
+            Some(&at) => self.go_on_with(history, seq, at),
+            None => self.fill(history, seq),
+        }
+    }
+
+    /// Whether every transaction took place that was committed.
+    fn is_all_placed(&mut self, seq: u64) -> bool {
+        let committed = |at: &&usize| self.attempts[**at].end == End::Committed;
+        let Some(&at) = self.floating.iter().find(committed) else {
+            return true;
+        };
+        let reason = format!(
+            "a committed transaction has no place: {:?}",
+            self.attempts[at]
+        );
+        self.fail(seq, reason)
+    }
+
+    /// The sequence belongs to a transaction.
+    fn go_on_with(&mut self, history: &mut History, seq: u64, at: usize) -> bool {
+        let attempt = self.attempts[at].clone();
+        let (must_be_refused, may_be_refused) = history.verdict(&attempt, seq);
+        let may_take_effect = match attempt.end {
+            End::Committed if must_be_refused => {
+                return self.fail(seq, format!("it had to be refused: {attempt:?}"));
+            }
+            End::Refused | End::Exists if !may_be_refused => {
+                return self.fail(seq, format!("it was refused without a reason: {attempt:?}"));
+            }
+            End::Refused | End::Exists | End::Nothing => false,
+            End::Committed => true,
+            End::Unknown => !must_be_refused,
+        };
+        if may_take_effect && self.commit(history, seq, &attempt) {
+            return true;
+        }
+        let may_have_none = attempt.end != End::Committed && may_be_refused;
+        may_have_none && self.fits(history, seq) && self.go_on(history, seq + 1)
+    }
+
+    fn commit(&mut self, history: &mut History, seq: u64, attempt: &Attempt) -> bool {
+        if !history.is_next(attempt) {
+            let reason = format!("a source's transaction is left out or comes twice: {attempt:?}");
+            return self.fail(seq, reason);
+        }
+        history.commit(attempt, seq);
+        if self.fits(history, seq) && self.go_on(history, seq + 1) {
+            return true;
+        }
+        history.committed.pop();
+        false
+    }
+
+    /// Nobody learnt that sequence.
+    fn fill(&mut self, history: &mut History, seq: u64) -> bool {
+        for place in 0..self.floating.len() {
+            let at = self.floating[place];
+            let attempt = self.attempts[at].clone();
+            let is_late = attempt.seq_max.is_some_and(|seq_max| seq > seq_max);
+            if attempt.after_seq >= seq || is_late || history.verdict(&attempt, seq).0 {
+                continue;
+            }
+            self.floating.remove(place);
+            if self.commit(history, seq, &attempt) {
+                return true;
+            }
+            self.floating.insert(place, at);
+        }
+        let unknown = |at: &&usize| self.attempts[**at].is_refusable();
+        let refusable = self.floating.iter().filter(unknown).count() as u64;
+        let is_lost = self
+            .recovered
+            .as_ref()
+            .is_some_and(|recovered| seq > recovered.seq);
+        if self.gaps_left + refusable == 0 && !is_lost {
+            return self.fail(
+                seq,
+                format!("commit sequence {seq} belongs to no transaction"),
+            );
+        }
+        let gaps_left = self.gaps_left;
+        self.gaps_left = gaps_left.saturating_sub(1);
+        let fits = self.fits(history, seq) && self.go_on(history, seq + 1);
+        self.gaps_left = gaps_left;
+        fits
+    }
+}
