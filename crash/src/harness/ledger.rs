@@ -1,0 +1,47 @@
+//! What was run, one line of JSON each.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Request, Totals, Violation};
+
+fn commit() -> String {
+    let asked = Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output();
+    let text = asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_default()
+}
+
+/// Appends the line of a run.
+///
+/// # Errors
+/// As the system answers.
+pub fn append(
+    path: &Path,
+    kind: &str,
+    request: &Request,
+    totals: &Totals,
+    took: Duration,
+    violation: Option<&Violation>,
+) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let line = serde_json::json!({
+        "kind": kind,
+        "commit": commit(),
+        "seed": request.seed,
+        "seconds": took.as_secs_f64(),
+        "counts": totals.counts,
+        "acknowledged": totals.acknowledged,
+        "violation": violation.map(|violation| &violation.what),
+    });
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)?;
+    writeln!(file, "{line}")
+}

@@ -1,0 +1,52 @@
+//! Commands for who works on Moonshine: `cargo xtask COMMAND`.
+//!
+//! What runs for long or needs a build of its own starts here; `scripts/test` passes the tests.
+
+mod crash;
+mod mutants;
+mod sim;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, ExitStatus};
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  sim [--help | OPTION…]    builds the simulator and runs it; its options are its own
+  mutants [WORD…]           plants the faults of sim/planted_faults.toml one at a time, or those whose name has one of the words,
+                            and has the simulator find each
+  crash [--help | OPTION…]  kills processes that write to a database; the options are the harness's own
+  power [--help | OPTION…]  has file systems lose power below such processes; as root";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let ran = match arguments.next().as_deref() {
+        Some(kind @ ("crash" | "power")) => crash::run(kind, arguments),
+        Some("sim") => sim::run(arguments),
+        Some("mutants") => mutants::run(arguments),
+        _ => Err(USAGE.to_owned()),
+    };
+    match ran {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The cargo that runs this.
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Where cargo builds to.
+fn target_folder() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from)
+}
+
+/// What a program ended with; without a code a signal ended it.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(1))
+}
