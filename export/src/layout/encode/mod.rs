@@ -118,7 +118,7 @@ impl ChunkEncoder {
         Ok(Some(ChunkEncoder {
             values,
             pages: Pages::new(descriptor.clone())?,
-            bloom_filter: bloom_filter(options)?,
+            bloom_filter: bloom_filter(options),
             data_type: data_type.clone(),
             options,
         }))
@@ -166,7 +166,7 @@ impl ChunkEncoder {
         let end = self.values.end_chunk(self.pages.null_count());
         let mut closed = self.pages.close(end)?;
         closed.bloom_filter = self.bloom_filter.take().map(BloomFilter::finish);
-        self.bloom_filter = bloom_filter(self.options)?;
+        self.bloom_filter = bloom_filter(self.options);
         Ok(closed)
     }
 
@@ -177,11 +177,8 @@ impl ChunkEncoder {
     }
 }
 
-fn bloom_filter(options: ChunkOptions) -> Result<Option<BloomFilter>> {
-    options
-        .bloom_filter_values
-        .map(BloomFilter::new)
-        .transpose()
+fn bloom_filter(options: ChunkOptions) -> Option<BloomFilter> {
+    options.bloom_filter_values.map(BloomFilter::new)
 }
 
 /// The bytes of a chunk.
