@@ -1,28 +1,17 @@
-//! The order of what was committed, and whether all that clients heard and read fits it.
+//! What may have been committed in which order, and whether all that clients heard and read fits it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use moonshine_engine::{Row, TableSchema};
 
-use super::attempt::{Attempt, Conditions, End};
+use super::attempt::{Attempt, End};
+use super::course::Course;
 use super::observation::Observation;
-use super::rows::differences;
 use super::search::Search;
-use super::state::{Effect, State};
-use super::tables::TABLE_COUNT;
 
-/// The names of sources whose transactions are numbered begin so.
-pub const STREAM: &str = "stream ";
-
-/// A transaction that took effect.
-#[derive(Clone, Debug)]
-pub(super) struct Committed {
-    pub(super) seq: u64,
-    pub(super) effects: Arc<Vec<Effect>>,
-    /// The state that it led to.
-    pub(super) state: State,
-}
+/// More courses than these are not kept side by side.
+const COURSES_MAX: usize = 64;
 
 /// What a start of the database found.
 #[derive(Clone, Debug)]
@@ -35,19 +24,8 @@ pub struct Recovered {
     pub origins: BTreeMap<String, String>,
 }
 
-/// The states that the database went through since its last start, and what led to them.
-#[derive(Clone, Debug, Default)]
-pub struct History {
-    base_seq: u64,
-    base: State,
-    /// In order.
-    pub(super) committed: Vec<Committed>,
-    /// The last commit sequence that is known to be taken.
-    top_seq: u64,
-}
-
 /// What happened between two moments at which nothing is under way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Round {
     /// All transactions that came to an end.
     pub attempts: Vec<Attempt>,
@@ -59,176 +37,83 @@ pub struct Round {
     pub visible_seq: Option<u64>,
 }
 
-impl History {
-    /// The newest state.
-    pub fn newest(&self) -> &State {
-        self.committed
-            .last()
-            .map_or(&self.base, |committed| &committed.state)
-    }
+/// Every course that things may have taken since the last start of the database, as far as that is known. A crash or what is read
+/// later decides between them.
+#[derive(Clone, Debug)]
+pub struct History {
+    courses: Vec<Course>,
+}
 
-    /// The last commit sequence that is known to be taken.
-    pub fn top_seq(&self) -> u64 {
-        self.top_seq
-    }
-
-    /// The state at a commit sequence.
-    pub fn at(&self, seq: u64) -> &State {
-        let count = self
-            .committed
-            .partition_point(|committed| committed.seq <= seq);
-        match count.checked_sub(1) {
-            Some(last) => &self.committed[last].state,
-            None => &self.base,
+impl Default for History {
+    fn default() -> Self {
+        History {
+            courses: vec![Course::default()],
         }
     }
+}
 
-    /// Takes in a round: finds an order and outcomes that explain all of it.
+impl History {
+    /// Takes in a round: finds orders and outcomes that explain all of it.
     ///
     /// # Errors
     /// In words, what can't be explained.
     pub fn take(&mut self, round: Round) -> Result<(), String> {
-        let (attempts, gone): (Vec<Attempt>, Vec<Attempt>) =
-            round.attempts.into_iter().partition(|attempt| {
-                attempt.end != End::Nothing
-                    && (attempt.seq.is_some()
-                        || matches!(attempt.end, End::Committed | End::Unknown))
-            });
-        // Each may have taken a sequence that no client learnt.
-        let spare = attempts.iter().chain(&gone).map(|one| one.spare_seqs);
-        let gaps_max = gone.len() as u64 + spare.sum::<u64>();
-        let recovered = round.recovered.clone();
-        let search = Search::new(
-            self,
-            attempts,
-            round.observations,
-            round.recovered,
-            gaps_max,
-        )?;
-        self.top_seq = search.run(self, round.visible_seq)?;
-        for attempt in &gone {
-            self.check_refused(attempt)?;
-        }
-        if let Some(recovered) = recovered {
-            self.base = self.at(recovered.seq).clone();
-            self.base_seq = recovered.seq;
-            self.top_seq = recovered.seq;
-            self.committed.clear();
-        }
-        Ok(())
-    }
-
-    /// What was refused without a commit sequence was refused for a reason.
-    fn check_refused(&self, attempt: &Attempt) -> Result<(), String> {
-        let states = || {
-            let later = self.committed.iter();
-            let later = later.filter(|committed| committed.seq > attempt.after_seq);
-            std::iter::once(self.at(attempt.after_seq))
-                .chain(later.map(|committed| &committed.state))
-        };
-        let may_exist = || states().any(|state| !state.clone().apply(&attempt.effects));
-        let may_conflict = || {
-            let conditions = attempt.conditions.as_ref();
-            conditions.is_some_and(|conditions| self.verdict_since(conditions, u64::MAX).1)
-        };
-        let is_explained = match attempt.end {
-            End::Exists => may_exist(),
-            // Of a row that was to be new it is said too that somebody wrote it.
-            End::Refused => may_conflict() || (attempt.is_refusable() && may_exist()),
-            _ => true,
-        };
-        if is_explained {
-            return Ok(());
-        }
-        let Attempt { operation, end, .. } = attempt;
-        Err(format!(
-            "operation {operation}: a transaction was refused without a reason ({end:?}): {attempt:?}"
-        ))
-    }
-
-    /// Whether a transaction at the next commit sequence must be refused, and whether it may be.
-    pub(super) fn verdict(&self, attempt: &Attempt, seq: u64) -> (bool, bool) {
-        let exists = attempt.has_inserts() && !self.newest().clone().apply(&attempt.effects);
-        let (must, may) = match &attempt.conditions {
-            Some(conditions) => self.verdict_since(conditions, seq),
-            None => (false, false),
-        };
-        let newest = self.newest();
-        let expects = attempt.expects.iter();
-        let differs =
-            { expects }.any(|(table, key, row)| newest.table(*table).get(key) != row.as_ref());
-        (exists || must || differs, exists || may || differs)
-    }
-
-    /// The same of what came since the snapshot of an optimistic transaction, and before a sequence.
-    fn verdict_since(&self, conditions: &Conditions, end_seq: u64) -> (bool, bool) {
-        let (mut must, mut may) = (false, false);
-        let before = self.at(conditions.since_seq);
-        let between = self.committed.iter();
-        let between = between.filter(|one| one.seq > conditions.since_seq && one.seq < end_seq);
-        for effect in between.flat_map(|committed| committed.effects.iter()) {
-            let table_of_range = effect.table_of_range();
-            may |= table_of_range.is_some_and(|table| conditions.tables_of_ranges.contains(&table));
-            for (table, key) in &conditions.keys {
-                if effect.touches(*table, key) {
-                    may = true;
-                    // Of a key that came and went nothing may be left to see.
-                    must |= before.table(*table).contains_key(key)
-                        || self.newest().table(*table).contains_key(key);
+        let mut explained: Vec<Course> = Vec::new();
+        let mut unexplained = Err("there is no history".to_owned());
+        for course in std::mem::take(&mut self.courses) {
+            match courses_of(course, round.clone()) {
+                Err(reason) => unexplained = Err(reason),
+                Ok(courses) => {
+                    for course in courses {
+                        if !explained.iter().any(|other| other.is_same(&course)) {
+                            explained.push(course);
+                        }
+                    }
                 }
             }
         }
-        (must, may)
-    }
-
-    /// Whether a transaction of a source is the next one of it.
-    pub(super) fn is_next(&self, attempt: &Attempt) -> bool {
-        let number = |position: &str| position.parse::<u64>().unwrap_or(0);
-        match &attempt.origin {
-            Some((source, position)) if source.starts_with(STREAM) => {
-                let last = self.newest().origins.get(source);
-                number(position) == last.map_or(0, |last| number(last)) + 1
-            }
-            _ => true,
+        if explained.is_empty() {
+            return unexplained;
         }
-    }
-
-    /// Notes that a transaction took effect at a sequence.
-    pub(super) fn commit(&mut self, attempt: &Attempt, seq: u64) {
-        let mut state = self.newest().clone();
-        state.apply(&attempt.effects);
-        if let Some((source, position)) = &attempt.origin {
-            state.set_origin(source, position);
-        }
-        self.committed.push(Committed {
-            seq,
-            effects: Arc::new(attempt.effects.clone()),
-            state,
-        });
-    }
-
-    /// Compares the state at the sequence of a start with what that found.
-    pub(super) fn check_recovered(&self, recovered: &Recovered) -> Result<(), String> {
-        let state = self.at(recovered.seq);
-        for table in 0..TABLE_COUNT {
-            let (schema, rows) = &recovered.tables[table];
-            let expected = state.table(table).values();
-            let expected: Vec<Row> = expected.map(|row| row.as_of(schema)).collect();
-            if *rows != expected {
-                return Err(format!(
-                    "after a start at commit sequence {} table '{}' differs: {}",
-                    recovered.seq,
-                    schema.name(),
-                    differences(&expected, rows)
-                ));
-            }
-        }
-        if recovered.origins != *state.origins {
-            return Err(format!(
-                "after a start at commit sequence {} sources are at {:?}, expected {:?}",
-                recovered.seq, recovered.origins, state.origins
-            ));
-        }
+        explained.truncate(COURSES_MAX);
+        self.courses = explained;
         Ok(())
+    }
+}
+
+/// The courses that lead on from one through a round.
+fn courses_of(course: Course, round: Round) -> Result<Vec<Course>, String> {
+    let (attempts, gone): (Vec<Attempt>, Vec<Attempt>) =
+        round.attempts.into_iter().partition(|attempt| {
+            attempt.end != End::Nothing
+                && (attempt.seq.is_some() || matches!(attempt.end, End::Committed | End::Unknown))
+        });
+    // Each may have taken a sequence that no client learnt.
+    let spare = attempts.iter().chain(&gone).map(|one| one.spare_seqs);
+    let gaps_max = gone.len() as u64 + spare.sum::<u64>();
+    let recovered_seq = round.recovered.as_ref().map(|recovered| recovered.seq);
+    let search = Search::new(
+        &course,
+        attempts,
+        round.observations,
+        round.recovered,
+        gaps_max,
+    )?;
+    let mut explained = Vec::new();
+    let mut unexplained = Ok(());
+    for mut course in search.run(course, round.visible_seq, COURSES_MAX)? {
+        match gone.iter().try_for_each(|one| course.check_refused(one)) {
+            Err(reason) => unexplained = Err(reason),
+            Ok(()) => {
+                if let Some(seq) = recovered_seq {
+                    course.recover(seq);
+                }
+                explained.push(course);
+            }
+        }
+    }
+    match explained.is_empty() {
+        true => unexplained.map(|()| explained),
+        false => Ok(explained),
     }
 }

@@ -7,6 +7,7 @@
 //! observation and what a recovery found are explained, or says that there are none.
 
 pub mod attempt;
+pub(crate) mod course;
 pub mod history;
 pub mod observation;
 pub mod rows;

@@ -1,18 +1,22 @@
 //! Which outcome each transaction had that nobody heard of.
 //!
-//! Commit sequences are gone through in order, with the history up to there. Where a client learnt its sequence and its
+//! Commit sequences are gone through in order, with the course up to there. Where a client learnt its sequence and its
 //! outcome there is nothing to choose, but it has to be the right one. A transaction whose outcome is unknown took effect or
-//! was refused, as far as the history lets it be; one whose sequence is unknown may have any that nobody else has. Where a
-//! choice leads to something that was read and is not so, the next one is tried.
+//! was refused, as far as that lets it be; one whose sequence is unknown may have any that nobody else has. Where a
+//! choice leads to something that was read and is not so, the next one is tried. Where several explain everything, all of them
+//! are kept: what comes later decides.
 
 use std::collections::BTreeMap;
 
 use super::attempt::{Attempt, End};
-use super::history::{History, Recovered};
+use super::course::Course;
+use super::history::Recovered;
 use super::observation::Observation;
 
 /// Choices that are tried before the search gives up.
 const STEPS_MAX: u64 = 200_000;
+/// And before it gives up to find more.
+const STEPS_MORE_MAX: u64 = 2_000;
 
 pub(super) struct Search {
     attempts: Vec<Attempt>,
@@ -24,14 +28,17 @@ pub(super) struct Search {
     recovered: Option<Recovered>,
     end_seq: u64,
     gaps_left: u64,
-    steps: u64,
+    steps_left: u64,
+    courses_max: usize,
+    /// The courses that explain everything.
+    found: Vec<Course>,
     /// The latest sequence at which nothing fitted, and why.
     deepest: (u64, String),
 }
 
 impl Search {
     pub(super) fn new(
-        history: &History,
+        course: &Course,
         attempts: Vec<Attempt>,
         observations: Vec<Observation>,
         recovered: Option<Recovered>,
@@ -42,9 +49,11 @@ impl Search {
             placed: BTreeMap::new(),
             floating: Vec::new(),
             observations: BTreeMap::new(),
-            end_seq: history.top_seq(),
+            end_seq: course.top_seq,
             gaps_left: gaps_max,
-            steps: 0,
+            steps_left: STEPS_MAX,
+            courses_max: 1,
+            found: Vec::new(),
             deepest: (0, String::new()),
             recovered,
         };
@@ -60,7 +69,7 @@ impl Search {
             };
             search.end_seq = search.end_seq.max(seq);
             if attempt.has_no_effect()
-                && (search.placed.contains_key(&seq) || seq <= history.top_seq())
+                && (search.placed.contains_key(&seq) || seq <= course.top_seq)
             {
                 continue;
             }
@@ -70,8 +79,8 @@ impl Search {
                     search.attempts[other]
                 ));
             }
-            if seq <= attempt.after_seq || seq <= history.top_seq() {
-                let top_seq = history.top_seq();
+            if seq <= attempt.after_seq || seq <= course.top_seq {
+                let top_seq = course.top_seq;
                 return Err(format!(
                     "commit sequence {seq} comes after {top_seq}: {attempt:?}"
                 ));
@@ -92,13 +101,14 @@ impl Search {
         Ok(search)
     }
 
-    /// Returns the last commit sequence.
+    /// Returns the courses that explain all of it, at most so many.
     pub(super) fn run(
         mut self,
-        history: &mut History,
+        mut course: Course,
         visible_seq: Option<u64>,
-    ) -> Result<u64, String> {
-        let from_seq = history.top_seq();
+        courses_max: usize,
+    ) -> Result<Vec<Course>, String> {
+        let from_seq = course.top_seq;
         if let Some(visible_seq) = visible_seq {
             if visible_seq < self.end_seq {
                 let end_seq = self.end_seq;
@@ -111,18 +121,22 @@ impl Search {
         // Of what was decided in earlier rounds.
         for observations in self.observations.range(..from_seq).map(|(_, o)| o) {
             for observation in observations {
-                observation.check(history.at(observation.seq))?;
+                observation.check(course.at(observation.seq))?;
             }
         }
         if let Some(recovered) = &self.recovered
             && recovered.seq < from_seq
         {
-            history.check_recovered(recovered)?;
+            course.check_recovered(recovered)?;
         }
-        if self.fits(history, from_seq) && self.go_on(history, from_seq + 1) {
-            return Ok(self.end_seq);
+        self.courses_max = courses_max;
+        if self.fits(&course, from_seq) {
+            self.go_on(&mut course, from_seq + 1);
         }
-        if self.steps >= STEPS_MAX {
+        if !self.found.is_empty() {
+            return Ok(self.found);
+        }
+        if self.steps_left == 0 {
             return Err(format!(
                 "no order was found within {STEPS_MAX} choices; at commit sequence {}: {}",
                 self.deepest.0, self.deepest.1
@@ -132,15 +146,15 @@ impl Search {
     }
 
     /// Whether the state at a sequence is what was read there.
-    fn fits(&mut self, history: &History, seq: u64) -> bool {
+    fn fits(&mut self, course: &Course, seq: u64) -> bool {
         let mut checked = Ok(());
         if let Some(recovered) = &self.recovered
             && recovered.seq == seq
         {
-            checked = history.check_recovered(recovered);
+            checked = course.check_recovered(recovered);
         }
         for observation in self.observations.get(&seq).into_iter().flatten() {
-            checked = checked.and_then(|()| observation.check(history.newest()));
+            checked = checked.and_then(|()| observation.check(course.newest()));
         }
         match checked {
             Ok(()) => true,
@@ -155,17 +169,24 @@ impl Search {
         false
     }
 
-    fn go_on(&mut self, history: &mut History, seq: u64) -> bool {
+    /// Tries all that may be from a sequence on; true if no more is to be tried.
+    fn go_on(&mut self, course: &mut Course, seq: u64) -> bool {
         if seq > self.end_seq {
-            return self.is_all_placed(seq);
+            if self.is_all_placed(seq) {
+                let mut found = course.clone();
+                found.top_seq = self.end_seq;
+                self.found.push(found);
+                self.steps_left = self.steps_left.min(STEPS_MORE_MAX);
+            }
+            return self.found.len() >= self.courses_max;
         }
-        self.steps += 1;
-        if self.steps >= STEPS_MAX {
-            return false;
+        if self.steps_left == 0 {
+            return true;
         }
+        self.steps_left -= 1;
         match self.placed.get(&seq) {
-            Some(&at) => self.go_on_with(history, seq, at),
-            None => self.fill(history, seq),
+            Some(&at) => self.go_on_with(course, seq, at),
+            None => self.fill(course, seq),
         }
     }
 
@@ -183,9 +204,9 @@ impl Search {
     }
 
     /// The sequence belongs to a transaction.
-    fn go_on_with(&mut self, history: &mut History, seq: u64, at: usize) -> bool {
+    fn go_on_with(&mut self, course: &mut Course, seq: u64, at: usize) -> bool {
         let attempt = self.attempts[at].clone();
-        let (must_be_refused, may_be_refused) = history.verdict(&attempt, seq);
+        let (must_be_refused, may_be_refused) = course.verdict(&attempt, seq);
         let may_take_effect = match attempt.end {
             End::Committed if must_be_refused => {
                 return self.fail(seq, format!("it had to be refused: {attempt:?}"));
@@ -197,37 +218,37 @@ impl Search {
             End::Committed => true,
             End::Unknown => !must_be_refused,
         };
-        if may_take_effect && self.commit(history, seq, &attempt) {
+        if may_take_effect && self.commit(course, seq, &attempt) {
             return true;
         }
         let may_have_none = attempt.end != End::Committed && may_be_refused;
-        may_have_none && self.fits(history, seq) && self.go_on(history, seq + 1)
+        may_have_none && self.fits(course, seq) && self.go_on(course, seq + 1)
     }
 
-    fn commit(&mut self, history: &mut History, seq: u64, attempt: &Attempt) -> bool {
-        if !history.is_next(attempt) {
+    fn commit(&mut self, course: &mut Course, seq: u64, attempt: &Attempt) -> bool {
+        if !course.is_next(attempt) {
             let reason = format!("a source's transaction is left out or comes twice: {attempt:?}");
             return self.fail(seq, reason);
         }
-        history.commit(attempt, seq);
-        if self.fits(history, seq) && self.go_on(history, seq + 1) {
+        course.commit(attempt, seq);
+        if self.fits(course, seq) && self.go_on(course, seq + 1) {
             return true;
         }
-        history.committed.pop();
+        course.committed.pop();
         false
     }
 
     /// Nobody learnt that sequence.
-    fn fill(&mut self, history: &mut History, seq: u64) -> bool {
+    fn fill(&mut self, course: &mut Course, seq: u64) -> bool {
         for place in 0..self.floating.len() {
             let at = self.floating[place];
             let attempt = self.attempts[at].clone();
             let is_late = attempt.seq_max.is_some_and(|seq_max| seq > seq_max);
-            if attempt.after_seq >= seq || is_late || history.verdict(&attempt, seq).0 {
+            if attempt.after_seq >= seq || is_late || course.verdict(&attempt, seq).0 {
                 continue;
             }
             self.floating.remove(place);
-            if self.commit(history, seq, &attempt) {
+            if self.commit(course, seq, &attempt) {
                 return true;
             }
             self.floating.insert(place, at);
@@ -246,7 +267,7 @@ impl Search {
         }
         let gaps_left = self.gaps_left;
         self.gaps_left = gaps_left.saturating_sub(1);
-        let fits = self.fits(history, seq) && self.go_on(history, seq + 1);
+        let fits = self.fits(course, seq) && self.go_on(course, seq + 1);
         self.gaps_left = gaps_left;
         fits
     }

@@ -20,7 +20,7 @@ const STAGED_MAX: u64 = 8;
 
 /// The source of a client.
 pub(super) fn name_of(client: usize) -> String {
-    format!("{}{client}", crate::model::history::STREAM)
+    format!("{}{client}", crate::model::course::STREAM)
 }
 
 impl Client {

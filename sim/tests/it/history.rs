@@ -127,3 +127,38 @@ fn an_unknown_outcome_is_decided_by_what_is_found() {
     // It is there or it is not: nothing but another transaction can keep it from taking effect at its sequence.
     assert!(recovered(2, of(5, 1)).is_err() && recovered(1, None).is_err());
 }
+
+/// Two writes of whom nobody knows which came first, and a crash that loses the second, in a later round.
+#[test]
+fn an_unknown_order_stays_open_until_something_decides_it() {
+    let schemas: Vec<_> = schemas(0).into_iter().map(Arc::new).collect();
+    let after_crash_of_second = |found: Option<Row>| {
+        let unplaced = |number| {
+            let mut attempt = Attempt::new(0, vec![put(number, number)], 0);
+            attempt.end = End::Committed;
+            attempt.seq_max = Some(2);
+            attempt
+        };
+        let mut history = History::default();
+        let both_there = vec![saw(2, 5, of(5, 5)), saw(2, 6, of(6, 6))];
+        history.take(Round {
+            attempts: vec![unplaced(5), unplaced(6)],
+            observations: both_there,
+            visible_seq: Some(2),
+            ..Round::default()
+        })?;
+        let mut tables: Vec<_> = schemas.iter().map(|one| (one.clone(), vec![])).collect();
+        tables[PEOPLE].1.extend(found);
+        history.take(Round {
+            recovered: Some(Recovered {
+                seq: 1,
+                tables,
+                origins: [].into(),
+            }),
+            ..Round::default()
+        })
+    };
+    assert_eq!(after_crash_of_second(of(5, 5)), Ok(()));
+    assert_eq!(after_crash_of_second(of(6, 6)), Ok(()));
+    assert!(after_crash_of_second(None).is_err() && after_crash_of_second(of(7, 7)).is_err());
+}

@@ -1,0 +1,185 @@
+//! One course that things may have taken: what was committed in which order, and what that explains.
+
+use std::sync::Arc;
+
+use moonshine_engine::Row;
+
+use super::attempt::{Attempt, Conditions, End};
+use super::history::Recovered;
+use super::rows::differences;
+use super::state::{Effect, State};
+use super::tables::TABLE_COUNT;
+
+/// The names of sources whose transactions are numbered begin so.
+pub(crate) const STREAM: &str = "stream ";
+
+/// A transaction that took effect.
+#[derive(Clone, Debug)]
+pub(super) struct Committed {
+    pub(super) seq: u64,
+    pub(super) effects: Arc<Vec<Effect>>,
+    /// The state that it led to.
+    pub(super) state: State,
+}
+
+/// The states that the database went through since its last start, and what led to them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Course {
+    base_seq: u64,
+    base: State,
+    /// In order.
+    pub(super) committed: Vec<Committed>,
+    /// The last commit sequence that is known to be taken.
+    pub(super) top_seq: u64,
+}
+
+impl Course {
+    /// The newest state.
+    pub(super) fn newest(&self) -> &State {
+        self.committed
+            .last()
+            .map_or(&self.base, |committed| &committed.state)
+    }
+
+    /// The state at a commit sequence.
+    pub(super) fn at(&self, seq: u64) -> &State {
+        let count = self
+            .committed
+            .partition_point(|committed| committed.seq <= seq);
+        match count.checked_sub(1) {
+            Some(last) => &self.committed[last].state,
+            None => &self.base,
+        }
+    }
+
+    /// Goes on from what a start found.
+    pub(super) fn recover(&mut self, seq: u64) {
+        self.base = self.at(seq).clone();
+        self.base_seq = seq;
+        self.top_seq = seq;
+        self.committed.clear();
+    }
+
+    /// Whether nothing tells it from another one.
+    pub(super) fn is_same(&self, other: &Course) -> bool {
+        let committed = self.committed.iter().zip(&other.committed);
+        self.committed.len() == other.committed.len()
+            && (self.base_seq, self.top_seq) == (other.base_seq, other.top_seq)
+            && self.base == other.base
+            && { committed }.all(|(one, other)| one.seq == other.seq && one.state == other.state)
+    }
+
+    /// What was refused without a commit sequence was refused for a reason.
+    pub(super) fn check_refused(&self, attempt: &Attempt) -> Result<(), String> {
+        let states = || {
+            let later = self.committed.iter();
+            let later = later.filter(|committed| committed.seq > attempt.after_seq);
+            std::iter::once(self.at(attempt.after_seq))
+                .chain(later.map(|committed| &committed.state))
+        };
+        let may_exist = || states().any(|state| !state.clone().apply(&attempt.effects));
+        let may_conflict = || {
+            let conditions = attempt.conditions.as_ref();
+            conditions.is_some_and(|conditions| self.verdict_since(conditions, u64::MAX).1)
+        };
+        let is_explained = match attempt.end {
+            End::Exists => may_exist(),
+            // Of a row that was to be new it is said too that somebody wrote it.
+            End::Refused => may_conflict() || (attempt.is_refusable() && may_exist()),
+            _ => true,
+        };
+        if is_explained {
+            return Ok(());
+        }
+        let Attempt { operation, end, .. } = attempt;
+        Err(format!(
+            "operation {operation}: a transaction was refused without a reason ({end:?}): {attempt:?}"
+        ))
+    }
+
+    /// Whether a transaction at the next commit sequence must be refused, and whether it may be.
+    pub(super) fn verdict(&self, attempt: &Attempt, seq: u64) -> (bool, bool) {
+        let exists = attempt.has_inserts() && !self.newest().clone().apply(&attempt.effects);
+        let (must, may) = match &attempt.conditions {
+            Some(conditions) => self.verdict_since(conditions, seq),
+            None => (false, false),
+        };
+        let newest = self.newest();
+        let expects = attempt.expects.iter();
+        let differs =
+            { expects }.any(|(table, key, row)| newest.table(*table).get(key) != row.as_ref());
+        (exists || must || differs, exists || may || differs)
+    }
+
+    /// The same of what came since the snapshot of an optimistic transaction, and before a sequence.
+    fn verdict_since(&self, conditions: &Conditions, end_seq: u64) -> (bool, bool) {
+        let (mut must, mut may) = (false, false);
+        let before = self.at(conditions.since_seq);
+        let between = self.committed.iter();
+        let between = between.filter(|one| one.seq > conditions.since_seq && one.seq < end_seq);
+        for effect in between.flat_map(|committed| committed.effects.iter()) {
+            let table_of_range = effect.table_of_range();
+            may |= table_of_range.is_some_and(|table| conditions.tables_of_ranges.contains(&table));
+            for (table, key) in &conditions.keys {
+                if effect.touches(*table, key) {
+                    may = true;
+                    // Of a key that came and went nothing may be left to see.
+                    must |= before.table(*table).contains_key(key)
+                        || self.newest().table(*table).contains_key(key);
+                }
+            }
+        }
+        (must, may)
+    }
+
+    /// Whether a transaction of a source is the next one of it.
+    pub(super) fn is_next(&self, attempt: &Attempt) -> bool {
+        let number = |position: &str| position.parse::<u64>().unwrap_or(0);
+        match &attempt.origin {
+            Some((source, position)) if source.starts_with(STREAM) => {
+                let last = self.newest().origins.get(source);
+                number(position) == last.map_or(0, |last| number(last)) + 1
+            }
+            _ => true,
+        }
+    }
+
+    /// Notes that a transaction took effect at a sequence.
+    pub(super) fn commit(&mut self, attempt: &Attempt, seq: u64) {
+        let mut state = self.newest().clone();
+        state.apply(&attempt.effects);
+        if let Some((source, position)) = &attempt.origin {
+            state.set_origin(source, position);
+        }
+        self.committed.push(Committed {
+            seq,
+            effects: Arc::new(attempt.effects.clone()),
+            state,
+        });
+    }
+
+    /// Compares the state at the sequence of a start with what that found.
+    pub(super) fn check_recovered(&self, recovered: &Recovered) -> Result<(), String> {
+        let state = self.at(recovered.seq);
+        for table in 0..TABLE_COUNT {
+            let (schema, rows) = &recovered.tables[table];
+            let expected = state.table(table).values();
+            let expected: Vec<Row> = expected.map(|row| row.as_of(schema)).collect();
+            if *rows != expected {
+                return Err(format!(
+                    "after a start at commit sequence {} table '{}' differs: {}",
+                    recovered.seq,
+                    schema.name(),
+                    differences(&expected, rows)
+                ));
+            }
+        }
+        if recovered.origins != *state.origins {
+            return Err(format!(
+                "after a start at commit sequence {} sources are at {:?}, expected {:?}",
+                recovered.seq, recovered.origins, state.origins
+            ));
+        }
+        Ok(())
+    }
+}
