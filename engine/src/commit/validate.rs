@@ -72,9 +72,8 @@ pub(crate) fn refuse_conflicting(shared: &Shared, records: &mut [Queued]) {
             }
             block.add(&delta, &watched).map_err(not_stored)
         });
-        if let (Err(error), Some(conditions)) = (checked, record.conditions.clone()) {
-            conditions.refuse(error);
-            record.refuse(shared.database_id);
+        if let Err(error) = checked {
+            record.refuse(shared.database_id, error);
         }
     }
 }

@@ -163,6 +163,16 @@ pub(crate) struct Queued {
     pub(crate) load: Option<Arc<LoadedRows>>,
     /// Whether it was taken back and only keeps a commit sequence.
     is_empty: bool,
+    /// What it was before it was refused, until that is in the log: what it conflicts with may never be written.
+    refused: Option<Box<Refused>>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    header: RecordHeader,
+    body: Arc<[u8]>,
+    durability: Durability,
+    conditions: Arc<Conditions>,
 }
 
 impl CommitQueue {
@@ -275,6 +285,7 @@ impl CommitQueue {
             conditions,
             load,
             is_empty: false,
+            refused: None,
         });
         Ok(ticket)
     }
@@ -497,7 +508,8 @@ impl CommitQueue {
     /// Queues records again, as they were: there was no space for their block. For whoever leads.
     pub(crate) fn put_back(&self, records: Vec<Queued>, error: &Error) {
         let mut state = self.state.lock();
-        for record in records.into_iter().rev() {
+        for mut record in records.into_iter().rev() {
+            record.admit_again();
             state.waiting_bytes += record.body.len();
             state.waiting.push_front(record);
         }
@@ -588,15 +600,35 @@ impl State {
 }
 
 impl Queued {
-    /// Leaves nothing but the commit sequence of a delta that is refused: sequences have no gaps.
-    pub(crate) fn refuse(&mut self, database_id: Uuid) {
-        self.conditions = None;
-        self.empty(database_id);
+    /// Leaves nothing but the commit sequence of a delta whose conditions don't hold: sequences have no gaps.
+    pub(crate) fn refuse(&mut self, database_id: Uuid, error: Error) {
+        if let Some(conditions) = self.conditions.take() {
+            conditions.refuse(error);
+            self.refused = Some(Box::new(Refused {
+                header: self.header,
+                body: self.body.clone(),
+                durability: self.durability,
+                conditions,
+            }));
+            self.empty(database_id);
+        }
+    }
+
+    /// Takes a refusal back.
+    fn admit_again(&mut self) {
+        if let Some(refused) = self.refused.take() {
+            refused.conditions.admit_again();
+            self.header = refused.header;
+            self.body = refused.body;
+            self.durability = refused.durability;
+            self.conditions = Some(refused.conditions);
+        }
     }
 
     /// Lets go of what was held until it is written.
     pub(crate) fn release(&self) {
-        if let Some(conditions) = &self.conditions {
+        let refused = self.refused.as_ref().map(|refused| &refused.conditions);
+        if let Some(conditions) = self.conditions.as_ref().or(refused) {
             conditions.release();
         }
     }

@@ -58,10 +58,14 @@ impl Conditions {
         *self.checked.lock() = None;
     }
 
-    /// Says why the transaction took no effect.
+    /// Says why the transaction takes no effect.
     pub(crate) fn refuse(&self, error: Error) {
         *self.refused.lock() = Some(error);
-        self.release();
+    }
+
+    /// What was said did not come to be: it is to be looked at again.
+    pub(crate) fn admit_again(&self) {
+        *self.refused.lock() = None;
     }
 
     /// Whether the transaction took effect; the error is given once. To be asked for when its record is written.

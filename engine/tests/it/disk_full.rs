@@ -169,6 +169,29 @@ fn what_nobody_waits_for_is_kept_and_written_by_itself() {
     );
 }
 
+/// *Honest*: a key does not exist because of a row that found no space.
+#[test]
+fn what_found_no_space_refuses_nobody() {
+    let io = SimulatedIo::new(1);
+    let database = open(&io);
+    let rows = table(&database);
+    let insert = |text: &str| {
+        let mut transaction = database.begin();
+        let row = vec![Value::Int64(2), Value::Utf8(text.to_owned())];
+        transaction.insert(&rows, row).unwrap();
+        transaction.submit()
+    };
+    io.fill_after(Some(0));
+    let (first, second) = (insert("first").unwrap(), insert("second").unwrap());
+    assert!(is_no_space(&first.wait()));
+    io.fill_after(None);
+    assert_eq!(second.wait().unwrap(), 2);
+    let found = database.snapshot().get(&rows, &[Value::Int64(2)]).unwrap();
+    assert_eq!(found.unwrap()[1], Value::Utf8("second".into()));
+    // While what is there refuses.
+    assert!(matches!(insert("third"), Err(Error::Exists { .. })));
+}
+
 /// *Bounded*: commits that fail leave nothing in memory, and the queue of those that nobody waits for has a limit.
 #[test]
 fn a_full_disk_bounds_what_is_queued() {

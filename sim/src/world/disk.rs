@@ -162,15 +162,13 @@ impl Process {
             "call {number}: {name} {path} {offset} {size_bytes}"
         ));
         let mut planned = self.death.lock();
-        let Some(&(at, death)) = planned.as_ref() else {
+        let Some((_, death)) = planned.take_if(|(at, _)| number >= *at) else {
             drop(planned);
-            return call();
+            let answer = call();
+            // Nobody is left to hear of what was under way.
+            self.check()?;
+            return answer;
         };
-        if number < at {
-            drop(planned);
-            return call();
-        }
-        *planned = None;
         match death.moment {
             Moment::Before => {}
             Moment::Within => half(),

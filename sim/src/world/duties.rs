@@ -56,6 +56,10 @@ impl Client {
             .process
             .database
             .alter_table(&self.tables[PEOPLE], &[change]);
+        self.process.say(format!(
+            "operation {number}: {:?}",
+            altered.as_ref().map(|table| table.schema().version())
+        ));
         self.tables[PEOPLE] = self.expect_current(number, "a change of columns", altered)?;
         let version = self.tables[PEOPLE].schema().version();
         note(&self.process.acknowledged.schema_version, version.into());

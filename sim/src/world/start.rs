@@ -129,6 +129,9 @@ impl World<'_> {
             acknowledged
                 .visible_seq
                 .store(promise.seq, Ordering::SeqCst);
+            acknowledged
+                .schema_version
+                .store(promise.schema_version, Ordering::SeqCst);
             acknowledged.submitted_seq.store(0, Ordering::SeqCst);
             let durable_seq = acknowledged.durable_seq.load(Ordering::SeqCst);
             let durable_seq = durable_seq.min(promise.seq);

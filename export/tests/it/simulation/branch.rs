@@ -491,7 +491,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) {
         match tick.await {
             Some(Err(error)) => assert_passing(&error),
             Some(Ok(_)) => {}
-            None => settled(&database).await,
+            None => settled().await,
         }
         rows.insert(snapshot.seq(), crate::support::rows_at(&snapshot, &table));
         if random.below(3) == 0 {

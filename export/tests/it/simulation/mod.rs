@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use iceberg::TableUpdate;
@@ -62,9 +63,38 @@ async fn open_as(
     let environment = Environment {
         clock: Arc::new(InstantClock),
         identities: Arc::new(SeededIdentities::new(catalog.next_seed())),
-        ..Environment::default()
+        work: ASIDE.with(|aside| Arc::new(aside.clone())),
     };
     Exporter::open_with(database.clone(), catalog.clone(), settings, environment).await
+}
+
+thread_local! {
+    /// What exporters do aside that this test opened: each test has a thread of its own.
+    static ASIDE: CountedWork = CountedWork::default();
+}
+
+/// Counts what is under way.
+#[derive(Clone, Debug, Default)]
+struct CountedWork(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Work for CountedWork {
+    fn spawn(&self, work: Box<dyn FnOnce() + Send>) {
+        let under_way = self.0.clone();
+        under_way.fetch_add(1, Ordering::SeqCst);
+        TokioWork.spawn(Box::new(move || {
+            work();
+            under_way.fetch_sub(1, Ordering::SeqCst);
+        }));
+    }
+
+    fn wait(&self, awaited: Pin<&mut (dyn Future<Output = ()> + Send)>) {
+        TokioWork.wait(awaited);
+    }
+
+    async fn limit(&self, limit: std::time::Duration) {
+        TokioWork.limit(limit).await;
+    }
 }
 
 /// Opens an exporter however often it takes.
@@ -166,7 +196,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTre
                 world.check_same_in(&database, catalog.clone()).await;
                 catalog.disturb(true);
             }
-            None => settled(&database).await,
+            None => settled().await,
         }
         if random.below(2) == 0
             && let Err(error) = exporter.maintainer().run(None, false).await
@@ -199,15 +229,10 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> BTre
 }
 
 /// Waits until the engine's part of a dropped tick, which goes on on a thread of its own, is over.
-async fn settled(database: &Database) {
-    let mut before = None;
-    loop {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        let now = Some((database.durable_seq(), database.pending_exports().len()));
-        if now == before {
-            return;
-        }
-        before = now;
+async fn settled() {
+    let under_way = ASIDE.with(|aside| aside.0.clone());
+    while under_way.load(Ordering::SeqCst) > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }
 
@@ -443,7 +468,7 @@ async fn crash_between_any_two_steps(
             let mut exporter = open(&database, FormatVersion::V3, &catalog).await.unwrap();
             begin(&database, &table, &mut exporter).await;
             let is_over = act(&database, &mut exporter, polls_left).await;
-            settled(&database).await;
+            settled().await;
             copy_folder(&world.path("database"), &world.path("crashed"));
             drop((table, exporter, database));
 
@@ -531,7 +556,7 @@ async fn of_two_that_open_at_once_one_goes_on() {
             catalog,
             exporter,
         } = Exported::new(guard).await;
-        settled(&database).await;
+        settled().await;
         drop(exporter);
         copy_folder(&world.path("database"), &world.path("twin"));
         let twin = world.database_in("twin");
@@ -581,7 +606,7 @@ async fn a_zombie_with_its_own_folder_is_fenced() {
                     assert_passing(&error);
                 }
             }
-            settled(&database).await;
+            settled().await;
             copy_folder(&world.path("database"), &world.path("newer"));
             let newer = world.database_in("newer");
             let newer_table = notes(&newer);

@@ -46,7 +46,7 @@ async fn random_history(guard: Guard, version: FormatVersion, seed: u64) -> (u64
             }
             1 => {
                 if !rewrite(&exporter, random.below(60)).await {
-                    settled(&database).await;
+                    settled().await;
                 }
             }
             _ => {
