@@ -77,14 +77,29 @@ thread_local! {
 #[derive(Clone, Debug, Default)]
 struct CountedWork(Arc<AtomicUsize>);
 
+/// One that is counted, however it ends.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        UnderWay(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[async_trait]
 impl Work for CountedWork {
     fn spawn(&self, work: Box<dyn FnOnce() + Send>) {
-        let under_way = self.0.clone();
-        under_way.fetch_add(1, Ordering::SeqCst);
+        let under_way = UnderWay::new(&self.0);
         TokioWork.spawn(Box::new(move || {
+            let _under_way = under_way;
             work();
-            under_way.fetch_sub(1, Ordering::SeqCst);
         }));
     }
 
