@@ -41,6 +41,7 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<ExitCode, Strin
     };
     let (mut found_count, mut missed) = (0, Vec::new());
     let tree = Tree::copy()?;
+    let sound = sim::build(Path::new("."), &sim::folder())?;
     for fault in list.fault.iter().filter(is_wanted) {
         let begin = Instant::now();
         tree.plant(fault)?;
@@ -48,7 +49,13 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<ExitCode, Strin
         tree.restore(fault)?;
         let took = begin.elapsed().as_secs();
         match found? {
-            Some(seeds) => {
+            Some(Found {
+                seed: Some(seed), ..
+            }) if !succeeds(&sound, seed)? => {
+                println!("seed {seed} fails without the fault too: {}", fault.name);
+                missed.push(fault.name.as_str());
+            }
+            Some(Found { seeds, .. }) => {
                 found_count += 1;
                 println!(
                     "found after {seeds} of {} seeds ({took} s): {}",
@@ -70,6 +77,21 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<ExitCode, Strin
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What found a fault.
+struct Found {
+    /// The seed that failed; `None` if the run died at it.
+    seed: Option<u64>,
+    /// After how many.
+    seeds: u64,
+}
+
+/// Whether a seed passes in a build without a fault.
+fn succeeds(program: &Path, seed: u64) -> Result<bool, String> {
+    let seed = seed.to_string();
+    let arguments = ["--seed", &seed, "--shrink-seconds", "0"];
+    output(Command::new(program).args(arguments)).map(|ran| ran.status.success())
 }
 
 /// A copy of what git tracks, with a target folder of its own, in which only what a fault touches is built anew.
@@ -128,8 +150,8 @@ impl Tree {
         self.refresh(Path::new(&fault.file))
     }
 
-    /// After how many seeds the simulator found the fault, if it did.
-    fn simulate(&self, fault: &Fault) -> Result<Option<u64>, String> {
+    /// By which seed the simulator found the fault, if it did.
+    fn simulate(&self, fault: &Fault) -> Result<Option<Found>, String> {
         let program = sim::build(&self.folder, &self.target)
             .map_err(|error| format!("'{}': {error}", fault.name))?;
         let seeds = fault.seeds.to_string();
@@ -147,12 +169,21 @@ impl Tree {
         if ran.status.success() {
             return Ok(None);
         }
-        // A run that died says no number.
+        // A run that died says neither.
         let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-        let count = said
-            .lines()
-            .find_map(|line| line.split_once(" seeds in ")?.0.parse().ok());
-        Ok(Some(count.unwrap_or(fault.seeds)))
+        let mut lines = said.lines();
+        let count = { &mut lines }.find_map(|line| line.split_once(" seeds in ")?.0.parse().ok());
+        let failed = |line: &str| {
+            line.strip_prefix("seed ")?
+                .split_once(" failed")?
+                .0
+                .parse()
+                .ok()
+        };
+        Ok(Some(Found {
+            seed: lines.find_map(failed),
+            seeds: count.unwrap_or(fault.seeds),
+        }))
     }
 }
 
