@@ -5,6 +5,7 @@
 mod crash;
 mod mutants;
 mod sim;
+mod totals;
 
 use std::env;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   mutants [WORD…]           plants the faults of sim/planted_faults.toml one at a time, or those whose name has one of the words,
                             and has the simulator find each
   crash [--help | OPTION…]  kills processes that write to a database; the options are the harness's own
-  power [--help | OPTION…]  has file systems lose power below such processes; as root";
+  power [--help | OPTION…]  has file systems lose power below such processes; as root
+  totals [--keep]           sums up what all such runs noted in target/proof and docs/proof.jsonl; puts the sums into the latter";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         Some(kind @ ("crash" | "power")) => crash::run(kind, arguments),
         Some("sim") => sim::run(arguments),
         Some("mutants") => mutants::run(arguments),
+        Some("totals") => totals::run(arguments),
         _ => Err(USAGE.to_owned()),
     };
     match ran {
