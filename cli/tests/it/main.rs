@@ -19,6 +19,7 @@ mod bench;
 mod bench_database;
 mod export;
 mod inspect;
+mod kills;
 mod maintenance;
 mod metrics;
 mod moonshine;

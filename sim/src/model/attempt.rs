@@ -59,6 +59,8 @@ pub struct Conditions {
     pub since_seq: u64,
     /// The keys that it wrote, and if it is serializable those that it read.
     pub keys: BTreeSet<(usize, KeyBytes)>,
+    /// Keys that it may have read: a scan that was not gone through to its end may have found it nevertheless.
+    pub unsure_keys: BTreeSet<(usize, KeyBytes)>,
     /// Tables of which it wrote or read ranges: whatever else writes ranges of them may be in its way.
     pub tables_of_ranges: BTreeSet<usize>,
 }

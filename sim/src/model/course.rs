@@ -92,8 +92,12 @@ impl Course {
             return Ok(());
         }
         let Attempt { operation, end, .. } = attempt;
+        let since_seq = attempt.conditions.as_ref().map(|one| one.since_seq);
+        let since_seq = since_seq.unwrap_or(attempt.after_seq);
+        let since = self.committed.iter().filter(|one| one.seq > since_seq);
+        let since: Vec<_> = since.map(|one| (one.seq, &one.effects)).collect();
         Err(format!(
-            "operation {operation}: a transaction was refused without a reason ({end:?}): {attempt:?}"
+            "operation {operation}: a transaction was refused without a reason ({end:?}): {attempt:?}, since then {since:?}"
         ))
     }
 
@@ -120,6 +124,8 @@ impl Course {
         for effect in between.flat_map(|committed| committed.effects.iter()) {
             let table_of_range = effect.table_of_range();
             may |= table_of_range.is_some_and(|table| conditions.tables_of_ranges.contains(&table));
+            let mut unsure = conditions.unsure_keys.iter();
+            may = may || unsure.any(|(table, key)| effect.touches(*table, key));
             for (table, key) in &conditions.keys {
                 if effect.touches(*table, key) {
                     may = true;

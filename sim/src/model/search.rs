@@ -185,6 +185,10 @@ impl Search {
         }
         self.steps_left -= 1;
         match self.placed.get(&seq) {
+            // It may have been told another's sequence.
+            Some(&at) if self.attempts[at].has_no_effect() => {
+                self.go_on_with(course, seq, at) || self.fill(course, seq)
+            }
             Some(&at) => self.go_on_with(course, seq, at),
             None => self.fill(course, seq),
         }

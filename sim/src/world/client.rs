@@ -189,7 +189,8 @@ impl Client {
         match &answer {
             Ok(seq) => {
                 note(&process.acknowledged.visible_seq, *seq);
-                if is_synced {
+                // Who wrote nothing was told another's sequence.
+                if is_synced && !attempt.has_no_effect() {
                     process.note_durable(*seq);
                 }
                 attempt.seq = Some(*seq);

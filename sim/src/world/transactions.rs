@@ -126,6 +126,7 @@ impl Client {
         let conditions = Conditions {
             since_seq,
             keys: BTreeSet::new(),
+            unsure_keys: BTreeSet::new(),
             tables_of_ranges: BTreeSet::new(),
         };
         let mut attempt = self.attempt(number, Vec::new());
@@ -213,8 +214,12 @@ impl Client {
                         (Order::Ascending, Some(reached)) => key <= *reached,
                         (Order::Descending, Some(reached)) => key >= *reached,
                     };
-                if wanted.range.contains(&key) && is_reached {
-                    open.watch(table, key);
+                match (wanted.range.contains(&key), &mut open.attempt.conditions) {
+                    (true, _) if is_reached => open.watch(table, key),
+                    (true, Some(conditions)) => {
+                        conditions.unsure_keys.insert((table, key));
+                    }
+                    _ => {}
                 }
             }
             open.watch_ranges(table);

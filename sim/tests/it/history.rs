@@ -34,6 +34,7 @@ fn optimistic(seq: u64, since_seq: u64, number: u64, end: End) -> Attempt {
     attempt.conditions = Some(Conditions {
         since_seq,
         keys: [(PEOPLE, key_bytes(&key(PEOPLE, number)))].into(),
+        unsure_keys: [].into(),
         tables_of_ranges: [].into(),
     });
     attempt
