@@ -79,9 +79,9 @@ impl Stream {
         if followed.is_ok() {
             self.applier.stage_position();
         }
-        let settled = self.settle().await;
+        // First, since who connects again goes on behind what is durable: nothing may be on its way to there then.
+        self.settle().await?;
         followed?;
-        settled?;
         // What is durable stays so whether or not the server hears of it; it would send it again and be told then.
         let farewell = async {
             self.send_status(false).await?;

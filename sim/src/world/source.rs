@@ -43,7 +43,11 @@ impl Client {
     pub(super) fn ingest(&mut self, number: usize, stream: &mut Stream) -> Step {
         let mut position = match self.position {
             Some(position) => position,
-            None => self.held_position(number)?,
+            // What is still queued counts, too: it is written once there is space.
+            None => {
+                self.wait_for_submitted(number)?;
+                self.held_position(number)?
+            }
         };
         for _ in 0..stream.between(1, STAGED_MAX) {
             self.deliver(number, position + 1)?;
