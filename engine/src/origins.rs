@@ -54,9 +54,11 @@ impl Origins {
             .collect()
     }
 
-    /// The newest origin of one source at a commit sequence.
-    pub(crate) fn of(&self, source: &str, seq: u64) -> Option<Origin> {
-        newest(source, self.positions.read().get(source)?, seq)
+    /// The newest origin of one source at a commit sequence, which is asked for while nothing is forgotten: between the question
+    /// and the answer what it stood for could be.
+    pub(crate) fn of(&self, source: &str, seq: impl FnOnce() -> u64) -> Option<Origin> {
+        let sources = self.positions.read();
+        newest(source, sources.get(source)?, seq())
     }
 }
 

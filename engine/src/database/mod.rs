@@ -216,7 +216,7 @@ impl Database {
 
     /// The newest durable position of a source.
     pub fn origin(&self, source: &str) -> Option<Origin> {
-        self.shared().origins.of(source, self.durable_seq())
+        self.shared().origins.of(source, || self.durable_seq())
     }
 
     /// The newest commit sequence that is durable and visible; all before it are.

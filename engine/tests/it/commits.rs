@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    ColumnType, Database, Durability, Error, Options, Table, TableSchema, Transaction, Value,
+    ColumnType, Database, Durability, Error, Options, Origin, Table, TableSchema, Transaction,
+    Value,
 };
 
 use crate::wait_until;
@@ -193,4 +194,30 @@ fn who_leads_does_not_sync_for_others() {
         second.wait().unwrap();
     });
     assert_eq!(database.snapshot().row_count(&table).unwrap(), 101);
+}
+
+/// *Monotonic*: whoever asks for a source's position beside its commits is told one, and never an older one than before.
+#[test]
+fn a_source_never_seems_to_be_further_back() {
+    const COMMITS: u64 = 20_000;
+    let (database, _) = open(&SimulatedIo::new(1));
+    let commit = |position: u64| {
+        let mut transaction = database.begin();
+        transaction.set_origin(Origin {
+            source: "source".into(),
+            position: position.to_string(),
+        });
+        transaction.commit().unwrap();
+    };
+    commit(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (2..=COMMITS).for_each(commit));
+        let mut last = 1;
+        while last < COMMITS {
+            let origin = database.origin("source").unwrap();
+            let position = origin.position.parse().unwrap();
+            assert!(position >= last, "{position} after {last}");
+            last = position;
+        }
+    });
 }
