@@ -291,7 +291,8 @@ impl SegmentBytes {
             Stop::Unreadable(malformed) => return Err(self.corrupt(valid_len, malformed.0)),
             Stop::Unverified(malformed) => malformed,
         };
-        let tail = self.bytes.get(valid_len + 1..).unwrap_or_default();
+        // The first of them may be whole, and tell of blocks before it that are missing.
+        let tail = self.bytes.get(valid_len..).unwrap_or_default();
         // Any of them: a row may hold bytes of this very log, whose blocks verify and are older.
         let was_durable = later_blocks(tail, database_id)
             .any(|block| block.durable_block_number > last_block_number);

@@ -1,10 +1,11 @@
 //! *Honest*: whatever becomes of stored bytes, the database is as it was, or the damage is named.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use moonshine_engine::io::{CrashStyle, Damage, Damaged, Io, OpenMode, SimulatedIo};
-use moonshine_engine::{Database, Durability, Error};
+use moonshine_engine::io::{CrashStyle, Damage, Damaged, Io, IoFile, OpenMode, SimulatedIo};
+use moonshine_engine::{Database, Durability, Error, Options};
 
 use crate::power::{Draw, options, read, state, table, write};
 
@@ -126,4 +127,52 @@ fn random_damage_is_named_or_harmless() {
         }
     }
     assert!(named > 200 && harmless > 5, "{named} {harmless} {older}");
+}
+
+/// The newest segment may hold one block alone: that says itself that those before it were durable.
+#[test]
+fn a_segment_that_lacks_its_last_block_is_named() {
+    let disk = SimulatedIo::new(1);
+    let roomy = || Options {
+        segment_size_bytes_max: Some(4096),
+        io: Arc::new(disk.clone()),
+        ..Options::unmeasured()
+    };
+    let segments = || {
+        let files = disk.files().into_iter().map(|(path, _)| path);
+        let is_log = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "mlog");
+        files.filter(is_log).collect::<Vec<PathBuf>>()
+    };
+    let database = Database::open("/db", roomy()).unwrap();
+    let counts = table(&database).unwrap();
+    let mut n = 0;
+    while segments().len() < 2 {
+        n += 1;
+        write(&database, &counts, n, Durability::Synced).unwrap();
+    }
+    drop(counts);
+    drop(database);
+    let [first, second] = [0, 1].map(|i| disk.open(&segments()[i], OpenMode::Write).unwrap());
+    let (blocks, behind) = (block_starts(&*first), block_starts(&*second));
+    // What stands behind the first block there may be lost; what stands before it may not.
+    second.set_len(behind[1]).unwrap();
+    first.set_len(blocks[blocks.len() - 2]).unwrap();
+    let opened = Database::open("/db", roomy());
+    assert!(matches!(opened, Err(Error::Corrupt { .. })), "{opened:?}");
+}
+
+/// Where the blocks of a segment start, and where the last one ends.
+fn block_starts(segment: &dyn IoFile) -> Vec<u64> {
+    const FILE_HEADER_SIZE_BYTES: usize = 48;
+    const BLOCK_HEADER_SIZE_BYTES: usize = 48;
+    let mut bytes = vec![0; segment.len_bytes().unwrap() as usize];
+    segment.read_exact_at(&mut bytes, 0).unwrap();
+    let mut starts = vec![FILE_HEADER_SIZE_BYTES as u64];
+    let mut next = FILE_HEADER_SIZE_BYTES;
+    while bytes.get(next..next + 4) == Some(b"MBLK") {
+        let size_bytes = bytes[next + 24..][..8].try_into().unwrap();
+        next += BLOCK_HEADER_SIZE_BYTES + u64::from_le_bytes(size_bytes) as usize;
+        starts.push(next as u64);
+    }
+    starts
 }
