@@ -48,6 +48,9 @@ mod error;
 mod export;
 mod exported;
 mod facts;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 pub mod io;
 mod key_range;

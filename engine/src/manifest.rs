@@ -37,7 +37,7 @@ pub(crate) struct Manifest {
 
 /// Why bytes are no manifest for this build.
 #[derive(Debug, PartialEq, Eq)]
-enum Refused {
+pub(crate) enum Refused {
     Malformed(Malformed),
     /// It is of this version, which is newer than the build.
     Newer(u32),
@@ -116,7 +116,7 @@ impl Manifest {
             .map_err(|source| Error::io("sync", folder, source))
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         put_u32(&mut out, FORMAT_VERSION);
         put_u32(&mut out, self.shard_bits);
@@ -127,7 +127,7 @@ impl Manifest {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Refused> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refused> {
         let (covered, checksum) = bytes
             .split_last_chunk::<CHECKSUM_SIZE_BYTES>()
             .ok_or(Malformed("ends early"))?;

@@ -11,6 +11,9 @@
 
 pub mod bench;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod io;
 pub mod latency;
 mod machine;

@@ -141,11 +141,25 @@ impl ProfileFile {
                 source,
             },
         })?;
+        let file = Self::parse(path, &text)?;
+        let ours = Machine::this();
+        if file.machine != ours {
+            return Err(ProfileError::Foreign {
+                path: path.to_owned(),
+                theirs: file.machine.to_string(),
+                ours: ours.to_string(),
+            });
+        }
+        Ok(file)
+    }
+
+    /// What a text says, wherever it was measured; `path` is for messages.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ProfileError> {
         let damaged = |reason: String| ProfileError::Damaged {
             path: path.to_owned(),
             reason,
         };
-        let body = checked_body(&text).map_err(|reason| damaged(reason.into()))?;
+        let body = checked_body(text).map_err(|reason| damaged(reason.into()))?;
         let in_short = |error: toml::de::Error| damaged(error.message().to_owned());
         let Versioned { version } = toml::from_str(body).map_err(in_short)?;
         if version > VERSION {
@@ -160,14 +174,6 @@ impl ProfileFile {
             _ => toml::from_str(body).map_err(in_short)?,
         };
         file.check().map_err(|reason| damaged(reason.into()))?;
-        let ours = Machine::this();
-        if file.machine != ours {
-            return Err(ProfileError::Foreign {
-                path: path.to_owned(),
-                theirs: file.machine.to_string(),
-                ours: ours.to_string(),
-            });
-        }
         Ok(file)
     }
 
@@ -225,7 +231,7 @@ impl ProfileFile {
     }
 }
 
-fn with_checksum(body: &str) -> String {
+pub(crate) fn with_checksum(body: &str) -> String {
     format!(
         "{CHECKSUM_KEY}\"{:016x}\"\n{body}",
         xxh3_64(body.as_bytes())

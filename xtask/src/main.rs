@@ -3,6 +3,8 @@
 //! What runs for long or needs a build of its own starts here; `scripts/test` passes the tests.
 
 mod crash;
+mod fuzz;
+mod fuzz_report;
 mod mutants;
 mod sim;
 mod totals;
@@ -18,12 +20,14 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                             and has the simulator find each
   crash [--help | OPTION…]  kills processes that write to a database; the options are the harness's own
   power [--help | OPTION…]  has file systems lose power below such processes; as root
+  fuzz [--help | OPTION…]   gives any bytes to whatever decodes some, and histories to the engine
   totals [--keep]           sums up what all such runs noted in target/proof and docs/proof.jsonl; puts the sums into the latter";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
     let ran = match arguments.next().as_deref() {
         Some(kind @ ("crash" | "power")) => crash::run(kind, arguments),
+        Some("fuzz") => fuzz::run(arguments),
         Some("sim") => sim::run(arguments),
         Some("mutants") => mutants::run(arguments),
         Some("totals") => totals::run(arguments),

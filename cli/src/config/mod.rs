@@ -184,7 +184,7 @@ impl Config {
     }
 
     /// Reads and checks a configuration; `file` is what errors call it.
-    fn parse(
+    pub(crate) fn parse(
         text: &str,
         file: &str,
         lookup: &dyn Fn(&str) -> Option<String>,

@@ -17,6 +17,9 @@ mod connect;
 mod decimal;
 mod event;
 mod files;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod input;
 mod lines;
 mod nested;

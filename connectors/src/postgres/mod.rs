@@ -14,6 +14,9 @@ mod catalog;
 mod config;
 mod connection;
 mod copy;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pgoutput;
 mod slot;
 mod sql;

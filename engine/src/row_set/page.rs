@@ -119,7 +119,7 @@ impl PageSeed {
         }
     }
 
-    fn checksum(self, covered: &[u8], offset: u64) -> u64 {
+    pub(crate) fn checksum(self, covered: &[u8], offset: u64) -> u64 {
         let mut place = [0; 16];
         let (file, at) = place.split_at_mut(8);
         file.copy_from_slice(&self.file_number.to_le_bytes());

@@ -186,7 +186,7 @@ impl PatchMeta {
 }
 
 /// Calls `each` with the ordinals of a page.
-fn decode_ordinals(
+pub(crate) fn decode_ordinals(
     content: &[u8],
     count: u32,
     mut each: impl FnMut(u32) -> Result<(), Malformed>,

@@ -63,6 +63,8 @@ const LAYERS: &[&str] = &[
     "bulk_load",
     "backup",
     "check",
+    // What tries them.
+    "fuzzing",
 ];
 
 /// The modules that a source file names, but for its tests, with the line.

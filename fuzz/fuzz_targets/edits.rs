@@ -1,0 +1,5 @@
+#![no_main]
+
+use moonshine_engine::fuzzing::EDITS;
+
+moonshine_fuzz::target!(EDITS.run, EDITS.seeds);

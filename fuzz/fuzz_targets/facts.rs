@@ -1,0 +1,5 @@
+#![no_main]
+
+use moonshine_engine::fuzzing::FACTS;
+
+moonshine_fuzz::target!(FACTS.run, FACTS.seeds);

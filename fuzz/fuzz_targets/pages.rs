@@ -1,0 +1,5 @@
+#![no_main]
+
+use moonshine_engine::fuzzing::PAGES;
+
+moonshine_fuzz::target!(PAGES.run, PAGES.seeds);

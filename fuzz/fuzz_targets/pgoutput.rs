@@ -1,0 +1,5 @@
+#![no_main]
+
+use moonshine_connectors::postgres::fuzzing::{pgoutput, pgoutput_seeds};
+
+moonshine_fuzz::target!(pgoutput, pgoutput_seeds);

@@ -1,0 +1,5 @@
+#![no_main]
+
+use moonshine_engine::fuzzing::ROWS;
+
+moonshine_fuzz::target!(ROWS.run, ROWS.seeds);
