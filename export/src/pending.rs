@@ -62,10 +62,18 @@ pub(crate) async fn settle(pending: PendingExport, current: Option<&CatalogTable
     };
     // Recorded first: a file that is gone must not belong to an export that may still count.
     pending.abort()?;
-    if let Some(current) = current {
+    if let Some(current) = current
+        && is_one_line(&current.metadata)
+    {
         remove_files(&current.file_io, &paths).await;
     }
     Ok(())
+}
+
+/// Whether every snapshot is the newest one of the exports' branch or an ancestor of it. If not, somebody rolled the table back, maybe over
+/// the export, whose snapshot names its files as long as it is there; what nothing names any more goes as orphans do.
+fn is_one_line(metadata: &TableMetadata) -> bool {
+    history(metadata, head(metadata)).count() == metadata.snapshots().count()
 }
 
 /// The data files and delete files of a pending export.

@@ -158,6 +158,20 @@ impl SettingsByTable {
     pub fn of(&self, table: &str) -> &TableSettings {
         self.named.get(table).unwrap_or(&self.all)
     }
+
+    /// The same, but for one table.
+    ///
+    /// ```
+    /// use moonshine_export::{FormatVersion, SettingsByTable, TableSettings};
+    /// let older = TableSettings { format_version: FormatVersion::V2, ..TableSettings::default() };
+    /// let settings = SettingsByTable::from(TableSettings::default()).with("shop.orders", older);
+    /// assert_eq!(settings.of("shop.orders").format_version.number(), 2);
+    /// ```
+    #[must_use]
+    pub fn with(mut self, table: impl Into<String>, settings: TableSettings) -> Self {
+        self.named.insert(table.into(), settings);
+        self
+    }
 }
 
 impl From<TableSettings> for SettingsByTable {

@@ -154,6 +154,13 @@ impl Core {
         Ok(Some(found))
     }
 
+    /// A table as the database has it now: an export may have given the Iceberg table columns that came since a task of
+    /// maintenance began.
+    pub(crate) fn newest(&self, table: &Table) -> Table {
+        let newest = self.database.table(table.name());
+        newest.unwrap_or_else(|| table.clone())
+    }
+
     /// Checks that no newer exporter took an Iceberg table over, that it is ours, and that it stands where we left it.
     pub(crate) fn check_ours(
         &self,

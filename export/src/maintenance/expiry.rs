@@ -97,7 +97,7 @@ impl Proposal for Expiry<'_> {
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let core = self.work.core;
-        core.check_ours(self.work.table, None, table)?;
+        core.check_ours(&core.newest(self.work.table), None, table)?;
         let removed = self.expired(&table.metadata)?;
         if removed.snapshots.is_empty() && removed.references.is_empty() {
             let reason = "none of its snapshots is to go any more";
@@ -161,6 +161,7 @@ impl<'a> Expiry<'a> {
         };
         let files = unneeded_files(table, &removed.snapshots, committed).await?;
         let settings = self.work.settings.of_table(table.metadata.properties());
+        let now_ms = self.work.core.environment.clock.monotonic_ms();
         let due_ms = |replaced_ms: i64| {
             let grace_ms = settings.file_grace_ms;
             let waited_ms = match self.work.mode {
@@ -171,7 +172,6 @@ impl<'a> Expiry<'a> {
                     self.now_ms.saturating_sub(replaced_ms).max(0)
                 }
             };
-            let now_ms = self.work.core.environment.clock.monotonic_ms();
             now_ms.saturating_add(grace_ms.saturating_sub(waited_ms).max(0))
         };
         let files = files

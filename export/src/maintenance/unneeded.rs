@@ -3,7 +3,8 @@
 //! A file is live in consecutive snapshots of a history: from the one that adds it to the one before it is removed. So
 //! a file of an expired snapshot that a kept one needs, too, is in a *neighbour*: a kept snapshot right before or behind an
 //! expired one. Only neighbours are compared, and of those only the manifests that the expired snapshots don't all share:
-//! the work follows what expired, not the size of the table. Where others wrote snapshots too, a file may be in two branches
+//! the work follows what expired, not the size of the table. Where others wrote snapshots too, or not every snapshot is the
+//! child of the one before it (after a rollback, or where one with a name outlived its neighbours), a file may be in two of them
 //! without being in what lies between, so all kept snapshots are compared.
 
 use std::collections::{HashMap, HashSet};
@@ -118,9 +119,15 @@ async fn manifests(table: &CatalogTable, snapshot: &SnapshotRef) -> Result<ByPat
 
 /// The kept snapshots that may need a file of an expired one.
 fn compared<'a>(metadata: &'a TableMetadata, expired: &HashSet<i64>) -> Vec<&'a SnapshotRef> {
-    let is_ours = metadata
-        .snapshots()
+    let mut in_order: Vec<&SnapshotRef> = metadata.snapshots().collect();
+    in_order.sort_by_key(|snapshot| snapshot.sequence_number());
+    let is_ours = in_order
+        .iter()
         .all(|snapshot| Stamp::of(snapshot).is_some());
+    let is_line = in_order
+        .iter()
+        .zip(in_order.iter().skip(1))
+        .all(|(before, snapshot)| snapshot.parent_snapshot_id() == Some(before.snapshot_id()));
     let gone = |snapshot: &&SnapshotRef| expired.contains(&snapshot.snapshot_id());
     let before: HashSet<i64> = metadata
         .snapshots()
@@ -134,6 +141,6 @@ fn compared<'a>(metadata: &'a TableMetadata, expired: &HashSet<i64>) -> Vec<&'a 
     };
     metadata
         .snapshots()
-        .filter(|snapshot| !gone(snapshot) && (!is_ours || is_neighbour(snapshot)))
+        .filter(|snapshot| !gone(snapshot) && (!(is_ours && is_line) || is_neighbour(snapshot)))
         .collect()
 }
