@@ -36,6 +36,9 @@ struct Flags {
     /// Without these kinds of operations, separated by commas.
     #[arg(long)]
     without: Option<String>,
+    /// With a lake and an exporter into it; only in a build that has them, as `cargo xtask sim --lake` makes it.
+    #[arg(long)]
+    lake: bool,
     /// At most so many clients side by side.
     #[arg(long)]
     clients: Option<usize>,
@@ -61,7 +64,11 @@ fn selection(flags: &Flags) -> Result<Selection, String> {
     let without = flags.without.iter().flat_map(|names| names.split(','));
     let without: Result<BTreeSet<Kind>, String> = without.map(kind).collect();
     let operations = flags.operations.as_deref().map(Selection::parse_numbers);
+    if flags.lake && !cfg!(feature = "lake") {
+        return Err("this build has no lake".into());
+    }
     Ok(Selection {
+        has_lake: flags.lake,
         operations: operations.transpose()?,
         without: without?,
         clients_max: flags.clients,
@@ -99,12 +106,12 @@ fn commit() -> String {
     text.unwrap_or_default()
 }
 
-fn add_to_ledger(path: &Path, totals: &Totals) -> std::io::Result<()> {
+fn add_to_ledger(path: &Path, totals: &Totals, is_lake: bool) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
     let line = serde_json::json!({
-        "kind": "sim",
+        "kind": if is_lake { "sim --lake" } else { "sim" },
         "commit": commit(),
         "seeds": totals.seeds,
         "seconds": totals.elapsed.as_secs_f64(),
@@ -145,7 +152,7 @@ fn main() -> ExitCode {
     let counts: Vec<String> = counts.map(|(name, n)| format!("{name} {n}")).collect();
     println!("{}", counts.join(", "));
     if let Some(ledger) = &flags.ledger
-        && let Err(error) = add_to_ledger(ledger, &totals)
+        && let Err(error) = add_to_ledger(ledger, &totals, flags.lake)
     {
         eprintln!("{}: {error}", ledger.display());
     }

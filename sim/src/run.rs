@@ -134,8 +134,12 @@ fn run_on_fibers(plan: &Plan, is_verbose: bool, keeps_notes: bool) -> Report {
             .map(|one| format!("{}: {}", one.task, one.place));
         who.collect::<Vec<_>>().join("\n")
     };
+    let of_world = reported.lock().take();
+    // What a world that was wrong leaves behind may wait for ever.
+    let is_violated = |report: &Report| report.violation.is_some();
     let mut report = match ran.end {
-        End::Done => reported.lock().take().unwrap_or_default(),
+        _ if of_world.as_ref().is_some_and(is_violated) => of_world.unwrap_or_default(),
+        End::Done => of_world.unwrap_or_default(),
         End::Failed { task, message } => failed("panic", format!("{task}: {message}")),
         End::Deadlock(who) => failed("deadlock", waiting(who)),
         End::TooManySteps(who) => failed("steps", waiting(who)),

@@ -26,6 +26,9 @@ struct Fault {
     replace: String,
     /// Within so many it has to be found.
     seeds: u64,
+    /// Whether it takes a lake to find it.
+    #[serde(default)]
+    lake: bool,
 }
 
 /// Plants the faults whose name contains one of these words, or all, and runs the simulator on each.
@@ -41,7 +44,9 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<ExitCode, Strin
     };
     let (mut found_count, mut missed) = (0, Vec::new());
     let tree = Tree::copy()?;
-    let sound = sim::build(Path::new("."), &sim::folder())?;
+    // A build with the lake runs seeds without one, too.
+    let has_lake = list.fault.iter().filter(is_wanted).any(|fault| fault.lake);
+    let sound = sim::build(Path::new("."), &sim::folder(), has_lake)?;
     for fault in list.fault.iter().filter(is_wanted) {
         let begin = Instant::now();
         tree.plant(fault)?;
@@ -51,7 +56,7 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<ExitCode, Strin
         match found? {
             Some(Found {
                 seed: Some(seed), ..
-            }) if !succeeds(&sound, seed)? => {
+            }) if !succeeds(&sound, seed, fault.lake)? => {
                 println!("seed {seed} fails without the fault too: {}", fault.name);
                 missed.push(fault.name.as_str());
             }
@@ -88,10 +93,12 @@ struct Found {
 }
 
 /// Whether a seed passes in a build without a fault.
-fn succeeds(program: &Path, seed: u64) -> Result<bool, String> {
+fn succeeds(program: &Path, seed: u64, has_lake: bool) -> Result<bool, String> {
     let seed = seed.to_string();
-    let arguments = ["--seed", &seed, "--shrink-seconds", "0"];
-    output(Command::new(program).args(arguments)).map(|ran| ran.status.success())
+    let mut command = Command::new(program);
+    command.args(["--seed", &seed, "--shrink-seconds", "0"]);
+    command.args(has_lake.then_some(sim::LAKE));
+    output(&mut command).map(|ran| ran.status.success())
 }
 
 /// A copy of what git tracks, with a target folder of its own, in which only what a fault touches is built anew.
@@ -152,20 +159,17 @@ impl Tree {
 
     /// By which seed the simulator found the fault, if it did.
     fn simulate(&self, fault: &Fault) -> Result<Option<Found>, String> {
-        let program = sim::build(&self.folder, &self.target)
+        let program = sim::build(&self.folder, &self.target, fault.lake)
             .map_err(|error| format!("'{}': {error}", fault.name))?;
         let seeds = fault.seeds.to_string();
         let workers = std::thread::available_parallelism()
             .map_or(1, usize::from)
             .to_string();
-        let ran = output(Command::new(program).args([
-            "--seeds",
-            &seeds,
-            "--workers",
-            &workers,
-            "--shrink-seconds",
-            "0",
-        ]))?;
+        let mut command = Command::new(program);
+        command.args(["--seeds", &seeds, "--workers", &workers]);
+        command.args(["--shrink-seconds", "0"]);
+        command.args(fault.lake.then_some(sim::LAKE));
+        let ran = output(&mut command)?;
         if ran.status.success() {
             return Ok(None);
         }

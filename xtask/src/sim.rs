@@ -8,13 +8,17 @@ use crate::{cargo, exit_code, target_folder};
 
 /// The profile that it is built with, in the workspace's `Cargo.toml`.
 const PROFILE: &str = "sim";
+/// What asks for a lake, which takes several times as long to build.
+pub(crate) const LAKE: &str = "--lake";
 
 /// Builds the simulator and runs it with these arguments; its exit code.
 ///
 /// # Errors
 /// In words, where cargo or the simulator can't be started, or the build fails.
 pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<ExitCode, String> {
-    let program = build(Path::new("."), &folder())?;
+    let arguments: Vec<String> = arguments.collect();
+    let has_lake = arguments.iter().any(|argument| argument == LAKE);
+    let program = build(Path::new("."), &folder(), has_lake)?;
     let ran = Command::new(&program)
         .args(arguments)
         .status()
@@ -26,14 +30,14 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<ExitCode, S
 ///
 /// # Errors
 /// In words, where cargo can't be started or the build fails.
-pub(crate) fn build(tree: &Path, target: &Path) -> Result<PathBuf, String> {
+pub(crate) fn build(tree: &Path, target: &Path, has_lake: bool) -> Result<PathBuf, String> {
     let target = std::path::absolute(target).map_err(|error| error.to_string())?;
     let mut flags = env::var("RUSTFLAGS").unwrap_or_default();
     flags.push_str(" --cfg moonshine_sim");
     let built = cargo()
         .args(["build", "--quiet", "--package", "moonshine-sim"])
-        // The world drives the engine alone; the lake has tests of its own, which need no other locks.
-        .args(["--no-default-features", "--profile", PROFILE])
+        .args(["--profile", PROFILE])
+        .args((!has_lake).then_some("--no-default-features"))
         .arg("--target-dir")
         .arg(&target)
         .env("RUSTFLAGS", flags)

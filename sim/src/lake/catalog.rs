@@ -167,12 +167,13 @@ impl SimulatedCatalog {
 
     /// Sends a request; what its sender is told, if it is told anything.
     async fn send(&self, request: Request) -> Result<Done, Told> {
+        self.lake.pass(self.process).await;
         if self.is_dead() {
             return Err(Told::Unknown("the process is gone"));
         }
         let now_ms = self.lake.shared.clock.now_ms();
         let sending = self.lake.shared.state.lock().send(&request, now_ms);
-        match sending {
+        let answer = match sending {
             Sending::Done(done) => Ok(done),
             Sending::Told(told) => Err(told),
             Sending::Awaited { id, at_ms } => Ok(self.lake.wait_for(id, at_ms).await),
@@ -180,7 +181,9 @@ impl SimulatedCatalog {
                 self.lake.shared.hung.ring();
                 std::future::pending().await
             }
-        }
+        };
+        self.lake.pass(self.process).await;
+        answer
     }
 }
 
@@ -211,6 +214,7 @@ impl TableCatalog for SimulatedCatalog {
     }
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<CatalogTable>, ExportError> {
+        self.lake.pass(self.process).await;
         if self.is_down.load(Ordering::SeqCst) || self.is_dead() {
             return Err(failed("down"));
         }

@@ -9,15 +9,21 @@ use async_trait::async_trait;
 use moonshine_export::environment::{Clock, Environment, Work};
 use moonshine_sim_runtime as runtime;
 use parking_lot::Mutex;
+use runtime::thread::JoinHandle;
 
 use super::clock::{SeededIdentities, SimulatedClock, yield_once};
 
 /// The environment of one exporter.
 pub fn environment(clock: Arc<dyn Clock>, seed: u64) -> Environment {
+    environment_with(clock, seed, FiberWork::default())
+}
+
+/// The same; who holds the work can wait for all of it.
+pub fn environment_with(clock: Arc<dyn Clock>, seed: u64, work: FiberWork) -> Environment {
     Environment {
         clock,
         identities: Arc::new(SeededIdentities::new(seed)),
-        work: Arc::new(FiberWork),
+        work: Arc::new(work),
     }
 }
 
@@ -51,9 +57,22 @@ impl Clock for RunClock {
     }
 }
 
-/// Does what blocks on a fiber of its own; off a fiber, on a thread.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FiberWork;
+/// Does what blocks on a fiber of its own; off a fiber, on a thread. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct FiberWork(Arc<Mutex<Vec<JoinHandle<()>>>>);
+
+impl FiberWork {
+    /// Waits until all that was begun is done, also what nobody waits for any more.
+    pub fn join(&self) {
+        loop {
+            let Some(handle) = self.0.lock().pop() else {
+                return;
+            };
+            // Who waited for it was told.
+            drop(handle.join());
+        }
+    }
+}
 
 #[async_trait]
 impl Work for FiberWork {
@@ -67,7 +86,9 @@ impl Work for FiberWork {
                 work();
             }
         });
-        drop(spawned);
+        let mut begun = self.0.lock();
+        begun.retain(|handle| !handle.is_finished());
+        begun.extend(spawned);
     }
 
     fn wait(&self, awaited: Pin<&mut (dyn Future<Output = ()> + Send)>) {

@@ -17,6 +17,7 @@ mod clock;
 mod drop_after;
 mod environment;
 mod foreign;
+mod gate;
 mod network;
 mod store;
 
@@ -33,7 +34,7 @@ use parking_lot::Mutex;
 pub use self::catalog::SimulatedCatalog;
 pub use self::clock::{InstantClock, Random, SeededIdentities, SimulatedClock, yield_once};
 pub use self::drop_after::DropAfter;
-pub use self::environment::{FiberWork, RunClock, environment};
+pub use self::environment::{FiberWork, RunClock, environment, environment_with};
 pub use self::foreign::Deed;
 use self::network::{Bell, Network};
 pub use self::network::{Climate, FAULTS, Fault, ProcessId};
@@ -64,6 +65,7 @@ struct State {
     tables: BTreeMap<String, LakeTable>,
     /// Processes that died.
     dead: HashSet<ProcessId>,
+    gate: gate::Gate,
     violations: Vec<String>,
     /// How often other writers did something.
     deeds: u64,

@@ -10,6 +10,7 @@ use futures::task::AtomicWaker;
 use iceberg::TableIdent;
 use moonshine_export::catalog::{Change, NewTable};
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::Random;
 use super::store::Weather;
@@ -271,6 +272,17 @@ impl Network {
     }
 }
 
+/// Makes a request a part of the run's trace. Of an object its size: Avro files have a random marker, which is not the seed's.
+fn note(request: &Request, now_ms: i64) {
+    let (kind, what) = match request {
+        Request::Commit(commit) => ("commit", (commit.file_id.as_u128() as u64, 0)),
+        Request::Create(create) => ("create", (create.file_id.as_u128() as u64, 0)),
+        Request::Put { key, bytes } => ("put", (xxh3_64(key.as_bytes()), bytes.len() as u64)),
+        Request::Delete { key } => ("delete", (xxh3_64(key.as_bytes()), 0)),
+    };
+    moonshine_sim_runtime::note(kind, &[now_ms.cast_unsigned(), what.0, what.1]);
+}
+
 impl State {
     /// What is due by a time arrives, in its order; it is now `now_ms`.
     pub(super) fn deliver_due(&mut self, due_ms: i64, now_ms: i64) {
@@ -301,6 +313,7 @@ impl State {
 
     /// Sends a request, which fares as the seed has it.
     pub(super) fn send(&mut self, request: &Request, now_ms: i64) -> Sending {
+        note(request, now_ms);
         if self.network.next_faults.is_empty() {
             self.deliver_due(now_ms, now_ms);
         }

@@ -133,6 +133,7 @@ impl SimulatedStore {
 
     /// Asks for something that changes nothing, or is about to.
     async fn ask(&self, is_write: bool) -> Result<()> {
+        self.lake.pass(self.process).await;
         let (turns, answer) = {
             let mut state = self.lake.shared.state.lock();
             let is_dead = state.dead.contains(&self.process);

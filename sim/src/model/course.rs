@@ -1,5 +1,6 @@
 //! One course that things may have taken: what was committed in which order, and what that explains.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use moonshine_engine::Row;
@@ -27,6 +28,8 @@ pub(super) struct Committed {
 pub(super) struct Course {
     base_seq: u64,
     base: State,
+    /// The states of before the last start that it kept.
+    past: Arc<BTreeMap<u64, State>>,
     /// In order.
     pub(super) committed: Vec<Committed>,
     /// The last commit sequence that is known to be taken.
@@ -54,10 +57,22 @@ impl Course {
 
     /// Goes on from what a start found.
     pub(super) fn recover(&mut self, seq: u64) {
-        self.base = self.at(seq).clone();
+        let base = self.at(seq).clone();
+        let past = Arc::make_mut(&mut self.past);
+        past.insert(self.base_seq, std::mem::replace(&mut self.base, base));
+        let kept = self.committed.drain(..).filter(|one| one.seq <= seq);
+        past.extend(kept.map(|one| (one.seq, one.state)));
         self.base_seq = seq;
         self.top_seq = seq;
-        self.committed.clear();
+    }
+
+    /// The state at a commit sequence, which may be of before the last start.
+    pub(super) fn ever_at(&self, seq: u64) -> &State {
+        let past = self.past.range(..=seq).next_back();
+        match past {
+            Some((_, state)) if seq < self.base_seq => state,
+            _ => self.at(seq),
+        }
     }
 
     /// Whether nothing tells it from another one.

@@ -9,6 +9,7 @@ use super::attempt::{Attempt, End};
 use super::course::Course;
 use super::observation::Observation;
 use super::search::Search;
+use super::state::State;
 
 /// More courses than these are not kept side by side.
 const COURSES_MAX: usize = 64;
@@ -53,6 +54,22 @@ impl Default for History {
 }
 
 impl History {
+    /// The states that there may have been at a commit sequence, also of before the last start.
+    pub fn states_at(&self, seq: u64) -> impl Iterator<Item = &State> {
+        self.courses.iter().map(move |course| course.ever_at(seq))
+    }
+
+    /// The states that may be there now.
+    pub fn newest(&self) -> impl Iterator<Item = &State> {
+        self.courses.iter().map(Course::newest)
+    }
+
+    /// The last commit sequence that is known to be taken.
+    pub fn top_seq(&self) -> u64 {
+        let top_seqs = self.courses.iter().map(|course| course.top_seq);
+        top_seqs.max().unwrap_or(0)
+    }
+
     /// Takes in a round: finds orders and outcomes that explain all of it.
     ///
     /// # Errors

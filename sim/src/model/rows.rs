@@ -96,6 +96,12 @@ impl StoredRow {
         StoredRow(ids.zip(row.iter().cloned()).collect())
     }
 
+    /// The value of a column, if the row was written with it.
+    pub fn value(&self, field_id: i32) -> Option<&Value> {
+        let stored = self.0.iter().find(|(id, _)| *id == field_id);
+        stored.map(|(_, value)| value)
+    }
+
     /// The row as it is read with a schema: columns that came later have their default, numbers are as wide as it says.
     pub fn as_of(&self, schema: &TableSchema) -> Row {
         let columns = schema.columns().iter();

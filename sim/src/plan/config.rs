@@ -3,6 +3,7 @@
 
 use moonshine_engine::io::{CrashStyle, NamesStyle};
 
+use super::lake::LakeConfig;
 use super::operation::Kind;
 use crate::random::Stream;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub profile: (u64, u64),
     /// Syncs of files with this ending are left out: a fault to see that the checks find it.
     pub forgotten_syncs: Option<&'static str>,
+    /// The lake, if there is one.
+    pub lake: Option<LakeConfig>,
 }
 
 impl Config {
@@ -72,6 +75,7 @@ impl Config {
             compaction_threads: stream.between(1, 3) as usize,
             profile: stream.pick(&[(4096, 1), (4096, 2), (4096, 4), (4096, 4), (4096, 8)]),
             forgotten_syncs: None,
+            lake: None,
         }
     }
 }
@@ -79,7 +83,8 @@ impl Config {
 /// Some kinds are left out and some come often; in one seed of ten nothing breaks, and then everything must be exact.
 fn weights(stream: &mut Stream) -> Vec<u64> {
     let is_whole = stream.chance(100);
-    let drawn = Kind::ALL.iter().map(|&kind| {
+    let of_engine = Kind::ALL.iter().filter(|kind| !kind.is_of_lake());
+    let drawn = of_engine.map(|&kind| {
         let factor = stream.pick(&[0, 1, 2, 2, 2, 6]);
         match kind {
             Kind::Write | Kind::Settle => kind.weight() * factor.max(1),

@@ -5,6 +5,7 @@
 //! whole kinds of them, and the others stay what they are: a smaller plan is the same seed with a [`Selection`].
 
 pub mod config;
+pub mod lake;
 pub mod operation;
 pub mod selection;
 pub mod shrink;
@@ -30,6 +31,9 @@ impl Plan {
     /// The plan of a seed, less what is left out.
     pub fn of(seed: u64, selection: &Selection) -> Self {
         let mut config = Config::of(seed);
+        if selection.has_lake {
+            config.add_lake(seed);
+        }
         selection.apply(&mut config);
         let mut drawn = Stream::new(seed, "kinds", 0);
         let weights = config.weights.clone();

@@ -93,17 +93,38 @@ kinds! {
     FailWrites "fail-writes" 4,
     /// Syncs fail from now on, and then the process dies.
     FailSyncs "fail-syncs" 4,
+    /// Everything that changed is exported.
+    Tick "tick" 120,
+    /// The tables are looked after.
+    Maintain "maintain" 40,
+    /// Another exporter of the database takes over.
+    TakeOver "take-over" 12,
+    /// Another writer does something to a table.
+    Deed "deed" 20,
+    /// What a writer did that stops an export is undone.
+    Undo "undo" 20,
+    /// An exporter whose process is gone goes on with its requests.
+    Wake "wake" 20,
+    /// The process and its disk are copied, and the copy goes on; the exporter of the first one wakes up later.
+    Fork "fork" 6,
+    /// Requests fare otherwise from now on, and time passes.
+    Climate "climate" 12,
 }
 
 impl Kind {
     /// Whether the world does it, and not a client.
     pub fn is_of_world(self) -> bool {
-        self >= Kind::Settle
+        self >= Kind::Deed || (Kind::Settle..Kind::Tick).contains(&self)
+    }
+
+    /// Whether there is a lake in it.
+    pub fn is_of_lake(self) -> bool {
+        self >= Kind::Tick
     }
 
     /// Whether something breaks by it.
     pub fn is_fault(self) -> bool {
-        self >= Kind::Crash
+        (Kind::Crash..Kind::Tick).contains(&self)
     }
 
     /// The kind of that name.

@@ -9,6 +9,8 @@ use super::operation::{Kind, Operation};
 /// What a plan is restricted to; everything by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
+    /// Whether there is a lake, and an exporter into it.
+    pub has_lake: bool,
     /// The numbers of the operations; `None` for all.
     pub operations: Option<BTreeSet<usize>>,
     /// Kinds of operations that are left out.
@@ -58,6 +60,9 @@ impl Selection {
 /// As the command line has it.
 impl Display for Selection {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        if self.has_lake {
+            f.write_str(" --lake")?;
+        }
         if let Some(numbers) = &self.operations {
             write!(f, " --operations {}", ranges(numbers))?;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::manifest::Status;
 use super::metadata::{Metadata, Snapshot};
 use super::snapshot::{ReplayedRow, SnapshotRows};
+use super::types::Type;
 use super::{Finding, Replay, Result, ensure};
 
 const COMMIT_SEQ: &str = "moonshine.commit-seq";
@@ -100,12 +101,15 @@ fn check_files(parent: &SnapshotRows, child: &SnapshotRows) -> Result<()> {
         ensure(!is_new, place(), || "it was there before".to_owned())?;
         let (mut same, mut file) = (before.file.clone(), entry.file.clone());
         same.first_row_id = same.first_row_id.or(file.first_row_id);
-        // What is said of a column may go with the column.
+        // What is said of a column may go with the column, and become wider with it.
         for said in [&mut same, &mut file] {
-            said.lower_bounds
-                .retain(|id, _| child.schema.field(*id).is_some());
-            said.upper_bounds
-                .retain(|id, _| child.schema.field(*id).is_some());
+            for bounds in [&mut said.lower_bounds, &mut said.upper_bounds] {
+                bounds.retain(|id, _| child.schema.field(*id).is_some());
+                for (id, bound) in bounds {
+                    let field = child.schema.field(*id);
+                    *bound = widened(bound, field.map(|field| &field.field_type));
+                }
+            }
         }
         let is_same = same == file
             && before.sequence_number == entry.sequence_number
@@ -138,6 +142,18 @@ fn check_files(parent: &SnapshotRows, child: &SnapshotRows) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// A bound as a column has it that was widened since, or as it is.
+fn widened(bound: &[u8], now: Option<&Type>) -> Vec<u8> {
+    let Ok(narrow) = <[u8; 4]>::try_from(bound) else {
+        return bound.to_vec();
+    };
+    match now {
+        Some(Type::Long) => i64::from(i32::from_le_bytes(narrow)).to_le_bytes().to_vec(),
+        Some(Type::Double) => f64::from(f32::from_le_bytes(narrow)).to_le_bytes().to_vec(),
+        _ => bound.to_vec(),
+    }
 }
 
 /// A row keeps its id while its key lives, and says who changed it last. Of other writers' snapshots nothing is asked.

@@ -127,6 +127,9 @@ impl Client {
             Kind::Alter => self.alter(number, &mut stream),
             Kind::Backup => self.backup(number),
             Kind::Figures => self.figures(number),
+            Kind::Tick | Kind::Maintain | Kind::TakeOver => {
+                self.export(number, operation.kind, &mut stream)
+            }
             of_world => unreachable!("the world does {of_world:?}"),
         }
     }

@@ -51,6 +51,12 @@ pub struct Remains {
     pub crash: Crash,
 }
 
+/// Hears of the end of a process, at the moment of it.
+pub trait Survivor: std::fmt::Debug + Send + Sync {
+    /// The process has died.
+    fn bereave(&self);
+}
+
 /// A disk and what is planned for it.
 #[derive(Debug)]
 struct Process {
@@ -63,6 +69,7 @@ struct Process {
     remains: Mutex<Option<Remains>>,
     /// Every sync of a file with this ending is left out, though it is said to be done: to see that checks find it.
     forgotten_syncs: Option<&'static str>,
+    survivor: Mutex<Option<Arc<dyn Survivor>>>,
 }
 
 /// The disk as one process sees it. Clones are the same.
@@ -86,7 +93,13 @@ impl ProcessDisk {
             death: Mutex::new(None),
             remains: Mutex::new(None),
             forgotten_syncs,
+            survivor: Mutex::new(None),
         }))
+    }
+
+    /// Who hears of the end of the process.
+    pub fn tell(&self, survivor: Arc<dyn Survivor>) {
+        *self.0.survivor.lock() = Some(survivor);
     }
 
     /// The disk itself.
@@ -138,6 +151,10 @@ impl Process {
             promise,
             crash,
         });
+        let survivor = self.survivor.lock().take();
+        if let Some(survivor) = survivor {
+            survivor.bereave();
+        }
     }
 
     fn check(&self) -> Result<()> {

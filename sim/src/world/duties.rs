@@ -51,7 +51,9 @@ impl Client {
 
     pub(super) fn alter(&mut self, number: usize, stream: &mut Stream) -> Step {
         let schema = self.tables[PEOPLE].schema().clone();
-        let change = draw_change(number, &schema, stream);
+        let lake = self.process.config.lake.as_ref();
+        let has_defaults = lake.is_none_or(|lake| !lake.is_format_2);
+        let change = draw_change(number, &schema, has_defaults, stream);
         let altered = self
             .process
             .database
@@ -61,7 +63,9 @@ impl Client {
             altered.as_ref().map(|table| table.schema().version())
         ));
         self.tables[PEOPLE] = self.expect_current(number, "a change of columns", altered)?;
-        let version = self.tables[PEOPLE].schema().version();
+        let schema = self.tables[PEOPLE].schema().clone();
+        let version = schema.version();
+        self.process.altered.lock().push((PEOPLE, schema));
         note(&self.process.acknowledged.schema_version, version.into());
         Ok(())
     }
@@ -142,7 +146,12 @@ impl Client {
     }
 }
 
-fn draw_change(number: usize, schema: &TableSchema, stream: &mut Stream) -> SchemaChange {
+fn draw_change(
+    number: usize,
+    schema: &TableSchema,
+    has_defaults: bool,
+    stream: &mut Stream,
+) -> SchemaChange {
     let others = schema.columns().iter().enumerate();
     let others: Vec<_> = others
         .filter(|(position, _)| !schema.is_key(*position))
@@ -178,6 +187,7 @@ fn draw_change(number: usize, schema: &TableSchema, stream: &mut Stream) -> Sche
                 ColumnType::Boolean,
             ]);
             let default = stream.chance(500).then(|| value(column_type, stream));
+            let default = default.filter(|_| has_defaults);
             SchemaChange::AddColumn {
                 name: format!("added {number}"),
                 column_type,

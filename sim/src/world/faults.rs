@@ -73,6 +73,10 @@ impl World<'_> {
                 disk.fail_syncs(true);
                 self.breakage = Some(Breakage::Failing);
             }
+            of_lake if of_lake.is_of_lake() => {
+                drop(process);
+                return self.intervene_in_lake(operation, &mut stream);
+            }
             of_clients => unreachable!("clients do {of_clients:?}"),
         }
         Ok(())

@@ -7,10 +7,16 @@
 
 pub mod acknowledged;
 mod client;
+mod damage;
 pub mod disk;
 mod duties;
 mod faults;
 mod keyspace;
+#[cfg(feature = "lake")]
+pub mod lakeside;
+#[cfg(not(feature = "lake"))]
+#[path = "no_lake.rs"]
+pub mod lakeside;
 pub mod outcome;
 pub mod process;
 mod reads;
@@ -28,6 +34,7 @@ use moonshine_engine::io::SimulatedIo;
 use parking_lot::Mutex;
 
 use client::Client;
+use lakeside::Lakeside;
 use outcome::{Step, Stop, Violation};
 use process::{FOLDER, Process, options};
 
@@ -75,6 +82,7 @@ struct World<'p> {
     trace: Arc<Trace>,
     /// The disk is broken, and has to be replaced or mended when the round is over.
     breakage: Option<faults::Breakage>,
+    lakeside: Option<Lakeside>,
 }
 
 /// Does what a plan says.
@@ -88,6 +96,7 @@ pub fn run(plan: &Plan, is_verbose: bool) -> Report {
         report: Report::default(),
         trace: Arc::new(Trace::new(is_verbose)),
         breakage: None,
+        lakeside: Lakeside::of(plan),
     };
     match world.live() {
         Ok(()) => {}
@@ -174,7 +183,8 @@ impl World<'_> {
             }
         }
         let visible_seq = self.process().database.snapshot().seq();
-        self.take(None, Some(visible_seq))
+        self.take(None, Some(visible_seq))?;
+        self.check_lake(last)
     }
 
     /// Has the model look at what clients heard and read.
@@ -251,12 +261,20 @@ impl World<'_> {
         let last = self.plan.config.operation_count;
         self.process().disk.plan(None);
         self.settle(last)?;
+        self.end_lake(last)?;
         self.reopen(last)?;
         self.process().disk.plan(None);
         self.settle(last)?;
         self.check_folder(last)?;
         self.clients.clear();
+        let process = self.process();
+        self.host_of_end(&process);
         self.process = None;
-        Ok(())
+        let (disk, closed_seq) = (
+            process.disk.disk().clone(),
+            process.database.snapshot().seq(),
+        );
+        drop(process);
+        self.damage(last, &disk, closed_seq)
     }
 }

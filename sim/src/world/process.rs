@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use moonshine_engine::io::Io;
 use moonshine_engine::{
@@ -11,7 +11,10 @@ use moonshine_engine::{
 
 use super::acknowledged::{Acknowledged, note};
 use super::disk::ProcessDisk;
+use super::lakeside::Host;
 use super::outcome::{Faults, Step, Stop};
+use parking_lot::Mutex;
+
 use crate::model::rows::rows_of;
 use crate::model::tables::schemas;
 use crate::plan::config::Config;
@@ -37,6 +40,12 @@ pub struct Process {
     pub faults: Arc<Faults>,
     /// What happened.
     pub trace: Arc<Trace>,
+    /// Its exporters, if there is a lake.
+    pub exports: Option<Arc<Host>>,
+    /// Somebody did something to an Iceberg table that stops its export.
+    pub troubled: AtomicBool,
+    /// Columns that a table had for a while.
+    pub altered: Mutex<Vec<(usize, Arc<TableSchema>)>>,
 }
 
 /// How a database is opened in this simulation.

@@ -1,9 +1,10 @@
 //! Ends and starts of processes, and what a start must find.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use moonshine_engine::io::SimulatedIo;
+use parking_lot::Mutex;
 
 use super::World;
 use super::acknowledged::{Acknowledged, Promise};
@@ -42,6 +43,7 @@ impl World<'_> {
             remains.crash, remains.promise
         ));
         let acknowledged = process.acknowledged.clone();
+        self.host_of_end(&process);
         self.let_go();
         drop(process);
         let stream = Stream::new(self.plan.seed, "start", operation as u64 + 1);
@@ -55,7 +57,7 @@ impl World<'_> {
     }
 
     /// Clients let go of everything, and the process ends.
-    fn let_go(&mut self) {
+    pub(super) fn let_go(&mut self) {
         for client in &mut self.clients {
             client.held.clear();
             client.open.clear();
@@ -83,6 +85,7 @@ impl World<'_> {
         let disk = process.disk.clone();
         let acknowledged = process.acknowledged.clone();
         let visible_seq = process.database.snapshot().seq();
+        self.host_of_end(&process);
         self.let_go();
         drop(process);
         let stream = Stream::new(self.plan.seed, "start", operation as u64 + 1);
@@ -115,7 +118,7 @@ impl World<'_> {
     }
 
     /// Starts a process; it may die in the start, and then the next one starts.
-    fn start(
+    pub(super) fn start(
         &mut self,
         operation: usize,
         mut disk: SimulatedIo,
@@ -129,10 +132,10 @@ impl World<'_> {
             acknowledged
                 .visible_seq
                 .store(promise.seq, Ordering::SeqCst);
+            acknowledged.submitted_seq.store(0, Ordering::SeqCst);
             acknowledged
                 .schema_version
                 .store(promise.schema_version, Ordering::SeqCst);
-            acknowledged.submitted_seq.store(0, Ordering::SeqCst);
             let durable_seq = acknowledged.durable_seq.load(Ordering::SeqCst);
             let durable_seq = durable_seq.min(promise.seq);
             acknowledged
@@ -154,7 +157,7 @@ impl World<'_> {
             match opened {
                 Ok(_) | Err(_) if process_disk.is_dead() => {}
                 Ok(database) => {
-                    self.process = Some(Arc::new(Process {
+                    let mut process = Process {
                         seed: self.plan.seed,
                         config: config.clone(),
                         disk: process_disk,
@@ -162,7 +165,12 @@ impl World<'_> {
                         acknowledged,
                         faults: Arc::new(Faults::default()),
                         trace: self.trace.clone(),
-                    }));
+                        exports: None,
+                        troubled: AtomicBool::new(false),
+                        altered: Mutex::default(),
+                    };
+                    self.host_of_start(&mut process);
+                    self.process = Some(Arc::new(process));
                     return self.look_around(operation, promise, stream);
                 }
                 Err(error) => {
@@ -217,6 +225,7 @@ impl World<'_> {
             self.clients[0].observations.extend(observations);
         }
         self.take(Some(recovered.clone()), None)?;
+        self.check_lake(operation)?;
         if stream.chance(200) {
             self.start_twice(operation, &recovered, &mut stream)?;
         }

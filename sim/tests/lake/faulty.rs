@@ -7,14 +7,13 @@ use apache_avro::types::Value as Avro;
 use apache_avro::{Reader, Writer};
 use bytes::Bytes;
 use moonshine_engine::io::SimulatedIo;
-use moonshine_engine::{Database, Value};
 use moonshine_export::catalog::Guard;
 use moonshine_export::{Exporter, FormatVersion, LayoutSettings};
 use moonshine_sim::lake::{Lake, SimulatedCatalog, SimulatedClock, environment};
 use moonshine_sim::replay::{Objects, Replay};
 use serde_json::{Value as Json, json};
 
-use crate::world::{open_database, settings, table_of};
+use crate::database::{open_database, settings, table_of, write};
 
 /// A table's objects, and where its newest metadata are.
 #[derive(Clone)]
@@ -27,20 +26,6 @@ impl Objects for Copy {
     fn object(&self, key: &str) -> Option<Bytes> {
         self.objects.get(key).cloned()
     }
-}
-
-fn write(database: &Database, keys: std::ops::Range<i64>, note: &str) {
-    let table = table_of(database, "shop.a");
-    let mut transaction = database.begin();
-    for key in keys {
-        let row = vec![
-            Value::Int64(key),
-            Value::Utf8(note.to_owned()),
-            Value::Int64(key % 7),
-        ];
-        transaction.upsert(&table, row).unwrap();
-    }
-    transaction.commit().unwrap();
 }
 
 /// Four snapshots: rows, others of them written anew twice, and the files rewritten.
