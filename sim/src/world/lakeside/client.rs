@@ -112,7 +112,7 @@ impl Client {
         if kind == Kind::TakeOver && seat.is_open.load(Ordering::SeqCst) {
             return self.take_over(number, &host, stream);
         }
-        let mut standing = host.standing(seat);
+        let mut standing = host.standing();
         let begun = host.begin(seat, self.order(number, task, polls)?);
         let outcome = host.wait(begun).ok_or(Stop::Dead)?;
         // Another one may have taken over meanwhile.
@@ -145,7 +145,7 @@ impl Client {
         let newer = host.add_seat();
         let [of_older, of_newer] = orders;
         let older = older.map(|older| host.begin(older, of_older));
-        let mut standing = host.standing(&newer);
+        let mut standing = host.standing();
         let begun = host.begin(&newer, of_newer);
         let outcome = host.wait(begun).ok_or(Stop::Dead)?;
         if newer.is_older.load(Ordering::SeqCst) {

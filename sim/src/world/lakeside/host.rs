@@ -54,8 +54,6 @@ pub(super) struct Seat {
     exporter: futures::lock::Mutex<Option<Exporter>>,
     /// Whether it has opened. Of two that open at once either may be the newer one.
     pub(super) is_open: AtomicBool,
-    /// How many tasks it is at.
-    task_count: AtomicU64,
     /// Whether another one was to take over.
     pub(super) is_older: AtomicBool,
 }
@@ -155,7 +153,6 @@ impl Host {
             number: self.next_number.fetch_add(1, Ordering::SeqCst),
             exporter: futures::lock::Mutex::new(None),
             is_open: AtomicBool::new(false),
-            task_count: AtomicU64::new(0),
             is_older: AtomicBool::new(false),
         });
         let mut seats = self.seats.lock();
@@ -171,25 +168,25 @@ impl Host {
         self.seats.lock().iter().rev().cloned().collect()
     }
 
-    /// How an exporter stands to the others of the process.
-    pub(super) fn standing(&self, seat: &Seat) -> Standing {
-        let is_at_work = |other: &Arc<Seat>| {
-            other.number != seat.number && other.task_count.load(Ordering::SeqCst) > 0
-        };
-        match self.seats.lock().iter().any(is_at_work) {
+    /// How the newest exporter stands to the others of the process. What an older one was at may come to its end at any time.
+    pub(super) fn standing(&self) -> Standing {
+        match self.seats.lock().len() > 1 {
             true => Standing::Newer,
             false => Standing::Alone,
         }
+    }
+
+    /// Waits for what tasks left behind that were dropped.
+    pub(super) fn come_to_rest(&self) {
+        self.work.join();
     }
 
     /// Has an exporter do something, and does not wait for it.
     pub(super) fn begin(self: &Arc<Self>, seat: &Arc<Seat>, order: Order) -> u64 {
         let number = self.next_order.fetch_add(1, Ordering::SeqCst);
         let (host, seat) = (self.clone(), seat.clone());
-        seat.task_count.fetch_add(1, Ordering::SeqCst);
         let body = move || {
             let outcome = block_on(host.carry_out(&seat, order));
-            seat.task_count.fetch_sub(1, Ordering::SeqCst);
             host.told.lock().outcomes.insert(number, outcome);
             host.rung.notify_all();
         };

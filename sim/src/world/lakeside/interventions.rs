@@ -215,6 +215,9 @@ impl World<'_> {
             }
         }
         lakeside.ground.lake.deliver_all();
+        if let Some(host) = &process.exports {
+            host.come_to_rest();
+        }
         self.check_lake(number)?;
         self.settle_lake(number, &process)?;
         self.check_lake(number)?;
@@ -265,12 +268,13 @@ impl World<'_> {
             let seq = exported.map_or(0, |exported| exported.seq);
             let name = table.name();
             let states = self.history.states_at(seq).zip(self.history.newest());
-            let mut tables = states.map(|(state, newest)| (state.table(at), newest.table(at)));
-            if !tables.clone().any(|(exported, newest)| exported == newest) {
+            let tables = states.map(|(state, newest)| (state.table(at), newest.table(at)));
+            let tables: Vec<_> = tables.collect();
+            if !tables.iter().any(|(exported, newest)| exported == newest) {
                 return wrong(format!("{name} is exported up to {seq} only"));
             }
             let ident = lakeside.names.ident(at);
-            if tables.all(|(_, newest)| !newest.is_empty())
+            if tables.iter().all(|(_, newest)| !newest.is_empty())
                 && !there.iter().any(|(known, _)| known == ident)
             {
                 return wrong(format!("{name} is missing"));
