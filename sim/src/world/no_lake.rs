@@ -4,6 +4,7 @@ use super::World;
 use super::client::Client;
 use super::outcome::Step;
 use super::process::Process;
+use crate::model::attempt::Attempt;
 use crate::plan::Plan;
 use crate::plan::operation::{Kind, Operation};
 use crate::random::Stream;
@@ -30,6 +31,10 @@ impl Client {
 
 impl World<'_> {
     pub(super) fn host_of_start(&mut self, _: &mut Process) {}
+
+    pub(super) fn empty_deltas(&self) -> Option<Attempt> {
+        self.lakeside.as_ref().and(None)
+    }
 
     pub(super) fn host_of_end(&mut self, _: &Process) {}
 

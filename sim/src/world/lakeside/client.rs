@@ -6,8 +6,6 @@ use std::sync::atomic::Ordering;
 use moonshine_export::ExportError;
 
 use super::host::{Host, Order, Outcome, Task};
-use crate::model::attempt::{Attempt, End};
-use crate::model::tables::TABLE_COUNT;
 use crate::plan::operation::Kind;
 use crate::random::Stream;
 use crate::world::client::Client;
@@ -26,14 +24,6 @@ pub(super) enum Standing {
     Newer,
     /// Another one took over.
     Older,
-}
-
-/// Where nothing but locations fill a generation, an empty delta goes into the log for each table.
-pub(super) fn empty_deltas(number: usize) -> Attempt {
-    let mut attempt = Attempt::new(number, Vec::new(), 0);
-    attempt.end = End::Nothing;
-    attempt.spare_seqs = 4 * TABLE_COUNT as u64;
-    attempt
 }
 
 /// Whether a fault, or what somebody did, explains an error of an export.
@@ -104,7 +94,6 @@ impl Client {
             true => stream.below(POLLS_MAX),
             false => u64::MAX,
         };
-        self.attempts.push(empty_deltas(number));
         let seats = host.seats();
         let Some(seat) = seats.first() else {
             return Ok(());

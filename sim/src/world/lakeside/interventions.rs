@@ -7,7 +7,7 @@ use std::time::Duration;
 use moonshine_engine::Transaction;
 use moonshine_engine::io::{CrashStyle, NamesStyle};
 
-use super::client::{Standing, empty_deltas, judge};
+use super::client::{Standing, judge};
 use super::host::{Order, Task};
 use super::{Lakeside, climate, count};
 use crate::lake::Climate;
@@ -178,7 +178,6 @@ impl World<'_> {
             snapshot: process.snapshot(number)?,
             polls: u64::MAX,
         };
-        self.clients[0].attempts.push(empty_deltas(number));
         let seats = host.seats();
         let begun = host.begin(&seats[0], order);
         let outcome = host.wait(begun).ok_or(Stop::Dead)?;

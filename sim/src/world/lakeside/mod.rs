@@ -31,9 +31,13 @@ use super::outcome::{Step, Stop};
 use super::process::{Process, tables};
 use super::{Report, World};
 use crate::lake::{Climate, Lake, RunClock};
+use crate::model::attempt::{Attempt, End};
 use crate::plan::Plan;
 use crate::plan::lake::{ClimateConfig, LakeConfig};
 use crate::random::Stream;
+
+/// So many of a round's commit sequences at most are of exports.
+const EMPTY_DELTAS_MAX: u64 = 32;
 
 /// The lake, and what is known of it.
 #[derive(Debug)]
@@ -129,6 +133,16 @@ impl World<'_> {
         }
     }
 
+    /// Where nothing but locations fill a generation, an empty delta goes into the log, which is of no client. Of a task that was
+    /// dropped the engine's part may still do that.
+    pub(super) fn empty_deltas(&self) -> Option<Attempt> {
+        self.lakeside.as_ref()?;
+        let mut attempt = Attempt::new(0, Vec::new(), 0);
+        attempt.end = End::Nothing;
+        attempt.spare_seqs = EMPTY_DELTAS_MAX;
+        Some(attempt)
+    }
+
     /// A process is over: its exporters end with it, or become zombies.
     pub(super) fn host_of_end(&mut self, process: &Process) {
         let (Some(lakeside), Some(host)) = (&mut self.lakeside, &process.exports) else {
@@ -139,10 +153,6 @@ impl World<'_> {
             lakeside.zombies.push(host.clone());
         } else {
             host.close();
-        }
-        // Of a task that was dropped the engine's part may have gone on until now.
-        if let Some(client) = self.clients.first_mut() {
-            client.attempts.push(client::empty_deltas(0));
         }
     }
 
