@@ -219,6 +219,8 @@ impl World<'_> {
         }
         self.check_lake(number)?;
         self.settle_lake(number, &process)?;
+        // Exports may have taken commit sequences of their own.
+        self.settle(number)?;
         self.check_lake(number)?;
         self.check_exported(number, &process)?;
         // Of a table that others changed, the first attempt may be made of what was known.
@@ -232,6 +234,7 @@ impl World<'_> {
                 return Err(Stop::violation("settles", number, "maintenance fails"));
             }
         }
+        self.settle(number)?;
         self.check_lake(number)?;
         count(self.lakeside.as_ref().unwrap(), &mut self.report);
         Ok(())
