@@ -133,6 +133,12 @@ impl World<'_> {
         let Some(host) = &copied.exports else {
             return Ok(());
         };
+        let seats = host.seats();
+        // One that opens now takes over.
+        if !seats[0].is_open.load(Ordering::SeqCst) {
+            host.close();
+            return Ok(());
+        }
         let task = match stream.below(3) {
             0 => Task::Maintain { by_hand: true },
             _ => Task::Tick,
@@ -143,7 +149,6 @@ impl World<'_> {
             snapshot: copied.database.snapshot(),
             polls: u64::MAX,
         };
-        let seats = host.seats();
         let begun = host.begin(&seats[0], order);
         let outcome = host.wait(begun).ok_or(Stop::Dead)?;
         let said = judge(&copied, number, outcome, Standing::Older)?;
