@@ -14,6 +14,9 @@ const GENERATION_SIZE_BYTES: u64 = 1 << 16;
 /// What was acknowledged: commit sequence, writer, number.
 type Acknowledged = Arc<Leaf<Vec<(u64, i64, i64)>>>;
 
+/// What was seen: at which sequence, and the rows of all writers.
+type Observed = Arc<Leaf<Vec<(u64, Vec<i64>)>>>;
+
 fn table(database: &Database, name: &str) -> Table {
     let schema = TableSchema::builder(name)
         .column("id", ColumnType::Int64, false)
@@ -69,7 +72,7 @@ pub(super) fn group_commit() {
             }
         }));
     }
-    let observed: Arc<Leaf<Vec<(u64, Vec<i64>)>>> = Arc::default();
+    let observed = Observed::default();
     let (reading, of_reader, seen) = (database.clone(), tables.clone(), observed.clone());
     threads.push(start(move || {
         for _ in 0..3 {

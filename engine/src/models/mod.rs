@@ -17,6 +17,7 @@ mod pins;
 mod publication;
 mod queue;
 mod small;
+mod small_locks;
 mod snapshots;
 
 /// A model, and how it is run.
@@ -81,6 +82,20 @@ pub const MODELS: &[Model] = &[
         weight: 20,
         is_exhaustive: true,
     },
+    Model {
+        name: "parked",
+        shows: "a reader that is at work when it is to let go lets go when it is done",
+        run: small_locks::a_parked_reader_lets_go,
+        weight: 20,
+        is_exhaustive: true,
+    },
+    Model {
+        name: "pace",
+        shows: "a compaction that waits for a block of the log goes on after it",
+        run: small_locks::a_compaction_goes_on_after_a_block,
+        weight: 20,
+        is_exhaustive: true,
+    },
     of_database(
         "commits",
         "commits of many threads get sequences without gaps, are visible and as durable as asked for when they return, and every snapshot is a whole prefix of them",
@@ -95,6 +110,11 @@ pub const MODELS: &[Model] = &[
         "publication",
         "beside flushes readers see whole prefixes and never go back, by key and by parked scans",
         publication::readers_see_prefixes,
+    ),
+    of_database(
+        "views",
+        "a snapshot that stays open keeps no generation that was flushed, whatever moment its reads meet the flush at",
+        publication::views_let_go,
     ),
     of_database(
         "snapshots",

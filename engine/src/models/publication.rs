@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 
 use super::small::{join, number, open, start, write_both};
+use crate::Database;
 use crate::cache::generations::{Frozen, Generations};
 use crate::generation::Generation;
 use crate::io::SimulatedIo;
@@ -32,15 +33,16 @@ fn freeze(generations: &Generations, seq_to: u64) {
     });
 }
 
-/// The list alone. A generation stands for the sequences after its first, up to the next one's; what is flushed for those
-/// up to a number.
+/// The list alone: one generation is flushed and dropped while another one is frozen. A generation stands for the sequences
+/// after its first, up to the next one's; what is flushed for those up to a number.
 pub(super) fn generations_leave_no_gap() {
     let budget = MemoryBudget::new(1 << 20);
     let generations = Arc::new(Generations::new(0, 1, 1, &budget));
     let flushed = Arc::new(ArcSwap::from_pointee(0));
     let first: Weak<Generation> = Arc::downgrade(&generations.active());
+    freeze(&generations, 1);
     let writing = generations.clone();
-    let writer = start(move || freeze(&writing, 1));
+    let writer = start(move || freeze(&writing, 2));
     let (flushing, tree) = (generations.clone(), flushed.clone());
     let flusher = start(move || {
         let frozen = flushing.next_frozen().expect("nothing ends it");
@@ -63,10 +65,12 @@ pub(super) fn generations_leave_no_gap() {
     assert_eq!(first.upgrade().is_some(), holds_first, "a reader's own");
     drop(list);
     assert!(first.upgrade().is_none(), "nobody reads it any more");
-    assert_eq!(
-        (generations.frozen_count(), generations.list().len()),
-        (0, 1)
-    );
+    let left: Vec<u64> = generations
+        .list()
+        .iter()
+        .map(|one| one.seq_from())
+        .collect();
+    assert_eq!((left, generations.frozen_count()), (vec![2, 1], 1));
 }
 
 /// A whole database whose generations hold a commit or two.
@@ -104,13 +108,39 @@ pub(super) fn readers_see_prefixes() {
     assert_eq!(number(Some(&second.1)), 1, "a parked scan moved on");
     drop((scan, parked));
     database.flush().expect("the disk is sound");
+    assert_eq!(database.shared().generations.list().len(), 1);
+    assert_let_go(&database);
+}
+
+/// Waits until the flushed generations are gone, which the thread that flushed them lets go of soon.
+fn assert_let_go(database: &Database) {
     let generations = &database.shared().generations;
-    assert_eq!(generations.list().len(), 1);
-    // The thread that flushed it lets go of it soon.
-    let is_let_go = || generations.held_bytes() == generations.size_bytes();
-    let let_go = (0..LOOKS_MAX).any(|_| {
+    let is_let_go = (0..LOOKS_MAX).any(|_| {
         thread::yield_now();
-        is_let_go()
+        generations.held_bytes() == generations.size_bytes()
     });
-    assert!(let_go, "a flushed generation is still held");
+    assert!(is_let_go, "a flushed generation is still held");
+}
+
+/// A snapshot that stays open, whose first reads meet flushes.
+pub(super) fn views_let_go() {
+    let database = open(&SimulatedIo::new(1), 1 << 16);
+    let keyspace = database.keyspace("numbers").expect("the disk is sound");
+    write_both(&keyspace, 1);
+    let snapshot = keyspace.snapshot();
+    write_both(&keyspace, 2);
+    let flushing = database.clone();
+    let flusher = start(move || flushing.flush().expect("the disk is sound"));
+    let readers = (0..2).map(|_| {
+        let (snapshot, shared) = (snapshot.clone(), database.shared().clone());
+        start(move || {
+            let found = snapshot.get("x").expect("it is read");
+            assert_eq!(number(found.as_deref()), 1, "a snapshot moved on");
+            // As for want of memory.
+            shared.readers.let_go();
+        })
+    });
+    join(readers.chain([flusher]).collect());
+    assert_let_go(&database);
+    assert_eq!(number(snapshot.get("y").expect("it is read").as_deref()), 1);
 }

@@ -47,8 +47,6 @@ pub(super) fn are_kept_until_released() {
     let tree = shared.tree_of(keyspace.table().id()).expect("it is there");
     let fragments = tree.fragments.fragments();
     let row_sets = fragments.iter().flat_map(|fragment| &*fragment.row_sets);
-    let rows: u64 = row_sets
-        .map(|held| u64::from(held.row_set.meta().row_count))
-        .sum();
+    let rows: u64 = row_sets.map(|held| held.row_set.meta().row_count).sum();
     assert_eq!(rows, 2, "versions are kept that nobody sees");
 }
