@@ -2,6 +2,9 @@
 
 mod schedule;
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -32,6 +35,9 @@ struct Arguments {
     /// Batches side by side.
     #[arg(long)]
     workers: Option<usize>,
+    /// Notes the run in a line of this file.
+    #[arg(long)]
+    ledger: Option<PathBuf>,
     /// Lists the models and what each shows.
     #[arg(long)]
     list: bool,
@@ -56,17 +62,46 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    for model in models {
-        if let Err(failure) = check(model, &arguments) {
-            eprintln!("{failure}");
-            return ExitCode::FAILURE;
-        }
+    let begin = Instant::now();
+    let mut orders = 0;
+    let checked = models
+        .into_iter()
+        .try_for_each(|model| check(model, &arguments, &mut orders));
+    let seconds = begin.elapsed().as_secs_f64();
+    let noted = arguments.ledger.map_or(Ok(()), |path| {
+        note(&path, orders, seconds, checked.is_err())
+    });
+    if let Err(error) = &noted {
+        eprintln!("the run was not noted: {error}");
     }
-    ExitCode::SUCCESS
+    if let Err(failure) = &checked {
+        eprintln!("{failure}");
+    }
+    match (checked, noted) {
+        (Ok(()), Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
 }
 
-/// Runs a model in all ways that are asked for.
-fn check(model: &'static Model, arguments: &Arguments) -> Result<(), Failure> {
+/// Adds the line of a run to a file.
+fn note(path: &Path, orders: usize, seconds: f64, has_failed: bool) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let violations = u8::from(has_failed);
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    writeln!(
+        file,
+        r#"{{"kind":"models","orders":{orders},"seconds":{seconds:.1},"violations":{violations}}}"#
+    )
+}
+
+/// Runs a model in all ways that are asked for, and adds up the orders.
+fn check(
+    model: &'static Model,
+    arguments: &Arguments,
+    all_orders: &mut usize,
+) -> Result<(), Failure> {
     let orders = [Order::Random, Order::Priorities, Order::All];
     let is_wanted = |order: &Order| arguments.order.is_none_or(|wanted| wanted == *order);
     for order in orders.into_iter().filter(is_wanted) {
@@ -78,6 +113,7 @@ fn check(model: &'static Model, arguments: &Arguments) -> Result<(), Failure> {
         }
         let begin = Instant::now();
         let count = run_all(batches, arguments.workers)?;
+        *all_orders += count;
         let took = begin.elapsed().as_secs_f64();
         println!(
             "{:14} {:10} {count:8} orders in {took:.1} s",

@@ -14,6 +14,8 @@ use crate::{cargo, exit_code, target_folder};
 pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<ExitCode, String> {
     let program = build(Path::new("."), &target_folder())?;
     let ran = Command::new(&program)
+        .arg("--ledger")
+        .arg(target_folder().join("proof").join("models.jsonl"))
         .args(arguments)
         .status()
         .map_err(|error| format!("{} does not start: {error}", program.display()))?;
