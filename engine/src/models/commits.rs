@@ -3,9 +3,14 @@
 use std::sync::{Arc, Mutex as Leaf};
 
 use super::small::{join, open, start};
+use crate::database::Database;
+use crate::error::Error;
 use crate::io::{CrashStyle, SimulatedIo};
-use crate::{ColumnType, TableSchema, Value};
-use crate::{Database, Durability, Error, Table, Transaction};
+use crate::queue::commit_queue::Durability;
+use crate::schema::{ColumnType, TableSchema};
+use crate::table::Table;
+use crate::transaction::Transaction;
+use crate::value::Value;
 
 const WRITERS: i64 = 3;
 const COMMITS: i64 = 2;
@@ -126,7 +131,7 @@ pub(super) fn failed_sync() {
                 match committed {
                     Ok(seq) => synced.lock().unwrap().push((seq, id, number)),
                     Err(Error::Poisoned(_) | Error::Io { .. }) => {
-                        assert!(database.begin_and_fail(&tables), "it writes on");
+                        assert!(is_poisoned(&database, &tables), "it writes on");
                     }
                     Err(error) => panic!("{error}"),
                 }
@@ -153,10 +158,8 @@ pub(super) fn failed_sync() {
     }
 }
 
-impl Database {
-    /// Whether a commit fails.
-    fn begin_and_fail(&self, tables: &[Table; 2]) -> bool {
-        let committed = transaction(self, tables, WRITERS, 1).commit();
-        matches!(committed, Err(Error::Poisoned(_)))
-    }
+/// Whether no commit succeeds any more.
+fn is_poisoned(database: &Database, tables: &[Table; 2]) -> bool {
+    let committed = transaction(database, tables, WRITERS, 1).commit();
+    matches!(committed, Err(Error::Poisoned(_)))
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 
 use super::small::{join, number, open, start, write_both};
-use crate::Database;
 use crate::cache::generations::{Frozen, Generations};
+use crate::database::Database;
 use crate::generation::Generation;
 use crate::io::SimulatedIo;
 use crate::log::segments::LogStart;

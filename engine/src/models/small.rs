@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use moonshine_sysprobe::Profile;
 
+use crate::database::Database;
 use crate::io::SimulatedIo;
+use crate::keyspace::Keyspace;
 use crate::options::Options;
 use crate::sync::thread::{Builder, JoinHandle};
-use crate::{Database, Keyspace};
 
 /// Opens a database whose generations hold so many bytes.
 pub(super) fn open(disk: &SimulatedIo, generation_size_bytes: u64) -> Database {
