@@ -58,6 +58,9 @@ mod keyspace;
 mod layout;
 mod log;
 mod manifest;
+#[cfg(moonshine_models)]
+#[doc(hidden)]
+pub mod models;
 mod multi_get;
 mod open;
 mod options;

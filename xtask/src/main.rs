@@ -5,6 +5,8 @@
 mod crash;
 mod fuzz;
 mod fuzz_report;
+mod histories;
+mod models;
 mod mutants;
 mod sim;
 mod totals;
@@ -16,8 +18,9 @@ use std::process::{Command, ExitCode, ExitStatus};
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   sim [--help | OPTION…]    builds the simulator and runs it; its options are its own
+  models [--help | OPTION…] runs the models of what threads do to each other, under shuttle; the options are their own
   mutants [WORD…]           plants the faults of sim/planted_faults.toml one at a time, or those whose name has one of the words,
-                            and has the simulator find each
+                            and has the simulator, a model, or the histories of real threads find each
   crash [--help | OPTION…]  kills processes that write to a database; the options are the harness's own
   power [--help | OPTION…]  has file systems lose power below such processes; as root
   fuzz [--help | OPTION…]   gives any bytes to whatever decodes some, and histories to the engine
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Some(kind @ ("crash" | "power")) => crash::run(kind, arguments),
         Some("fuzz") => fuzz::run(arguments),
         Some("sim") => sim::run(arguments),
+        Some("models") => models::run(arguments),
         Some("mutants") => mutants::run(arguments),
         Some("totals") => totals::run(arguments),
         _ => Err(USAGE.to_owned()),

@@ -1,4 +1,4 @@
-//! Faults are planted into a copy of the tree, one at a time, and the simulator has to find each: what shows that its checks bite.
+//! Faults are planted into a copy of the tree, one at a time, and what is there for it has to find each: what shows that the checks bite.
 
 use std::env;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use crate::sim;
+use crate::{histories, models, sim};
 
 /// Where the faults stand.
 const LIST: &str = "sim/planted_faults.toml";
@@ -24,11 +24,31 @@ struct Fault {
     file: String,
     find: String,
     replace: String,
-    /// Within so many it has to be found.
+    /// Within so many it has to be found: seeds, or orders of a model's steps, or runs.
     seeds: u64,
-    /// Whether it takes a lake to find it.
+    /// What has to find it.
     #[serde(default)]
-    lake: bool,
+    by: Finder,
+}
+
+/// What is to find a fault.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Finder {
+    #[default]
+    Simulator,
+    /// The simulator with exporter and lake.
+    Lake,
+    /// A model, by its name.
+    Model(String),
+    /// The histories of real threads (`engine/tests/histories`), by a test's name.
+    Histories(String),
+}
+
+impl Fault {
+    fn has_lake(&self) -> bool {
+        matches!(self.by, Finder::Lake)
+    }
 }
 
 /// Plants the faults whose name contains one of these words, or all, and runs the simulator on each.
@@ -45,33 +65,33 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<ExitCode, Strin
     let (mut found_count, mut missed) = (0, Vec::new());
     let tree = Tree::copy()?;
     // A build with the lake runs seeds without one, too.
-    let has_lake = list.fault.iter().filter(is_wanted).any(|fault| fault.lake);
-    let sound = sim::build(Path::new("."), &sim::folder(), has_lake)?;
+    let has_lake = list
+        .fault
+        .iter()
+        .filter(is_wanted)
+        .any(|fault| fault.has_lake());
     for fault in list.fault.iter().filter(is_wanted) {
         let begin = Instant::now();
         tree.plant(fault)?;
-        let found = tree.simulate(fault);
+        let found = tree.search(fault);
         tree.restore(fault)?;
         let took = begin.elapsed().as_secs();
         match found? {
             Some(Found {
                 seed: Some(seed), ..
-            }) if !succeeds(&sound, seed, fault.lake)? => {
+            }) if !succeeds(seed, has_lake, fault)? => {
                 println!("seed {seed} fails without the fault too: {}", fault.name);
                 missed.push(fault.name.as_str());
             }
             Some(Found { seeds, .. }) => {
                 found_count += 1;
                 println!(
-                    "found after {seeds} of {} seeds ({took} s): {}",
+                    "found after {seeds} of {} ({took} s): {}",
                     fault.seeds, fault.name
                 );
             }
             None => {
-                println!(
-                    "NOT FOUND in {} seeds ({took} s): {}",
-                    fault.seeds, fault.name
-                );
+                println!("NOT FOUND in {} ({took} s): {}", fault.seeds, fault.name);
                 missed.push(fault.name.as_str());
             }
         }
@@ -93,11 +113,12 @@ struct Found {
 }
 
 /// Whether a seed passes in a build without a fault.
-fn succeeds(program: &Path, seed: u64, has_lake: bool) -> Result<bool, String> {
+fn succeeds(seed: u64, has_lake: bool, fault: &Fault) -> Result<bool, String> {
+    let program = sim::build(Path::new("."), &sim::folder(), has_lake)?;
     let seed = seed.to_string();
     let mut command = Command::new(program);
     command.args(["--seed", &seed, "--shrink-seconds", "0"]);
-    command.args(has_lake.then_some(sim::LAKE));
+    command.args(fault.has_lake().then_some(sim::LAKE));
     output(&mut command).map(|ran| ran.status.success())
 }
 
@@ -157,10 +178,25 @@ impl Tree {
         self.refresh(Path::new(&fault.file))
     }
 
+    /// By what the fault was found, if it was.
+    fn search(&self, fault: &Fault) -> Result<Option<Found>, String> {
+        let (tree, target, most) = (&self.folder, &self.target, fault.seeds);
+        let after = |seeds| Found { seed: None, seeds };
+        let found = match &fault.by {
+            Finder::Simulator | Finder::Lake => self.simulate(fault),
+            Finder::Model(model) => {
+                models::search(tree, target, model, most).map(|found| found.map(after))
+            }
+            Finder::Histories(test) => {
+                histories::search(tree, target, test, most).map(|found| found.map(after))
+            }
+        };
+        found.map_err(|error| format!("'{}': {error}", fault.name))
+    }
+
     /// By which seed the simulator found the fault, if it did.
     fn simulate(&self, fault: &Fault) -> Result<Option<Found>, String> {
-        let program = sim::build(&self.folder, &self.target, fault.lake)
-            .map_err(|error| format!("'{}': {error}", fault.name))?;
+        let program = sim::build(&self.folder, &self.target, fault.has_lake())?;
         let seeds = fault.seeds.to_string();
         let workers = std::thread::available_parallelism()
             .map_or(1, usize::from)
@@ -168,7 +204,7 @@ impl Tree {
         let mut command = Command::new(program);
         command.args(["--seeds", &seeds, "--workers", &workers]);
         command.args(["--shrink-seconds", "0"]);
-        command.args(fault.lake.then_some(sim::LAKE));
+        command.args(fault.has_lake().then_some(sim::LAKE));
         let ran = output(&mut command)?;
         if ran.status.success() {
             return Ok(None);
@@ -191,7 +227,7 @@ impl Tree {
     }
 }
 
-fn output(command: &mut Command) -> Result<Output, String> {
+pub(crate) fn output(command: &mut Command) -> Result<Output, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     command.env(
         "RUST_BACKTRACE",

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use crate::{cargo, exit_code, target_folder};
 
 /// The profile that it is built with, in the workspace's `Cargo.toml`.
-const PROFILE: &str = "sim";
+pub(crate) const PROFILE: &str = "sim";
 /// What asks for a lake, which takes several times as long to build.
 pub(crate) const LAKE: &str = "--lake";
 

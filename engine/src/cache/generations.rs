@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -13,6 +12,7 @@ use crate::log::segments::LogStart;
 use crate::origins::Origin;
 use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{self, Condvar, Mutex, Point};
 use crate::tree::loaded::LoadedRows;
 

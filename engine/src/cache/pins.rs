@@ -1,10 +1,10 @@
 //! Which commit sequence is visible, and which older ones readers still hold.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::space::SpaceFailures;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex};
 
 /// The visible commit sequence and the snapshots that are alive.

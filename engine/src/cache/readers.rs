@@ -6,10 +6,10 @@
 //! moment does it when it is done ([`Parked`]).
 
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A reader that can begin anew where it is.
 pub(crate) trait Reader: Debug + Send + Sync {

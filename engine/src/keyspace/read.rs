@@ -14,6 +14,7 @@ use crate::read::lookup::{FoundValue, Lookup};
 use crate::read::view::View;
 use crate::row_set::multi_get::HashedKey;
 use crate::snapshot::Snapshot;
+use crate::sync::{self, Point};
 use crate::table::Table;
 
 /// A keyspace as of a snapshot: the fastest way to read many keys.
@@ -68,14 +69,37 @@ impl HeldView {
         let reader: Weak<HeldView> = Arc::downgrade(self);
         self.snapshot.shared().readers.add(reader);
         let first = ArcSwap::from_pointee(self.newest_view());
-        self.view.get_or_init(|| first).load()
+        let view = self.view.get_or_init(|| first);
+        // A flush that came after it was made, and found nothing here yet, has asked in vain.
+        if !self.is_newest(&view.load()) {
+            self.let_go();
+        }
+        view.load()
+    }
+
+    /// Whether a view holds no generation that was flushed.
+    fn is_newest(&self, view: &View) -> bool {
+        Arc::ptr_eq(
+            &view.generations,
+            &self.snapshot.shared().generations.list(),
+        )
     }
 }
 
 impl Reader for HeldView {
     fn let_go(&self) {
-        if let Some(view) = self.view.get() {
-            view.store(Arc::new(self.newest_view()));
+        let Some(view) = self.view.get() else {
+            return;
+        };
+        loop {
+            let newest = Arc::new(self.newest_view());
+            sync::point(Point::Publish);
+            view.store(newest.clone());
+            sync::point(Point::Publish);
+            // Else a flush came in between, and may have put a newer one here, which this one took the place of.
+            if self.is_newest(&newest) {
+                return;
+            }
         }
     }
 }

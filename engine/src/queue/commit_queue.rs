@@ -11,7 +11,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use uuid::Uuid;
 
@@ -26,6 +25,7 @@ use crate::row_set::budget::MemoryBudget;
 use crate::space::{RetryPause, SpaceFailures};
 use crate::statistics::counters::Counters;
 use crate::statistics::figures::StallReason;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::tree::loaded::LoadedRows;

@@ -27,7 +27,7 @@ const STREAM_SIZE_BYTES: usize = 64 << 10;
 pub(crate) struct View {
     pub(super) table_id: u32,
     /// Newest first.
-    pub(super) generations: Arc<Vec<Arc<Generation>>>,
+    pub(crate) generations: Arc<Vec<Arc<Generation>>>,
     pub(super) tree: Arc<TableTree<Arc<HeldRowSet>>>,
     pub(super) seq: u64,
     /// Only what was written after it.

@@ -7,8 +7,7 @@
 //! flush always comes to its end, so nobody starves. What moves rows down waits for no flush: whatever is flushed into its
 //! fragment before it ends is written once more.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Bytes that are flushed for each that compactions may write meanwhile.

@@ -1,5 +1,6 @@
 //! Those of the simulator.
 
+pub(crate) use std::sync::atomic;
 use std::time::Duration;
 
 pub(crate) use moonshine_sim_runtime::sync::{Condvar, Mutex, MutexGuard, RwLock};

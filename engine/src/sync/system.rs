@@ -1,5 +1,6 @@
 //! The real ones.
 
+pub(crate) use std::sync::atomic;
 use std::time::Duration;
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};

@@ -65,6 +65,8 @@ const LAYERS: &[&str] = &[
     "check",
     // What tries them.
     "fuzzing",
+    // What its threads do to each other, in a build of its own.
+    "models",
 ];
 
 /// The modules that a source file names, but for its tests, with the line.

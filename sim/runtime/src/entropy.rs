@@ -13,7 +13,19 @@ thread_local! {
 }
 
 /// From now on this thread's random numbers follow from the seed.
-pub(crate) fn seed_this_thread(seed: u64) {
+///
+/// ```
+/// use std::collections::hash_map::RandomState;
+/// use std::hash::BuildHasher;
+///
+/// let hash = || {
+///     moonshine_sim_runtime::seed_this_thread(7);
+///     RandomState::new().hash_one(1)
+/// };
+/// let [one, other] = [hash, hash].map(|hash| std::thread::spawn(hash).join().unwrap());
+/// assert_eq!(one, other);
+/// ```
+pub fn seed_this_thread(seed: u64) {
     SEEDED.set(Some(seed));
 }
 

@@ -28,6 +28,7 @@ mod trace;
 
 use std::time::Duration;
 
+pub use entropy::seed_this_thread;
 pub use future::block_on;
 pub use random::Random;
 pub use scheduler::{Config, End, Point, Policy, Run, SwitchRates, Waiting, run};
