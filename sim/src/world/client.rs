@@ -207,7 +207,11 @@ impl Client {
             Err(Error::Exists { .. }) => attempt.end = End::Exists,
             Err(error) => {
                 ended = Err(process.stop(operation, "a commit", error));
-                if matches!(error, Error::NoSpace { .. }) {
+                // Of the latter two, whether it may be committed could not be read.
+                if matches!(
+                    error,
+                    Error::NoSpace { .. } | Error::Io { .. } | Error::Corrupt { .. }
+                ) {
                     attempt.end = End::Nothing;
                 }
             }
