@@ -24,6 +24,7 @@ mod evolution;
 mod examples;
 mod faults;
 mod flush;
+mod format_guard;
 mod futures;
 mod keyspace;
 mod keyspace_transactions;

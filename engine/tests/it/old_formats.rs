@@ -26,7 +26,7 @@ const FORMAT_VERSION: u8 = 4;
 /// Of format 4 the folder is of a build whose log and edits had version 2.
 const KEPT_FORMATS: [u8; 4] = [1, 2, 3, 4];
 
-fn schemas() -> [TableSchema; 3] {
+pub(crate) fn schemas() -> [TableSchema; 3] {
     let decimal = ColumnType::Decimal {
         precision: 20,
         scale: 2,
@@ -63,7 +63,7 @@ fn line(number: i32, round: i32) -> Row {
     ]
 }
 
-fn write_round(database: &Database, tables: &[Table], round: i32) {
+pub(crate) fn write_round(database: &Database, tables: &[Table], round: i32) {
     let [lines, pairs, flags] = tables else {
         panic!("three tables")
     };
@@ -87,7 +87,7 @@ fn write_round(database: &Database, tables: &[Table], round: i32) {
 }
 
 /// Exports a table; without a token it stays prepared.
-fn export(database: &Database, table: &Table, commit_id: u128, token: Option<&str>) {
+pub(crate) fn export(database: &Database, table: &Table, commit_id: u128, token: Option<&str>) {
     let mut export = database.begin_export(table, &database.snapshot()).unwrap();
     let file = ExportFile {
         path: format!("data/{commit_id}.parquet"),
@@ -100,7 +100,7 @@ fn export(database: &Database, table: &Table, commit_id: u128, token: Option<&st
 }
 
 /// Has exported rows lie in another file, which says their ids.
-fn move_exported(database: &Database, table: &Table) {
+pub(crate) fn move_exported(database: &Database, table: &Table) {
     let old_files = ["data/1.parquet".to_owned(), "data/2.parquet".to_owned()];
     let snapshot = database.snapshot();
     let scan = Scan {
@@ -163,7 +163,7 @@ fn copied(format: u8) -> tempfile::TempDir {
     folder
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
@@ -192,7 +192,7 @@ fn rows(snapshot: &Snapshot, table: &Table) -> Vec<Row> {
 }
 
 /// Rows, origins and exports are those of another database with the same history.
-fn check_same(database: &Database, expected: &Database) {
+pub(crate) fn check_same(database: &Database, expected: &Database) {
     let (found, other) = (database.snapshot(), expected.snapshot());
     assert_eq!(found.seq(), other.seq());
     assert_eq!(found.origins(), other.origins());
