@@ -44,6 +44,7 @@ impl Lake {
             serde_json::from_value(json).map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
+            .max_blocking_threads(8)
             .enable_all()
             .build()
             .map_err(|error| error.to_string())?;

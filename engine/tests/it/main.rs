@@ -11,6 +11,7 @@
 
 mod backpressure;
 mod backup;
+mod backup_chains;
 mod bad_input;
 mod batches;
 mod bulk_load;
