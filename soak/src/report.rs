@@ -110,13 +110,13 @@ pub(crate) fn report(flags: &Flags, outcome: &Outcome) -> Result<bool, String> {
             "commit": ledger::commit(),
             "seed": flags.seed,
             "seconds": samples.last().map_or(0.0, |sample| sample.second),
-            "budget_bytes": outcome.limits.budget_bytes,
-            "baseline_bytes": outcome.limits.baseline_bytes,
-            "memory_bytes_max": peak,
-            "memory_used_bytes_max": samples.iter().map(|sample| sample.used_bytes).max(),
+            "budget_bytes": [outcome.limits.budget_bytes],
+            "baseline_bytes": [outcome.limits.baseline_bytes],
+            "memory_bytes_max": [peak],
+            "memory_used_bytes_max": [samples.iter().map(|sample| sample.used_bytes).max()],
             "medians": medians,
             "counts": all,
-            "violations": outcome.problems,
+            "violation": outcome.problems.first(),
         });
         ledger::append_line(path, &line).map_err(|error| error.to_string())?;
     }
