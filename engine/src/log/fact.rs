@@ -438,7 +438,10 @@ mod tests {
         let commit_id = Uuid::from_u128(11);
         let mut keys = ExportKeysBody::new(false);
         for (key, row_id) in [("a", None), ("b", Some(77))] {
-            let put = |bytes: &mut Vec<u8>| Ok::<(), ()>(bytes.extend_from_slice(key.as_bytes()));
+            let put = |bytes: &mut Vec<u8>| {
+                bytes.extend_from_slice(key.as_bytes());
+                Ok::<(), ()>(())
+            };
             keys.push_with(RowMark::of_row_id(row_id), put).unwrap();
         }
         let prepared = ExportPrepared {
