@@ -1,4 +1,4 @@
-//! An [`Io`] over real files that ends the process at a call, or has calls fail.
+//! An [`Io`] over real files that ends the process at a call, has calls fail, or slows them down.
 //!
 //! Calls that change nothing are not counted: to die before a read is to die behind the last write.
 
@@ -6,7 +6,7 @@ use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use moonshine_engine::StoredProfile;
@@ -94,6 +94,9 @@ struct Counter {
     trigger: Option<Trigger>,
     /// Files whose name ends so are not synced, which is said to be done all the same.
     forgotten_syncs: Option<String>,
+    /// Nanoseconds that each KiB takes which is written to a delta file.
+    nanos_per_kib: AtomicU64,
+    is_full: AtomicBool,
 }
 
 impl Fuse {
@@ -101,10 +104,34 @@ impl Fuse {
     /// are left out: whoever looks for crashes must find that.
     pub fn new(trigger: Option<Trigger>, forgotten_syncs: Option<String>) -> Self {
         Fuse(Arc::new(Counter {
-            calls: AtomicU64::new(0),
             trigger,
             forgotten_syncs,
+            ..Counter::default()
         }))
+    }
+
+    /// From now on delta files take so many bytes a second from each who writes; `None` for as many as the disk does.
+    pub fn slow_down(&self, bytes_per_second: Option<u64>) {
+        let nanos_per_kib = bytes_per_second.map_or(0, |rate| (1_000_000_000 << 10) / rate);
+        self.0.nanos_per_kib.store(nanos_per_kib, Ordering::SeqCst);
+    }
+
+    /// From now on no write finds space, or each does.
+    pub fn set_full(&self, is_full: bool) {
+        self.0.is_full.store(is_full, Ordering::SeqCst);
+    }
+
+    /// What a write has to go through before it is made.
+    fn brake(&self, is_slow: bool, size_bytes: usize) -> Result<()> {
+        if self.0.is_full.load(Ordering::Relaxed) {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        let nanos_per_kib = self.0.nanos_per_kib.load(Ordering::Relaxed);
+        if is_slow && nanos_per_kib > 0 {
+            let nanos = (nanos_per_kib * size_bytes as u64) >> 10;
+            SyscallIo.sleep(Duration::from_nanos(nanos));
+        }
+        Ok(())
     }
 
     fn forgets(&self, path: &Path) -> bool {
@@ -170,10 +197,12 @@ impl Io for Fuse {
         };
         let fuse = self.clone();
         let is_synced = !fuse.forgets(path);
+        let is_slow = path.extension().is_some_and(|ending| ending == "mdelta");
         Ok(Arc::new(FusedFile {
             inner,
             fuse,
             is_synced,
+            is_slow,
         }))
     }
 
@@ -243,6 +272,8 @@ struct FusedFile {
     inner: Arc<dyn IoFile>,
     fuse: Fuse,
     is_synced: bool,
+    /// Whether the brake slows it down.
+    is_slow: bool,
 }
 
 impl IoFile for FusedFile {
@@ -251,6 +282,7 @@ impl IoFile for FusedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.fuse.brake(self.is_slow, bytes.len())?;
         self.fuse.write(
             || drop(self.inner.write_all_at(half(bytes), offset)),
             || self.inner.write_all_at(bytes, offset),
@@ -258,6 +290,8 @@ impl IoFile for FusedFile {
     }
 
     fn write_all_parts_at(&self, parts: &[&[u8]], offset: u64) -> Result<()> {
+        let size_bytes = parts.iter().map(|part| part.len()).sum();
+        self.fuse.brake(self.is_slow, size_bytes)?;
         self.fuse.write(
             || drop(self.inner.write_all_at(half(&parts.concat()), offset)),
             || self.inner.write_all_parts_at(parts, offset),

@@ -9,6 +9,7 @@ mod histories;
 mod models;
 mod mutants;
 mod sim;
+mod soak;
 mod totals;
 
 use std::env;
@@ -23,6 +24,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                             and has the simulator, a model, or the histories of real threads find each
   crash [--help | OPTION…]  kills processes that write to a database; the options are the harness's own
   power [--help | OPTION…]  has file systems lose power below such processes; as root
+  soak [--help | OPTION…]   has a database under full load for 30 minutes; with --profile NAME as cargo builds it so
   fuzz [--help | OPTION…]   gives any bytes to whatever decodes some, and histories to the engine
   totals [--keep]           sums up what all such runs noted in target/proof and docs/proof.jsonl; puts the sums into the latter";
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::run(arguments),
         Some("sim") => sim::run(arguments),
         Some("models") => models::run(arguments),
+        Some("soak") => soak::run(arguments),
         Some("mutants") => mutants::run(arguments),
         Some("totals") => totals::run(arguments),
         _ => Err(USAGE.to_owned()),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{Request, Totals, Violation};
 
-fn commit() -> String {
+/// The commit that is checked out, as git abbreviates it; empty where git does not say.
+pub fn commit() -> String {
     let asked = Command::new("git")
         .args(["rev-parse", "--short", "HEAD"])
         .output();
@@ -27,9 +28,6 @@ pub fn append(
     took: Duration,
     violation: Option<&Violation>,
 ) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
     let line = serde_json::json!({
         "kind": kind,
         "commit": commit(),
@@ -39,6 +37,17 @@ pub fn append(
         "acknowledged": totals.acknowledged,
         "violation": violation.map(|violation| &violation.what),
     });
+    append_line(path, &line)
+}
+
+/// Appends one line, to a file that is made with the folders above it where there is none.
+///
+/// # Errors
+/// As the system answers.
+pub fn append_line(path: &Path, line: &serde_json::Value) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let mut file = std::fs::OpenOptions::new()
         .create(true)
         .append(true)

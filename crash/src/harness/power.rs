@@ -30,10 +30,12 @@ sys.stdin.readline()
 fcntl.ioctl(folder,0x8004587d,struct.pack('I',int(sys.argv[2])))";
 
 /// A kind of file system: its name, how it is made, how it is mounted.
-struct Kind(&'static str, &'static [&'static str], &'static str);
+pub struct Kind(&'static str, &'static [&'static str], &'static str);
 
+/// What there is most of, without the blocks that it keeps for the superuser.
+pub const EXT4: Kind = Kind("ext4", &["mkfs.ext4", "-q", "-F", "-m", "0"], "noatime");
 const KINDS: [Kind; 3] = [
-    Kind("ext4", &["mkfs.ext4", "-q", "-F"], "noatime"),
+    EXT4,
     Kind(
         "ext4 data=writeback",
         &["mkfs.ext4", "-q", "-F"],
@@ -58,18 +60,23 @@ fn call(words: &[&str]) -> Result<String, String> {
 }
 
 /// A file system on a loop device; it goes with this.
-struct Mounted {
+pub struct Mounted {
     image: PathBuf,
     device: String,
-    folder: PathBuf,
+    /// Where it is mounted.
+    pub folder: PathBuf,
     options: &'static str,
 }
 
 impl Mounted {
-    fn new(kind: &Kind, place: &Path) -> Result<Self, String> {
+    /// Makes one of that size, in a folder that holds its image.
+    ///
+    /// # Errors
+    /// In words, why it can't be: it takes the superuser and loop devices.
+    pub fn new(kind: &Kind, place: &Path, size_bytes: u64) -> Result<Self, String> {
         let image = place.join("image");
         let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(IMAGE_SIZE_BYTES)
+        file.set_len(size_bytes)
             .map_err(|error| error.to_string())?;
         let image_name = image.display().to_string();
         let mut words = kind.1.to_vec();
@@ -106,8 +113,11 @@ impl Mounted {
         unmounted.map(|_| ())
     }
 
-    /// Leaves no more free than that.
-    fn fill(&self, free_bytes: u64) -> Result<PathBuf, String> {
+    /// Leaves no more free than that; the file that takes the rest.
+    ///
+    /// # Errors
+    /// In words, as the system answers.
+    pub fn fill(&self, free_bytes: u64) -> Result<PathBuf, String> {
         let ballast = self.folder.join("ballast");
         let found = rustix::fs::statvfs(&self.folder).map_err(|error| error.to_string())?;
         let all = (found.f_bavail * found.f_frsize).saturating_sub(free_bytes);
@@ -154,7 +164,9 @@ pub fn missing() -> Vec<(&'static str, String)> {
     for kind in &KINDS {
         let tried = tempfile::tempdir()
             .map_err(|error| error.to_string())
-            .and_then(|place| Mounted::new(kind, place.path())?.shut_down("2", || ()));
+            .and_then(|place| {
+                Mounted::new(kind, place.path(), IMAGE_SIZE_BYTES)?.shut_down("2", || ())
+            });
         if let Err(why) = tried {
             missing.push((kind.0, why));
         }
@@ -201,7 +213,7 @@ fn one_image(
     let place = request.folder.join(format!("image-{image}"));
     let failed = |what: String| keep(format!("{}: {what}", kind.0), command.clone(), None);
     std::fs::create_dir_all(&place).map_err(|error| failed(error.to_string()))?;
-    let mounted = Mounted::new(kind, &place).map_err(failed)?;
+    let mounted = Mounted::new(kind, &place, IMAGE_SIZE_BYTES).map_err(failed)?;
     let seed = draw(request.seed, &[23, image]);
     let mut life = Life::new(request, mounted.folder.join("life"), seed).map_err(failed)?;
     // The folder itself is no part of what is tested.

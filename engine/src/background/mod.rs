@@ -19,3 +19,5 @@ pub(crate) mod threads;
 
 #[cfg(test)]
 mod resolve_tests;
+#[cfg(test)]
+mod tree_checks;

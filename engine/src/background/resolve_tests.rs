@@ -1,7 +1,8 @@
-//! Patches as a database makes them: each is right, no scan misses a row or shows one twice, and they do occur.
+//! Patches and trees as a database makes them: each patch is right, no scan misses a row or shows one twice, and patches do occur;
+//! what has to hold of a tree (`tree_checks`) does.
 //!
 //! Defends *same* and *ordered*: at every commit sequence that is held, scans by ordinal and by key, in one part and in
-//! several, hold the same rows.
+//! several, hold the same rows. *Bounded*: once nobody holds a snapshot, a compaction leaves the rows that are alive.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,10 +12,12 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use proptest::prelude::*;
 
+use super::tree_checks::{Counts, check_tree};
 use crate::codec::key::hash_key;
 use crate::io::{CrashStyle, SimulatedIo};
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, KeyspaceOptions};
 use crate::row_set::check::check_patch;
+use crate::schema::ShardKey;
 use crate::snapshot::{Scan, Snapshot};
 use crate::tree::state::Described;
 use crate::value::Value;
@@ -62,9 +65,10 @@ fn options(io: &SimulatedIo) -> Options {
     }
 }
 
-fn open(io: &SimulatedIo) -> (Database, Keyspace) {
+fn open(io: &SimulatedIo, shard_key: ShardKey) -> (Database, Keyspace) {
     let database = Database::open(Path::new("/db"), options(io)).unwrap();
-    let keyspace = database.keyspace("pairs").unwrap();
+    let options = KeyspaceOptions { shard_key };
+    let keyspace = database.keyspace_with("pairs", options).unwrap();
     (database, keyspace)
 }
 
@@ -75,6 +79,7 @@ fn key(k: u16) -> Vec<u8> {
 
 struct Harness {
     io: SimulatedIo,
+    shard_key: ShardKey,
     open: Option<(Database, Keyspace)>,
     state: State,
     held: Vec<(Snapshot, State)>,
@@ -84,11 +89,12 @@ struct Harness {
 }
 
 impl Harness {
-    fn new() -> Self {
+    fn new(shard_key: ShardKey) -> Self {
         let io = SimulatedIo::new(1);
-        let open = Some(open(&io));
+        let open = Some(open(&io, shard_key));
         Harness {
             io,
+            shard_key,
             open,
             state: State::new(),
             held: Vec::new(),
@@ -157,7 +163,7 @@ impl Harness {
                 let keyspace = left.keyspace("pairs").unwrap();
                 self.open = Some((left, keyspace));
                 self.check_patches();
-                self.open = Some(open(&self.io));
+                self.open = Some(open(&self.io, self.shard_key));
             }
         }
         self.check();
@@ -186,6 +192,37 @@ impl Harness {
             assert_eq!(counted, state.len() as u64);
         }
         self.check_patches();
+        self.check_tree();
+    }
+
+    /// What has to hold of the tree, beside compactions.
+    fn check_tree(&self) -> Counts {
+        let (_, keyspace) = self.open.as_ref().unwrap();
+        let trees = keyspace.table().state.trees.load_full();
+        let held: Vec<u64> = self.held.iter().map(|(held, _)| held.seq()).collect();
+        check_tree(&trees.rows.fragments, &held)
+    }
+
+    /// Once nobody holds a snapshot, what is dead goes; but what a range delete hides waits for the next reason to merge.
+    fn check_end(&mut self, has_range_deletes: bool) {
+        self.held.clear();
+        let (database, _) = self.open.as_ref().unwrap();
+        database.flush().unwrap();
+        database.compact().unwrap();
+        self.check();
+        let rows = self.state.len() as u64;
+        let (left, expected) = (
+            self.check_tree(),
+            Counts {
+                rows,
+                tombstones: 0,
+            },
+        );
+        let is_more = has_range_deletes && left.rows >= rows;
+        assert!(
+            left == expected || is_more,
+            "{left:?} are left of {expected:?}"
+        );
     }
 
     /// What every patch says is so.
@@ -245,18 +282,23 @@ fn check_range(snapshot: &Snapshot, keyspace: &Keyspace, state: &State) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn scans_by_ordinal_hold_what_was_written(steps in prop::collection::vec(any_step(), 1..40)) {
-        let mut harness = Harness::new();
+    fn scans_by_ordinal_hold_what_was_written(
+        steps in prop::collection::vec(any_step(), 1..40), is_ranged: bool,
+    ) {
+        let shard_key = if is_ranged { ShardKey::Range } else { ShardKey::PrimaryKey };
+        let mut harness = Harness::new(shard_key);
         for step in &steps {
             harness.step(step);
         }
+        let is_range_delete = |step: &Step| matches!(step, Step::RemoveRange(..));
+        harness.check_end(steps.iter().any(is_range_delete));
     }
 }
 
 /// The test above is worth something: patches with ordinals occur, on both sides of a snapshot.
 #[test]
 fn patches_occur_and_outlive_a_snapshot_and_a_crash() {
-    let mut harness = Harness::new();
+    let mut harness = Harness::new(ShardKey::PrimaryKey);
     for round in 0..6 {
         harness.step(&Step::Write(round * 7, 100, round as u8 + 1));
         harness.step(&Step::Flush);

@@ -5,5 +5,7 @@
 //! readers hold, and with that which older versions a flush and a compaction have to keep.
 
 pub(crate) mod generations;
+#[cfg(test)]
+mod generations_tests;
 pub(crate) mod pins;
 pub(crate) mod readers;

@@ -151,6 +151,18 @@ pub(crate) fn encode_file_header(
     out
 }
 
+/// Bytes may change with their version alone, so their checksum is kept with it: (version, checksum).
+#[cfg(test)]
+pub(crate) fn check_bytes(what: &str, bytes: &[u8], version: u32, kept: (u32, u64)) {
+    let written = (version, xxh3_64(bytes));
+    assert_eq!(
+        written, kept,
+        "the bytes of {what} are others than they were. If this was meant, raise the version of the file that holds them, say in \
+         docs/format.md what changed, and put the new version and checksum here. If it is this test's input that changed, the \
+         checksum alone"
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

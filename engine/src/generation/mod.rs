@@ -16,7 +16,7 @@ mod since;
 mod sorted;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod versions;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -13,9 +13,9 @@ const SHARD_BITS: u32 = 2;
 
 /// One transaction's writes; `None` deletes.
 #[derive(Clone, Debug)]
-struct Writes {
-    truncate: bool,
-    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+pub(crate) struct Writes {
+    pub(crate) truncate: bool,
+    pub(crate) rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 /// What a table holds below: nothing known, known to be gone, or a value.
@@ -49,7 +49,7 @@ fn body_of(writes: &Writes) -> Arc<[u8]> {
     encode_delta(None, &[table], SHARD_BITS)
 }
 
-fn write(generation: &Generation, seq: u64, writes: &Writes) {
+pub(crate) fn write(generation: &Generation, seq: u64, writes: &Writes) {
     let body = body_of(writes);
     let number = generation.add_body(body.clone()).unwrap();
     for part in &decode_delta(&body).unwrap().tables {
@@ -74,7 +74,7 @@ fn value_of(generation: &Generation, found: Found) -> Option<Option<Vec<u8>>> {
     }
 }
 
-fn get(generation: &Generation, key: &[u8], seq: u64) -> Option<Option<Vec<u8>>> {
+pub(crate) fn get(generation: &Generation, key: &[u8], seq: u64) -> Option<Option<Vec<u8>>> {
     let table = generation.table(1)?;
     value_of(
         generation,

@@ -325,6 +325,10 @@ impl ExportResolved {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::check_bytes;
+    use crate::exported::location::RowMark;
+    use crate::log::export_keys::ExportKeysBody;
+    use crate::log::format::SEGMENT_VERSION;
 
     #[test]
     fn shard_keys_round_trip() {
@@ -418,5 +422,58 @@ mod tests {
                 Ok(resolved.clone())
             );
         }
+    }
+
+    #[test]
+    fn bytes_of_facts_change_with_their_version() {
+        let schema = TableSchema::builder("shop.lines")
+            .column("line", ColumnType::Int32, false)
+            .column_comment("Counted from 1")
+            .column("at", nested(), true)
+            .comment("What an order is made of")
+            .primary_key(["line"])
+            .shard_key(ShardKey::Range)
+            .build()
+            .unwrap();
+        let commit_id = Uuid::from_u128(11);
+        let mut keys = ExportKeysBody::new(false);
+        for (key, row_id) in [("a", None), ("b", Some(77))] {
+            let put = |bytes: &mut Vec<u8>| {
+                bytes.extend_from_slice(key.as_bytes());
+                Ok::<(), ()>(())
+            };
+            keys.push_with(RowMark::of_row_id(row_id), put).unwrap();
+        }
+        let prepared = ExportPrepared {
+            table_id: 1,
+            commit_id,
+            from_seq: 2,
+            to_seq: 9,
+            files: vec![ExportFile {
+                path: "data/1.parquet".into(),
+                row_count: 3,
+            }],
+            older: Some(OlderFiles {
+                taken: vec![(3, 1)],
+                replaced: vec![4],
+            }),
+        };
+        let resolved = ExportResolved {
+            commit_id,
+            token: Some("77".to_owned()),
+        };
+        let all = [
+            encode_table(4, &schema),
+            keys.finish(commit_id),
+            ExportKeysBody::new(true).finish(commit_id),
+            prepared.encode(),
+            resolved.encode(),
+        ];
+        check_bytes(
+            "facts",
+            &all.concat(),
+            SEGMENT_VERSION,
+            (4, 0xa10a_8980_8a3e_1169),
+        );
     }
 }

@@ -19,7 +19,7 @@ use super::page::{
 };
 
 /// The version of delta files, and of all that is in them. Version 1 had no patches.
-const DELTA_FILE_VERSION: u32 = 2;
+pub(super) const DELTA_FILE_VERSION: u32 = 2;
 const DELTA_FILE_VERSION_MIN: u32 = 1;
 pub(crate) const FILE_HEADER_SIZE_BYTES: usize = 48;
 const MAGIC: &[u8; 8] = b"MOONDLT\n";

@@ -9,16 +9,17 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::budget::MemoryBudget;
 use super::check::check_patch;
-use super::file::{DeltaFile, delta_file_path};
+use super::file::{DELTA_FILE_VERSION, DeltaFile, delta_file_path};
 use super::join::{find_replaced, sample_replaced};
 use super::page::Compression;
 use super::page_cache::PageCache;
 use super::patch::{PatchMeta, PatchTarget, Replaced, TargetOrdinals};
 use super::reader::RowSet;
-use super::row_set_tests::{DATABASE_ID, Model, written};
+use super::row_set_tests::{DATABASE_ID, Model, path, written};
 use super::writer::{DeltaFileOptions, DeltaFileWriter};
+use crate::codec::check_bytes;
 use crate::error::Error;
-use crate::io::SimulatedIo;
+use crate::io::{Io, OpenMode, SimulatedIo};
 
 fn any_model() -> impl Strategy<Value = Model> {
     let key = prop::collection::vec(0u8..4, 0..4);
@@ -206,4 +207,29 @@ fn damaged_patches_are_named() {
         assert!(matches!(read, Err(Error::Corrupt { .. })), "byte {offset}");
         io.damage(file.path(), offset, bit).unwrap();
     }
+}
+
+/// A file of RowSets with tombstones and locations, and one of a patch. Nothing is compressed, which is for its library to say.
+#[test]
+fn bytes_of_delta_files_change_with_their_version() {
+    let io = SimulatedIo::new(5);
+    let cache = PageCache::new(MemoryBudget::new(1 << 20));
+    let mut newer = model((0..300).step_by(7));
+    newer.insert(b"gone".to_vec(), None);
+    let row_sets = written(&io, &[newer, model(0..300)], Compression::None, &cache);
+    let targets = find_replaced(&row_sets[0], &[&row_sets[1]], xxh3_64, || false);
+    let (_, file) = write_patch(&io, &targets.unwrap().unwrap());
+    let mut all = Vec::new();
+    for path in [path(), file.path().to_owned()] {
+        let file = io.open(&path, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len_bytes().unwrap()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        all.extend(bytes);
+    }
+    check_bytes(
+        "delta files",
+        &all,
+        DELTA_FILE_VERSION,
+        (2, 0xaca5_0329_d5e1_1e6f),
+    );
 }

@@ -391,8 +391,10 @@ fn decode(reader: &mut Reader<'_>) -> Result<Change<Arc<RowSetMeta>>, Malformed>
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::edit_log::VERSION;
     use super::super::state::TreeState;
     use super::*;
+    use crate::codec::check_bytes;
     use crate::deletes::RangeDelete;
     use crate::key_range::KeyInterval;
     use crate::log::fact::encode_table;
@@ -552,6 +554,25 @@ mod tests {
         assert_eq!(format!("{state:?}"), format!("{restated:?}"));
         let newest_first: Vec<u64> = state.row_sets().map(|meta| meta.file_number).collect();
         assert_eq!(newest_first, [3, 5, 4]);
+    }
+
+    #[test]
+    fn bytes_of_edits_change_with_their_version() {
+        let mut all = changes();
+        all.push(Change::Divide {
+            table_id: 0,
+            fragment_id: FragmentId::ROOT,
+            division: Division::Range {
+                splits: [b"m".as_slice().into()].into(),
+                ids: [FragmentId(7), FragmentId(8)].into(),
+            },
+        });
+        check_bytes(
+            "edits",
+            &encode_edit(&all),
+            VERSION,
+            (4, 0xf02c_a088_85e7_f4a5),
+        );
     }
 
     #[test]

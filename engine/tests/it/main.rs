@@ -11,6 +11,7 @@
 
 mod backpressure;
 mod backup;
+mod backup_chains;
 mod bad_input;
 mod batches;
 mod bulk_load;
@@ -24,6 +25,7 @@ mod evolution;
 mod examples;
 mod faults;
 mod flush;
+mod format_guard;
 mod futures;
 mod keyspace;
 mod keyspace_transactions;

@@ -23,10 +23,17 @@ use crate::reading::rows_of;
 
 /// The format that this build writes.
 const FORMAT_VERSION: u8 = 4;
-/// Of format 4 the folder is of a build whose log and edits had version 2.
-const KEPT_FORMATS: [u8; 4] = [1, 2, 3, 4];
+/// What builds wrote, by the name of its folder, each with its format and the versions of its segments, edits and delta files; 0 for
+/// what there was not. A change of any of them adds the folder that the build before it wrote.
+const KEPT: [(&str, u8, [u8; 3]); 5] = [
+    ("format-1", 1, [1, 0, 0]),
+    ("format-2", 2, [1, 0, 0]),
+    ("format-3", 3, [1, 1, 1]),
+    ("format-4", 4, [2, 2, 2]),
+    ("format-4-parts-4", 4, [4, 4, 2]),
+];
 
-fn schemas() -> [TableSchema; 3] {
+pub(crate) fn schemas() -> [TableSchema; 3] {
     let decimal = ColumnType::Decimal {
         precision: 20,
         scale: 2,
@@ -63,7 +70,7 @@ fn line(number: i32, round: i32) -> Row {
     ]
 }
 
-fn write_round(database: &Database, tables: &[Table], round: i32) {
+pub(crate) fn write_round(database: &Database, tables: &[Table], round: i32) {
     let [lines, pairs, flags] = tables else {
         panic!("three tables")
     };
@@ -87,7 +94,7 @@ fn write_round(database: &Database, tables: &[Table], round: i32) {
 }
 
 /// Exports a table; without a token it stays prepared.
-fn export(database: &Database, table: &Table, commit_id: u128, token: Option<&str>) {
+pub(crate) fn export(database: &Database, table: &Table, commit_id: u128, token: Option<&str>) {
     let mut export = database.begin_export(table, &database.snapshot()).unwrap();
     let file = ExportFile {
         path: format!("data/{commit_id}.parquet"),
@@ -100,7 +107,7 @@ fn export(database: &Database, table: &Table, commit_id: u128, token: Option<&st
 }
 
 /// Has exported rows lie in another file, which says their ids.
-fn move_exported(database: &Database, table: &Table) {
+pub(crate) fn move_exported(database: &Database, table: &Table) {
     let old_files = ["data/1.parquet".to_owned(), "data/2.parquet".to_owned()];
     let snapshot = database.snapshot();
     let scan = Scan {
@@ -155,15 +162,20 @@ fn options() -> Options {
     }
 }
 
-/// A copy of what a build of a format left.
-fn copied(format: u8) -> tempfile::TempDir {
+/// A copy of what a build left.
+fn copied(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/format-{format}"));
-    copy_folder(&kept, folder.path());
+    copy_folder(&kept_folder(name), folder.path());
     folder
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+fn kept_folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
+}
+
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
@@ -192,7 +204,7 @@ fn rows(snapshot: &Snapshot, table: &Table) -> Vec<Row> {
 }
 
 /// Rows, origins and exports are those of another database with the same history.
-fn check_same(database: &Database, expected: &Database) {
+pub(crate) fn check_same(database: &Database, expected: &Database) {
     let (found, other) = (database.snapshot(), expected.snapshot());
     assert_eq!(found.seq(), other.seq());
     assert_eq!(found.origins(), other.origins());
@@ -226,8 +238,8 @@ fn check_same(database: &Database, expected: &Database) {
 /// *Durable*: what a build of an older format committed is there, to read as it is, and to go on with.
 #[test]
 fn databases_of_older_formats_are_kept_and_opened() {
-    for format in KEPT_FORMATS {
-        let folder = copied(format);
+    for (name, format, _) in KEPT {
+        let folder = copied(name);
         let path = folder.path();
         assert_eq!(version_of(path), format);
         let new_folder = tempfile::tempdir().unwrap();
@@ -282,12 +294,10 @@ fn databases_of_older_formats_are_kept_and_opened() {
     }
 }
 
-/// *Honest*: a format that this build does not know is refused by an error of its own, and nothing changes.
 /// The same on a simulated disk, all of it durable.
-fn simulated(format: u8) -> SimulatedIo {
+fn simulated(name: &str) -> SimulatedIo {
     let io = SimulatedIo::new(1);
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/format-{format}"));
-    let mut folders = vec![(kept, PathBuf::from("/db"))];
+    let mut folders = vec![(kept_folder(name), PathBuf::from("/db"))];
     while let Some((from, to)) = folders.pop() {
         io.create_folder(&to).unwrap();
         for entry in std::fs::read_dir(from).unwrap() {
@@ -320,9 +330,9 @@ fn a_start_of_an_older_format_can_be_cut_short() {
         io: Arc::new(io.clone()),
         ..options()
     };
-    for format in KEPT_FORMATS {
+    for (name, _, _) in KEPT {
         for seed in 0..60 {
-            let mut disk = simulated(format);
+            let mut disk = simulated(name);
             for round in 0..2 {
                 let process = disk.of_process(1);
                 process.kill_after((seed / (round * 6 + 1)) % 20);
@@ -340,12 +350,66 @@ fn a_start_of_an_older_format_can_be_cut_short() {
                 disk = disk.crash_image(style, names);
             }
             let database = Database::open("/db", options(&disk));
-            let database = database.unwrap_or_else(|error| panic!("{format}, {seed}: {error}"));
+            let database = database.unwrap_or_else(|error| panic!("{name}, {seed}: {error}"));
             check_same(&database, &expected);
         }
     }
 }
 
+/// Writes what this build leaves to the folder that the variable names, for a later build to keep.
+#[test]
+fn a_database_for_later_builds_to_keep() {
+    let Some(kept) = std::env::var_os("MOONSHINE_KEEP_DATABASE") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), options()).unwrap();
+    write_history(&database, |database| {
+        database.flush().unwrap();
+        database.compact().unwrap();
+    });
+    // As a process leaves it that goes away: what is written is in the system's hands.
+    std::fs::create_dir(&kept).unwrap();
+    copy_folder(folder.path(), Path::new(&kept));
+}
+
+/// The newest version of the files in a folder whose names end so; 0 if there is none.
+fn newest_version(folder: &Path, ending: &str) -> u8 {
+    let files = std::fs::read_dir(folder).into_iter().flatten();
+    let paths = files.map(|file| file.unwrap().path());
+    let versions = paths
+        .filter(|path| path.extension().is_some_and(|it| it == ending))
+        .map(|path| std::fs::read(path).unwrap()[8]);
+    versions.max().unwrap_or(0)
+}
+
+/// The kept databases are of the versions that they are kept for, and the newest is of this build's.
+#[test]
+fn every_version_is_kept() {
+    let parts_of = |folder: &Path| {
+        [("log", "mlog"), ("tree", "medits"), ("tree", "mdelta")]
+            .map(|(within, ending)| newest_version(&folder.join(within), ending))
+    };
+    for (name, format, parts) in KEPT {
+        let folder = kept_folder(name);
+        assert_eq!(
+            (version_of(&folder), parts_of(&folder)),
+            (format, parts),
+            "{name}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), options()).unwrap();
+    write_history(&database, |database| database.flush().unwrap());
+    let (name, format, parts) = KEPT[KEPT.len() - 1];
+    assert_eq!(
+        (version_of(folder.path()), parts_of(folder.path())),
+        (format, parts),
+        "this build writes another version than that of {name}: keep what it writes, with MOONSHINE_KEEP_DATABASE"
+    );
+}
+
+/// *Honest*: a format that this build does not know is refused by an error of its own, and nothing changes.
 #[test]
 fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -95,7 +95,8 @@ pub(crate) fn sort_key(key: &[Value]) -> String {
         .collect()
 }
 
-fn extremes() -> (TableSchema, Vec<Row>) {
+/// A table with a column of each type, and rows at the extremes.
+pub(crate) fn extremes() -> (TableSchema, Vec<Row>) {
     let decimal = ColumnType::Decimal {
         precision: 38,
         scale: 9,

@@ -199,3 +199,92 @@ fn chosen(manifests: &[ManifestFile], least: usize) -> Option<HashSet<String>> {
     let runs = small(manifests).into_values().filter_map(run);
     runs.max_by_key(HashSet::len)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn manifest(
+        number: usize,
+        content: ManifestContentType,
+        spec: i32,
+        large: usize,
+    ) -> ManifestFile {
+        let count = u32::try_from(large).unwrap();
+        ManifestFile {
+            manifest_path: number.to_string(),
+            manifest_length: i64::try_from(large).unwrap(),
+            partition_spec_id: spec,
+            content,
+            sequence_number: 1,
+            min_sequence_number: 1,
+            added_snapshot_id: 1,
+            added_files_count: Some(0),
+            existing_files_count: Some(count),
+            deleted_files_count: Some(0),
+            added_rows_count: None,
+            existing_rows_count: None,
+            deleted_rows_count: None,
+            partitions: None,
+            key_metadata: None,
+            first_row_id: None,
+        }
+    }
+
+    /// Small ones, as exports write them, and some of every size up to a full one.
+    fn any_manifests() -> impl Strategy<Value = Vec<ManifestFile>> {
+        let one = (any::<bool>(), 0..2_i32, 0.0..1.2_f64, any::<bool>());
+        prop::collection::vec(one, 0..80).prop_map(|all| {
+            let manifest = |(number, (is_data, spec, share, is_small))| {
+                let content = match is_data {
+                    true => ManifestContentType::Data,
+                    false => ManifestContentType::Deletes,
+                };
+                let share: f64 = if is_small { share / 500.0 } else { share };
+                let large = (size_max(content) as f64 * share) as usize + 1;
+                manifest(number, content, spec, large)
+            };
+            all.into_iter().enumerate().map(manifest).collect()
+        })
+    }
+
+    proptest! {
+        /// What becomes one manifest is of one kind and one spec, and becomes no larger than manifests are.
+        #[test]
+        fn merges_are_of_one_kind_and_bounded(all in any_manifests(), least in 2..25_usize) {
+            let Some(paths) = chosen(&all, least) else { return Ok(()) };
+            let merged: Vec<_> = all.iter().filter(|one| paths.contains(&one.manifest_path)).collect();
+            prop_assert_eq!(merged.len(), paths.len());
+            prop_assert!(merged.len() >= least.min(FULL_MIN) && merged.len() >= 2);
+            let kinds: HashSet<_> = merged.iter().map(|one| (one.content, one.partition_spec_id)).collect();
+            prop_assert_eq!(kinds.len(), 1, "kinds are mixed");
+            let large: usize = merged.iter().map(|one| size(one)).sum();
+            prop_assert!(large <= size_max(merged[0].content), "{large} is too large");
+        }
+
+        /// Merges come to an end, lose no entry, leave few manifests of a kind that are small, and write an entry again some times only.
+        #[test]
+        fn merges_end_and_leave_few(all in any_manifests(), least in 2..25_usize) {
+            let sizes = |all: &[ManifestFile]| all.iter().map(size).sum::<usize>();
+            let (mut all, mut times) = (all, HashMap::<String, u32>::new());
+            let before = sizes(&all);
+            let mut number = all.len();
+            while let Some(paths) = chosen(&all, least) {
+                let (merged, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| paths.contains(&one.manifest_path));
+                all = rest;
+                let new = manifest(number, merged[0].content, merged[0].partition_spec_id, sizes(&merged));
+                let most = merged.iter().filter_map(|one| times.get(&one.manifest_path)).max().map_or(1, |times| times + 1);
+                prop_assert!(most <= 24, "an entry is written again {most} times");
+                times.insert(new.manifest_path.clone(), most);
+                all.push(new);
+                number += 1;
+                prop_assert!(number < 1000, "merges without an end");
+            }
+            prop_assert_eq!(sizes(&all), before);
+            // Of each size there are fewer than are merged; a larger one begins anew.
+            prop_assert!(most_of_a_kind(&all) <= least * 24, "{} are left", most_of_a_kind(&all));
+        }
+    }
+}

@@ -127,6 +127,7 @@ mod tests {
     use iceberg::spec::{
         DataContentType, DataFileBuilder, DataFileFormat, ManifestContentType, ManifestFile,
     };
+    use proptest::prelude::*;
 
     use super::*;
     use crate::manifest::{Entry, LoadedManifest};
@@ -247,5 +248,86 @@ mod tests {
     fn a_run_is_bounded_but_for_its_first_file() {
         let large = RUN_BYTES_MAX * 2;
         assert_eq!(chosen(&[(large, 10), (large + 1, 10)], 8).len(), 1);
+    }
+
+    /// Sizes of every order of magnitude up to that of a run, and how many of a hundred rows are alive.
+    fn any_file() -> impl Strategy<Value = (u64, u64)> {
+        let size =
+            (0..29_u32, any::<u64>()).prop_map(|(log2, rest)| (1 << log2) + rest % (1 << log2));
+        let live = prop_oneof![3 => Just(100), 1 => 0..=100_u64];
+        (size, live)
+    }
+
+    fn inputs(files: &[(u64, u64)]) -> Vec<Input> {
+        let numbered = files.iter().enumerate();
+        let input = |(number, &(size_bytes, live_count)): (usize, &(u64, u64))| Input {
+            file: file(number.to_string(), size_bytes, 100),
+            ..input(size_bytes, live_count)
+        };
+        numbered.map(input).collect()
+    }
+
+    fn wanted(files_min: usize) -> Wanted {
+        Wanted {
+            target_size_bytes: 128 << 20,
+            files_min,
+            with_row_ids: false,
+        }
+    }
+
+    proptest! {
+        /// *Bounded*: what a run takes; and it takes no file twice, none that is well, and leaves none with holes behind for ever.
+        #[test]
+        fn a_run_takes_what_is_due_within_its_bounds(
+            files in prop::collection::vec(any_file(), 0..150), files_min in 2..12_usize,
+        ) {
+            let wanted = wanted(files_min);
+            let all = inputs(&files);
+            let has_holes = all.iter().any(Input::is_full_of_holes);
+            let due = due(all, wanted);
+            prop_assert!(!has_holes || !due.is_empty());
+            let names: HashSet<&str> = due.iter().map(|input| input.file.file_path()).collect();
+            prop_assert_eq!(names.len(), due.len(), "a file is taken twice");
+            let is_small = |input: &Input| input.live_bytes() < wanted.target_size_bytes / 100 * SMALL_PER_CENT_MAX;
+            prop_assert!(due.iter().all(|input| input.is_full_of_holes() || is_small(input)));
+            let bytes: u64 = due.iter().map(|input| input.file.file_size_in_bytes()).sum();
+            let rows: u64 = due.iter().map(|input| input.live_count).sum();
+            let is_bounded = due.len() <= RUN_FILES_MAX && bytes <= RUN_BYTES_MAX && rows <= RUN_ROWS_MAX;
+            prop_assert!(due.len() == 1 || is_bounded, "{} files, {bytes} bytes, {rows} rows", due.len());
+            prop_assert!(has_holes || due.is_empty() || due.len() >= files_min.min(RUN_FILES_MAX) || bytes > RUN_BYTES_MAX / 2);
+        }
+
+        /// Runs come to an end, keep every byte that is alive, and write a row again some times only.
+        #[test]
+        fn runs_end_and_write_a_row_a_logarithmic_number_of_times(
+            files in prop::collection::vec(any_file(), 0..150), files_min in 2..12_usize,
+        ) {
+            let wanted = wanted(files_min);
+            let alive = |files: &[Input]| files.iter().map(Input::live_bytes).sum::<u64>();
+            let mut files = inputs(&files);
+            let before = alive(&files);
+            // By name, how often the rows of a file were written again at most.
+            let mut written: BTreeMap<String, u32> = BTreeMap::new();
+            for run in 0.. {
+                prop_assert!(run < 400, "runs without an end");
+                let taken = due(files.clone(), wanted);
+                if taken.is_empty() {
+                    break;
+                }
+                let names: HashSet<&str> = taken.iter().map(|input| input.file.file_path()).collect();
+                files.retain(|input| !names.contains(input.file.file_path()));
+                let times = names.iter().filter_map(|name| written.get(*name)).max().map_or(1, |times| times + 1);
+                prop_assert!(times <= 40, "a row is written again {times} times");
+                let mut rest = alive(&taken);
+                while rest > 0 {
+                    let size_bytes = rest.min(wanted.target_size_bytes);
+                    rest -= size_bytes;
+                    let name = format!("{run} {rest}");
+                    written.insert(name.clone(), times);
+                    files.push(Input { file: file(name, size_bytes, 100), ..input(size_bytes, 100) });
+                }
+            }
+            prop_assert_eq!(alive(&files), before, "bytes that are alive were lost, or came from nowhere");
+        }
     }
 }

@@ -1,0 +1,272 @@
+//! Whether the samples of a run are as they have to be.
+
+use moonshine_engine::StallReason;
+
+use crate::phases::Phase;
+use crate::samples::Sample;
+
+/// What memory may take beyond the budget.
+const BEYOND_BUDGET_BYTES: u64 = 64 << 20;
+/// While the disk is slow, so much of the time that writers spend in commits at least is time that the metrics call stalls.
+const STALLED_SHARE_MIN: f64 = 0.5;
+/// And so much of the phase, by all writers together.
+const STALLED_PHASE_MIN: f64 = 0.3;
+
+/// What is compared over time: its name, how it is had, by which factor it may have grown, and by how much besides. The live
+/// data vary a little, and where compactions stand varies more.
+struct Trend {
+    name: &'static str,
+    of: fn(&Sample) -> u64,
+    factor: f64,
+    slack: f64,
+}
+
+const MIB: f64 = (1 << 20) as f64;
+const TRENDS: [Trend; 5] = [
+    Trend {
+        name: "bytes of memory",
+        of: |sample| sample.anonymous_bytes,
+        factor: 1.10,
+        slack: 24.0 * MIB,
+    },
+    Trend {
+        name: "descriptors",
+        of: |sample| sample.descriptors,
+        factor: 1.25,
+        slack: 12.0,
+    },
+    Trend {
+        name: "threads",
+        of: |sample| sample.threads,
+        factor: 1.0,
+        slack: 8.0,
+    },
+    Trend {
+        name: "files",
+        of: |sample| sample.files,
+        factor: 1.25,
+        slack: 12.0,
+    },
+    Trend {
+        name: "bytes on disk",
+        of: |sample| sample.disk_bytes,
+        factor: 1.25,
+        slack: 24.0 * MIB,
+    },
+];
+
+/// What limits follow from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The memory budget.
+    pub(crate) budget_bytes: u64,
+    /// What the process took before the first row.
+    pub(crate) baseline_bytes: u64,
+    /// What the harness and the exporter take besides, at most.
+    pub(crate) beside_bytes: u64,
+    /// Threads that commit without a pause.
+    pub(crate) writers: usize,
+}
+
+fn median(mut numbers: Vec<u64>) -> u64 {
+    numbers.sort_unstable();
+    numbers.get(numbers.len() / 2).copied().unwrap_or(0)
+}
+
+/// The first and the last third of what was looked at while nothing else was tried.
+fn thirds(samples: &[Sample]) -> (Vec<&Sample>, Vec<&Sample>) {
+    let steady = samples
+        .iter()
+        .filter(|sample| sample.phase == Phase::Steady);
+    let steady: Vec<&Sample> = steady.collect();
+    let third = steady.len() / 3;
+    let (first, last) = (&steady[..third], &steady[steady.len() - third..]);
+    (first.to_vec(), last.to_vec())
+}
+
+/// The medians of what is compared over time, in its first and in its last third.
+pub(crate) fn medians(samples: &[Sample]) -> Vec<(&'static str, u64, u64)> {
+    let (first, last) = thirds(samples);
+    let medians = TRENDS.iter().map(|trend| {
+        let of = |samples: &[&Sample]| median(samples.iter().map(|s| (trend.of)(s)).collect());
+        (trend.name, of(&first), of(&last))
+    });
+    medians.collect()
+}
+
+fn check_trends(samples: &[Sample], problems: &mut Vec<String>) {
+    if thirds(samples).0.len() < 5 {
+        problems.push("there are too few samples to see growth".into());
+    }
+    for (trend, (name, first, last)) in TRENDS.iter().zip(medians(samples)) {
+        let most = first as f64 * trend.factor + trend.slack;
+        if last as f64 > most {
+            problems.push(format!(
+                "{name} grew from {first} to {last} (medians of the first and the last third), at most {most:.0} are expected"
+            ));
+        }
+    }
+}
+
+fn check_memory(samples: &[Sample], limits: &Limits, problems: &mut Vec<String>) {
+    let most = limits.budget_bytes + BEYOND_BUDGET_BYTES;
+    let used = samples.iter().map(|s| s.used_bytes + s.queue_bytes).max();
+    if used.is_some_and(|used| used > most) {
+        problems.push(format!(
+            "the engine counts {used:?} bytes of memory, at most {most} are expected"
+        ));
+    }
+    // The process as the system sees it: the engine, what its allocator keeps, the harness and the exporter.
+    let most = most + limits.baseline_bytes + limits.beside_bytes;
+    let taken = samples
+        .iter()
+        .map(|s| s.anonymous_bytes.saturating_sub(s.room_bytes));
+    if taken.clone().max().is_some_and(|taken| taken > most) {
+        problems.push(format!(
+            "the process took {:?} bytes of memory, at most {most} are expected",
+            taken.max()
+        ));
+    }
+}
+
+/// The time that commits waited in a phase by reason, the time of all commits, and how long the phase was, in seconds.
+pub(crate) fn stalls_in(
+    samples: &[Sample],
+    phase: Phase,
+) -> ([f64; StallReason::ALL.len()], f64, f64) {
+    let mut waited = [0.0; StallReason::ALL.len()];
+    let (mut in_commits, mut seconds) = (0.0, 0.0);
+    for pair in samples.windows(2).filter(|pair| pair[0].phase == phase) {
+        let (before, after) = (&pair[0], &pair[1]);
+        let both = after.stalls.iter().zip(&before.stalls);
+        for (waited, (after, before)) in waited.iter_mut().zip(both) {
+            *waited += after.0 - before.0;
+        }
+        in_commits += after.commit_seconds - before.commit_seconds;
+        seconds += after.second - before.second;
+    }
+    (waited, in_commits, seconds)
+}
+
+fn check_stalls(samples: &[Sample], limits: &Limits, problems: &mut Vec<String>) {
+    let (waited, in_commits, seconds) = stalls_in(samples, Phase::Slow);
+    let waited: f64 = waited.iter().sum();
+    if waited < STALLED_SHARE_MIN * in_commits {
+        problems.push(format!(
+            "while the disk was slow, writers were in commits for {in_commits:.1} s, and the metrics show stalls of {waited:.1} s"
+        ));
+    }
+    if waited < STALLED_PHASE_MIN * seconds * limits.writers as f64 {
+        problems.push(format!(
+            "the disk was slow for {seconds:.1} s, and {} writers show stalls of {waited:.1} s",
+            limits.writers
+        ));
+    }
+}
+
+/// What is not as it has to be, in words.
+pub(crate) fn problems(samples: &[Sample], limits: &Limits) -> Vec<String> {
+    let mut problems = Vec::new();
+    check_memory(samples, limits, &mut problems);
+    check_trends(samples, &mut problems);
+    check_stalls(samples, limits, &mut problems);
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        budget_bytes: 100 << 20,
+        baseline_bytes: 10 << 20,
+        beside_bytes: 0,
+        writers: 2,
+    };
+
+    /// A run as it should be, whose figures vary.
+    fn samples() -> Vec<Sample> {
+        let mut stalled = 0.0;
+        let sample = |second: u64| {
+            let phase = match second {
+                40..60 => Phase::Slow,
+                60..80 => Phase::Held,
+                _ => Phase::Steady,
+            };
+            if phase == Phase::Slow {
+                stalled += 1.5;
+            }
+            let wave = second * 7 % 11;
+            Sample {
+                second: second as f64,
+                phase,
+                anonymous_bytes: (150 << 20) + (wave << 20),
+                used_bytes: 99 << 20,
+                room_bytes: 4 << 20,
+                queue_bytes: 1 << 20,
+                descriptors: 50 + wave,
+                threads: 20 + second % 3,
+                files: 30 + wave,
+                disk_bytes: (200 << 20) + (wave << 22),
+                commits: second * 1000,
+                stalls: [(0.0, 0), (stalled, 1), (0.0, 0), (0.0, 0)],
+                commit_seconds: stalled * 1.2,
+            }
+        };
+        (0..120).map(sample).collect()
+    }
+
+    fn problems_with(change: impl Fn(&mut Sample)) -> Vec<String> {
+        let mut samples = samples();
+        samples.iter_mut().for_each(change);
+        problems(&samples, &LIMITS)
+    }
+
+    #[test]
+    fn a_run_as_it_should_be_passes() {
+        assert_eq!(problems_with(|_| ()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn growth_is_found() {
+        type Leak = fn(&mut Sample);
+        let leaks: [(&str, Leak); 5] = [
+            ("bytes of memory", |s| {
+                s.anonymous_bytes += s.second as u64 * (1 << 19)
+            }),
+            ("descriptors", |s| s.descriptors += s.second as u64),
+            ("threads", |s| s.threads += s.second as u64 / 5),
+            ("files", |s| s.files += s.second as u64),
+            ("bytes on disk", |s| {
+                s.disk_bytes += s.second as u64 * (2 << 20)
+            }),
+        ];
+        for (name, leak) in leaks {
+            let found = problems_with(leak);
+            assert!(
+                found.iter().any(|why| why.starts_with(name)),
+                "{name}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn too_much_memory_is_found() {
+        let counted = problems_with(|sample| sample.used_bytes = 170 << 20);
+        assert!(counted[0].contains("the engine counts"), "{counted:?}");
+        let once = problems_with(|sample| {
+            if sample.second == 70.0 {
+                sample.anonymous_bytes = 400 << 20;
+            }
+        });
+        assert!(once[0].contains("the process took"), "{once:?}");
+    }
+
+    #[test]
+    fn stalls_that_are_not_counted_are_found() {
+        let found = problems_with(|sample| sample.stalls = Default::default());
+        assert_eq!(found.len(), 2, "{found:?}");
+        let found = problems_with(|sample| sample.commit_seconds *= 3.0);
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
