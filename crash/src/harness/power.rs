@@ -16,6 +16,9 @@ use super::{Request, Totals, Violation, keep};
 use crate::told::Ends;
 use crate::workload::draw;
 
+/// A file system may refuse to be filled by so much less than it says that it has room for.
+const FILLED_LESS_BYTES_MAX: u64 = 16 << 20;
+
 /// So many losses see the same file system.
 const LOSSES_PER_IMAGE: u64 = 8;
 /// The image has holes; XFS wants no less.
@@ -120,10 +123,17 @@ impl Mounted {
     pub fn fill(&self, free_bytes: u64) -> Result<PathBuf, String> {
         let ballast = self.folder.join("ballast");
         let found = rustix::fs::statvfs(&self.folder).map_err(|error| error.to_string())?;
-        let all = (found.f_bavail * found.f_frsize).saturating_sub(free_bytes);
+        let mut all = (found.f_bavail * found.f_frsize).saturating_sub(free_bytes);
         let name = ballast.display().to_string();
-        call(&["fallocate", "--length", &all.to_string(), &name])?;
-        Ok(ballast)
+        // XFS counts as free what it needs itself to write down whose the rest is.
+        let least = all.saturating_sub(FILLED_LESS_BYTES_MAX);
+        loop {
+            match call(&["fallocate", "--length", &all.to_string(), &name]) {
+                Ok(_) => return Ok(ballast),
+                Err(error) if all <= least => return Err(error),
+                Err(_) => all = all.saturating_sub(1 << 20).max(least),
+            }
+        }
     }
 
     /// Shuts it down; what `just_before` does is done before that begins.
