@@ -7,11 +7,6 @@ use crate::samples::Sample;
 
 /// What memory may take beyond the budget.
 const BEYOND_BUDGET_BYTES: u64 = 64 << 20;
-/// While the disk is slow, so much of the time that writers spend in commits at least is time that the metrics call stalls.
-const STALLED_SHARE_MIN: f64 = 0.5;
-/// And so much of the phase, by all writers together.
-const STALLED_PHASE_MIN: f64 = 0.3;
-
 /// What is compared over time: its name, how it is had, by which factor it may have grown, and by how much besides. The live
 /// data vary a little, and where compactions stand varies more.
 struct Trend {
@@ -64,8 +59,6 @@ pub(crate) struct Limits {
     pub(crate) baseline_bytes: u64,
     /// What the harness and the exporter take besides, at most.
     pub(crate) beside_bytes: u64,
-    /// Threads that commit without a pause.
-    pub(crate) writers: usize,
 }
 
 fn median(mut numbers: Vec<u64>) -> u64 {
@@ -148,18 +141,12 @@ pub(crate) fn stalls_in(
     (waited, in_commits, seconds)
 }
 
-fn check_stalls(samples: &[Sample], limits: &Limits, problems: &mut Vec<String>) {
+/// How long a slow disk makes writers wait depends on the machine, but not that it does.
+fn check_stalls(samples: &[Sample], problems: &mut Vec<String>) {
     let (waited, in_commits, seconds) = stalls_in(samples, Phase::Slow);
-    let waited: f64 = waited.iter().sum();
-    if waited < STALLED_SHARE_MIN * in_commits {
+    if seconds > 0.0 && waited.iter().sum::<f64>() <= 0.0 {
         problems.push(format!(
-            "while the disk was slow, writers were in commits for {in_commits:.1} s, and the metrics show stalls of {waited:.1} s"
-        ));
-    }
-    if waited < STALLED_PHASE_MIN * seconds * limits.writers as f64 {
-        problems.push(format!(
-            "the disk was slow for {seconds:.1} s, and {} writers show stalls of {waited:.1} s",
-            limits.writers
+            "while the disk was slow, for {seconds:.1} s, writers were in commits for {in_commits:.1} s, and the metrics show no stall"
         ));
     }
 }
@@ -169,7 +156,7 @@ pub(crate) fn problems(samples: &[Sample], limits: &Limits) -> Vec<String> {
     let mut problems = Vec::new();
     check_memory(samples, limits, &mut problems);
     check_trends(samples, &mut problems);
-    check_stalls(samples, limits, &mut problems);
+    check_stalls(samples, &mut problems);
     problems
 }
 
@@ -181,7 +168,6 @@ mod tests {
         budget_bytes: 100 << 20,
         baseline_bytes: 10 << 20,
         beside_bytes: 0,
-        writers: 2,
     };
 
     /// A run as it should be, whose figures vary.
@@ -265,8 +251,6 @@ mod tests {
     #[test]
     fn stalls_that_are_not_counted_are_found() {
         let found = problems_with(|sample| sample.stalls = Default::default());
-        assert_eq!(found.len(), 2, "{found:?}");
-        let found = problems_with(|sample| sample.commit_seconds *= 3.0);
         assert_eq!(found.len(), 1, "{found:?}");
     }
 }

@@ -287,6 +287,10 @@ fn one_loss(
     let lines = process.end();
     mounted.unmount()?;
     mounted.mount()?;
+    // That it was removed may be lost with the power.
+    if let Some(ballast) = ballast.filter(|ballast| ballast.exists()) {
+        std::fs::remove_file(ballast).map_err(|error| error.to_string())?;
+    }
     let lines = lines?;
     let (before, late) = lines.split_at(heard);
     let told = life.told.take(before, Ends::Power, has_errors);
