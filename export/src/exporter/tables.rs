@@ -150,12 +150,12 @@ impl Core {
             };
         };
         self.outrank(table, &found);
-        self.check_ours(table, pending, &found)?;
+        self.check_ours(&self.newest(table), pending, &found)?;
         Ok(Some(found))
     }
 
-    /// A table as the database has it now: an export may have given the Iceberg table columns that came since a task of
-    /// maintenance began.
+    /// A table as the database has it now. To be asked for once the Iceberg table is there to compare it with: an export may have given
+    /// that one columns that came since whoever asks began.
     pub(crate) fn newest(&self, table: &Table) -> Table {
         let newest = self.database.table(table.name());
         newest.unwrap_or_else(|| table.clone())

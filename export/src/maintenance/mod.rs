@@ -203,7 +203,7 @@ impl Work<'_> {
                 return Ok(None);
             }
             drop(place);
-            return self.core.look_up(&self.core.newest(self.table), None).await;
+            return self.core.look_up(self.table, None).await;
         }
         let place = self.slot.state.lock().await;
         if let Some(state) = &*place {
@@ -213,7 +213,7 @@ impl Work<'_> {
         if self.is_pending() || self.slot.is_noting() {
             return Ok(None);
         }
-        self.core.look_up(&self.core.newest(self.table), None).await
+        self.core.look_up(self.table, None).await
     }
 
     /// The table's lock. By itself, an export that takes long is not waited for.
@@ -315,10 +315,7 @@ impl Work<'_> {
 
     /// The table as the catalog has it.
     async fn look_up(&self) -> Result<CatalogTable> {
-        let found = self
-            .core
-            .look_up(&self.core.newest(self.table), None)
-            .await?;
+        let found = self.core.look_up(self.table, None).await?;
         found.ok_or_else(|| self.busy())
     }
 
@@ -353,11 +350,7 @@ impl Work<'_> {
         let mut place = self.slot.state.lock().await;
         if place.is_none() {
             if self.mode == Mode::DryRun {
-                let Some(current) = self
-                    .core
-                    .look_up(&self.core.newest(self.table), None)
-                    .await?
-                else {
+                let Some(current) = self.core.look_up(self.table, None).await? else {
                     return Ok(None);
                 };
                 let manifests = load(&current, &mut ManifestCache::default()).await?;
