@@ -127,7 +127,11 @@ fn copy_closed(options: &Options, source: &Path, folder: &Path, how: How) -> Res
     let (mut failed, mut cause) = (None, None);
     for attempt in 1.. {
         let target = match (Target::begin(&options.io, folder), cause.take()) {
-            // What the attempt before could not remove is no mistake of the caller's.
+            // What the attempt before could not remove is no mistake of the caller's, and a file that it missed may have gone since.
+            (Err(Error::Usage(left)), Some(cause @ Error::Corrupt { .. })) => {
+                let reason = std::io::Error::other(format!("{left}; before that, {cause}"));
+                return Err(Error::io("clear", folder, reason));
+            }
             (Err(Error::Usage(_)), Some(cause)) => return Err(cause),
             (begun, _) => begun?,
         };

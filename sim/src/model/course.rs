@@ -28,12 +28,18 @@ pub(super) struct Committed {
 pub(super) struct Course {
     base_seq: u64,
     base: State,
-    /// The states of before the last start that it kept.
-    past: Arc<BTreeMap<u64, State>>,
+    /// The states of before the last start that it kept; several where nothing decided which it was.
+    past: Arc<BTreeMap<u64, Vec<State>>>,
     /// In order.
     pub(super) committed: Vec<Committed>,
     /// The last commit sequence that is known to be taken.
     pub(super) top_seq: u64,
+}
+
+/// What was kept of a commit sequence: what was there from the last one on that was kept.
+fn kept_at(past: &BTreeMap<u64, Vec<State>>, seq: u64) -> &[State] {
+    let last = past.range(..=seq).next_back();
+    last.map_or(&[], |(_, states)| states)
 }
 
 impl Course {
@@ -59,20 +65,42 @@ impl Course {
     pub(super) fn recover(&mut self, seq: u64) {
         let base = self.at(seq).clone();
         let past = Arc::make_mut(&mut self.past);
-        past.insert(self.base_seq, std::mem::replace(&mut self.base, base));
+        // What was there before is in it already, maybe beside others.
+        let base_before = std::mem::replace(&mut self.base, base);
+        past.entry(self.base_seq).or_insert(vec![base_before]);
         let kept = self.committed.drain(..).filter(|one| one.seq <= seq);
-        past.extend(kept.map(|one| (one.seq, one.state)));
+        past.extend(kept.map(|one| (one.seq, vec![one.state])));
         self.base_seq = seq;
         self.top_seq = seq;
     }
 
-    /// The state at a commit sequence, which may be of before the last start.
-    pub(super) fn ever_at(&self, seq: u64) -> &State {
-        let past = self.past.range(..=seq).next_back();
-        match past {
-            Some((_, state)) if seq < self.base_seq => state,
-            _ => self.at(seq),
+    /// The states that may have been at a commit sequence, which may be of before the last start.
+    pub(super) fn ever_at(&self, seq: u64) -> &[State] {
+        match kept_at(&self.past, seq) {
+            states @ [_, ..] if seq < self.base_seq => states,
+            _ => std::slice::from_ref(self.at(seq)),
         }
+    }
+
+    /// Takes in what may have been before, by another course that has become the same.
+    pub(super) fn join(&mut self, other: &Course) {
+        if Arc::ptr_eq(&self.past, &other.past) {
+            return;
+        }
+        // Where one of them has a gap, it is as it was before.
+        let mut seqs: Vec<u64> = self.past.keys().chain(other.past.keys()).copied().collect();
+        seqs.sort_unstable();
+        seqs.dedup();
+        let both = seqs.into_iter().map(|seq| {
+            let mut states = kept_at(&self.past, seq).to_vec();
+            for state in kept_at(&other.past, seq) {
+                if !states.contains(state) {
+                    states.push(state.clone());
+                }
+            }
+            (seq, states)
+        });
+        self.past = Arc::new(both.collect());
     }
 
     /// Whether nothing tells it from another one.

@@ -56,12 +56,18 @@ impl Default for History {
 impl History {
     /// The states that there may have been at a commit sequence, also of before the last start.
     pub fn states_at(&self, seq: u64) -> impl Iterator<Item = &State> {
-        self.courses.iter().map(move |course| course.ever_at(seq))
+        let states = self.courses.iter();
+        states.flat_map(move |course| course.ever_at(seq))
     }
 
-    /// The states that may be there now.
-    pub fn newest(&self) -> impl Iterator<Item = &State> {
-        self.courses.iter().map(Course::newest)
+    /// The same, each with the newest state that there is then.
+    pub fn states_with_newest(&self, seq: u64) -> impl Iterator<Item = (&State, &State)> {
+        let with_newest = move |course| {
+            Course::ever_at(course, seq)
+                .iter()
+                .map(|state| (state, course.newest()))
+        };
+        self.courses.iter().flat_map(with_newest)
     }
 
     /// The last commit sequence that is known to be taken.
@@ -82,8 +88,9 @@ impl History {
                 Err(reason) => unexplained = Err(reason),
                 Ok(courses) => {
                     for course in courses {
-                        if !explained.iter().any(|other| other.is_same(&course)) {
-                            explained.push(course);
+                        match explained.iter_mut().find(|other| other.is_same(&course)) {
+                            Some(same) => same.join(&course),
+                            None => explained.push(course),
                         }
                     }
                 }

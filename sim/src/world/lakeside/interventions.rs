@@ -274,7 +274,7 @@ impl World<'_> {
             let exported = process.database.exported(table);
             let seq = exported.map_or(0, |exported| exported.seq);
             let name = table.name();
-            let states = self.history.states_at(seq).zip(self.history.newest());
+            let states = self.history.states_with_newest(seq);
             let tables = states.map(|(state, newest)| (state.table(at), newest.table(at)));
             let tables: Vec<_> = tables.collect();
             if !tables.iter().any(|(exported, newest)| exported == newest) {
