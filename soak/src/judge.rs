@@ -7,6 +7,9 @@ use crate::samples::Sample;
 
 /// What memory may take beyond the budget.
 const BEYOND_BUDGET_BYTES: u64 = 64 << 20;
+/// The allocators and the exporter take their memory within the first minutes, so that a shorter run says nothing of its growth.
+const MEMORY_MINUTES_MIN: f64 = 4.0;
+
 /// What is compared over time: its name, how it is had, by which factor it may have grown, and by how much besides. The live
 /// data vary a little, and where compactions stand varies more.
 struct Trend {
@@ -17,9 +20,10 @@ struct Trend {
 }
 
 const MIB: f64 = (1 << 20) as f64;
+const MEMORY: &str = "bytes of memory";
 const TRENDS: [Trend; 5] = [
     Trend {
-        name: "bytes of memory",
+        name: MEMORY,
         of: |sample| sample.anonymous_bytes,
         factor: 1.10,
         slack: 24.0 * MIB,
@@ -59,6 +63,8 @@ pub(crate) struct Limits {
     pub(crate) baseline_bytes: u64,
     /// What the harness and the exporter take besides, at most.
     pub(crate) beside_bytes: u64,
+    /// How long the run is.
+    pub(crate) minutes: f64,
 }
 
 fn median(mut numbers: Vec<u64>) -> u64 {
@@ -87,11 +93,14 @@ pub(crate) fn medians(samples: &[Sample]) -> Vec<(&'static str, u64, u64)> {
     medians.collect()
 }
 
-fn check_trends(samples: &[Sample], problems: &mut Vec<String>) {
+fn check_trends(samples: &[Sample], limits: &Limits, problems: &mut Vec<String>) {
     if thirds(samples).0.len() < 5 {
         problems.push("there are too few samples to see growth".into());
     }
     for (trend, (name, first, last)) in TRENDS.iter().zip(medians(samples)) {
+        if trend.name == MEMORY && limits.minutes < MEMORY_MINUTES_MIN {
+            continue;
+        }
         let most = first as f64 * trend.factor + trend.slack;
         if last as f64 > most {
             problems.push(format!(
@@ -155,7 +164,7 @@ fn check_stalls(samples: &[Sample], problems: &mut Vec<String>) {
 pub(crate) fn problems(samples: &[Sample], limits: &Limits) -> Vec<String> {
     let mut problems = Vec::new();
     check_memory(samples, limits, &mut problems);
-    check_trends(samples, &mut problems);
+    check_trends(samples, limits, &mut problems);
     check_stalls(samples, &mut problems);
     problems
 }
@@ -168,6 +177,7 @@ mod tests {
         budget_bytes: 100 << 20,
         baseline_bytes: 10 << 20,
         beside_bytes: 0,
+        minutes: 30.0,
     };
 
     /// A run as it should be, whose figures vary.

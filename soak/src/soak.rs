@@ -88,6 +88,7 @@ pub(crate) fn run(flags: &Flags) -> Result<Outcome, String> {
         budget_bytes: flags.budget_mib << 20,
         baseline_bytes: anonymous_bytes(),
         beside_bytes: HARNESS_BYTES + if flags.no_exports { 0 } else { EXPORTER_BYTES },
+        minutes: flags.minutes,
     };
     let samples = load_and_soak(flags, &run, &disk, &mut writers, lake.as_mut())?;
     let mut problems = match run.failure() {
