@@ -55,8 +55,8 @@ impl Maintainer {
         for task in MaintenanceTask::ALL {
             let work = self.work(table, task, mode);
             let clock = &self.core.environment.clock;
-            let standings = &work.slot.task_standings;
-            let is_due = |standing: &Standing| standing.is_due(clock.monotonic_ms());
+            let (standings, now_ms) = (&work.slot.task_standings, clock.monotonic_ms());
+            let is_due = |standing: &Standing| standing.is_due(now_ms);
             if !standings.lock().get(&task).is_none_or(is_due) {
                 continue;
             }
@@ -67,6 +67,10 @@ impl Maintainer {
                 let reason = format!("it took more than {TASK_MAX:?}");
                 Err(ExportError::unavailable(place, reason))
             });
+            // Asked for before the lock is taken, since the engine may make wait.
+            let error = done.as_ref().err();
+            let comes_back = error.is_some_and(|error| work.comes_back(error, exported.as_ref()));
+            let now_ms = clock.monotonic_ms();
             let mut standings = standings.lock();
             let standing = standings.entry(task).or_default();
             match done {
@@ -74,10 +78,10 @@ impl Maintainer {
                     standing.succeed(task, table.name());
                     actions.extend(action);
                 }
-                Err(error) if work.comes_back(&error, exported.as_ref()) => {
+                Err(error) if comes_back => {
                     tracing::debug!(table = table.name(), %task, %error, "maintenance comes back");
                 }
-                Err(error) => standing.fail(task, table.name(), &error, clock.monotonic_ms()),
+                Err(error) => standing.fail(task, table.name(), &error, now_ms),
             }
         }
         actions
