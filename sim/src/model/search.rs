@@ -184,6 +184,10 @@ impl Search {
             return true;
         }
         self.steps_left -= 1;
+        // Whose last place is past has none on this way.
+        if !self.is_placed_until(seq) {
+            return false;
+        }
         match self.placed.get(&seq) {
             // It may have been told another's sequence.
             Some(&at) if self.attempts[at].has_no_effect() => {
@@ -196,8 +200,22 @@ impl Search {
 
     /// Whether every transaction took place that was committed.
     fn is_all_placed(&mut self, seq: u64) -> bool {
-        let committed = |at: &&usize| self.attempts[**at].end == End::Committed;
-        let Some(&at) = self.floating.iter().find(committed) else {
+        self.has_placed(seq, |_| true)
+    }
+
+    /// The same of those that were committed before a sequence.
+    fn is_placed_until(&mut self, seq: u64) -> bool {
+        self.has_placed(seq, |attempt| {
+            attempt.seq_max.is_some_and(|seq_max| seq_max < seq)
+        })
+    }
+
+    fn has_placed(&mut self, seq: u64, is_due: impl Fn(&Attempt) -> bool) -> bool {
+        let missing = |at: &&usize| {
+            let attempt = &self.attempts[**at];
+            attempt.end == End::Committed && is_due(attempt)
+        };
+        let Some(&at) = self.floating.iter().find(missing) else {
             return true;
         };
         let reason = format!(
