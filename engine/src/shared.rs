@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) memory_parts: MemoryParts,
     /// `None` in a database that is read-only or closed.
     pub(crate) log_writer: Mutex<Option<SegmentWriter>>,
+    /// Held by who syncs the log beside its writer; taken before the writer.
+    pub(crate) log_sync: Mutex<()>,
 }
 
 /// Consumers of memory that are counted by themselves.
@@ -123,6 +125,7 @@ impl Shared {
             queue,
             memory_parts,
             log_writer: Mutex::default(),
+            log_sync: Mutex::default(),
         }
     }
 

@@ -87,8 +87,11 @@ impl Shared {
     }
 }
 
-/// Makes everything durable that is visible. Writing goes on meanwhile.
+/// Makes everything durable that is visible. Writing goes on meanwhile. Of many that ask at once one syncs; the others find
+/// what they asked for done.
 pub(crate) fn sync(shared: &Shared) -> Result<()> {
+    // Until a failure has stopped the database: a file opened behind it hears nothing of it, and its sync would succeed.
+    let _sync = shared.log_sync.lock();
     let (unsynced, visible_seq) = {
         let writer = shared.log_writer.lock();
         // Who had the log before may have failed to sync it, and then the next sync makes nothing durable.

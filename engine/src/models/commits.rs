@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::io::{CrashStyle, SimulatedIo};
 use crate::queue::commit_queue::Durability;
 use crate::schema::{ColumnType, TableSchema};
+use crate::sync::thread;
 use crate::table::Table;
 use crate::transaction::Transaction;
 use crate::value::Value;
@@ -142,16 +143,54 @@ pub(super) fn failed_sync() {
     threads.push(start(move || failing.fail_syncs(true)));
     join(threads);
     drop(database);
+    check_recovered(&disk, &synced);
+}
+
+/// For a moment no sync succeeds, of commits that several threads have synced later, each by itself.
+pub(super) fn failed_later_sync() {
+    let disk = SimulatedIo::new(1);
+    let database = open(&disk, GENERATION_SIZE_BYTES);
+    let tables = [table(&database, "a"), table(&database, "b")];
+    let synced = Acknowledged::default();
+    let mut threads = Vec::new();
+    for id in 0..WRITERS {
+        let (database, tables) = (database.clone(), tables.clone());
+        let synced = synced.clone();
+        threads.push(start(move || {
+            for number in 1..=COMMITS {
+                let mut transaction = transaction(&database, &tables, id, number);
+                transaction.set_durability(Durability::Buffered);
+                let committed = transaction.commit();
+                let seq = committed.and_then(|seq| database.wait_durable(seq).map(|()| seq));
+                match seq {
+                    Ok(seq) => synced.lock().unwrap().push((seq, id, number)),
+                    Err(Error::Poisoned(_) | Error::Io { .. }) => return,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }));
+    }
+    let failing = disk.clone();
+    threads.push(start(move || {
+        failing.fail_syncs(true);
+        thread::yield_now();
+        failing.fail_syncs(false);
+    }));
+    join(threads);
+    // Closing may sync what is left, and must not be what saves it.
+    let left = disk.crash(CrashStyle::LoseUnsynced);
+    drop(database);
+    check_recovered(&left, &synced);
+}
+
+/// After a power loss each writer's row is at least the last that was acknowledged as synced, in both tables.
+fn check_recovered(disk: &SimulatedIo, synced: &Acknowledged) {
     let left = disk.crash(CrashStyle::LoseUnsynced);
     let database = open(&left, GENERATION_SIZE_BYTES);
     let [a, b] = ["a", "b"].map(|name| database.table(name).unwrap());
+    let synced = synced.lock().unwrap();
     for id in 0..WRITERS {
-        let least = synced
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|(_, of, _)| *of == id)
-            .count() as i64;
+        let least = synced.iter().filter(|(_, of, _)| *of == id).count() as i64;
         let (in_a, in_b) = (stored(&database, &a, id), stored(&database, &b, id));
         assert_eq!(in_a, in_b, "half of a transaction");
         assert!(in_a >= least, "an acknowledged commit is lost");

@@ -107,6 +107,11 @@ pub const MODELS: &[Model] = &[
         commits::failed_sync,
     ),
     of_database(
+        "syncs-fail",
+        "where several threads sync what was committed before, and one of them fails, nothing that another took for synced is lost",
+        commits::failed_later_sync,
+    ),
+    of_database(
         "publication",
         "beside flushes readers see whole prefixes and never go back, by key and by parked scans",
         publication::readers_see_prefixes,
