@@ -1,11 +1,11 @@
 //! Wrong input of every kind: one clear error that names the place, and nothing is lost that was accepted before it.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use moonshine_engine::{Database, Options, Origin};
 use serde_json::{Value, json};
 
+use crate::free_port::free_port;
 use crate::moonshine::{Workplace, wait_for};
 use crate::orders;
 use crate::postgres_server::PostgresServer;
@@ -256,12 +256,7 @@ fn a_postgres_table_without_a_primary_key_is_named() {
 
 #[test]
 fn a_postgres_server_that_does_not_answer_is_named() {
-    // Nothing listens on a port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let workplace = Workplace::new();
     workplace.write(
         "sync.yaml",

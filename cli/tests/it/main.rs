@@ -31,6 +31,9 @@ mod quickstart;
 mod random;
 mod signals;
 
+#[path = "../../../connectors/tests/it/free_port.rs"]
+#[allow(unreachable_pub, reason = "shared with the connectors' tests")]
+mod free_port;
 #[path = "../../../connectors/tests/it/postgres_server.rs"]
 #[allow(unreachable_pub, reason = "shared with the connectors' tests")]
 mod postgres_server;

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use crate::free_port::free_port;
 use crate::moonshine::{Workplace, wait_for};
 use crate::orders;
 
@@ -17,11 +18,7 @@ fn ask(port: u16, request: &str) -> Option<String> {
 
 #[test]
 fn a_scrape_has_the_engines_metrics_and_the_exporters() {
-    // Free a moment ago.
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    let port = free_port();
     let workplace = Workplace::new();
     workplace.write("orders.jsonl", orders::events(1..=500));
     workplace.write(

@@ -6,10 +6,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::free_port::free_port;
 
 const START_WAIT: Duration = Duration::from_secs(60);
 const START_ATTEMPTS: usize = 5;
@@ -88,9 +89,7 @@ impl PostgresServer {
         let rules = "host all md5_user all md5\nhost all scram_user all scram-sha-256\nhost all all all trust\n";
         fs::write(data.join("pg_hba.conf"), rules).expect("pg_hba.conf");
         for _ in 0..START_ATTEMPTS {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            let port = listener.local_addr().expect("its address").port();
-            drop(listener);
+            let port = free_port();
             if let Some(process) = try_start(&programs, &data, port, &settings) {
                 return Some(Self {
                     process,

@@ -18,6 +18,8 @@ mod counting_store;
 mod crash;
 mod evolution;
 mod faulty_store;
+#[path = "../../../connectors/tests/it/free_port.rs"]
+mod free_port;
 mod glue_answers;
 mod history;
 mod installed;

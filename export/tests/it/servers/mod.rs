@@ -8,7 +8,7 @@ mod hive;
 mod rest;
 mod s3;
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub(crate) use self::gcs::GcsServer;
 pub(crate) use self::hive::HiveServer;
 pub(crate) use self::rest::{RestKind, RestServer};
 pub(crate) use self::s3::{S3Kind, S3Server};
+use crate::free_port::free_port;
 use crate::installed::installed;
 
 /// How often a server is asked whether it listens, and how long after each time.
@@ -46,11 +47,7 @@ impl Server {
     /// Starts what `command` says for a free port, and waits until it listens there. What it prints goes to a file.
     fn start(log: &Path, command: impl FnOnce(u16) -> Command) -> Server {
         std::fs::create_dir_all(log.parent().unwrap()).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let output = std::fs::File::create(log).unwrap();
         let process = command(port)
             .stdin(Stdio::null())
