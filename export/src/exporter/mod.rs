@@ -221,7 +221,10 @@ impl Core {
         let mut place = slot.state.lock().await;
         let known = place.take();
         let mut state = self.ready(table, known).await?;
-        let exported = self.export_table(table, snapshot, &mut state).await;
+        let mut exported = self.export_table(table, snapshot, &mut state).await;
+        if let Err(error @ ExportError::Corrupt { .. }) = exported {
+            exported = Err(self.judge_again(table, &state.current, error).await);
+        }
         // After a failure the table is looked at anew: what we know of it may be the cause.
         if matches!(exported, Ok(_) | Err(ExportError::Config(_))) {
             *place = Some(state);

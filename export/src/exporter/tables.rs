@@ -150,15 +150,29 @@ impl Core {
             };
         };
         self.outrank(table, &found);
-        self.check_ours(&self.newest(table), pending, &found)?;
+        self.check_ours(table, pending, &found)?;
         Ok(Some(found))
     }
 
-    /// A table as the database has it now. To be asked for once the Iceberg table is there to compare it with: an export may have given
-    /// that one columns that came since whoever asks began.
-    pub(crate) fn newest(&self, table: &Table) -> Table {
-        let newest = self.database.table(table.name());
-        newest.unwrap_or_else(|| table.clone())
+    /// What it means that a file is missing, or damaged, of a table that was known as this: nothing but that the table has gone on, if
+    /// it has. Its older states lose their files.
+    pub(crate) async fn judge_again(
+        &self,
+        table: &Table,
+        known: &CatalogTable,
+        error: ExportError,
+    ) -> ExportError {
+        match self.look_up(table, self.pending(table).as_ref()).await {
+            Ok(Some(found)) if found.metadata_location != known.metadata_location => {
+                tracing::debug!(table = table.name(), %error, "of an older state of the table");
+                ExportError::Conflict {
+                    table: found.ident.to_string(),
+                    attempts: 1,
+                }
+            }
+            Ok(_) => error,
+            Err(reason) => reason,
+        }
     }
 
     /// Checks that no newer exporter took an Iceberg table over, that it is ours, and that it stands where we left it.
@@ -168,7 +182,10 @@ impl Core {
         pending: Option<&PendingExport>,
         found: &CatalogTable,
     ) -> Result<()> {
-        self.owner.check(found, table.schema())?;
+        // As the database has it now: an export may have given the Iceberg table columns that came since whoever asks began.
+        let newest = self.database.table(table.name());
+        let newest = newest.as_ref().unwrap_or(table);
+        self.owner.check(found, newest.schema())?;
         if let Some(writer) = self.writer_to(table) {
             check_epoch(found, &writer)?;
         }

@@ -97,7 +97,7 @@ impl Proposal for Expiry<'_> {
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let core = self.work.core;
-        core.check_ours(&core.newest(self.work.table), None, table)?;
+        core.check_ours(self.work.table, None, table)?;
         let removed = self.expired(&table.metadata)?;
         if removed.snapshots.is_empty() && removed.references.is_empty() {
             let reason = "none of its snapshots is to go any more";

@@ -111,7 +111,7 @@ impl Proposal for Merge<'_> {
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let core = self.work.core;
         let writer = core.own_writer(self.work.table)?;
-        core.check_ours(&core.newest(self.work.table), None, table)?;
+        core.check_ours(self.work.table, None, table)?;
         let found = live_manifests(table).await?;
         let merged = chosen(&found, self.least).ok_or_else(|| {
             ExportError::unavailable(&table.ident, "its manifests were merged by somebody else")

@@ -452,6 +452,29 @@ impl Work<'_> {
     }
 
     async fn run(&self) -> Result<Option<MaintenanceAction>> {
+        match self.run_task().await {
+            Err(error @ ExportError::Corrupt { .. }) => Err(self.judge_again(error).await),
+            done => done,
+        }
+    }
+
+    /// What a missing or damaged file means: what is known of the table may be older than its files, so that is forgotten.
+    async fn judge_again(&self, error: ExportError) -> ExportError {
+        let known = match self.slot.state.try_lock() {
+            Ok(mut place) => place.take(),
+            // An export has come in between.
+            Err(_) => return self.busy(),
+        };
+        match known {
+            Some(known) => {
+                let judged = self.core.judge_again(self.table, &known.current, error);
+                judged.await
+            }
+            None => error,
+        }
+    }
+
+    async fn run_task(&self) -> Result<Option<MaintenanceAction>> {
         match self.task {
             MaintenanceTask::RewriteFiles => rewrite::run(self).await,
             MaintenanceTask::ExpireSnapshots => expiry::run(self).await,

@@ -115,8 +115,7 @@ impl Removal<'_> {
         let Some(table) = work.core.catalog.load(ident).await? else {
             return Ok(false);
         };
-        work.core
-            .check_ours(&work.core.newest(work.table), None, &table)?;
+        work.core.check_ours(work.table, None, &table)?;
         named.add_all_of(&table).await?;
         if work.is_pending() {
             return Ok(false);

@@ -182,7 +182,7 @@ impl Proposal for Statistics<'_> {
 
     async fn change(&mut self, table: &CatalogTable) -> Result<Change> {
         let core = self.work.core;
-        core.check_ours(&core.newest(self.work.table), None, table)?;
+        core.check_ours(self.work.table, None, table)?;
         check_epoch(table, &core.own_writer(self.work.table)?)?;
         let id = self.statistics.snapshot_id;
         if table.metadata.snapshot_by_id(id).is_none() {

@@ -129,6 +129,35 @@ async fn an_older_exporter_is_fenced() {
     world.check_same(&database).await;
 }
 
+/// Where the database was copied, what the copy's exporter has left of an older state of the table is no damage to one that knows
+/// nothing newer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_exporter_is_fenced_where_its_files_are_gone() {
+    for is_maintenance in [false, true] {
+        let (world, database) = exported().await;
+        let mut older = world.exporter(&database).await.unwrap();
+        copy_folder(&world.path("database"), &world.path("copy"));
+        let copy = world.database_in("copy");
+        let mut newer = world.exporter(&copy).await.unwrap();
+        let catalog = world.catalog().await;
+        let known = current(catalog.as_ref()).await;
+        let manifest_list = known.metadata.current_snapshot().unwrap().manifest_list();
+        let change = |database: &Database, text: &str| {
+            let table = database.table("shop.notes").unwrap();
+            write_notes(database, &table, [(1, text.to_owned())], &[]);
+        };
+        change(&copy, "of the copy");
+        newer.tick(&copy.snapshot()).await.unwrap();
+        known.file_io.delete(manifest_list).await.unwrap();
+        change(&database, "of the original");
+        let error = match is_maintenance {
+            true => older.maintainer().run(None, false).await.unwrap_err(),
+            false => older.tick(&database.snapshot()).await.unwrap_err(),
+        };
+        assert!(matches!(error, ExportError::Fenced { .. }), "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_writers_snapshot_stops_the_export() {
     let (world, database) = exported().await;
