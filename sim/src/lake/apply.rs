@@ -413,8 +413,9 @@ impl State {
             }
             Err(error) => {
                 // The exporter demanded what it needs: what it asks for then has to be possible. Only other writers can take a
-                // sequence number and have the table look as before.
-                if self.deeds == 0 {
+                // sequence number and have the table look as before, and no demand can name the version of the format.
+                let versions = [&current, &commit.base].map(|one| one.metadata.format_version());
+                if self.deeds == 0 && versions[0] == versions[1] {
                     self.violations.push(format!("{}: {error}", current.ident));
                 }
                 Done::Refused(error)

@@ -54,7 +54,7 @@ pub(super) struct Seat {
     exporter: futures::lock::Mutex<Option<Exporter>>,
     /// Whether it has opened. Of two that open at once either may be the newer one.
     pub(super) is_open: AtomicBool,
-    /// Whether another one was to take over.
+    /// Whether another one was to take over, or may be the newer one.
     pub(super) is_older: AtomicBool,
 }
 
@@ -80,12 +80,14 @@ pub struct Host {
     seed: u64,
     /// Numbers of processes as the lake knows them, of which each exporter has one.
     next_number: Arc<AtomicU64>,
+    orders: Arc<AtomicU64>,
     seats: Mutex<Vec<Arc<Seat>>>,
     work: FiberWork,
     running: Mutex<Vec<JoinHandle<()>>>,
-    next_order: AtomicU64,
     told: Mutex<Told>,
     rung: Condvar,
+    /// How many take over at the moment.
+    pub(super) taking_over: AtomicU64,
     /// When the process dies its exporters are held up, and wake up later.
     becomes_zombie: AtomicBool,
     is_killed: AtomicBool,
@@ -118,6 +120,8 @@ pub(super) struct Ground {
     pub(super) clock: Arc<RunClock>,
     pub(super) guard: Guard,
     pub(super) next_number: Arc<AtomicU64>,
+    /// How many orders the exporters of all processes were given.
+    pub(super) orders: Arc<AtomicU64>,
 }
 
 impl Host {
@@ -134,12 +138,13 @@ impl Host {
             settings,
             seed,
             next_number: ground.next_number.clone(),
+            orders: ground.orders.clone(),
             seats: Mutex::new(Vec::new()),
             work: FiberWork::default(),
             running: Mutex::new(Vec::new()),
-            next_order: AtomicU64::new(0),
             told: Mutex::new(Told::default()),
             rung: Condvar::new(),
+            taking_over: AtomicU64::new(0),
             becomes_zombie: AtomicBool::new(becomes_zombie),
             is_killed: AtomicBool::new(false),
         };
@@ -183,7 +188,7 @@ impl Host {
 
     /// Has an exporter do something, and does not wait for it.
     pub(super) fn begin(self: &Arc<Self>, seat: &Arc<Seat>, order: Order) -> u64 {
-        let number = self.next_order.fetch_add(1, Ordering::SeqCst);
+        let number = self.orders.fetch_add(1, Ordering::SeqCst);
         let (host, seat) = (self.clone(), seat.clone());
         let body = move || {
             let outcome = block_on(host.carry_out(&seat, order));
@@ -269,7 +274,7 @@ impl Host {
 
     async fn open(&self, seat: &Seat, database: &Database) -> Result<Exporter, ExportError> {
         let catalog = SimulatedCatalog::of(&self.lake, self.guard, seat.number);
-        let open_number = self.next_order.fetch_add(1, Ordering::SeqCst);
+        let open_number = self.orders.fetch_add(1, Ordering::SeqCst);
         let seed = Stream::new(self.seed, "identities", seat.number << 20 | open_number).next();
         let environment = environment_with(self.clock.clone(), seed, self.work.clone());
         let settings = self.settings.clone();

@@ -183,10 +183,15 @@ impl World<'_> {
             snapshot: process.snapshot(number)?,
             polls: u64::MAX,
         };
-        let seats = host.seats();
-        let begun = host.begin(&seats[0], order);
+        let newest = host.seats()[0].clone();
+        // Of several that took over side by side nobody knows who is the newest.
+        let (seat, standing) = match newest.is_older.load(Ordering::SeqCst) {
+            true => (host.add_seat(), Standing::Newer),
+            false => (newest, Standing::Alone),
+        };
+        let begun = host.begin(&seat, order);
         let outcome = host.wait(begun).ok_or(Stop::Dead)?;
-        judge(process, number, outcome, Standing::Alone)
+        judge(process, number, outcome, standing)
     }
 
     /// Everything calms down, and has to be as it should be.

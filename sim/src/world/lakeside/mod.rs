@@ -32,12 +32,13 @@ use super::process::{Process, tables};
 use super::{Report, World};
 use crate::lake::{Climate, Lake, RunClock};
 use crate::model::attempt::{Attempt, End};
+use crate::model::tables::TABLE_COUNT;
 use crate::plan::Plan;
 use crate::plan::lake::{ClimateConfig, LakeConfig};
 use crate::random::Stream;
 
-/// So many of a round's commit sequences at most are of exports.
-const EMPTY_DELTAS_MAX: u64 = 32;
+/// So many commit sequences at most are of what an exporter does by one order: each table may have an export and a rewrite of files.
+const EMPTY_DELTAS_MAX: u64 = 2 * TABLE_COUNT as u64;
 
 /// The lake, and what is known of it.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub(super) struct Lakeside {
     checker: Checker,
     defaults: Defaults,
     trouble: Option<Trouble>,
+    /// Orders up to the end of the last round but one, and of the last one.
+    orders_by_round: [u64; 2],
 }
 
 fn climate(config: ClimateConfig) -> Climate {
@@ -83,6 +86,7 @@ impl Lakeside {
                 clock,
                 guard,
                 next_number: Arc::new(AtomicU64::new(1)),
+                orders: Arc::default(),
             },
             names: Names::new(),
             format_version: match config.is_format_2 {
@@ -97,6 +101,7 @@ impl Lakeside {
             checker: Checker::default(),
             defaults: Defaults::default(),
             trouble: None,
+            orders_by_round: [0; 2],
         })
     }
 
@@ -134,12 +139,15 @@ impl World<'_> {
     }
 
     /// Where nothing but locations fill a generation, an empty delta goes into the log, which is of no client. Of a task that was
-    /// dropped the engine's part may still do that.
-    pub(super) fn empty_deltas(&self) -> Option<Attempt> {
-        self.lakeside.as_ref()?;
+    /// dropped in the round before the engine's part may still do that.
+    pub(super) fn empty_deltas(&mut self) -> Option<Attempt> {
+        let lakeside = self.lakeside.as_mut()?;
+        let orders = lakeside.ground.orders.load(Ordering::SeqCst);
+        let [before, last] = lakeside.orders_by_round;
+        lakeside.orders_by_round = [last, orders];
         let mut attempt = Attempt::new(0, Vec::new(), 0);
         attempt.end = End::Nothing;
-        attempt.spare_seqs = EMPTY_DELTAS_MAX;
+        attempt.spare_seqs = (orders - before) * EMPTY_DELTAS_MAX;
         Some(attempt)
     }
 
