@@ -198,8 +198,7 @@ impl World<'_> {
             round.attempts.append(&mut client.attempts);
             round.observations.append(&mut client.observations);
         }
-        let empty_deltas = self.empty_deltas();
-        round.attempts.extend(empty_deltas);
+        round.attempts.extend(self.empty_deltas());
         self.history.take(round).map_err(|detail| {
             Stop::Violation(Violation {
                 check: "model",

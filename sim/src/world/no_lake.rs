@@ -32,7 +32,7 @@ impl Client {
 impl World<'_> {
     pub(super) fn host_of_start(&mut self, _: &mut Process) {}
 
-    pub(super) fn empty_deltas(&mut self) -> Option<Attempt> {
+    pub(super) fn empty_deltas(&self) -> Option<Attempt> {
         self.lakeside.as_ref().and(None)
     }
 

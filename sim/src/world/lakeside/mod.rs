@@ -56,8 +56,8 @@ pub(super) struct Lakeside {
     checker: Checker,
     defaults: Defaults,
     trouble: Option<Trouble>,
-    /// Orders up to the end of the last round but one, and of the last one.
-    orders_by_round: [u64; 2],
+    /// Orders up to the start of the process before the one that runs, and up to its own.
+    orders_by_process: [u64; 2],
 }
 
 fn climate(config: ClimateConfig) -> Climate {
@@ -101,13 +101,15 @@ impl Lakeside {
             checker: Checker::default(),
             defaults: Defaults::default(),
             trouble: None,
-            orders_by_round: [0; 2],
+            orders_by_process: [0; 2],
         })
     }
 
     /// The exporters of a new process.
     fn host(&mut self) -> Arc<Host> {
         self.process_count += 1;
+        let orders = self.ground.orders.load(Ordering::SeqCst);
+        self.orders_by_process = [self.orders_by_process[1], orders];
         let mut stream = Stream::new(self.seed, "host", self.process_count);
         if stream.chance(250) {
             self.format_version = FormatVersion::V3;
@@ -139,12 +141,11 @@ impl World<'_> {
     }
 
     /// Where nothing but locations fill a generation, an empty delta goes into the log, which is of no client. Of a task that was
-    /// dropped in the round before the engine's part may still do that.
-    pub(super) fn empty_deltas(&mut self) -> Option<Attempt> {
-        let lakeside = self.lakeside.as_mut()?;
+    /// dropped rounds ago the engine's part may still do that.
+    pub(super) fn empty_deltas(&self) -> Option<Attempt> {
+        let lakeside = self.lakeside.as_ref()?;
         let orders = lakeside.ground.orders.load(Ordering::SeqCst);
-        let [before, last] = lakeside.orders_by_round;
-        lakeside.orders_by_round = [last, orders];
+        let [before, _] = lakeside.orders_by_process;
         let mut attempt = Attempt::new(0, Vec::new(), 0);
         attempt.end = End::Nothing;
         attempt.spare_seqs = (orders - before) * EMPTY_DELTAS_MAX;
