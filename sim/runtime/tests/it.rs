@@ -270,6 +270,25 @@ fn parking_waits_for_who_unparks() {
     }
 }
 
+#[test]
+fn a_future_that_parks_while_it_is_polled_goes_on() {
+    let run = of_seed(1, || {
+        let (sender, receiver) = futures_channel();
+        let (mut sender, mut receiver) = (Some(sender), std::pin::pin!(receiver));
+        let polled = std::future::poll_fn(|context| {
+            let polled = receiver.as_mut().poll(context);
+            if let Some(sender) = sender.take() {
+                sender.send(7);
+                // The unparking was meant for who polls.
+                thread::park();
+            }
+            polled
+        });
+        assert_eq!(block_on(polled), 7);
+    });
+    assert_eq!(run.end, End::Done);
+}
+
 /// One value, sent once.
 fn futures_channel() -> (Sender, impl Future<Output = u64>) {
     let place = Arc::new(Mutex::new((None, None::<std::task::Waker>)));
