@@ -279,7 +279,9 @@ impl Opening<'_> {
             database_id: manifest.database_id,
             layout: &layout,
             start: state.log_start,
+            flushed_seq: state.flushed_seq,
         };
+        shared.segments.note_flushed(state.flushed_seq);
         let mut replay = Replay::new(&shared, state.flushed_seq, state.facts_through_block);
         let end = replay_log(&log, !read_only, &mut replay);
         let end = end.map_err(|error| replay.cause(error))?;

@@ -121,6 +121,7 @@ fn flush_generation(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>
         retire_unnamed(error, &outputs);
         load.into_iter().for_each(|load| load.undecide(error));
     })?;
+    shared.segments.note_flushed(frozen.seq_to);
     // Who waits for the flush may have them compacted at once, and then finds their space free.
     drop(outputs);
     shared.scheduler.earn(written_bytes);

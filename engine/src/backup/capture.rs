@@ -117,6 +117,7 @@ impl<'a> Capture<'a> {
             database_id,
             layout: &layout,
             start: state.log_start,
+            flushed_seq: state.flushed_seq,
         };
         let end = replay_log(&log, false, &mut content)?;
         let mut segments = Vec::new();

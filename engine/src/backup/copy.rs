@@ -246,6 +246,7 @@ fn copy_log(capture: &Capture<'_>, target: &Target, copied: &mut Copied) -> Resu
         database_id: capture.database_id,
         layout: &capture.layout,
         start: capture.state.log_start,
+        flushed_seq: capture.state.flushed_seq,
     };
     let mut content = LogContent::new(capture.state.flushed_seq);
     let end = replay_log(&log, true, &mut content)?;
@@ -270,7 +271,9 @@ fn copy_log(capture: &Capture<'_>, target: &Target, copied: &mut Copied) -> Resu
     );
     if let Some((segment, len_bytes)) = end.tail {
         writer.resume(segment, len_bytes);
-        writer.seal(&LogSegments::default())?;
+        let segments = LogSegments::default();
+        segments.note_flushed(capture.state.flushed_seq);
+        writer.seal(&segments)?;
     }
     Ok(())
 }

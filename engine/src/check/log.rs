@@ -31,13 +31,14 @@ impl Checking<'_> {
             .filter_map(|path| Some((segment_number(&path)?, path)))
             .collect();
         segments.sort();
-        let mut start = state.log_start;
+        let (mut start, mut flushed_seq) = (state.log_start, state.flushed_seq);
         if state.flushed_seq == 0
             && state.tables.is_empty()
             && let Some((first, path)) = segments.first()
         {
             // Where the edits can't be read, from the first that there is.
             start = self.start_at(*first, path).unwrap_or(start);
+            flushed_seq = u64::MAX;
         }
         let needed = segments.partition_point(|(number, _)| *number < start.segment_number);
         let unnamed = segments.drain(..needed).map(|(_, path)| path);
@@ -51,6 +52,7 @@ impl Checking<'_> {
                 database_id: self.database_id,
                 layout: &self.layout,
                 start,
+                flushed_seq,
             };
             match replay_log(&log, false, &mut content) {
                 Ok(end) => last_block_number = Some(end.last_block_number),

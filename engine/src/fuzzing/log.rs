@@ -140,6 +140,7 @@ impl Log {
         let header = BlockHeader {
             block_number: number,
             durable_block_number: durable_number,
+            flushed_seq: 0,
             body_size_bytes: body.len() as u64,
             record_count: record_count as u32,
         };
@@ -222,6 +223,7 @@ fn replay(io: &SimulatedIo, repair: bool) -> Result<Found, Error> {
             segment_number: 1,
             block_number: 1,
         },
+        flushed_seq: u64::MAX,
     };
     let mut found = Found::default();
     found.last_block_number = replay_log(&log, repair, &mut found)?.last_block_number;

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::codec::{Malformed, Reader, encode_file_header, put_u32, put_u64};
 
 /// The version of segments, and of all that is in them, that this build writes.
-pub(crate) const SEGMENT_VERSION: u32 = 4;
+pub(crate) const SEGMENT_VERSION: u32 = 5;
 /// The oldest that it reads.
 const SEGMENT_VERSION_MIN: u32 = 1;
 
@@ -108,6 +108,9 @@ pub(crate) struct BlockHeader {
     /// All blocks up to this number were durable when this one was written. This is what tells a damaged block from
     /// one that a crash tore.
     pub(crate) durable_block_number: u64,
+    /// All deltas up to this commit sequence were durably below level 0. This is what tells a log of edits whose end is gone from
+    /// one that had come no further. 0 in segments of version 4 and older.
+    pub(crate) flushed_seq: u64,
     /// Bytes of all records, with their headers.
     pub(crate) body_size_bytes: u64,
     pub(crate) record_count: u32,
@@ -121,7 +124,7 @@ impl BlockHeader {
         put_u64(out, self.block_number);
         put_u64(out, self.durable_block_number);
         put_u64(out, self.body_size_bytes);
-        put_u64(out, 0);
+        put_u64(out, self.flushed_seq);
         let checksum = xxh3_64_with_seed(out.get(start..).unwrap_or_default(), seed(database_id));
         put_u64(out, checksum);
     }
@@ -135,13 +138,14 @@ impl BlockHeader {
         let block_number = reader.u64()?;
         let durable_block_number = reader.u64()?;
         let body_size_bytes = reader.u64()?;
-        reader.u64()?;
+        let flushed_seq = reader.u64()?;
         let checksum = reader.u64()?;
         match bytes.get(..BLOCK_HEADER_SIZE_BYTES - 8) {
             Some(covered) if xxh3_64_with_seed(covered, seed(database_id)) == checksum => {
                 Ok(BlockHeader {
                     block_number,
                     durable_block_number,
+                    flushed_seq,
                     body_size_bytes,
                     record_count,
                 })
@@ -246,6 +250,7 @@ mod tests {
         let block = BlockHeader {
             block_number: 9,
             durable_block_number: 8,
+            flushed_seq: 5,
             body_size_bytes: 100,
             record_count: 2,
         };

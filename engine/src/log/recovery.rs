@@ -44,6 +44,8 @@ pub(crate) struct LogFolder<'a> {
     pub(crate) layout: &'a Layout,
     /// Where the part begins that is needed; what lies before is removed, or about to be.
     pub(crate) start: LogStart,
+    /// The deltas up to it are below level 0, as far as the edits go.
+    pub(crate) flushed_seq: u64,
 }
 
 /// Who takes what the log holds, in its order.
@@ -74,6 +76,7 @@ pub(crate) fn replay_log(
         database_id,
         layout,
         start,
+        flushed_seq,
     } = *log;
     let segments = needed_segments(log, repair)?;
     let mut end = LogEnd {
@@ -103,6 +106,7 @@ pub(crate) fn replay_log(
         let mut scan = SegmentScan {
             bytes: &segment.bytes,
             database_id,
+            flushed_seq,
             replay,
             unsure: VecDeque::new(),
         };
@@ -322,6 +326,7 @@ enum Stop {
 struct SegmentScan<'a> {
     bytes: &'a [u8],
     database_id: Uuid,
+    flushed_seq: u64,
     replay: &'a mut dyn LogReplay,
     /// Blocks that no block behind them calls durable: number and offset.
     unsure: VecDeque<(u64, usize)>,
@@ -372,6 +377,10 @@ impl SegmentScan<'_> {
         let records = self
             .records(body, header.record_count)
             .map_err(Stop::Unverified)?;
+        if header.flushed_seq > self.flushed_seq {
+            let reason = "the log of edits ends before what was flushed when this block was written";
+            return Err(Stop::Unreadable(Malformed(reason)));
+        }
         for (header, record_body) in records {
             self.replay
                 .record(block_number, header, record_body)

@@ -170,6 +170,7 @@ impl SegmentWriter {
         let header = BlockHeader {
             block_number: self.next_block_number,
             durable_block_number: self.durable_block_number,
+            flushed_seq: segments.flushed_seq(),
             body_size_bytes: body_len as u64,
             record_count: len_u32(records.clone().count()),
         };

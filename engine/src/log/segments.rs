@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::io::{Io, IoFile};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// From where on the log is needed: a segment, and its first block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub(crate) struct OpenSegment {
 #[derive(Debug, Default)]
 pub(crate) struct LogSegments {
     state: Mutex<State>,
+    flushed_seq: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +106,16 @@ impl LogSegments {
             })
         };
         segments.into_iter().map(size).collect()
+    }
+
+    /// All deltas up to this commit sequence are durably below level 0.
+    pub(crate) fn flushed_seq(&self) -> u64 {
+        self.flushed_seq.load(Ordering::Acquire)
+    }
+
+    /// Takes it that all deltas up to a commit sequence are durably below level 0: the blocks from here on say so.
+    pub(crate) fn note_flushed(&self, seq: u64) {
+        self.flushed_seq.fetch_max(seq, Ordering::Release);
     }
 
     /// Where to read from to see all from a block on.
