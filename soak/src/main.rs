@@ -60,6 +60,9 @@ pub(crate) struct Flags {
     /// Without exports: what the process takes is then the engine's and the harness's alone.
     #[arg(long)]
     pub(crate) no_exports: bool,
+    /// Pools of the GNU C library's allocator, as the program `moonshine` has them; 0 are as many as it has by itself.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) allocator_pools: u16,
     /// Prints a line each second.
     #[arg(long)]
     pub(crate) verbose: bool,
@@ -79,6 +82,9 @@ pub(crate) struct Flags {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    if flags.allocator_pools > 0 {
+        moonshine_engine::limit_allocator_pools(flags.allocator_pools);
+    }
     if let Some(folder) = &flags.read_backup {
         let read = readers::read_backup(folder, flags.writers, flags.commit_seq);
         return match read {

@@ -26,8 +26,6 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<ExitCode, S
             &profile,
             "--",
         ])
-        // The GNU C library keeps memory for each thread, by itself for 8 times as many as there are processors.
-        .env("MALLOC_ARENA_MAX", "2")
         .arg("--ledger")
         .arg(target_folder().join("proof").join("soak.jsonl"))
         .args(arguments)

@@ -31,6 +31,26 @@ impl Trimming {
     }
 }
 
+/// Has threads share so many of the GNU C library's pools of memory, at most, from now on. By itself it has up to 8 for each
+/// processor, each of which keeps what its threads gave back. For the start of a program with many threads whose memory is to stay near the
+/// budget of its database; elsewhere, and where the program has another allocator, that does nothing.
+///
+/// It holds for the whole process, so no database does it by itself. The program `moonshine` has 2 pools.
+///
+/// ```
+/// moonshine_engine::limit_allocator_pools(2);
+/// // The threads come after it.
+/// ```
+pub fn limit_allocator_pools(pools_max: u16) {
+    #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+    // SAFETY: it may be called at any time, by any thread, and changes nothing that is allocated.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, i32::from(pools_max).max(1));
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu", not(miri))))]
+    let _ = pools_max;
+}
+
 fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
     // SAFETY: it may be called at any time, by any thread, and changes nothing that is allocated.
