@@ -378,7 +378,8 @@ impl SegmentScan<'_> {
             .records(body, header.record_count)
             .map_err(Stop::Unverified)?;
         if header.flushed_seq > self.flushed_seq {
-            let reason = "the log of edits ends before what was flushed when this block was written";
+            let reason =
+                "the log of edits ends before what was flushed when this block was written";
             return Err(Stop::Unreadable(Malformed(reason)));
         }
         for (header, record_body) in records {

@@ -114,31 +114,13 @@ pub(super) fn group_commit() {
 pub(super) fn failed_sync() {
     let disk = SimulatedIo::new(1);
     let database = open(&disk, GENERATION_SIZE_BYTES);
-    let tables = [table(&database, "a"), table(&database, "b")];
-    let synced = Acknowledged::default();
-    let mut threads = Vec::new();
-    for id in 0..WRITERS {
-        let (database, tables) = (database.clone(), tables.clone());
-        let synced = synced.clone();
-        threads.push(start(move || {
-            for number in 1..=COMMITS {
-                let transaction = transaction(&database, &tables, id, number);
-                // One has its records written by the database's thread.
-                let committed = if id == 0 {
-                    transaction.submit().and_then(|handle| handle.wait())
-                } else {
-                    transaction.commit()
-                };
-                match committed {
-                    Ok(seq) => synced.lock().unwrap().push((seq, id, number)),
-                    Err(Error::Poisoned(_) | Error::Io { .. }) => {
-                        assert!(is_poisoned(&database, &tables), "it writes on");
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        }));
-    }
+    let (mut threads, synced) = start_writers(&database, |_, transaction, id| {
+        // One has its records written by the database's thread.
+        match id {
+            0 => transaction.submit().and_then(|handle| handle.wait()),
+            _ => transaction.commit(),
+        }
+    });
     let failing = disk.clone();
     threads.push(start(move || failing.fail_syncs(true)));
     join(threads);
@@ -150,26 +132,11 @@ pub(super) fn failed_sync() {
 pub(super) fn failed_later_sync() {
     let disk = SimulatedIo::new(1);
     let database = open(&disk, GENERATION_SIZE_BYTES);
-    let tables = [table(&database, "a"), table(&database, "b")];
-    let synced = Acknowledged::default();
-    let mut threads = Vec::new();
-    for id in 0..WRITERS {
-        let (database, tables) = (database.clone(), tables.clone());
-        let synced = synced.clone();
-        threads.push(start(move || {
-            for number in 1..=COMMITS {
-                let mut transaction = transaction(&database, &tables, id, number);
-                transaction.set_durability(Durability::Buffered);
-                let committed = transaction.commit();
-                let seq = committed.and_then(|seq| database.wait_durable(seq).map(|()| seq));
-                match seq {
-                    Ok(seq) => synced.lock().unwrap().push((seq, id, number)),
-                    Err(Error::Poisoned(_) | Error::Io { .. }) => return,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        }));
-    }
+    let (mut threads, synced) = start_writers(&database, |database, mut transaction, _| {
+        transaction.set_durability(Durability::Buffered);
+        let seq = transaction.commit()?;
+        database.wait_durable(seq).map(|()| seq)
+    });
     let failing = disk.clone();
     threads.push(start(move || {
         failing.fail_syncs(true);
@@ -181,6 +148,33 @@ pub(super) fn failed_later_sync() {
     let left = disk.crash(CrashStyle::LoseUnsynced);
     drop(database);
     check_recovered(&left, &synced);
+}
+
+/// Starts threads that commit and note what they were told is synced. Once one fails nothing is written any more.
+fn start_writers(
+    database: &Database,
+    commit: fn(&Database, Transaction, i64) -> Result<u64, Error>,
+) -> (Vec<thread::JoinHandle<()>>, Acknowledged) {
+    let tables = [table(database, "a"), table(database, "b")];
+    let synced = Acknowledged::default();
+    let start_writer = |id| {
+        let (database, tables) = (database.clone(), tables.clone());
+        let synced = synced.clone();
+        start(move || {
+            for number in 1..=COMMITS {
+                let transaction = transaction(&database, &tables, id, number);
+                match commit(&database, transaction, id) {
+                    Ok(seq) => synced.lock().unwrap().push((seq, id, number)),
+                    Err(Error::Poisoned(_) | Error::Io { .. }) => {
+                        assert!(is_poisoned(&database, &tables), "it writes on");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+    };
+    let threads = (0..WRITERS).map(start_writer).collect();
+    (threads, synced)
 }
 
 /// After a power loss each writer's row is at least the last that was acknowledged as synced, in both tables.
