@@ -1,5 +1,7 @@
 //! Changes, restarts and stops.
 
+use moonshine_engine::io::SimulatedIo;
+
 use super::*;
 
 #[tokio::test]
@@ -373,6 +375,55 @@ async fn a_lost_connection_is_made_again() {
         .unwrap()
         .unwrap();
     assert_eq!(progress.read().rows, 4);
+}
+
+/// *Once*: where a connection is lost while the disk stands still, the next one waits until all that was submitted is durable: what is asked
+/// for goes on behind that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_lost_while_the_disk_stands_still_sends_nothing_twice() {
+    let Some(mut mirror) = Mirror::start(&["public.t"]) else {
+        return;
+    };
+    let disk = SimulatedIo::new(1);
+    let options = Options {
+        io: Arc::new(disk.clone()),
+        ..Options::unmeasured()
+    };
+    mirror.database = Database::open("/db", options).unwrap();
+    mirror.server.sql("CREATE TABLE t (id int4 PRIMARY KEY);");
+    let context = mirror.context(RunMode::Continuous);
+    let (stop, progress) = (context.stop.clone(), Arc::clone(&context.progress));
+    let source = mirror.source();
+    let running = tokio::spawn(async move { source.run(context).await });
+    mirror
+        .until("the stream", |_| progress.read().phase == Phase::Streaming)
+        .await;
+    mirror.server.sql("INSERT INTO t VALUES (1);");
+    mirror
+        .until("the row", |mirror| mirror.row("public.t", 1).is_some())
+        .await;
+    disk.hold_writes(Some(".mlog"));
+    mirror
+        .server
+        .sql("INSERT INTO t VALUES (2); INSERT INTO t VALUES (3);");
+    mirror
+        .until("the submissions", |_| progress.read().rows == 3)
+        .await;
+    mirror.server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'moonshine';");
+    // Longer than it takes to connect again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    disk.hold_writes(None);
+    mirror.server.sql("INSERT INTO t VALUES (4);");
+    mirror
+        .until("the last row", |mirror| mirror.row("public.t", 4).is_some())
+        .await;
+    stop.cancel();
+    tokio::time::timeout(WAIT_MAX, running)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!((progress.read().rows, mirror.row_count("public.t")), (4, 4));
 }
 
 /// A server that shuts down waits until what it sent is acknowledged, and is found again when it is back.
