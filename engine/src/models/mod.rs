@@ -2,7 +2,7 @@
 //! engine's own code, whose locks, atomics and threads are shuttle's here, and fails by a panic in some order of their steps.
 //!
 //! [`queue`] and [`pins`] take one structure each, so that many orders, or all, can be gone through; [`commits`],
-//! [`publication`] and [`snapshots`] take whole databases on the simulated disk.
+//! [`publication`], [`backups`] and [`snapshots`] take whole databases on the simulated disk.
 
 #![allow(
     clippy::expect_used,
@@ -12,6 +12,7 @@
     reason = "a model fails by a panic"
 )]
 
+mod backups;
 mod commits;
 mod pins;
 mod publication;
@@ -120,6 +121,11 @@ pub const MODELS: &[Model] = &[
         "views",
         "a snapshot that stays open keeps no generation that was flushed, whatever moment its reads meet the flush at",
         publication::views_let_go,
+    ),
+    of_database(
+        "backups",
+        "a backup beside flushes has the segments that it needs, opens, and holds a whole prefix of the commits",
+        backups::hold_a_prefix,
     ),
     of_database(
         "snapshots",

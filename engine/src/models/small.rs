@@ -13,15 +13,22 @@ use crate::sync::thread::{Builder, JoinHandle};
 
 /// Opens a database whose generations hold so many bytes.
 pub(super) fn open(disk: &SimulatedIo, generation_size_bytes: u64) -> Database {
+    open_in("/db", disk, generation_size_bytes)
+}
+
+/// The same in another folder.
+pub(super) fn open_in(folder: &str, disk: &SimulatedIo, generation_size_bytes: u64) -> Database {
     let options = Options {
         io: Arc::new(disk.clone()),
         profile: Profile::given(4096, 2).into(),
         memory_budget_bytes: 1 << 20,
         generation_size_bytes_max: Some(generation_size_bytes),
+        // A flush leaves a segment behind.
+        segment_size_bytes_max: Some(512),
         compaction_threads: Some(1),
         ..Options::unmeasured()
     };
-    Database::open(Path::new("/db"), options).expect("the disk is sound")
+    Database::open(Path::new(folder), options).expect("the disk is sound")
 }
 
 /// Starts a thread.
