@@ -233,6 +233,23 @@ impl Opening<'_> {
         Ok(shared)
     }
 
+    /// Checks that a writer was who flushed what the log says is flushed and these edits don't have. Its log has all of that, but for
+    /// rows of a bulk load.
+    fn check_passed(&self, replayed: &Replayed, may_be_load: bool) -> Result<()> {
+        let (io, tree_folder) = (&*self.options.io, tree_folder(self.folder));
+        let found = replay_edits(io, &tree_folder, self.manifest.database_id, false)?;
+        let end = |replayed: &Replayed| (replayed.path().to_owned(), replayed.len_bytes());
+        let (path, offset) = end(replayed);
+        if !may_be_load && found.is_some_and(|found| end(&found) != end(replayed)) {
+            return Ok(());
+        }
+        Err(Error::Corrupt {
+            path,
+            offset,
+            reason: "the edits end before what was flushed when the log was written".into(),
+        })
+    }
+
     /// The state that the edits and the log lead to.
     fn rebuild(
         &self,
@@ -279,13 +296,21 @@ impl Opening<'_> {
             database_id: manifest.database_id,
             layout: &layout,
             start: state.log_start,
-            flushed_seq: state.flushed_seq,
+            flushed_seq: match read_only {
+                true => u64::MAX,
+                false => state.flushed_seq,
+            },
         };
         shared.segments.note_flushed(state.flushed_seq);
         let mut replay = Replay::new(&shared, state.flushed_seq, state.facts_through_block);
         let end = replay_log(&log, !read_only, &mut replay);
         let end = end.map_err(|error| replay.cause(error))?;
-        let last_seq = replay.last_seq;
+        let (last_seq, last_empty_seq) = (replay.last_seq, replay.last_empty_seq);
+        if let Some(replayed) = replayed
+            && end.flushed_seq > state.flushed_seq
+        {
+            self.check_passed(replayed, last_empty_seq > state.flushed_seq)?;
+        }
         let in_log = |reason: &str| Error::Corrupt {
             path: segment_path(&log_folder, end.last_segment_number),
             offset: 0,

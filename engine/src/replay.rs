@@ -1,8 +1,11 @@
 //! Rebuilding the DeltaCache after a start from the part of the log that the fragment tree does not hold.
 
+use std::sync::Arc;
+
 use crate::codec::Malformed;
 use crate::error::Error;
 use crate::facts::Untaken;
+use crate::log::delta::encode_delta;
 use crate::log::format::{RecordHeader, RecordKind};
 use crate::log::recovery::LogReplay;
 use crate::log::segments::OpenSegment;
@@ -17,6 +20,9 @@ pub(crate) struct Replay<'a> {
     /// What other records say up to this block is in the tree, but for exports without an outcome.
     facts_through_block: u64,
     pub(crate) last_seq: u64,
+    /// The last delta without rows, which may be of a bulk load.
+    pub(crate) last_empty_seq: u64,
+    empty_delta: Arc<[u8]>,
     /// Why the log could not be read again for a record.
     unread: Option<Error>,
 }
@@ -28,6 +34,8 @@ impl<'a> Replay<'a> {
             flushed_seq,
             facts_through_block,
             last_seq: flushed_seq,
+            last_empty_seq: 0,
+            empty_delta: encode_delta(None, &[], 0),
             unread: None,
         }
     }
@@ -93,6 +101,9 @@ impl LogReplay for Replay<'_> {
         if is_delta {
             self.shared.pins.publish(header.seq, true);
             self.last_seq = header.seq;
+            if *body == *self.empty_delta {
+                self.last_empty_seq = header.seq;
+            }
         }
         self.shared.generations.note_logged(body.len() as u64);
         Ok(())

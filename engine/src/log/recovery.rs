@@ -30,6 +30,8 @@ use crate::log::segments::LogStart;
 pub(crate) struct LogEnd {
     pub(crate) last_segment_number: u64,
     pub(crate) last_block_number: u64,
+    /// What was below level 0 when the last of its blocks was written.
+    pub(crate) flushed_seq: u64,
     /// The newest segment and its length in bytes up to its last whole block; `None` if there is none to go on in.
     pub(crate) tail: Option<(OpenSegment, u64)>,
     tail_version: u32,
@@ -44,7 +46,7 @@ pub(crate) struct LogFolder<'a> {
     pub(crate) layout: &'a Layout,
     /// Where the part begins that is needed; what lies before is removed, or about to be.
     pub(crate) start: LogStart,
-    /// The deltas up to it are below level 0, as far as the edits go.
+    /// The deltas up to it are below level 0, as far as the edits go; blocks that say more are not taken.
     pub(crate) flushed_seq: u64,
 }
 
@@ -82,6 +84,7 @@ pub(crate) fn replay_log(
     let mut end = LogEnd {
         last_segment_number: start.segment_number.saturating_sub(1),
         last_block_number: start.block_number.saturating_sub(1),
+        flushed_seq: 0,
         tail: None,
         tail_version: SEGMENT_VERSION,
     };
@@ -106,11 +109,13 @@ pub(crate) fn replay_log(
         let mut scan = SegmentScan {
             bytes: &segment.bytes,
             database_id,
-            flushed_seq,
+            flushed_seq_max: flushed_seq,
+            flushed_seq: end.flushed_seq,
             replay,
             unsure: VecDeque::new(),
         };
         let (valid_len, stop) = scan.run(&mut end.last_block_number);
+        end.flushed_seq = scan.flushed_seq;
         let unsure_from = scan.unsure_from(valid_len);
         if let Some(stop) = stop {
             segment.check_torn(database_id, last, valid_len, &stop, end.last_block_number)?;
@@ -326,6 +331,7 @@ enum Stop {
 struct SegmentScan<'a> {
     bytes: &'a [u8],
     database_id: Uuid,
+    flushed_seq_max: u64,
     flushed_seq: u64,
     replay: &'a mut dyn LogReplay,
     /// Blocks that no block behind them calls durable: number and offset.
@@ -377,7 +383,8 @@ impl SegmentScan<'_> {
         let records = self
             .records(body, header.record_count)
             .map_err(Stop::Unverified)?;
-        if header.flushed_seq > self.flushed_seq {
+        self.flushed_seq = self.flushed_seq.max(header.flushed_seq);
+        if self.flushed_seq > self.flushed_seq_max {
             let reason =
                 "the log of edits ends before what was flushed when this block was written";
             return Err(Stop::Unreadable(Malformed(reason)));
