@@ -126,13 +126,7 @@ pub(crate) fn replay_log(
             return Err(segment.corrupt(valid_len, "zeros in place of blocks"));
         }
         if repair {
-            let unsure_from = unsure_from.filter(|_| last);
-            if let Some(from) = unsure_from {
-                segment.write_again(from..valid_len)?;
-            }
-            if unsure_from.is_some() || valid_len < segment.bytes.len() {
-                cut(&segment.open, valid_len)?;
-            }
+            segment.repair(unsure_from.filter(|_| last), valid_len)?;
         }
         end.tail = Some((segment.open, valid_len as u64));
         end.tail_version = version;
@@ -277,6 +271,17 @@ impl SegmentBytes {
             dropped_bytes = self.bytes.len() - valid_len,
             "dropped the end of the log, which a crash cut short"
         );
+    }
+
+    /// Writes what is not known to be durable, and cuts off what is not whole.
+    fn repair(&self, unsure_from: Option<usize>, valid_len: usize) -> Result<()> {
+        if let Some(from) = unsure_from {
+            self.write_again(from..valid_len)?;
+        }
+        if unsure_from.is_some() || valid_len < self.bytes.len() {
+            cut(&self.open, valid_len)?;
+        }
+        Ok(())
     }
 
     /// Writes bytes as they were read. If a sync failed, what it was to make durable may be in the page cache alone and count
