@@ -118,26 +118,14 @@ fn courses_of(course: Course, round: Round) -> Result<Vec<Course>, String> {
     let recovered_seq = round.recovered.as_ref().map(|recovered| recovered.seq);
     let search = Search::new(
         &course,
-        attempts,
+        (attempts, gone),
         round.observations,
         round.recovered,
         gaps_max,
     )?;
-    let mut explained = Vec::new();
-    let mut unexplained = Ok(());
-    for mut course in search.run(course, round.visible_seq, COURSES_MAX)? {
-        match gone.iter().try_for_each(|one| course.check_refused(one)) {
-            Err(reason) => unexplained = Err(reason),
-            Ok(()) => {
-                if let Some(seq) = recovered_seq {
-                    course.recover(seq);
-                }
-                explained.push(course);
-            }
-        }
+    let mut explained = search.run(course, round.visible_seq, COURSES_MAX)?;
+    if let Some(seq) = recovered_seq {
+        explained.iter_mut().for_each(|course| course.recover(seq));
     }
-    match explained.is_empty() {
-        true => unexplained.map(|()| explained),
-        false => Ok(explained),
-    }
+    Ok(explained)
 }

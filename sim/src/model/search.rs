@@ -20,6 +20,8 @@ const STEPS_MORE_MAX: u64 = 2_000;
 
 pub(super) struct Search {
     attempts: Vec<Attempt>,
+    /// Those that did not happen, each for a reason.
+    gone: Vec<Attempt>,
     /// By commit sequence.
     placed: BTreeMap<u64, usize>,
     /// Those whose sequence nobody learnt.
@@ -39,13 +41,14 @@ pub(super) struct Search {
 impl Search {
     pub(super) fn new(
         course: &Course,
-        attempts: Vec<Attempt>,
+        (attempts, gone): (Vec<Attempt>, Vec<Attempt>),
         observations: Vec<Observation>,
         recovered: Option<Recovered>,
         gaps_max: u64,
     ) -> Result<Self, String> {
         let mut search = Search {
             attempts,
+            gone,
             placed: BTreeMap::new(),
             floating: Vec::new(),
             observations: BTreeMap::new(),
@@ -172,7 +175,7 @@ impl Search {
     /// Tries all that may be from a sequence on; true if no more is to be tried.
     fn go_on(&mut self, course: &mut Course, seq: u64) -> bool {
         if seq > self.end_seq {
-            if self.is_all_placed(seq) {
+            if self.is_all_placed(seq) && self.is_refusal_explained(course, seq) {
                 let mut found = course.clone();
                 found.top_seq = self.end_seq;
                 self.found.push(found);
@@ -195,6 +198,15 @@ impl Search {
             }
             Some(&at) => self.go_on_with(course, seq, at),
             None => self.fill(course, seq),
+        }
+    }
+
+    /// Whether what did not happen had a reason.
+    fn is_refusal_explained(&mut self, course: &Course, seq: u64) -> bool {
+        let mut gone = self.gone.iter();
+        match gone.try_for_each(|one| course.check_refused(one)) {
+            Ok(()) => true,
+            Err(reason) => self.fail(seq, reason),
         }
     }
 
