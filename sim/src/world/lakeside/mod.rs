@@ -171,12 +171,13 @@ impl World<'_> {
         let Some(lakeside) = &mut self.lakeside else {
             return Ok(());
         };
+        // Defaults are widened with their columns, and rows that were exported before have them as they were first.
+        for (number, schema) in process.altered.lock().drain(..) {
+            lakeside.defaults.note(number, &schema);
+        }
         let tables = tables(&process.database, &process.config);
         for (number, table) in tables.iter().enumerate() {
             lakeside.defaults.note(number, table.schema());
-        }
-        for (number, schema) in process.altered.lock().drain(..) {
-            lakeside.defaults.note(number, &schema);
         }
         let reference = Reference {
             names: &lakeside.names,
