@@ -69,6 +69,21 @@ impl Mirror {
         }
     }
 
+    /// Runs the source until it is ended, and waits for it to stream.
+    async fn follow(&self) -> Following {
+        let context = self.context(RunMode::Continuous);
+        let (stop, progress) = (context.stop.clone(), Arc::clone(&context.progress));
+        let source = self.source();
+        let running = tokio::spawn(async move { source.run(context).await });
+        self.until("the stream", |_| progress.read().phase == Phase::Streaming)
+            .await;
+        Following {
+            running,
+            stop,
+            progress,
+        }
+    }
+
     async fn try_run_once(&self) -> Result<ProgressReading, SourceError> {
         let context = self.context(RunMode::Once);
         let progress = Arc::clone(&context.progress);
@@ -134,6 +149,25 @@ impl Mirror {
         tokio::time::timeout(WAIT_MAX, poll)
             .await
             .unwrap_or_else(|_| panic!("{what} does not come about"));
+    }
+}
+
+/// A source that streams.
+struct Following {
+    running: tokio::task::JoinHandle<Result<(), SourceError>>,
+    stop: CancellationToken,
+    progress: Arc<Progress>,
+}
+
+impl Following {
+    /// Stops it, and waits for its end, which is in order.
+    async fn end(self) {
+        self.stop.cancel();
+        tokio::time::timeout(WAIT_MAX, self.running)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::small::{join, number, open, open_in, start, write_both};
+use super::small::{join, number, open, open_in, start, write_and_flush, write_both};
 use crate::io::SimulatedIo;
 
 const COMMITS: u64 = 4;
@@ -16,10 +16,7 @@ pub(super) fn hold_a_prefix() {
     write_both(&keyspace, 1);
     let (written, flushed) = (keyspace.clone(), database.clone());
     let writer = start(move || {
-        for number in 2..=COMMITS {
-            write_both(&written, number);
-            flushed.flush().expect("the disk is sound");
-        }
+        write_and_flush(&flushed, &written, COMMITS);
     });
     let saved = database.clone();
     let saver = start(move || {

@@ -57,6 +57,14 @@ pub(super) fn write_both(keyspace: &Keyspace, number: u64) {
     batch.commit().expect("the disk is sound");
 }
 
+/// Writes the numbers from 2 up to one, and flushes after each.
+pub(super) fn write_and_flush(database: &Database, keyspace: &Keyspace, last: u64) {
+    for number in 2..=last {
+        write_both(keyspace, number);
+        database.flush().expect("the disk is sound");
+    }
+}
+
 /// A number that is stored; 0 where there is none.
 pub(super) fn number(stored: Option<&[u8]>) -> u64 {
     stored.map_or(0, |bytes| {

@@ -1,6 +1,6 @@
 //! Snapshots beside flushes and compactions.
 
-use super::small::{join, number, open, start, write_both};
+use super::small::{join, number, open, start, write_and_flush, write_both};
 use crate::io::SimulatedIo;
 use crate::keyspace::KeyspaceSnapshot;
 
@@ -17,10 +17,7 @@ pub(super) fn are_kept_until_released() {
     write_both(&keyspace, 1);
     let (written, flushed) = (keyspace.clone(), database.clone());
     let writer = start(move || {
-        for number in 2..=COMMITS {
-            write_both(&written, number);
-            flushed.flush().expect("the disk is sound");
-        }
+        write_and_flush(&flushed, &written, COMMITS);
         flushed.compact().expect("the disk is sound");
     });
     let readers = (0..2).map(|_| {

@@ -350,13 +350,8 @@ async fn a_lost_connection_is_made_again() {
         return;
     };
     mirror.server.sql("CREATE TABLE t (id int4 PRIMARY KEY);");
-    let context = mirror.context(RunMode::Continuous);
-    let (stop, progress) = (context.stop.clone(), Arc::clone(&context.progress));
-    let source = mirror.source();
-    let running = tokio::spawn(async move { source.run(context).await });
-    mirror
-        .until("the stream", |_| progress.read().phase == Phase::Streaming)
-        .await;
+    let following = mirror.follow().await;
+    let progress = Arc::clone(&following.progress);
     for id in 1..=3 {
         mirror.server.sql(&format!("INSERT INTO t VALUES ({id});"));
         mirror
@@ -368,12 +363,7 @@ async fn a_lost_connection_is_made_again() {
     mirror
         .until("the last row", |mirror| mirror.row("public.t", 4).is_some())
         .await;
-    stop.cancel();
-    tokio::time::timeout(WAIT_MAX, running)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    following.end().await;
     assert_eq!(progress.read().rows, 4);
 }
 
@@ -391,13 +381,8 @@ async fn a_connection_that_is_lost_while_the_disk_stands_still_sends_nothing_twi
     };
     mirror.database = Database::open("/db", options).unwrap();
     mirror.server.sql("CREATE TABLE t (id int4 PRIMARY KEY);");
-    let context = mirror.context(RunMode::Continuous);
-    let (stop, progress) = (context.stop.clone(), Arc::clone(&context.progress));
-    let source = mirror.source();
-    let running = tokio::spawn(async move { source.run(context).await });
-    mirror
-        .until("the stream", |_| progress.read().phase == Phase::Streaming)
-        .await;
+    let following = mirror.follow().await;
+    let progress = Arc::clone(&following.progress);
     mirror.server.sql("INSERT INTO t VALUES (1);");
     mirror
         .until("the row", |mirror| mirror.row("public.t", 1).is_some())
@@ -417,12 +402,7 @@ async fn a_connection_that_is_lost_while_the_disk_stands_still_sends_nothing_twi
     mirror
         .until("the last row", |mirror| mirror.row("public.t", 4).is_some())
         .await;
-    stop.cancel();
-    tokio::time::timeout(WAIT_MAX, running)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    following.end().await;
     assert_eq!((progress.read().rows, mirror.row_count("public.t")), (4, 4));
 }
 
@@ -435,13 +415,8 @@ async fn a_server_restart_is_survived() {
     mirror
         .server
         .sql("CREATE TABLE t (id int4 PRIMARY KEY); CREATE TABLE other (id int4);");
-    let context = mirror.context(RunMode::Continuous);
-    let (stop, progress) = (context.stop.clone(), Arc::clone(&context.progress));
-    let source = mirror.source();
-    let running = tokio::spawn(async move { source.run(context).await });
-    mirror
-        .until("the stream", |_| progress.read().phase == Phase::Streaming)
-        .await;
+    let following = mirror.follow().await;
+    let progress = Arc::clone(&following.progress);
     mirror
         .server
         .sql("INSERT INTO t VALUES (1); INSERT INTO other SELECT generate_series(1, 1000);");
@@ -450,12 +425,7 @@ async fn a_server_restart_is_survived() {
     mirror
         .until("the row", |mirror| mirror.row("public.t", 2).is_some())
         .await;
-    stop.cancel();
-    tokio::time::timeout(WAIT_MAX, running)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    following.end().await;
     assert_eq!((progress.read().rows, mirror.row_count("public.t")), (2, 2));
 }
 
@@ -466,23 +436,13 @@ async fn a_stop_acknowledges_what_is_durable() {
         return;
     };
     mirror.server.sql("CREATE TABLE t (id int4 PRIMARY KEY);");
-    let context = mirror.context(RunMode::Continuous);
-    let (stop, progress) = (context.stop.clone(), Arc::clone(&context.progress));
-    let source = mirror.source();
-    let running = tokio::spawn(async move { source.run(context).await });
-    mirror
-        .until("the stream", |_| progress.read().phase == Phase::Streaming)
-        .await;
+    let following = mirror.follow().await;
+    let progress = Arc::clone(&following.progress);
     mirror.server.sql("INSERT INTO t VALUES (1);");
     mirror
         .until("the row", |mirror| mirror.row_count("public.t") == 1)
         .await;
-    stop.cancel();
-    tokio::time::timeout(WAIT_MAX, running)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    following.end().await;
     assert_eq!(progress.read().phase, Phase::Finished);
     let confirmed = mirror
         .server
