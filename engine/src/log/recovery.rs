@@ -110,12 +110,10 @@ pub(crate) fn replay_log(
             bytes: &segment.bytes,
             database_id,
             flushed_seq_max: flushed_seq,
-            flushed_seq: end.flushed_seq,
             replay,
             unsure: VecDeque::new(),
         };
-        let (valid_len, stop) = scan.run(&mut end.last_block_number);
-        end.flushed_seq = scan.flushed_seq;
+        let (valid_len, stop) = scan.run(&mut end);
         let unsure_from = scan.unsure_from(valid_len);
         if let Some(stop) = stop {
             segment.check_torn(database_id, last, valid_len, &stop, end.last_block_number)?;
@@ -337,7 +335,6 @@ struct SegmentScan<'a> {
     bytes: &'a [u8],
     database_id: Uuid,
     flushed_seq_max: u64,
-    flushed_seq: u64,
     replay: &'a mut dyn LogReplay,
     /// Blocks that no block behind them calls durable: number and offset.
     unsure: VecDeque<(u64, usize)>,
@@ -355,23 +352,22 @@ impl SegmentScan<'_> {
 
     /// Replays whole blocks, up to the end or to where only zeros are left; returns the length up to which the segment is
     /// valid.
-    fn run(&mut self, last_block_number: &mut u64) -> (usize, Option<Stop>) {
+    fn run(&mut self, end: &mut LogEnd) -> (usize, Option<Stop>) {
         let mut valid_len = SEGMENT_HEADER_SIZE_BYTES;
         while let rest = self.bytes.get(valid_len..).unwrap_or_default()
             && rest.iter().any(|byte| *byte != 0)
         {
-            match self.block(valid_len, *last_block_number + 1) {
-                Ok(block_len) => {
-                    valid_len += block_len;
-                    *last_block_number += 1;
-                }
+            match self.block(valid_len, end) {
+                Ok(block_len) => valid_len += block_len,
                 Err(stop) => return (valid_len, Some(stop)),
             }
         }
         (valid_len, None)
     }
 
-    fn block(&mut self, offset: usize, block_number: u64) -> Result<usize, Stop> {
+    /// Replays the block behind those up to an end, which it becomes; returns its length.
+    fn block(&mut self, offset: usize, end: &mut LogEnd) -> Result<usize, Stop> {
+        let block_number = end.last_block_number + 1;
         let rest = self.bytes.get(offset..).unwrap_or_default();
         let header = BlockHeader::decode(rest, self.database_id).map_err(Stop::Unverified)?;
         if header.block_number != block_number {
@@ -388,8 +384,7 @@ impl SegmentScan<'_> {
         let records = self
             .records(body, header.record_count)
             .map_err(Stop::Unverified)?;
-        self.flushed_seq = self.flushed_seq.max(header.flushed_seq);
-        if self.flushed_seq > self.flushed_seq_max {
+        if header.flushed_seq > self.flushed_seq_max {
             let reason =
                 "the log of edits ends before what was flushed when this block was written";
             return Err(Stop::Unreadable(Malformed(reason)));
@@ -400,6 +395,8 @@ impl SegmentScan<'_> {
                 .map_err(Stop::Unreadable)?;
         }
         self.replay.block_end(block_number);
+        end.last_block_number = block_number;
+        end.flushed_seq = end.flushed_seq.max(header.flushed_seq);
         self.unsure.push_back((block_number, offset));
         let is_durable = |(number, _): &mut (u64, usize)| *number <= header.durable_block_number;
         while self.unsure.pop_front_if(is_durable).is_some() {}
