@@ -124,17 +124,9 @@ impl Database {
 fn copy_closed(options: &Options, source: &Path, folder: &Path, how: How) -> Result<Backup> {
     // What is open already is not opened again, so each attempt comes further.
     let mut files = HeldFiles::new();
-    let (mut failed, mut cause) = (None, None);
-    for attempt in 1.. {
-        let target = match (Target::begin(&options.io, folder), cause.take()) {
-            // What the attempt before could not remove is no mistake of the caller's, and a file that it missed may have gone since.
-            (Err(Error::Usage(left)), Some(cause @ Error::Corrupt { .. })) => {
-                let reason = std::io::Error::other(format!("{left}; before that, {cause}"));
-                return Err(Error::io("clear", folder, reason));
-            }
-            (Err(Error::Usage(_)), Some(cause)) => return Err(cause),
-            (begun, _) => begun?,
-        };
+    let mut failed = None;
+    for attempt in 1..=ATTEMPTS {
+        let target = Target::begin(&options.io, folder)?;
         let mut version = None;
         let copied = Capture::of_closed(options, source, &mut files).and_then(|capture| {
             version = capture.version();
@@ -146,12 +138,22 @@ fn copy_closed(options: &Options, source: &Path, folder: &Path, how: How) -> Res
             Err(error @ (Error::Corrupt { .. } | Error::Io { .. })) => error,
             Err(error) => return Err(error),
         };
-        let now = Some((version, error.to_string()));
-        if now == failed || attempt == ATTEMPTS {
-            return Err(error);
+        match (target.clear(), error) {
+            // A file that was missed may have gone meanwhile, and it can't look again.
+            (Err(left), error @ Error::Corrupt { .. }) => {
+                let reason = std::io::Error::other(format!("{left}; before that, {error}"));
+                return Err(Error::io("clear", folder, reason));
+            }
+            (Err(_), error) => return Err(error),
+            (Ok(()), error) => {
+                let now = Some((version, error.to_string()));
+                if now == failed || attempt == ATTEMPTS {
+                    return Err(error);
+                }
+                tracing::debug!(%error, attempt, "copying the database anew");
+                failed = now;
+            }
         }
-        tracing::debug!(%error, attempt, "copying the database anew");
-        (failed, cause) = (now, Some(error));
     }
     Err(Error::Usage("the database was not copied".into()))
 }

@@ -55,6 +55,46 @@ impl Target {
         &self.folder
     }
 
+    /// Removes all that was put there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the first file that is left.
+    pub(super) fn clear(mut self) -> Result<()> {
+        self.is_finished = true;
+        self.remove_all()
+    }
+
+    fn remove_all(&mut self) -> Result<()> {
+        let io = self.io.clone();
+        let mut removed = Ok(());
+        let mut remove = |path: &Path| {
+            if let Err(error) = io.remove(path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %path.display(), %error, "a file of no use is left");
+                if removed.is_ok() {
+                    removed = Err(Error::io("remove", path, error));
+                }
+            }
+        };
+        // The manifest first: what is left is no database.
+        remove(&Manifest::path(&self.folder));
+        remove(&self.folder.join("MANIFEST.new"));
+        for part in [log_folder(&self.folder), tree_folder(&self.folder)] {
+            for path in io.list(&part).unwrap_or_default() {
+                remove(&path);
+            }
+            // Where folders can't be removed, empty ones stay, and the next try takes them.
+            let _ = io.remove_folder(&part);
+        }
+        drop(self.lock.take());
+        remove(&self.folder.join("LOCK"));
+        if self.is_new {
+            let _ = io.remove_folder(&self.folder);
+        }
+        removed
+    }
+
     /// Makes all that was put there durable, and then a database by its manifest.
     pub(super) fn finish(mut self, manifest_path: &Path, copied: Copied) -> Result<Backup> {
         let (io, folder) = (&*self.io, &self.folder);
@@ -99,31 +139,9 @@ fn check_empty(folder: &Path, found: Vec<PathBuf>, allowed: &[&Path]) -> Result<
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if self.is_finished {
-            return;
-        }
-        let io = &*self.io;
-        let remove = |path: &Path| {
-            if let Err(error) = io.remove(path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(path = %path.display(), %error, "a file of no use is left");
-            }
-        };
-        // The manifest first: what is left is no database.
-        remove(&Manifest::path(&self.folder));
-        remove(&self.folder.join("MANIFEST.new"));
-        for part in [log_folder(&self.folder), tree_folder(&self.folder)] {
-            for path in io.list(&part).unwrap_or_default() {
-                remove(&path);
-            }
-            // Where folders can't be removed, empty ones stay, and the next try takes them.
-            let _ = io.remove_folder(&part);
-        }
-        drop(self.lock.take());
-        remove(&self.folder.join("LOCK"));
-        if self.is_new {
-            let _ = io.remove_folder(&self.folder);
+        if !self.is_finished {
+            // What could not be removed is in the log of events.
+            let _left = self.remove_all();
         }
     }
 }

@@ -409,25 +409,37 @@ fn a_backup_beside_a_bulk_load_has_its_rows_at_its_commit_sequence() {
     assert_eq!(read(&copy), backup.commit_seq as i64);
 }
 
-/// *Honest*: a copy that fails again and again, and leaves files behind that can't be removed, says what failed, and not that the
-/// caller's folder was not empty.
+/// *Honest*: a copy that fails and leaves files behind that can't be removed says what failed, and not that the caller's folder was
+/// not empty; nor that a file is damaged which it does not find: that may have gone meanwhile, and it can't look again.
 #[test]
 fn a_copy_that_can_remove_nothing_says_what_failed() {
-    let io = SimulatedIo::new(1);
-    let database = open(&io, "/db").unwrap();
-    table(&database);
-    drop(database);
-    let always = |operation| FaultRule {
-        operation,
-        files: None,
-        fault: Fault::Error,
-        per_million: 1_000_000,
-        lasts: Lasts::Forever,
-    };
-    io.set_faults(FaultPlan {
-        rules: vec![always(Operation::Sync), always(Operation::Remove)],
-        ..FaultPlan::default()
-    });
-    let failed = Database::restore("/db", "/copy", &options(&io)).unwrap_err();
-    assert!(matches!(failed, Error::Io { .. }), "{failed}");
+    for is_missing in [false, true] {
+        let io = SimulatedIo::new(1);
+        drop(filled(&io));
+        if is_missing {
+            let files = files_in(&io, "/db/tree").into_iter();
+            for file in files.filter(|path| path.extension().is_some_and(|kind| kind == "mdelta")) {
+                io.remove(&file).unwrap();
+            }
+        }
+        let always = |operation| FaultRule {
+            operation,
+            files: None,
+            fault: Fault::Error,
+            per_million: 1_000_000,
+            lasts: Lasts::Forever,
+        };
+        let fails: &[Operation] = match is_missing {
+            true => &[Operation::Remove],
+            false => &[Operation::Remove, Operation::Sync],
+        };
+        io.set_faults(FaultPlan {
+            rules: fails.iter().copied().map(always).collect(),
+            ..FaultPlan::default()
+        });
+        let failed = Database::restore("/db", "/copy", &options(&io)).unwrap_err();
+        let text = failed.to_string();
+        assert!(matches!(failed, Error::Io { .. }), "{text}");
+        assert_eq!(text.contains("is missing"), is_missing, "{text}");
+    }
 }
