@@ -11,6 +11,8 @@
 
 mod distinct;
 mod divider;
+#[cfg(test)]
+mod divider_tests;
 mod encode;
 mod parquet;
 mod partition;
