@@ -282,3 +282,197 @@ fn kept_snapshots(
     kept.extend(aside.map(|snapshot| snapshot.snapshot_id()));
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{
+        FormatVersion, Operation, PartitionSpec, Schema, Snapshot, SortOrder, Summary,
+        TableMetadataBuilder,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SIDE: &str = "side";
+    const STEP_MS: i64 = 1000;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// A snapshot on top of a branch, so many steps of time later.
+        Write { on_side: bool, later: i64 },
+        /// The main branch goes back to the snapshot before.
+        RollBack,
+        /// The other branch begins, or begins anew, at the main one's newest snapshot.
+        Branch,
+        /// A tag for the main branch's newest snapshot, which lasts so many steps of time.
+        Tag { lasts: Option<i64> },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (any::<bool>(), 0_i64..5).prop_map(|(on_side, later)| Step::Write { on_side, later }),
+            1 => Just(Step::RollBack),
+            1 => Just(Step::Branch),
+            1 => proptest::option::of(0_i64..20).prop_map(|lasts| Step::Tag { lasts }),
+        ]
+    }
+
+    fn branch(snapshot_id: i64, min: Option<i32>, age: Option<i64>) -> SnapshotReference {
+        let retention = SnapshotRetention::branch(min, age.map(|age| age * STEP_MS), None);
+        SnapshotReference::new(snapshot_id, retention)
+    }
+
+    fn snapshot(id: i64, parent: Option<i64>, timestamp_ms: i64) -> Snapshot {
+        Snapshot::builder()
+            .with_snapshot_id(id)
+            .with_parent_snapshot_id(parent)
+            .with_sequence_number(id)
+            .with_timestamp_ms(timestamp_ms)
+            .with_manifest_list(format!("memory:///{id}.avro"))
+            .with_summary(Summary {
+                operation: Operation::Append,
+                additional_properties: HashMap::new(),
+            })
+            .build()
+    }
+
+    /// A table with that history, and the time behind it.
+    fn table(steps: &[Step], side_min: Option<i32>, side_age: Option<i64>) -> (TableMetadata, i64) {
+        let mut builder = TableMetadataBuilder::new(
+            Schema::builder().build().unwrap(),
+            PartitionSpec::unpartition_spec(),
+            SortOrder::unsorted_order(),
+            "memory:///m".to_owned(),
+            FormatVersion::V2,
+            HashMap::new(),
+        )
+        .unwrap();
+        // Long ago by the system's clock, which the builder looks at.
+        let mut now_ms = 1_700_000_000_000;
+        let mut parents: Vec<Option<i64>> = Vec::new();
+        let (mut main, mut side): (Option<i64>, Option<i64>) = (None, None);
+        for (number, step) in steps.iter().enumerate() {
+            match *step {
+                Step::Write { on_side, later } => {
+                    now_ms += later * STEP_MS;
+                    let head = match side {
+                        Some(_) if on_side => &mut side,
+                        _ => &mut main,
+                    };
+                    let id = parents.len() as i64 + 1;
+                    builder = builder.add_snapshot(snapshot(id, *head, now_ms)).unwrap();
+                    parents.push(head.replace(id));
+                }
+                Step::RollBack => {
+                    let before = main.and_then(|head| parents[head as usize - 1]);
+                    main = before.or(main);
+                }
+                Step::Branch => side = main.or(side),
+                Step::Tag { lasts } => {
+                    if let Some(head) = main {
+                        let retention = SnapshotRetention::Tag {
+                            max_ref_age_ms: lasts.map(|lasts| lasts * STEP_MS),
+                        };
+                        let tag = SnapshotReference::new(head, retention);
+                        builder = builder.set_ref(&format!("tag{number}"), tag).unwrap();
+                    }
+                }
+            }
+            if let Some(main) = main {
+                builder = builder
+                    .set_ref(MAIN_BRANCH, branch(main, None, None))
+                    .unwrap();
+            }
+            if let Some(side) = side {
+                builder = builder
+                    .set_ref(SIDE, branch(side, side_min, side_age))
+                    .unwrap();
+            }
+        }
+        (builder.build().unwrap().metadata, now_ms)
+    }
+
+    /// The snapshots of a branch, the newest first.
+    fn line<'m>(metadata: &'m TableMetadata, name: &str) -> Vec<&'m Snapshot> {
+        let head = metadata.snapshot_for_ref(name);
+        let line = crate::references::history(metadata, head);
+        line.map(AsRef::as_ref).collect()
+    }
+
+    proptest! {
+        /// *Bounded*, and nothing is lost that somebody named or may still read: a snapshot goes when no branch wants it by number or by age, no
+        /// tag names it, and it is not on its way to a branch. What is left is the same when it is looked at again, and less later.
+        #[test]
+        fn what_expires_is_wanted_by_nothing(
+            steps in proptest::collection::vec(step(), 1..40),
+            (snapshots_min, more, age, side_min, side_age, later) in (
+                1_usize..6, 0_usize..12, 0_i64..30, proptest::option::of(1_i32..8),
+                proptest::option::of(0_i64..40), 0_i64..40,
+            ),
+        ) {
+            let (metadata, written_ms) = table(&steps, side_min, side_age);
+            let settings = MaintenanceSettings {
+                snapshots_min,
+                snapshots_max: snapshots_min + more,
+                snapshot_age_ms: age * STEP_MS,
+                ..MaintenanceSettings::default()
+            };
+            let now_ms = written_ms + later * STEP_MS;
+            let kept_of = |metadata: &TableMetadata, now_ms: i64| {
+                let references = references(metadata).unwrap();
+                kept_snapshots(metadata, &references, &settings, now_ms)
+            };
+            let kept = kept_of(&metadata, now_ms);
+            let mut wanted: HashSet<i64> = HashSet::new();
+            let mut in_history: HashSet<i64> = HashSet::new();
+            for (name, own_min, own_age) in [(MAIN_BRANCH, None, None), (SIDE, side_min, side_age)] {
+                for (before, snapshot) in line(&metadata, name).into_iter().enumerate() {
+                    let age_ms = now_ms - snapshot.timestamp_ms();
+                    in_history.insert(snapshot.snapshot_id());
+                    let is_of_the_newest = before < snapshots_min.max(own_min.unwrap_or(0) as usize);
+                    let is_young = before < snapshots_min + more && age_ms <= age * STEP_MS;
+                    let is_asked_for = own_age.is_some_and(|own_age| age_ms <= own_age * STEP_MS);
+                    if is_of_the_newest || is_young || is_asked_for {
+                        wanted.insert(snapshot.snapshot_id());
+                    }
+                }
+            }
+            for snapshot in metadata.snapshots() {
+                let id = snapshot.snapshot_id();
+                let is_young = now_ms - snapshot.timestamp_ms() <= age * STEP_MS;
+                if is_young && !in_history.contains(&id) {
+                    wanted.insert(id);
+                }
+            }
+            wanted.extend(references(&metadata).unwrap().values().map(|named| named.snapshot_id));
+            prop_assert_eq!(&kept, &wanted);
+
+            let all = metadata.snapshots().map(|snapshot| snapshot.snapshot_id());
+            let gone: Vec<i64> = all.filter(|id| !kept.contains(id)).collect();
+            let rest = metadata.clone().into_builder(None).remove_snapshots(&gone);
+            let rest = rest.build().unwrap().metadata;
+            prop_assert_eq!(&kept_of(&rest, now_ms), &kept);
+            prop_assert!(kept_of(&metadata, now_ms + STEP_MS).is_subset(&kept));
+        }
+
+        /// A tag goes when it is as old as it says, by its snapshot's age, and a branch that says nothing stays.
+        #[test]
+        fn references_end_when_they_say(
+            steps in proptest::collection::vec(step(), 1..30),
+            later in 0_i64..30,
+        ) {
+            let (metadata, written_ms) = table(&steps, None, None);
+            let now_ms = written_ms + later * STEP_MS;
+            for (name, reference) in references(&metadata).unwrap() {
+                let snapshot = metadata.snapshot_by_id(reference.snapshot_id).unwrap();
+                let lasts_ms = match reference.retention {
+                    SnapshotRetention::Tag { max_ref_age_ms } => max_ref_age_ms,
+                    SnapshotRetention::Branch { .. } => None,
+                };
+                let age_ms = now_ms - snapshot.timestamp_ms();
+                let expected = lasts_ms.is_some_and(|lasts_ms| age_ms > lasts_ms);
+                prop_assert_eq!(is_over(&metadata, &name, &reference, now_ms), expected, "{}", name);
+            }
+        }
+    }
+}
