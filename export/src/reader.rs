@@ -280,6 +280,7 @@ impl IcebergSnapshot {
             excluded: excluded.iter().copied().collect(),
             lineage: None,
             batch_rows: BATCH_ROWS,
+            window_bytes_max: None,
         })
     }
 }

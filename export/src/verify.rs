@@ -61,6 +61,7 @@ impl IcebergReader {
                 excluded: RoaringTreemap::new(),
                 lineage: None,
                 batch_rows: BATCH_ROWS,
+                window_bytes_max: None,
             });
             while let Some(batch) = batches.try_next().await? {
                 checksum.add(&batch, &field_ids);

@@ -43,6 +43,9 @@ use crate::summary::Stamp;
 
 /// By itself, a rewrite waits for so many small files.
 const FILES_MIN: usize = 8;
+/// What is read of files at once takes about this share of the engine's memory budget, beside that budget, and no less than so many bytes.
+const BUDGET_SHARE: u64 = 8;
+const WINDOWS_BYTES_MIN: u64 = 8 << 20;
 /// How often the rows are looked for before a rewrite gives way to exports that come in between, till next time.
 const LOOKS_MAX: usize = 3;
 
@@ -144,6 +147,13 @@ impl Rewrite<'_> {
         }
     }
 
+    /// The files are read beside each other, all of them within a share of the engine's memory budget.
+    fn window_bytes_max(&self) -> u64 {
+        let budget_bytes = self.work.core.database.statistics().memory.budget_bytes;
+        let all_bytes = (budget_bytes / BUDGET_SHARE).max(WINDOWS_BYTES_MIN);
+        all_bytes / self.inputs.len().max(1) as u64
+    }
+
     fn scan(&self, file: &DataFile, deletes: &[DataFile]) -> FileScan {
         FileScan {
             file_io: self.current.file_io.clone(),
@@ -154,6 +164,7 @@ impl Rewrite<'_> {
             excluded: RoaringTreemap::new(),
             lineage: None,
             batch_rows: INPUT_ROWS,
+            window_bytes_max: Some(self.window_bytes_max()),
         }
     }
 

@@ -1,20 +1,27 @@
 //! A scan of one data file: the columns wanted, of the rows that live, in the engine's Arrow types.
+//!
+//! A file is read a row group at a time, or, where memory is to stay small, in `windows` of some of a row group's pages.
 
+mod windows;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use iceberg::arrow::ArrowFileReader;
-use iceberg::io::{FileIO, FileMetadata};
+use iceberg::io::{FileIO, InputFile};
 use iceberg::spec::DataFile;
 use moonshine_engine::{Column, TableSchema};
-use parquet::arrow::arrow_reader::RowSelection;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
+use parquet::arrow::async_reader::ParquetRecordBatchStream;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::errors::ParquetError;
 use parquet::schema::types::SchemaDescriptor;
 use roaring::RoaringTreemap;
 
+use self::windows::{PageReader, Window, windows};
 use crate::delete::read_positions;
 use crate::error::{At, ExportError, Result};
 use crate::lineage::{FileLineage, RowLineage, column_of};
@@ -36,6 +43,8 @@ pub(crate) struct FileScan {
     pub(crate) lineage: Option<FileLineage>,
     /// Rows of a batch at most.
     pub(crate) batch_rows: usize,
+    /// About how many bytes of the file are to be in memory at once, at most; by default those of a row group's columns are.
+    pub(crate) window_bytes_max: Option<u64>,
 }
 
 pub(crate) fn scan_file(scan: FileScan) -> BoxStream<'static, Result<RecordBatch>> {
@@ -53,10 +62,12 @@ async fn open(scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>>
         return Ok(Box::pin(futures::stream::empty()));
     }
     let input = scan.file_io.new_input(&place).at(&place)?;
-    let metadata = FileMetadata {
-        size: scan.file.file_size_in_bytes(),
-    };
-    let reader = ArrowFileReader::new(metadata, input.reader().await.at(&place)?);
+    let size_bytes = scan.file.file_size_in_bytes();
+    let reader = PageReader::new(
+        input.reader().await.at(&place)?,
+        size_bytes,
+        scan.window_bytes_max,
+    );
     let builder = ParquetRecordBatchStreamBuilder::new(reader)
         .await
         .at(&place)?;
@@ -78,13 +89,16 @@ async fn open(scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>>
     if let Some(lineage) = &mut lineage {
         lineage.bind(&columns.read);
     }
-    let mut builder = builder.with_batch_size(scan.batch_rows);
-    let mask = ProjectionMask::roots(builder.parquet_schema(), columns.read.iter().copied());
-    builder = builder.with_projection(mask);
-    if !skipped.is_empty() {
-        builder = builder.with_row_selection(selection(&skipped, row_count));
-    }
-    let batches = builder.build().at(&place)?;
+    let reading = Reading {
+        input,
+        size_bytes,
+        columns: ProjectionMask::roots(builder.parquet_schema(), columns.read.iter().copied()),
+        batch_rows: scan.batch_rows,
+        window_bytes_max: scan.window_bytes_max,
+        skipped,
+        row_count,
+    };
+    let batches = reading.batches(builder).at(&place)?;
     Ok(Box::pin(batches.map(move |batch| {
         let batch = batch.at(&columns.place)?;
         let adapted = columns.adapt(&batch)?;
@@ -95,21 +109,81 @@ async fn open(scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>>
     })))
 }
 
-/// Every row but the skipped ones.
-fn selection(skipped: &RoaringTreemap, row_count: u64) -> RowSelection {
-    let row = |position: u64| usize::try_from(position).unwrap_or(usize::MAX);
+type Builder = ParquetRecordBatchStreamBuilder<PageReader>;
+
+/// What is read of an open file, and how.
+struct Reading {
+    input: InputFile,
+    size_bytes: u64,
+    columns: ProjectionMask,
+    batch_rows: usize,
+    window_bytes_max: Option<u64>,
+    skipped: RoaringTreemap,
+    row_count: u64,
+}
+
+impl Reading {
+    fn batches(
+        self,
+        builder: Builder,
+    ) -> parquet::errors::Result<BoxStream<'static, parquet::errors::Result<RecordBatch>>> {
+        let Some(bytes_max) = self.window_bytes_max else {
+            let mut builder = self.configured(builder);
+            if !self.skipped.is_empty() {
+                let all = 0..self.row_count;
+                builder = builder.with_row_selection(selection(&self.skipped, &all, &all));
+            }
+            return Ok(builder.build()?.boxed());
+        };
+        let metadata = builder.metadata().clone();
+        let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())?;
+        let windows = windows(metadata.metadata(), &self.columns, bytes_max);
+        let reading = Arc::new(self);
+        let open = move |window| {
+            let (reading, metadata) = (reading.clone(), metadata.clone());
+            async move { reading.open(metadata, window).await }
+        };
+        let windows = futures::stream::iter(windows);
+        Ok(windows.then(open).try_flatten().boxed())
+    }
+
+    fn configured(&self, builder: Builder) -> Builder {
+        let builder = builder.with_batch_size(self.batch_rows);
+        builder.with_projection(self.columns.clone())
+    }
+
+    async fn open(
+        &self,
+        metadata: ArrowReaderMetadata,
+        window: Window,
+    ) -> parquet::errors::Result<ParquetRecordBatchStream<PageReader>> {
+        let read = self.input.reader().await;
+        let read = read.map_err(|error| ParquetError::External(error.into()))?;
+        let reader = PageReader::new(read, self.size_bytes, self.window_bytes_max);
+        self.configured(Builder::new_with_metadata(reader, metadata))
+            .with_row_groups(vec![window.row_group])
+            .with_row_selection(selection(&self.skipped, &window.group_rows, &window.rows))
+            .build()
+    }
+}
+
+/// Of rows of a file, as it is read from the first of `all` on, those that are in a window and not skipped.
+fn selection(skipped: &RoaringTreemap, all: &Range<u64>, window: &Range<u64>) -> RowSelection {
+    let row = |position: u64| usize::try_from(position - all.start).unwrap_or(usize::MAX);
     let mut live = Vec::new();
-    let mut next = 0;
-    for position in skipped.iter().take_while(|position| *position < row_count) {
+    let mut next = window.start;
+    let mut skipped = skipped.iter();
+    skipped.advance_to(window.start);
+    for position in skipped.take_while(|position| *position < window.end) {
         if position > next {
             live.push(row(next)..row(position));
         }
         next = position + 1;
     }
-    if next < row_count {
-        live.push(row(next)..row(row_count));
+    if next < window.end {
+        live.push(row(next)..row(window.end));
     }
-    RowSelection::from_consecutive_ranges(live.into_iter(), row(row_count))
+    RowSelection::from_consecutive_ranges(live.into_iter(), row(all.end))
 }
 
 /// How a file's columns become those that are wanted. Columns are found by field id, so that renaming is free.
@@ -186,23 +260,4 @@ impl Columns {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_selection_leaves_out_what_is_skipped() {
-        let live_ranges = |skipped: &[u64], ranges: &[(usize, usize)]| {
-            let ranges = ranges.iter().map(|&(start, end)| start..end);
-            let expected = RowSelection::from_consecutive_ranges(ranges, 10);
-            assert_eq!(
-                selection(&skipped.iter().copied().collect(), 10),
-                expected,
-                "{skipped:?}"
-            );
-        };
-        live_ranges(&[], &[(0, 10)]);
-        live_ranges(&[0, 1, 9], &[(2, 9)]);
-        live_ranges(&[3, 7, 12], &[(0, 3), (4, 7), (8, 10)]);
-        live_ranges(&[1, 2, 3, 4, 5, 6, 7, 8, 9], &[(0, 1)]);
-    }
-}
+mod tests;
