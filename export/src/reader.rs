@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use futures::stream::BoxStream;
 use iceberg::TableIdent;
 use iceberg::io::FileIO;
-use iceberg::spec::{DataFile, SnapshotRef};
+use iceberg::spec::{DataFile, Snapshot, SnapshotRef};
 use moonshine_engine::{Table, TableSchema};
 use tokio::sync::Mutex;
 
@@ -199,36 +199,40 @@ impl IcebergReader {
         let found = self.catalog.load(&ident).await?;
         let found =
             found.ok_or_else(|| ExportError::foreign(&ident, "it is not in the catalog"))?;
-        let snapshot = self
-            .load_snapshot(table, &found, token, &mut state.manifests)
-            .await?;
+        let snapshot = exported_snapshot(&found, token)?;
+        let snapshot = IcebergSnapshot::load(table, &found, snapshot, &mut state.manifests).await?;
         state.newest = Some((token.to_owned(), snapshot.clone()));
         Ok(snapshot)
     }
+}
 
-    async fn load_snapshot(
-        &self,
+/// The snapshot of the export with that token.
+fn exported_snapshot<'a>(found: &'a CatalogTable, token: &str) -> Result<&'a SnapshotRef> {
+    let metadata = &found.metadata;
+    // A fence has the rows of the export before it, whose snapshot may have expired.
+    let carries_it = |head: &&SnapshotRef| {
+        let export_snapshot_id = Stamp::of(head).and_then(|stamp| stamp.export_snapshot_id);
+        export_snapshot_id.is_some_and(|id| id.to_string() == token)
+    };
+    let snapshot = token
+        .parse()
+        .ok()
+        .and_then(|id| metadata.snapshot_by_id(id));
+    let snapshot = snapshot.or_else(|| head(metadata).filter(carries_it));
+    snapshot
+        .ok_or_else(|| ExportError::foreign(&found.ident, format!("it has no snapshot {token}")))
+}
+
+impl IcebergSnapshot {
+    /// A snapshot of the Iceberg table of an engine's table.
+    pub(crate) async fn load(
         table: &Table,
         found: &CatalogTable,
-        token: &str,
+        snapshot: &Snapshot,
         cache: &mut ManifestCache,
-    ) -> Result<IcebergSnapshot> {
-        let metadata = &found.metadata;
-        // A fence has the rows of the export before it, whose snapshot may have expired.
-        let carries_it = |head: &&SnapshotRef| {
-            let export_snapshot_id = Stamp::of(head).and_then(|stamp| stamp.export_snapshot_id);
-            export_snapshot_id.is_some_and(|id| id.to_string() == token)
-        };
-        let snapshot = token
-            .parse()
-            .ok()
-            .and_then(|id| metadata.snapshot_by_id(id));
-        let snapshot = snapshot.or_else(|| head(metadata).filter(carries_it));
-        let snapshot = snapshot.ok_or_else(|| {
-            ExportError::foreign(&found.ident, format!("it has no snapshot {token}"))
-        })?;
+    ) -> Result<Self> {
         let file_io = &found.file_io;
-        let manifests = cache.load(file_io, metadata, Some(snapshot)).await?;
+        let manifests = cache.load(file_io, &found.metadata, Some(snapshot)).await?;
         let deletes = manifests.delete_by_data_file()?;
         let data_file = |entry: &Entry| {
             let deletes = deletes.get(entry.file.file_path()).into_iter().flatten();
@@ -247,9 +251,7 @@ impl IcebergReader {
             shared: Arc::new(parts),
         })
     }
-}
 
-impl IcebergSnapshot {
     /// The data files.
     pub fn files(&self) -> &[IcebergDataFile] {
         &self.shared.files

@@ -17,9 +17,10 @@ use crate::catalog::{CatalogTable, Change};
 use crate::commit::{Failure, Proposal};
 use crate::error::{ExportError, Result};
 use crate::layout::DistinctValues;
+use crate::manifest::ManifestCache;
 use crate::ownership::check_epoch;
 use crate::pending::remove_files;
-use crate::reader::IcebergReader;
+use crate::reader::IcebergSnapshot;
 use crate::references::head;
 use crate::summary::Stamp;
 
@@ -56,7 +57,9 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     if work.mode == Mode::DryRun {
         return Ok(Some(action));
     }
-    let sketches = sketches(work, &exported.token).await?;
+    let mut manifests = ManifestCache::default();
+    let read = IcebergSnapshot::load(work.table, &current, snapshot, &mut manifests).await?;
+    let sketches = sketches(work, &read).await?;
     let sequence_number = snapshot.sequence_number();
     let statistics = write(work, &current, (snapshot_id, sequence_number), &sketches).await?;
     action.files_written = 1;
@@ -73,13 +76,11 @@ pub(super) async fn run(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
 }
 
 /// The sketches of all columns, over the live rows.
-async fn sketches(work: &Work<'_>, token: &str) -> Result<Vec<DistinctValues>> {
+async fn sketches(work: &Work<'_>, snapshot: &IcebergSnapshot) -> Result<Vec<DistinctValues>> {
     let columns = work.table.schema().columns().iter();
     let mut sketches = columns
         .map(|_| DistinctValues::new())
         .collect::<Result<Vec<_>>>()?;
-    let reader = IcebergReader::with_catalog(work.core.catalog.clone());
-    let snapshot = reader.load(work.table, token).await?;
     for index in 0..snapshot.files().len() {
         let mut batches = snapshot.scan_file(index, None, &[]);
         while let Some(batch) = batches.try_next().await? {

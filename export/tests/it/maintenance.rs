@@ -12,13 +12,14 @@ use moonshine_engine::{Database, Table};
 use moonshine_export::catalog::{Change, CommitOutcome, Guard, TableCatalog};
 use moonshine_export::environment::{Clock, Environment, RandomIdentities, SystemClock, TokioWork};
 use moonshine_export::{
-    Exporter, FormatVersion, IcebergConfig, MaintenanceSettings, MaintenanceTask, Pace,
-    TableSettings,
+    Exporter, ForeignAppends, FormatVersion, IcebergConfig, MaintenanceSettings, MaintenanceTask,
+    Pace, TableSettings,
 };
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::installed::python;
+use crate::ownership::foreign_snapshot;
 use crate::support::{Random, World, ident, notes, write_notes};
 use moonshine_sim::lake::{Fault, SimulatedCatalog};
 
@@ -463,4 +464,44 @@ async fn old_metadata_files_are_few() {
         .filter(|name| name.ends_with(".metadata.json"))
         .count();
     assert_eq!(count, 6, "the newest, and five before it");
+}
+
+/// Where another writer expired the export's own snapshot, a newer one of ours has the same rows, and the statistics are of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_have_statistics_though_another_writer_expired_the_export() {
+    let mut kept = Kept::new(FormatVersion::V3, MaintenanceSettings::default()).await;
+    kept.tick(&mut Random(17)).await;
+    let token = kept.database.exported(&kept.table).unwrap().token;
+    let environment = Environment {
+        clock: kept.clock.clone(),
+        identities: Arc::new(RandomIdentities),
+        work: Arc::new(TokioWork),
+    };
+    let (database, catalog) = (kept.database.clone(), kept.catalog.clone());
+    let settings = TableSettings {
+        foreign_appends: ForeignAppends::Keep,
+        ..TableSettings::default()
+    };
+    // A newer exporter has nothing to export, but shows that the table is its own by a snapshot.
+    let mut newer = Exporter::open_with(database, catalog, settings.into(), environment)
+        .await
+        .unwrap();
+    newer.tick(&kept.database.snapshot()).await.unwrap();
+    let newest = kept.metadata().await.current_snapshot_id().unwrap();
+    assert_ne!(newest.to_string(), token);
+    foreign_snapshot(&*kept.catalog).await;
+    let name = ident("shop", "notes");
+    let found = kept.catalog.load(&name).await.unwrap().unwrap();
+    let snapshot_ids = vec![token.parse().unwrap()];
+    let expire = TableUpdate::RemoveSnapshots { snapshot_ids };
+    let change = Change::of(&found.metadata, vec![expire]);
+    let outcome = kept.catalog.commit(&found, &change, Uuid::new_v4()).await;
+    assert!(matches!(outcome, CommitOutcome::Committed(_)));
+
+    newer.maintainer().run(None, false).await.unwrap();
+    let metadata = kept.metadata().await;
+    let statistics = metadata.statistics_for_snapshot(newest).unwrap();
+    let rows = kept.database.snapshot().row_count(&kept.table).unwrap();
+    let of_the_key = &statistics.blob_metadata[0].properties["ndv"];
+    assert_eq!(*of_the_key, rows.to_string());
 }
