@@ -31,7 +31,7 @@ use error::CliError;
 const ALLOCATOR_POOLS: u16 = 2;
 
 fn main() -> ExitCode {
-    moonshine_engine::limit_allocator_pools(ALLOCATOR_POOLS);
+    moonshine_engine::limit_allocator(ALLOCATOR_POOLS);
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -112,7 +112,7 @@ pub use origins::Origin;
 pub use predicate::KeyPredicate;
 pub use profile::{Provenance, StoredProfile};
 pub use queue::commit_queue::Durability;
-pub use raw::limit_allocator_pools;
+pub use raw::limit_allocator;
 pub use row_set::page::PageKind;
 pub use row_set::stats::{PageCacheStats, PageKindStats};
 pub use schema::{

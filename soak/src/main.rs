@@ -83,7 +83,7 @@ pub(crate) struct Flags {
 fn main() -> ExitCode {
     let flags = Flags::parse();
     if flags.allocator_pools > 0 {
-        moonshine_engine::limit_allocator_pools(flags.allocator_pools);
+        moonshine_engine::limit_allocator(flags.allocator_pools);
     }
     if let Some(folder) = &flags.read_backup {
         let read = readers::read_backup(folder, flags.writers, flags.commit_seq);

@@ -31,21 +31,28 @@ impl Trimming {
     }
 }
 
-/// Has threads share so many of the GNU C library's pools of memory, at most, from now on. By itself it has up to 8 for each
-/// processor, each of which keeps what its threads gave back. For the start of a program with many threads whose memory is to stay near the
-/// budget of its database; elsewhere, and where the program has another allocator, that does nothing.
+/// Allocations from this size on have memory of their own, which goes back to the system with them. By itself the C library
+/// raises its limit, up to 32 MiB, to the size of whatever was given back, and then keeps as much. A smaller one saves more memory, and costs
+/// the program `moonshine` up to a twentieth of its speed (`benches/sync.py`).
+const MAPPED_BYTES_MIN: i32 = 4 << 20;
+
+/// Has the GNU C library's allocator keep less of the memory that is given back, from now on: threads share `pools_max` pools, where by itself
+/// it has up to 8 for each processor, each of which keeps what its threads gave back; and large allocations, from 4 MiB on, go back at
+/// once. For the start of a program with many threads whose memory is to stay near the budget of its database; elsewhere, and where the
+/// program has another allocator, that does nothing.
 ///
 /// It holds for the whole process, so no database does it by itself. The program `moonshine` has 2 pools.
 ///
 /// ```
-/// moonshine_engine::limit_allocator_pools(2);
+/// moonshine_engine::limit_allocator(2);
 /// // The threads come after it.
 /// ```
-pub fn limit_allocator_pools(pools_max: u16) {
+pub fn limit_allocator(pools_max: u16) {
     #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
     // SAFETY: it may be called at any time, by any thread, and changes nothing that is allocated.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, i32::from(pools_max).max(1));
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
     }
     #[cfg(not(all(target_os = "linux", target_env = "gnu", not(miri))))]
     let _ = pools_max;

@@ -20,7 +20,7 @@ mod extent;
 mod mapped;
 
 pub(crate) use allocator::Trimming;
-pub use allocator::limit_allocator_pools;
+pub use allocator::limit_allocator;
 pub(crate) use counted::{Counted, Header};
 pub(crate) use extent::{CHUNK_SIZE_BYTES, Extent, LINES_PER_CHUNK, chunk_address_of};
 pub(crate) use mapped::MappedPart;
