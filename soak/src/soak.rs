@@ -27,7 +27,7 @@ const SLOW_BYTES_PER_SECOND: u64 = 256 << 10;
 /// What the harness and the exporter may take beyond what they took before the first row: the model is there by then. Backups are read
 /// with a budget of their own, and the exporter encodes files of 16 MiB.
 const HARNESS_BYTES: u64 = 32 << 20;
-const EXPORTER_BYTES: u64 = 64 << 20;
+const EXPORTER_BYTES: u64 = 96 << 20;
 
 /// What a run was like.
 #[derive(Debug)]

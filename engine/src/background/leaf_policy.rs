@@ -11,6 +11,11 @@ use crate::tree::state::Described;
 
 /// A leaf with more RowSets than this merges some.
 pub(crate) const LEAF_ROW_SETS_MAX: usize = 14;
+/// A leaf with more RowSets than this, which only held snapshots keep apart, is not resolved: the patch of each names all older ones, so
+/// that what is known of a leaf grows with the square of their number.
+const RESOLVED_ROW_SETS_MAX: usize = 4 * LEAF_ROW_SETS_MAX;
+/// A leaf that held snapshots make too large is divided beyond so many times P-Size.
+const HELD_SIZES_MAX: u64 = 8;
 /// A group of RowSets is written anew where so large a part of what is alive is dead.
 const DEAD_SHARE: u64 = 2;
 /// The same while a generation is flushed.
@@ -28,6 +33,8 @@ pub(super) struct Leaf<'a> {
     /// P-Size.
     pub(super) size_bytes_max: u64,
     pub(super) can_divide: bool,
+    /// So many rows a compaction can have in memory beside all else.
+    pub(super) rows_max: u64,
     /// Whether patches say what is replaced. If not, each row is taken to replace one.
     pub(super) has_patches: bool,
     /// Whether a generation is flushed, so that more is about to die.
@@ -46,6 +53,9 @@ impl Leaf<'_> {
     pub(super) fn due(&self, depth: Depth, spend: impl FnOnce(u64) -> bool) -> Option<Due> {
         let due = |kind, row_sets| Some(Due { kind, row_sets });
         let all = 0..self.row_sets.len();
+        if let Some(row_sets) = self.left_apart() {
+            return due(JobKind::Merge, row_sets);
+        }
         if self.is_too_large(0) {
             return if self.would_fit() {
                 due(JobKind::Merge, all)
@@ -61,7 +71,8 @@ impl Leaf<'_> {
             return due(JobKind::Merge, row_sets);
         }
         let is_idle = depth == Depth::Idle;
-        if self.has_patches && resolve::is_due(self.row_sets, is_idle, self.is_flushing) {
+        let is_resolved = self.has_patches && self.row_sets.len() <= RESOLVED_ROW_SETS_MAX;
+        if is_resolved && resolve::is_due(self.row_sets, is_idle, self.is_flushing) {
             return due(JobKind::Resolve, all);
         }
         if is_idle
@@ -83,7 +94,7 @@ impl Leaf<'_> {
     fn is_too_large(&self, more_dead_bytes: u64) -> bool {
         let (all_bytes, size_bytes_max) = (size_bytes(self.row_sets), self.size_bytes_max);
         let nearly_bytes = size_bytes_max / 4 * 3;
-        if !self.can_divide || all_bytes <= nearly_bytes {
+        if !self.can_divide || all_bytes <= nearly_bytes || self.is_only_held() {
             return false;
         }
         let dead_bytes = self.reclaimable_bytes().saturating_add(more_dead_bytes);
@@ -92,6 +103,28 @@ impl Leaf<'_> {
         live_bytes > size_bytes_max
             || all_bytes > (size_bytes_max / 2).saturating_mul(3)
             || (live_bytes > nearly_bytes && merged() > live_bytes / 2)
+    }
+
+    /// Whether each group of a leaf's RowSets is small enough: what makes the leaf large may be versions that go with the snapshots that
+    /// keep the groups apart, and leaves that were divided for them would stay small for ever. Nobody merges them all before, and within
+    /// limits there is memory for it then.
+    fn is_only_held(&self) -> bool {
+        let row_count: u64 = self.row_sets.iter().map(|held| held.meta().row_count).sum();
+        let mut groups = self.groups.iter();
+        self.groups.len() > 1
+            && row_count <= self.rows_max
+            && size_bytes(self.row_sets) / HELD_SIZES_MAX <= self.size_bytes_max
+            && groups.all(|group| size_bytes(self.of(group)) <= self.size_bytes_max)
+    }
+
+    /// RowSets to be merged of a leaf that snapshots kept from it: they hold many versions of the same rows, so what of it is alive
+    /// is not known before, nor whether it is too large.
+    fn left_apart(&self) -> Option<Range<usize>> {
+        let is_resolved = self.row_sets.len() <= RESOLVED_ROW_SETS_MAX;
+        let run = self.cheapest().filter(|_| !is_resolved)?;
+        let row_sets = self.of(&run).iter();
+        let row_count: u64 = row_sets.map(|held| held.meta().row_count).sum();
+        (row_count <= self.rows_max).then_some(run)
     }
 
     /// Whether a leaf that is too large is so only for what is dead in it.
@@ -134,7 +167,10 @@ impl Leaf<'_> {
             _ if pays => JobKind::Merge,
             // Once so much is known to be dead, the leaf is not too large. Then nothing more is unknown, so this ends.
             JobKind::Divide if more_dead_bytes > 0 && !self.is_too_large(more_dead_bytes) => {
-                JobKind::Resolve
+                match self.row_sets.len() {
+                    ..=RESOLVED_ROW_SETS_MAX => JobKind::Resolve,
+                    _ => JobKind::Merge,
+                }
             }
             kind => kind,
         }
@@ -314,6 +350,7 @@ mod tests {
             groups: groups(row_sets, &[], boundaries),
             size_bytes_max: 64 * MIB,
             can_divide: true,
+            rows_max: 400_000,
             has_patches: true,
             is_flushing: false,
         }
@@ -362,6 +399,58 @@ mod tests {
         assert_eq!(due(&[(4, 0), (4, 0)], &[99], Depth::Regular), None);
         assert_eq!(due(&[(4, 0), (4, 0)], &[99], Depth::Full), None);
         assert_eq!(due(&[(4, 0), (4, 0)], &[98], Depth::Full), merge(0..2));
+    }
+
+    #[test]
+    fn a_leaf_that_only_held_snapshots_make_large_is_not_divided() {
+        let kind = |sizes: &[(u64, u64)], boundaries: &[u64]| {
+            let row_sets = row_sets(sizes);
+            let leaf = leaf(&row_sets, boundaries);
+            leaf.due(Depth::Regular, |_| false).map(|due| due.kind)
+        };
+        let divides = Some(JobKind::Divide);
+        assert_eq!(kind(&[(50, 0), (60, 0)], &[]), divides);
+        assert_ne!(kind(&[(50, 0), (60, 0)], &[99]), divides);
+        assert_eq!(
+            kind(&[(50, 0), (65, 0)], &[99]),
+            divides,
+            "one of them is too large"
+        );
+        let many = |count: usize| {
+            let boundaries: Vec<u64> = (0..100).collect();
+            kind(&vec![(60, 0); count], &boundaries)
+        };
+        assert_ne!(many(6), divides);
+        assert_eq!(many(7), divides, "more rows than there is memory for");
+    }
+
+    #[test]
+    fn so_many_row_sets_are_not_resolved() {
+        let is_resolved = |count: usize| {
+            let row_sets = row_sets(&vec![(1, 0); count]);
+            let boundaries: Vec<u64> = (0..100).collect();
+            let due = leaf(&row_sets, &boundaries).due(Depth::Regular, |_| false);
+            due.is_some_and(|due| due.kind == JobKind::Resolve)
+        };
+        assert!(is_resolved(RESOLVED_ROW_SETS_MAX));
+        assert!(!is_resolved(RESOLVED_ROW_SETS_MAX + 1));
+    }
+
+    #[test]
+    fn what_snapshots_kept_apart_is_merged_before_the_leaf_is_divided() {
+        let many = [vec![(2, 0); RESOLVED_ROW_SETS_MAX].as_slice(), &[(40, 0)]].concat();
+        let row_sets = row_sets(&many);
+        let leaf = leaf(&row_sets, &[]);
+        assert_eq!(
+            leaf.due(Depth::Regular, |_| false),
+            merge(0..RESOLVED_ROW_SETS_MAX)
+        );
+        let without_room = Leaf {
+            rows_max: 1000,
+            ..leaf
+        };
+        let due = without_room.due(Depth::Regular, |_| false);
+        assert_eq!(due.map(|due| due.kind), Some(JobKind::Divide));
     }
 
     #[test]

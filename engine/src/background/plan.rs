@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::deletes;
+use super::flush::INDEXED_ROW_SIZE_BYTES;
 use super::leaf_policy::{LEAF_ROW_SETS_MAX, Leaf, groups, size_bytes};
 use super::resolve::sampled_dead_bytes;
 use crate::error::Result;
@@ -23,6 +24,8 @@ use crate::tree::table::TableState;
 const JITTER_STEPS: u64 = 64;
 /// What a small file costs at least.
 const FILE_COST_BYTES: u64 = 4096;
+/// The index of a leaf that held snapshots make large takes this part of the memory budget at most, once all of it is merged.
+const INDEX_PARTS: u64 = 8;
 /// While nobody writes, little goes down into so many files at most.
 const IDLE_FILES_MAX: u64 = 256;
 
@@ -131,6 +134,7 @@ fn leaf<'a>(
             Sharding::Range => can_split(live),
             _ => can_divide(id, shared.tree_sizes.child_bits),
         },
+        rows_max: shared.store.cache.budget().limit_bytes() / INDEX_PARTS / INDEXED_ROW_SIZE_BYTES,
         has_patches: table_id & LOCATIONS_BIT == 0,
         // On a full disk the flush waits for just the space that compactions may free.
         is_flushing: shared.generations.has_flush_under_way(),

@@ -12,6 +12,7 @@ pub(crate) mod job;
 pub(crate) mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ pub(crate) struct Scheduler {
 struct State {
     /// The tables to look at.
     due: BTreeMap<u32, Depth>,
+    /// The table of the last job. Those behind it come before it: one that is always due leaves the others their turn.
+    last_table_id: u32,
     /// The tables that changed since they were looked at while nobody wrote.
     stirred: BTreeSet<u32>,
     /// Each with how thoroughly its table was looked at meanwhile.
@@ -110,6 +113,14 @@ impl State {
                 *missed = depth.max(*missed);
             }
         }
+    }
+
+    /// The table whose turn it is.
+    fn next_due(&self) -> Option<(u32, Depth)> {
+        let behind = (Bound::Excluded(self.last_table_id), Bound::Unbounded);
+        let next = self.due.range(behind).next();
+        let next = next.or_else(|| self.due.first_key_value())?;
+        Some((*next.0, *next.1))
     }
 
     fn add(&mut self, table_id: u32, depth: Depth) {
@@ -254,7 +265,7 @@ fn table_of(job: &Job) -> u32 {
 
 /// A job in a table that is due. Tables without one are done with until they change.
 fn find(planner: &impl Planner, state: &mut State) -> Option<Job> {
-    while let Some((&table_id, &depth)) = state.due.first_key_value() {
+    while let Some((table_id, depth)) = state.next_due() {
         if depth == Depth::Idle && state.idle_seq != Some(planner.visible_seq()) {
             // Somebody writes again.
             state.due.insert(table_id, Depth::Regular);
@@ -267,6 +278,7 @@ fn find(planner: &impl Planner, state: &mut State) -> Option<Job> {
         };
         let job = planner.plan(table_id, depth, &is_claimed);
         if job.is_some() {
+            state.last_table_id = table_id;
             return job;
         }
         state.look_done(table_id, depth);
@@ -281,11 +293,12 @@ mod tests {
     use super::job::JobKind;
     use super::*;
 
-    /// *Bounded*: a full compaction that finds a fragment held by a job comes back to it.
-    #[test]
-    fn what_was_asked_for_while_a_job_held_a_fragment_is_done_after_it() {
-        let job = Job {
-            table_id: 3 | LOCATIONS_BIT,
+    /// Each of these tables always has a job.
+    struct AlwaysDue;
+
+    fn job_of(table_id: u32) -> Job {
+        Job {
+            table_id,
             fragment_id: FragmentId::ROOT,
             kind: JobKind::Merge,
             depth: Depth::Regular,
@@ -293,7 +306,44 @@ mod tests {
             inputs: Vec::new(),
             dead: Vec::new(),
             is_bottom: true,
-        };
+        }
+    }
+
+    impl Planner for AlwaysDue {
+        fn visible_seq(&self) -> u64 {
+            0
+        }
+
+        fn is_flushing(&self) -> bool {
+            false
+        }
+
+        fn plan(
+            &self,
+            table_id: u32,
+            _: Depth,
+            _: &dyn Fn(u32, FragmentId) -> bool,
+        ) -> Option<Job> {
+            Some(job_of(table_id))
+        }
+    }
+
+    /// *Bounded*: no table waits for another one to have nothing more to do.
+    #[test]
+    fn tables_take_turns() {
+        let mut state = State::default();
+        for table_id in [3, 5, 9] {
+            state.add(table_id, Depth::Regular);
+        }
+        let jobs = (0..7).filter_map(|_| find(&AlwaysDue, &mut state));
+        let tables: Vec<u32> = jobs.map(|job| job.table_id).collect();
+        assert_eq!(tables, [3, 5, 9, 3, 5, 9, 3]);
+    }
+
+    /// *Bounded*: a full compaction that finds a fragment held by a job comes back to it.
+    #[test]
+    fn what_was_asked_for_while_a_job_held_a_fragment_is_done_after_it() {
+        let job = job_of(3 | LOCATIONS_BIT);
         let mut state = State::default();
         for place in [(3 | LOCATIONS_BIT, job.fragment_id), (4, job.fragment_id)] {
             state.claimed.insert(place, Depth::Regular);
