@@ -33,7 +33,7 @@ pub(super) struct Leaf<'a> {
     /// P-Size.
     pub(super) size_bytes_max: u64,
     pub(super) can_divide: bool,
-    /// So many rows a compaction can have in memory beside all else.
+    /// The index of so many rows fits into memory beside all else.
     pub(super) rows_max: u64,
     /// Whether patches say what is replaced. If not, each row is taken to replace one.
     pub(super) has_patches: bool,

@@ -41,10 +41,10 @@ pub(super) fn windows(
     bytes_max: u64,
 ) -> Vec<Window> {
     let mut windows = Vec::new();
-    let mut start = 0;
+    let mut start = 0_u64;
     for (row_group, group) in metadata.row_groups().iter().enumerate() {
         let row_count = u64::try_from(group.num_rows()).unwrap_or(0);
-        let group_rows = start..start + row_count;
+        let group_rows = start..start.saturating_add(row_count);
         let count =
             window_count(metadata, row_group, columns, bytes_max).clamp(1, row_count.max(1));
         let begin = |number: u64| group_rows.start + share(row_count, number, count);
@@ -79,7 +79,7 @@ fn window_count(
         return 1;
     };
     let bytes = |size: i64| u64::try_from(size).unwrap_or(0);
-    let (mut all, mut again) = (0, 0);
+    let (mut all, mut again) = (0_u64, 0_u64);
     for (leaf, (column, offsets)) in group.columns().iter().zip(offsets).enumerate() {
         if columns.leaf_included(leaf) {
             let pages = offsets.page_locations();
@@ -87,12 +87,14 @@ fn window_count(
                 .iter()
                 .map(|page| i64::from(page.compressed_page_size));
             let (size, pages_bytes) = (bytes(column.compressed_size()), bytes(sizes.sum()));
-            all += size;
-            again += size.saturating_sub(pages_bytes) + pages_bytes / (pages.len() as u64).max(1);
+            let page_bytes = pages_bytes / (pages.len() as u64).max(1);
+            let dictionary_bytes = size.saturating_sub(pages_bytes);
+            all = all.saturating_add(size);
+            again = again.saturating_add(dictionary_bytes.saturating_add(page_bytes));
         }
     }
     all.div_ceil(bytes_max.max(1))
-        .min(all / (again * PARTS_READ_AGAIN).max(1))
+        .min(all / again.saturating_mul(PARTS_READ_AGAIN).max(1))
 }
 
 /// Reads a data file.
