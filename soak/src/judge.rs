@@ -152,13 +152,27 @@ pub(crate) fn stalls_in(
     (waited, in_commits, seconds)
 }
 
+/// What was looked at from when the disk became slow until it was long fast again: a wait counts when it is over, and may last longer
+/// than the disk was slow.
+fn slow_and_after(samples: &[Sample]) -> &[Sample] {
+    let is_slow = |sample: &Sample| sample.phase == Phase::Slow;
+    let start = samples.iter().position(is_slow).unwrap_or(samples.len());
+    let rest = &samples[start..];
+    let is_over = |sample: &Sample| !matches!(sample.phase, Phase::Slow | Phase::Recover);
+    let end = rest.iter().position(is_over).unwrap_or(rest.len());
+    &rest[..end]
+}
+
 /// How long a slow disk makes writers wait depends on the machine, but not that it does.
 fn check_stalls(samples: &[Sample], problems: &mut Vec<String>) {
-    let (waited, in_commits, seconds) = stalls_in(samples, Phase::Slow);
-    if seconds > 0.0 && waited.iter().sum::<f64>() <= 0.0 {
-        problems.push(format!(
-            "while the disk was slow, for {seconds:.1} s, writers were in commits for {in_commits:.1} s, and the metrics show no stall"
-        ));
+    if let [first, .., last] = slow_and_after(samples) {
+        let waited = |sample: &Sample| sample.stalls.iter().map(|stall| stall.0).sum::<f64>();
+        if waited(last) <= waited(first) {
+            problems.push(format!(
+                "the disk was slow, writers were in commits for {:.1} s until it was fast again, and the metrics show no stall",
+                last.commit_seconds - first.commit_seconds
+            ));
+        }
     }
 }
 
@@ -258,6 +272,18 @@ mod tests {
             }
         });
         assert!(once[0].contains("the process took"), "{once:?}");
+    }
+
+    #[test]
+    fn a_stall_may_end_when_the_disk_is_fast_again() {
+        let late = |sample: &mut Sample| {
+            if sample.phase == Phase::Held {
+                sample.phase = Phase::Recover;
+            }
+            let waited = if sample.second < 65.0 { 0.0 } else { 25.0 };
+            sample.stalls[1] = (waited, 1);
+        };
+        assert_eq!(problems_with(late), Vec::<String>::new());
     }
 
     #[test]
