@@ -7,6 +7,8 @@ use moonshine_crash::harness::power::{EXT4, Mounted};
 
 /// The image has holes.
 const IMAGE_SIZE_BYTES: u64 = 6 << 30;
+/// What a run takes of the disk below, and as much again: one that has no more fills for others' reasons.
+const FREE_BYTES_MIN: u64 = 2 << 30;
 
 const BALLAST: &str = "ballast";
 /// What others take while the rest is taken: so often it is tried.
@@ -43,8 +45,21 @@ pub(crate) enum Disk {
 
 impl Disk {
     /// A mounted one where the system lets this process have it; else the reason is told.
-    pub(crate) fn new(place: &Path) -> Self {
-        match Mounted::new(&EXT4, place, IMAGE_SIZE_BYTES) {
+    ///
+    /// # Errors
+    /// In words, where there is little space.
+    pub(crate) fn new(place: &Path) -> Result<Self, String> {
+        let found = rustix::fs::statvfs(place).map_err(|error| error.to_string())?;
+        let free_bytes = found.f_bavail * found.f_frsize;
+        if free_bytes < FREE_BYTES_MIN {
+            return Err(format!(
+                "the soak needs {} MiB of space in {}, where {} MiB are free",
+                FREE_BYTES_MIN >> 20,
+                place.display(),
+                free_bytes >> 20
+            ));
+        }
+        Ok(match Mounted::new(&EXT4, place, IMAGE_SIZE_BYTES) {
             Ok(mounted) => Disk::Mounted(mounted),
             Err(why) => {
                 println!(
@@ -52,7 +67,7 @@ impl Disk {
                 );
                 Disk::Folder(place.to_owned())
             }
-        }
+        })
     }
 
     /// The folder.

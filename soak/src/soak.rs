@@ -69,7 +69,7 @@ pub(crate) fn run(flags: &Flags) -> Result<Outcome, String> {
         None => tempfile::tempdir(),
     };
     let place = place.map_err(|error| error.to_string())?;
-    let disk = Disk::new(place.path());
+    let disk = Disk::new(place.path())?;
     let fuse = Fuse::new(None, None);
     let database = disk.folder().join("database");
     let database = said(Database::open(database, options(flags, &fuse)), "the open")?;

@@ -35,8 +35,12 @@ fcntl.ioctl(folder,0x8004587d,struct.pack('I',int(sys.argv[2])))";
 /// A kind of file system: its name, how it is made, how it is mounted.
 pub struct Kind(&'static str, &'static [&'static str], &'static str);
 
-/// What there is most of, without the blocks that it keeps for the superuser.
-pub const EXT4: Kind = Kind("ext4", &["mkfs.ext4", "-q", "-F", "-m", "0"], "noatime");
+/// What there is most of, without the blocks that it keeps for the superuser. What is deleted leaves a hole in the image.
+pub const EXT4: Kind = Kind(
+    "ext4",
+    &["mkfs.ext4", "-q", "-F", "-m", "0"],
+    "noatime,discard",
+);
 const KINDS: [Kind; 3] = [
     EXT4,
     Kind(
