@@ -72,8 +72,9 @@ def main(metadata: str) -> None:
                 assert found == expected, f"{path}: {field}: {value!r} is in {found!r}, PyIceberg says {expected!r}"
                 checked["values"] += 1
 
-    extensions = tempfile.mkdtemp()
-    connection = duckdb.connect(":memory:", config={"extension_directory": extensions})
+    # It goes with its last use, which is at the end.
+    extensions = tempfile.TemporaryDirectory()
+    connection = duckdb.connect(":memory:", config={"extension_directory": extensions.name})
     for extension in ("avro", "iceberg"):
         import_extension(extension, con=connection)
         connection.execute(f"LOAD {extension}")

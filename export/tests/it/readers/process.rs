@@ -36,7 +36,8 @@ impl Reader {
     /// Starts the reader of this name; `None`, after a loud notice, where it is not installed.
     pub(super) fn start(name: &str) -> Option<Reader> {
         let python = python()?;
-        let (process, requests, mut answers) = spawn(name, &python);
+        let folder = tempfile::tempdir().unwrap();
+        let (process, requests, mut answers) = spawn(name, &python, folder.path());
         let first = first_answer(name, &mut answers);
         if let Some(reason) = first.get("missing") {
             skipped(&format!("{name} reads no table: {reason}"));
@@ -49,7 +50,7 @@ impl Reader {
             process,
             requests: Some(requests),
             answers,
-            folder: tempfile::tempdir().unwrap(),
+            folder,
         })
     }
 
@@ -69,7 +70,8 @@ impl Reader {
         let sent = writeln!(requests, "{line}").and_then(|()| requests.flush());
         let Some(answer) = sent.ok().and_then(|()| answer(&mut self.answers)) else {
             let status = self.process.wait().unwrap();
-            let (process, requests, mut answers) = spawn(&self.name, &self.python);
+            let (process, requests, mut answers) =
+                spawn(&self.name, &self.python, self.folder.path());
             first_answer(&self.name, &mut answers);
             (self.process, self.requests, self.answers) = (process, Some(requests), answers);
             return Err(Outcome::Refused(format!("the process ended: {status}")));
@@ -104,7 +106,8 @@ impl Drop for Reader {
     }
 }
 
-fn spawn(name: &str, python: &Path) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+/// What it writes besides its answers goes to the folder, as it may not live to remove it.
+fn spawn(name: &str, python: &Path, folder: &Path) -> (Child, ChildStdin, BufReader<ChildStdout>) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/readers.py");
     let stderr = match std::env::var_os("MOONSHINE_TEST_READER_LOG") {
         Some(_) => Stdio::inherit(),
@@ -112,6 +115,7 @@ fn spawn(name: &str, python: &Path) -> (Child, ChildStdin, BufReader<ChildStdout
     };
     let mut process = Command::new(python)
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("TMPDIR", folder)
         .arg(script)
         .arg(name)
         .stdin(Stdio::piped())

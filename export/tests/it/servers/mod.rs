@@ -46,10 +46,17 @@ impl Drop for Server {
 impl Server {
     /// Starts what `command` says for a free port, and waits until it listens there. What it prints goes to a file.
     fn start(log: &Path, command: impl FnOnce(u16) -> Command) -> Server {
-        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+        let folder = log.parent().unwrap();
+        std::fs::create_dir_all(folder).unwrap();
         let port = free_port();
         let output = std::fs::File::create(log).unwrap();
         let process = command(port)
+            // Who is killed removes nothing.
+            .env("TMPDIR", folder)
+            .env(
+                "JAVA_TOOL_OPTIONS",
+                format!("-Djava.io.tmpdir={}", folder.display()),
+            )
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
