@@ -133,23 +133,16 @@ fn check_memory(samples: &[Sample], limits: &Limits, problems: &mut Vec<String>)
     }
 }
 
-/// The time that commits waited in a phase by reason, the time of all commits, and how long the phase was, in seconds.
-pub(crate) fn stalls_in(
-    samples: &[Sample],
-    phase: Phase,
-) -> ([f64; StallReason::ALL.len()], f64, f64) {
+/// The time that commits waited in a phase by reason, in seconds.
+pub(crate) fn stalls_in(samples: &[Sample], phase: Phase) -> [f64; StallReason::ALL.len()] {
     let mut waited = [0.0; StallReason::ALL.len()];
-    let (mut in_commits, mut seconds) = (0.0, 0.0);
     for pair in samples.windows(2).filter(|pair| pair[0].phase == phase) {
-        let (before, after) = (&pair[0], &pair[1]);
-        let both = after.stalls.iter().zip(&before.stalls);
+        let both = pair[1].stalls.iter().zip(&pair[0].stalls);
         for (waited, (after, before)) in waited.iter_mut().zip(both) {
             *waited += after.0 - before.0;
         }
-        in_commits += after.commit_seconds - before.commit_seconds;
-        seconds += after.second - before.second;
     }
-    (waited, in_commits, seconds)
+    waited
 }
 
 /// What was looked at from when the disk became slow until it was long fast again: a wait counts when it is over, and may last longer

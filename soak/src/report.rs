@@ -47,7 +47,7 @@ fn print_phases(samples: &[Sample]) {
         if !samples.iter().any(|sample| sample.phase == phase) {
             continue;
         }
-        let (stalled, _, _) = stalls_in(samples, phase);
+        let stalled = stalls_in(samples, phase);
         let reasons = StallReason::ALL.iter().zip(stalled);
         let stalled: Vec<String> = reasons
             .filter(|(_, seconds)| *seconds > 0.0)

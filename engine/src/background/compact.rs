@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::deletes;
 use super::flush::{INDEXED_ROW_SIZE_BYTES, OutputFile, retire_unnamed, shared_write_size_bytes};
-use super::leaf_policy::{may_merge, size_bytes};
+use super::leaf_policy::{may_merge, row_count, size_bytes};
 use super::plan::{boundaries_of, forgettable, refine};
 use super::resolve::resolve;
 use crate::codec::key::hash_key;
@@ -64,9 +64,7 @@ pub(crate) fn run(shared: &Shared, job: &mut Job) -> Result<Compacted, Failed> {
     // Who writes rows builds an index of them.
     let indexed_rows: u64 = match job.kind {
         JobKind::Resolve | JobKind::Sweep | JobKind::Forget => 0,
-        JobKind::Merge | JobKind::Divide | JobKind::PushDown => {
-            job.inputs.iter().map(|held| held.meta().row_count).sum()
-        }
+        JobKind::Merge | JobKind::Divide | JobKind::PushDown => row_count(&job.inputs),
     };
     let _index = shared.charge(indexed_rows * INDEXED_ROW_SIZE_BYTES);
     let work = || match job.kind {

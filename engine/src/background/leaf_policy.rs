@@ -71,8 +71,10 @@ impl Leaf<'_> {
             return due(JobKind::Merge, row_sets);
         }
         let is_idle = depth == Depth::Idle;
-        let is_resolved = self.has_patches && self.row_sets.len() <= RESOLVED_ROW_SETS_MAX;
-        if is_resolved && resolve::is_due(self.row_sets, is_idle, self.is_flushing) {
+        if self.has_patches
+            && self.may_be_resolved()
+            && resolve::is_due(self.row_sets, is_idle, self.is_flushing)
+        {
             return due(JobKind::Resolve, all);
         }
         if is_idle
@@ -109,10 +111,9 @@ impl Leaf<'_> {
     /// keep the groups apart, and leaves that were divided for them would stay small for ever. Nobody merges them all before, and within
     /// limits there is memory for it then.
     fn is_only_held(&self) -> bool {
-        let row_count: u64 = self.row_sets.iter().map(|held| held.meta().row_count).sum();
         let mut groups = self.groups.iter();
         self.groups.len() > 1
-            && row_count <= self.rows_max
+            && row_count(self.row_sets) <= self.rows_max
             && size_bytes(self.row_sets) / HELD_SIZES_MAX <= self.size_bytes_max
             && groups.all(|group| size_bytes(self.of(group)) <= self.size_bytes_max)
     }
@@ -120,11 +121,15 @@ impl Leaf<'_> {
     /// RowSets to be merged of a leaf that snapshots kept from it: they hold many versions of the same rows, so what of it is alive
     /// is not known before, nor whether it is too large.
     fn left_apart(&self) -> Option<Range<usize>> {
-        let is_resolved = self.row_sets.len() <= RESOLVED_ROW_SETS_MAX;
-        let run = self.cheapest().filter(|_| !is_resolved)?;
-        let row_sets = self.of(&run).iter();
-        let row_count: u64 = row_sets.map(|held| held.meta().row_count).sum();
-        (row_count <= self.rows_max).then_some(run)
+        if self.may_be_resolved() {
+            return None;
+        }
+        let run = self.cheapest()?;
+        (row_count(self.of(&run)) <= self.rows_max).then_some(run)
+    }
+
+    fn may_be_resolved(&self) -> bool {
+        self.row_sets.len() <= RESOLVED_ROW_SETS_MAX
     }
 
     /// Whether a leaf that is too large is so only for what is dead in it.
@@ -167,9 +172,9 @@ impl Leaf<'_> {
             _ if pays => JobKind::Merge,
             // Once so much is known to be dead, the leaf is not too large. Then nothing more is unknown, so this ends.
             JobKind::Divide if more_dead_bytes > 0 && !self.is_too_large(more_dead_bytes) => {
-                match self.row_sets.len() {
-                    ..=RESOLVED_ROW_SETS_MAX => JobKind::Resolve,
-                    _ => JobKind::Merge,
+                match self.may_be_resolved() {
+                    true => JobKind::Resolve,
+                    false => JobKind::Merge,
                 }
             }
             kind => kind,
@@ -259,6 +264,10 @@ impl Leaf<'_> {
 
 pub(super) fn size_bytes(row_sets: &[Arc<HeldRowSet>]) -> u64 {
     row_sets.iter().map(|held| held.meta().size_bytes).sum()
+}
+
+pub(super) fn row_count(row_sets: &[Arc<HeldRowSet>]) -> u64 {
+    row_sets.iter().map(|held| held.meta().row_count).sum()
 }
 
 /// `bytes` × `part` / `whole`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::deletes;
 use super::flush::INDEXED_ROW_SIZE_BYTES;
-use super::leaf_policy::{LEAF_ROW_SETS_MAX, Leaf, groups, size_bytes};
+use super::leaf_policy::{LEAF_ROW_SETS_MAX, Leaf, groups, row_count, size_bytes};
 use super::resolve::sampled_dead_bytes;
 use crate::error::Result;
 use crate::generation::LOCATIONS_BIT;
@@ -175,8 +175,7 @@ fn is_push_down_due(
         || (depth == Depth::Full && !live.is_empty())
         || (depth == Depth::Idle && !live.is_empty() && {
             // Each child that gets a row gets a file.
-            let row_count: u64 = live.iter().map(|held| held.meta().row_count).sum();
-            let file_count = row_count.min(child_count as u64);
+            let file_count = row_count(live).min(child_count as u64);
             file_count <= IDLE_FILES_MAX
                 && (shared.scheduler).spend(all_bytes + file_count * FILE_COST_BYTES)
         })

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::flush::OutputFile;
-use super::leaf_policy::share;
+use super::leaf_policy::{row_count, share, size_bytes};
 use crate::codec::key::hash_key;
 use crate::error::Result;
 use crate::row_set::join::{find_replaced, sample_replaced};
@@ -64,8 +64,8 @@ pub(super) fn sampled_dead_bytes(row_sets: &[Arc<HeldRowSet>]) -> Result<u64> {
             .map(|held| &held.row_set)
             .collect();
         let (seen, found) = sample_replaced(&newer.row_set, &unknown, hash_key)?;
-        let older_bytes: u64 = older.iter().map(|held| held.meta().size_bytes).sum();
-        let older_rows: u64 = older.iter().map(|held| held.meta().row_count).sum();
+        let older_bytes = size_bytes(older);
+        let older_rows = row_count(older);
         let replaced = share(newer.meta().row_count, found, seen);
         dead_bytes += share(older_bytes, replaced, older_rows);
     }

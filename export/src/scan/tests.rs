@@ -29,8 +29,8 @@ fn schema() -> Arc<TableSchema> {
     Arc::new(schema.build().unwrap())
 }
 
-/// Rows whose second column does not get smaller, and their file: three row groups of many pages.
-fn file(schema: &TableSchema) -> (RecordBatch, Bytes) {
+/// A file of rows whose second column does not get smaller: three row groups of many pages.
+fn file(schema: &TableSchema) -> Bytes {
     let mut state = 1_u64;
     let mut next = || {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -62,10 +62,10 @@ fn file(schema: &TableSchema) -> (RecordBatch, Bytes) {
         ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties.build())).unwrap();
     writer.write(&rows).unwrap();
     writer.close().unwrap();
-    (rows, bytes.into())
+    bytes.into()
 }
 
-/// All rows of a scan, with their ids, and its batches' greatest number of rows.
+/// All rows of a scan, with their ids.
 async fn read(
     bytes: &Bytes,
     excluded: RoaringTreemap,
@@ -128,7 +128,7 @@ proptest! {
         bytes_max in 1_u64..400_000,
         gaps in proptest::collection::vec((0..ROWS, 0_u64..9000), 0..6),
     ) {
-        let (_, bytes) = file(&schema());
+        let bytes = file(&schema());
         let mut excluded = RoaringTreemap::new();
         for (start, count) in gaps {
             excluded.insert_range(start..(start + count).min(ROWS));
@@ -170,7 +170,7 @@ impl FileRead for Counted {
 #[tokio::test]
 async fn a_window_reads_its_own_pages() {
     const BYTES_MAX: u64 = 64 << 10;
-    let (_, bytes) = file(&schema());
+    let bytes = file(&schema());
     let size_bytes = bytes.len() as u64;
     let read = Arc::new(AtomicU64::new(0));
     let open = || {

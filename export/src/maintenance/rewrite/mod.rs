@@ -95,9 +95,13 @@ async fn run_once(work: &Work<'_>) -> Result<Option<MaintenanceAction>> {
     if is_dry_run {
         inputs.extend(due.flatten());
     }
+    // The files are read beside each other.
+    let budget_bytes = work.core.database.statistics().memory.budget_bytes;
+    let windows_bytes = (budget_bytes / BUDGET_SHARE).max(WINDOWS_BYTES_MIN);
     let rewrite = Rewrite {
         work,
         id: work.core.environment.identities.uuid(),
+        window_bytes_max: windows_bytes / inputs.len().max(1) as u64,
         inputs,
         wanted,
         current,
@@ -127,6 +131,8 @@ struct Rewrite<'a> {
     id: Uuid,
     inputs: Vec<Input>,
     wanted: Wanted,
+    /// What is read of each file at once.
+    window_bytes_max: u64,
     /// The table that the files were chosen of.
     current: CatalogTable,
 }
@@ -147,13 +153,6 @@ impl Rewrite<'_> {
         }
     }
 
-    /// The files are read beside each other, all of them within a share of the engine's memory budget.
-    fn window_bytes_max(&self) -> u64 {
-        let budget_bytes = self.work.core.database.statistics().memory.budget_bytes;
-        let all_bytes = (budget_bytes / BUDGET_SHARE).max(WINDOWS_BYTES_MIN);
-        all_bytes / self.inputs.len().max(1) as u64
-    }
-
     fn scan(&self, file: &DataFile, deletes: &[DataFile]) -> FileScan {
         FileScan {
             file_io: self.current.file_io.clone(),
@@ -164,7 +163,7 @@ impl Rewrite<'_> {
             excluded: RoaringTreemap::new(),
             lineage: None,
             batch_rows: INPUT_ROWS,
-            window_bytes_max: Some(self.window_bytes_max()),
+            window_bytes_max: Some(self.window_bytes_max),
         }
     }
 
