@@ -56,6 +56,7 @@ pub mod io;
 mod key_range;
 mod keyspace;
 mod layout;
+mod load;
 mod log;
 mod manifest;
 #[cfg(moonshine_models)]

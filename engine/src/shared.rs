@@ -186,12 +186,16 @@ impl Shared {
 
     /// Takes the outcome of an export. With `contained`, the tree has its locations already.
     pub(crate) fn resolve(&self, body: &[u8], contained: bool) -> Result<(), Untaken> {
-        let log = LogReader {
+        let active = self.generations.active();
+        (self.facts).resolved(body, &active, self.log_reader(), contained)
+    }
+
+    /// The log, to be read again.
+    pub(crate) fn log_reader(&self) -> LogReader<'_> {
+        LogReader {
             segments: &self.segments,
             database_id: self.database_id,
-        };
-        let active = self.generations.active();
-        self.facts.resolved(body, &active, log, contained)
+        }
     }
 
     fn apply_alter(&self, seq: u64, body: &[u8]) -> Result<(), Malformed> {

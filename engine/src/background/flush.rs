@@ -8,6 +8,7 @@ use crate::cache::generations::Frozen;
 use crate::codec::len_u32;
 use crate::commit::committer;
 use crate::error::{Error, Result};
+use crate::exported::files::Exports;
 use crate::generation::Generation;
 use crate::row_set::budget::Charge;
 use crate::row_set::file::delta_file_path;
@@ -70,44 +71,46 @@ fn flush_generation(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>
     let _placing = shared.scheduler.placing.lock();
     let _turn = shared.scheduler.pace.flush();
     let _rows = shared.charge(row_count(&frozen.generation) * FLUSHED_ROW_SIZE_BYTES);
-    let Some(Rows {
-        row_sets,
-        truncates,
-        divisions,
-    }) = write_rows(shared, frozen)?
-    else {
+    let Some(rows) = write_rows(shared, frozen)? else {
         return Ok(None);
     };
-    let written_bytes = row_sets.iter().map(|held| held.meta().size_bytes).sum();
+    let sizes_bytes = rows.row_sets.iter().map(|held| held.meta().size_bytes);
+    let written_bytes = sizes_bytes.sum();
+    make_edit(shared, frozen, rows)?;
+    shared.segments.note_flushed(frozen.seq_to);
+    shared.scheduler.earn(written_bytes);
+    shorten_log(shared, frozen);
+    sync::point(Point::Publish);
+    // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
+    shared
+        .generations
+        .drop_flushed(frozen, || shared.readers.let_go());
+    Ok(Some(written_bytes))
+}
+
+/// Has the tree take the rows of a generation, and those of the load that comes with it.
+fn make_edit(shared: &Shared, frozen: &Frozen, rows: Rows) -> Result<()> {
     let tables: Vec<_> = shared.tables.read().iter().cloned().collect();
-    let outputs = row_sets.clone();
+    // No longer than this: who waits for the flush may have them compacted at once, and then finds their space free.
+    let outputs = rows.row_sets.clone();
     let load = frozen.load.as_deref();
     let loaded = load.map(|load| load.at_seq(&shared.store, frozen.seq_to));
     let loaded = loaded.transpose()?;
+    let export = load.and_then(|load| load.export.as_ref());
+    // Who looks for changes finds the locations of the export that it knows.
+    let _publishing = export.map(|export| export.table.publishing.write());
     let made = shared.store.commit(&shared.tables, |state| {
         let mut changes = Vec::new();
         table_changes(state, &tables, frozen, &mut changes);
         exported_changes(state, frozen, &mut changes);
         deletes::flushed_changes(shared, state, frozen, &mut changes);
-        for (table_id, new) in truncates {
-            let old = state.tree(table_id).map(|tree| tree.truncates.to_vec());
-            let mut seqs = old.unwrap_or_default();
-            seqs.extend(new);
-            changes.push(Change::Truncates { table_id, seqs });
-        }
-        for (table_id, division) in divisions {
-            changes.push(Change::Divide {
-                table_id,
-                fragment_id: FragmentId::ROOT,
-                division,
-            });
-        }
-        grown_changes(shared, state, &row_sets, &mut changes);
-        changes.extend(row_sets.into_iter().map(Change::Add));
+        row_changes(shared, state, rows, &mut changes);
         if let (Some(load), Some(loaded)) = (load, loaded)
             && load.decide(fits(state, &changes, &loaded))
         {
             changes.extend(loaded);
+            changes
+                .extend(export.and_then(|one| exported_change(state, one.table.id, &one.exports)));
         }
         changes.push(Change::Flushed {
             seq: frozen.seq_to,
@@ -121,17 +124,36 @@ fn flush_generation(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>
         retire_unnamed(error, &outputs);
         load.into_iter().for_each(|load| load.undecide(error));
     })?;
-    shared.segments.note_flushed(frozen.seq_to);
-    // Who waits for the flush may have them compacted at once, and then finds their space free.
-    drop(outputs);
-    shared.scheduler.earn(written_bytes);
-    shorten_log(shared, frozen);
-    sync::point(Point::Publish);
-    // Readers find the rows in the trees now. Last, so that who waits for it finds the log shortened.
-    shared
-        .generations
-        .drop_flushed(frozen, || shared.readers.let_go());
-    Ok(Some(written_bytes))
+    if let (Some(load), Some(export)) = (load, export)
+        && matches!(load.is_taken(), Ok(true))
+    {
+        export.table.exports.store(export.exports.clone());
+    }
+    Ok(())
+}
+
+/// What becomes of the tables by a generation's rows.
+fn row_changes(
+    shared: &Shared,
+    state: &HeldState,
+    rows: Rows,
+    changes: &mut Vec<Change<Arc<HeldRowSet>>>,
+) {
+    for (table_id, new) in rows.truncates {
+        let old = state.tree(table_id).map(|tree| tree.truncates.to_vec());
+        let mut seqs = old.unwrap_or_default();
+        seqs.extend(new);
+        changes.push(Change::Truncates { table_id, seqs });
+    }
+    for (table_id, division) in rows.divisions {
+        changes.push(Change::Divide {
+            table_id,
+            fragment_id: FragmentId::ROOT,
+            division,
+        });
+    }
+    grown_changes(shared, state, &rows.row_sets, changes);
+    changes.extend(rows.row_sets.into_iter().map(Change::Add));
 }
 
 /// Which of the tables that the flush wrote have doubled.
@@ -210,21 +232,24 @@ fn exported_changes(
     changes: &mut Vec<Change<Arc<HeldRowSet>>>,
 ) {
     for (table_id, exports) in (0..).zip(&frozen.exports) {
-        let old = state
-            .tables
-            .get(table_id as usize)
-            .map(|table| table.exports.clone())
-            .unwrap_or_default();
-        if let Some(base) = &exports.base
-            && !exports.is_as(&old)
-        {
-            changes.push(Change::Exported {
-                table_id,
-                base: base.clone(),
-                files: exports.changes_since(&old),
-            });
-        }
+        changes.extend(exported_change(state, table_id, exports));
     }
+}
+
+/// How a table's exports become others than those that the tree knows, if they do.
+fn exported_change(
+    state: &HeldState,
+    table_id: u32,
+    exports: &Exports,
+) -> Option<Change<Arc<HeldRowSet>>> {
+    let old = state.tables.get(table_id as usize);
+    let old = old.map(|table| table.exports.clone()).unwrap_or_default();
+    let base = exports.base.clone().filter(|_| !exports.is_as(&old))?;
+    Some(Change::Exported {
+        table_id,
+        base,
+        files: exports.changes_since(&old),
+    })
 }
 
 /// Versions of all tables.
@@ -378,7 +403,7 @@ const BUFFERS_SHARE: u64 = 32;
 const BUFFERS_SIZE_BYTES_MIN: usize = 64 << 10;
 
 /// The write size of one of so many writers.
-pub(super) fn shared_write_size_bytes(shared: &Shared, writers: usize) -> usize {
+pub(crate) fn shared_write_size_bytes(shared: &Shared, writers: usize) -> usize {
     let all = shared.buffer_size_bytes(DIVISION_SIZE_BYTES_MAX);
     (all / len_u32(writers).max(1) as usize).clamp(8 << 10, 1 << 20)
 }

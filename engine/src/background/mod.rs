@@ -5,14 +5,13 @@
 //! fragments for what is due, and the [`leaf_policy`] says what that is in a leaf. Some rewrite no rows and only find out
 //! which are replaced ([`resolve`]). While something is flushed they write at its pace.
 //!
-//! A bulk load writes its RowSets by itself ([`load`]), and the flush of what was committed before it takes them in.
+//! A load writes its RowSets by itself ([`crate::load`]), and the flush of what was committed before it takes them in.
 
 pub(crate) mod compact;
 mod deletes;
 pub(crate) mod flush;
 mod flush_rows;
 mod leaf_policy;
-pub(crate) mod load;
 pub(crate) mod plan;
 pub(crate) mod resolve;
 pub(crate) mod threads;

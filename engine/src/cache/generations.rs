@@ -152,6 +152,11 @@ impl Generations {
         self.budget.used_bytes()
     }
 
+    /// A generation of so many bytes is full.
+    pub(crate) fn size_bytes_max(&self) -> u64 {
+        self.size_bytes_max
+    }
+
     /// Counts bytes of the log.
     pub(crate) fn note_logged(&self, size_bytes: u64) {
         self.log_bytes.fetch_add(size_bytes, Ordering::Relaxed);

@@ -279,12 +279,7 @@ fn commit(shared: &Shared, writer: &mut SegmentWriter, records: &[Queued]) -> Re
     drop(writing);
     for record in records {
         let applied = shared.apply(block_number, record.header, &record.body);
-        applied.map_err(|untaken| match untaken {
-            Untaken::Malformed(malformed) => {
-                Error::Usage(format!("a record of our own is malformed: {}", malformed.0))
-            }
-            Untaken::Unread(error) => error,
-        })?;
+        applied.map_err(Untaken::of_our_own)?;
         if record.header.kind == RecordKind::Delta {
             sync::point(Point::Publish);
             shared.pins.publish(record.ticket.seq, is_synced);

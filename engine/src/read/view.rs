@@ -68,6 +68,7 @@ impl View {
         table: &TableState,
         seq: u64,
     ) -> (View, View, Arc<Exports>) {
+        let _published = table.publishing.read();
         loop {
             let exports = table.exports.load_full();
             let generations = shared.generations.list().clone();

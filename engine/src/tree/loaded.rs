@@ -7,7 +7,9 @@ use super::files::HeldRowSet;
 use super::fragment::{Division, Fragment, FragmentId};
 use super::state::Described;
 use super::store::{HeldState, TreeStore};
+use super::table::TableState;
 use crate::error::{Error, Result};
+use crate::exported::files::Exports;
 use crate::sync::Mutex;
 
 /// RowSets that a bulk load wrote. Their heads name no commit sequence.
@@ -17,7 +19,17 @@ pub(crate) struct LoadedRows {
     /// Of fragments without rows, before the RowSets come.
     pub(crate) divisions: Vec<(FragmentId, Division)>,
     pub(crate) row_sets: Vec<Arc<HeldRowSet>>,
+    /// The export whose locations the rows are.
+    pub(crate) export: Option<LoadedExport>,
     pub(crate) outcome: Mutex<Outcome>,
+}
+
+/// An export of a table whose rows get their locations by a load, and take effect with them.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadedExport {
+    pub(crate) table: Arc<TableState>,
+    /// What the table's exports become.
+    pub(crate) exports: Arc<Exports>,
 }
 
 /// What became of a bulk load.

@@ -11,7 +11,7 @@ use crate::exported::files::Exports;
 use crate::log::fact::encode_table;
 use crate::schema::TableSchema;
 use crate::sharding::Sharding;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, RwLock};
 use crate::tree::files::HeldRowSet;
 use crate::tree::state::TableTree;
 
@@ -51,6 +51,8 @@ pub(crate) struct TableState {
     /// Changed when the locations of an export are in the DeltaCache, so who reads the same before and after it took the
     /// generations has the locations that belong to it.
     pub(crate) exports: ArcSwap<Exports>,
+    /// Held by who shows readers the exports together with a tree that has the locations, and by readers of both.
+    pub(crate) publishing: RwLock<()>,
     /// Whether an export is in flight.
     pub(crate) exporting: Mutex<bool>,
 }
@@ -73,6 +75,7 @@ impl TableState {
             definition: ArcSwap::from_pointee(Definition::new(id, schema)),
             row_sets_max: AtomicU64::new(0),
             exports: ArcSwap::default(),
+            publishing: RwLock::default(),
             exporting: Mutex::new(false),
         }
     }

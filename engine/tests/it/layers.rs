@@ -49,6 +49,7 @@ const LAYERS: &[&str] = &[
     "snapshot",
     "commit",
     "background",
+    "load",
     "export",
     // The database, and what is asked of it.
     "options",

@@ -29,6 +29,7 @@ mod format_guard;
 mod futures;
 mod keyspace;
 mod keyspace_transactions;
+mod large_exports;
 mod layers;
 mod layout;
 mod levels;

@@ -14,10 +14,17 @@ const ROW_COUNT: i64 = 300;
 const OLD: &str = "old";
 const NEW: &str = "new";
 
+/// A generation holds the locations of all rows, or does not, so that they go into the tree by a load.
+const GENERATION_SIZES_BYTES: [u64; 2] = [40_000, 10_000];
+
 fn open(io: &SimulatedIo) -> (Database, Table) {
+    open_with(io, GENERATION_SIZES_BYTES[0])
+}
+
+fn open_with(io: &SimulatedIo, generation_size_bytes: u64) -> (Database, Table) {
     let options = Options {
         io: Arc::new(io.clone()),
-        generation_size_bytes_max: Some(40_000),
+        generation_size_bytes_max: Some(generation_size_bytes),
         segment_size_bytes_max: Some(20_000),
         ..Options::unmeasured()
     };
@@ -38,7 +45,11 @@ fn file(path: &str) -> [ExportFile; 1] {
 
 /// A database whose rows were exported to one file.
 fn exported(io: &SimulatedIo) -> (Database, Table) {
-    let (database, table) = open(io);
+    exported_with(io, GENERATION_SIZES_BYTES[0])
+}
+
+fn exported_with(io: &SimulatedIo, generation_size_bytes: u64) -> (Database, Table) {
+    let (database, table) = open_with(io, generation_size_bytes);
     let mut transaction = database.begin();
     for id in 0..ROW_COUNT {
         transaction.upsert(&table, vec![Value::Int64(id)]).unwrap();
@@ -101,17 +112,18 @@ fn a_crash_at_any_write_leaves_all_rows_in_one_place() {
         CrashStyle::KeepUnsynced,
         CrashStyle::TearUnsynced(9),
     ];
-    for style in styles {
+    let both = |style| GENERATION_SIZES_BYTES.map(|size_bytes| (style, size_bytes));
+    for (style, size_bytes) in styles.into_iter().flat_map(both) {
         for passing in 0.. {
             let io = SimulatedIo::new(1);
-            let (database, table) = exported(&io);
+            let (database, table) = exported_with(&io, size_bytes);
             io.fail_writes_after(passing);
             let mut catalog_holds = false;
             let moved = relocate(&database, &table, &mut catalog_holds);
             let io = io.crash(style);
             drop((table, database));
 
-            let (database, table) = open(&io);
+            let (database, table) = open_with(&io, size_bytes);
             for pending in database.pending_exports() {
                 assert!(pending.is_relocation());
                 assert_eq!(pending.files()[0].path, NEW);
@@ -123,7 +135,7 @@ fn a_crash_at_any_write_leaves_all_rows_in_one_place() {
             check(&database, &table, catalog_holds);
             database.flush().unwrap();
             drop((table, database));
-            let (database, table) = open(&io);
+            let (database, table) = open_with(&io, size_bytes);
             check(&database, &table, catalog_holds);
             if moved.is_ok() {
                 break;

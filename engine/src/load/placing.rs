@@ -1,10 +1,10 @@
-//! Rows of a bulk load on their way into the tree: they are written to the fragments that they belong to, and an edit of
+//! Rows of a load on their way into the tree: they are written to the fragments that they belong to, and an edit of
 //! a flush takes them in, behind all rows that were committed before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::flush::{OutputFile, shared_write_size_bytes};
+use crate::background::flush::{OutputFile, shared_write_size_bytes};
 use crate::codec::key::hash_key;
 use crate::error::Result;
 use crate::row_set::meta::RowSetHead;
@@ -37,10 +37,8 @@ pub(crate) struct Placing<'s> {
 impl<'s> Placing<'s> {
     /// Places rows of so many bytes in the tree as it is now, which is divided for them if the table is empty.
     pub(crate) fn in_leaves(shared: &'s Shared, table_id: u32, size_bytes: u64) -> Self {
-        let table = shared.table_state(table_id);
-        let trees = table.map(|table| table.trees.load_full());
-        let mut tree =
-            trees.map_or_else(FragmentTree::default, |trees| trees.rows.fragments.clone());
+        let tree = shared.tree_of(table_id);
+        let mut tree = tree.map_or_else(FragmentTree::default, |tree| tree.fragments.clone());
         let root = tree.root();
         let is_empty = root.children.is_none() && root.row_sets.is_empty();
         // Where a range of keys is to be divided is known once its rows are there.
@@ -112,6 +110,7 @@ impl<'s> Placing<'s> {
             table_id: self.table_id,
             divisions: self.divisions.clone(),
             row_sets: Vec::new(),
+            export: None,
             outcome: Mutex::default(),
         };
         for pass in 0..passes {

@@ -1,4 +1,4 @@
-//! Rows of a bulk load in memory: in the order they came, and then sorted.
+//! Rows of a load in memory: in the order they came, and then sorted.
 
 use crate::codec::key::prefix_of;
 use crate::codec::len_u32;

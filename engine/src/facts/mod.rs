@@ -2,6 +2,11 @@
 //!
 //! Records are taken in the order of the log, by the committer and after a start alike, so a generation that is frozen
 //! between two blocks belongs to exactly the facts of the blocks before.
+//!
+//! An export that is committed gives its rows locations ([`placing`]): in the generation that is written, as its outcome is taken from
+//! the log; or, where a generation does not hold so many, in the tree, before its outcome is logged.
+
+mod placing;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,22 +14,15 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::codec::Malformed;
-use crate::codec::key::hash_key;
 use crate::error::Error;
-use crate::exported::files::Exports;
-use crate::exported::location::{RowLocation, RowMark};
-use crate::exported::{ExportFile, Exported};
-use crate::generation::{Generation, LOCATIONS_BIT};
-use crate::log::delta::{PendingRow, PendingTable, decode_delta, encode_delta};
+use crate::exported::ExportFile;
+use crate::generation::Generation;
 use crate::log::export_keys::ExportKeys;
 use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
 use crate::log::format::RecordKind;
 use crate::log::read_back::LogReader;
 use crate::sync::{self, Mutex, Point};
 use crate::tree::table::TableState;
-
-/// Most bytes of keys in one body of locations.
-const LOCATIONS_SIZE_BYTES_MAX: usize = 1 << 20;
 
 /// The exports whose outcome the log does not hold yet.
 #[derive(Debug)]
@@ -54,6 +52,18 @@ impl From<Error> for Untaken {
     }
 }
 
+impl Untaken {
+    /// The error of a record that this process wrote.
+    pub(crate) fn of_our_own(self) -> Error {
+        match self {
+            Untaken::Malformed(malformed) => {
+                Error::Usage(format!("a record of our own is malformed: {}", malformed.0))
+            }
+            Untaken::Unread(error) => error,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Keys of exports that are not prepared yet.
@@ -70,6 +80,7 @@ struct Keys {
     /// As they were logged, in that order; `None` if that would take too much memory.
     records: Option<Vec<ExportKeys>>,
     size_bytes: usize,
+    count: u64,
     /// How many are of rows in files.
     placed_count: u64,
     first_block_number: u64,
@@ -82,6 +93,7 @@ impl Keys {
         Keys {
             records: Some(Vec::new()),
             size_bytes: 0,
+            count: 0,
             placed_count: 0,
             first_block_number: block_number,
             last_block_number: block_number,
@@ -97,6 +109,7 @@ impl Keys {
     ) {
         self.size_bytes += size_bytes;
         self.last_block_number = block_number;
+        self.count += u64::from(record.key_count);
         if !record.cleared {
             self.placed_count += u64::from(record.key_count);
         }
@@ -211,7 +224,7 @@ impl Facts {
         Ok(())
     }
 
-    /// Takes an outcome. A committed export gives its rows locations, in the generation that is written. With
+    /// Takes an outcome. A committed export gives its rows locations, in the generation that is written, unless they have them. With
     /// `contained`, the tree has them already.
     pub(crate) fn resolved(
         &self,
@@ -233,6 +246,7 @@ impl Facts {
         };
         if let Some(token) = resolved.token
             && !contained
+            && !record.is_placed()
         {
             record.place(active, log, token)?;
         }
@@ -267,6 +281,12 @@ impl Facts {
             .iter()
             .map(|pending| pending.record.clone())
             .collect()
+    }
+
+    /// The pending export of that id.
+    pub(crate) fn pending_of(&self, commit_id: Uuid) -> Option<Arc<PendingRecord>> {
+        let mut pending = self.pending().into_iter();
+        pending.find(|record| record.commit_id == commit_id)
     }
 
     /// Takes a pending export to settle it; false for who comes second.
@@ -305,195 +325,5 @@ impl Facts {
             .map(|one| one.record.keys.first_block_number);
         let keys = state.keys.values().map(|one| one.first_block_number);
         pending.chain(keys).min()
-    }
-}
-
-impl PendingRecord {
-    /// Whether all keys of its files' rows were read.
-    fn is_whole(&self) -> bool {
-        self.row_count() == self.keys.placed_count
-    }
-
-    fn row_count(&self) -> u64 {
-        self.files.iter().map(|file| file.row_count).sum()
-    }
-
-    /// Writes where the rows lie, and then that they do.
-    fn place(&self, active: &Generation, log: LogReader<'_>, token: String) -> Result<(), Untaken> {
-        if !self.is_whole() {
-            return Err(Malformed("keys of a committed export are missing").into());
-        }
-        let mut exports = Exports::clone(&self.table.exports.load());
-        let base_seq = exports.base.as_ref().map_or(0, |base| base.seq);
-        if base_seq > self.to_seq || (self.is_relocation() && base_seq != self.to_seq) {
-            return Err(Malformed("an export moves back").into());
-        }
-        exports.placement_count += 1;
-        let seq = exports.placement_count;
-        let mut locations = Locations::new(active, self.table.id | LOCATIONS_BIT, seq);
-        active.reserve(
-            self.table.id | LOCATIONS_BIT,
-            usize::try_from(self.row_count()).unwrap_or(usize::MAX),
-        );
-        self.leave_older_files(&mut exports);
-        let mut places = Places::new(&self.files, &mut exports);
-        self.keys.each_record(self.commit_id, log, |record| {
-            for row in record.keys() {
-                let (key, mark) = row?;
-                if record.cleared {
-                    locations.push(key, None)?;
-                } else if let Some(location) = places.next(mark) {
-                    locations.push(key, Some(location))?;
-                }
-            }
-            Ok(())
-        })?;
-        places.end();
-        locations.write()?;
-        exports.base = Some(Exported {
-            seq: self.to_seq,
-            token,
-        });
-        self.table.exports.store(Arc::new(exports));
-        Ok(())
-    }
-
-    /// Whether it puts rows that were exported into other files.
-    pub(crate) fn is_relocation(&self) -> bool {
-        let older = self.older.as_ref();
-        older.is_some_and(|older| !older.replaced.is_empty())
-    }
-
-    fn leave_older_files(&self, exports: &mut Exports) {
-        let Some(older) = &self.older else {
-            exports.forget_counts();
-            return;
-        };
-        for &(number, row_count) in &older.taken {
-            exports.take_rows(number, row_count);
-        }
-        older
-            .replaced
-            .iter()
-            .for_each(|number| exports.remove(*number));
-    }
-}
-
-/// Gives the rows of an export's files their locations, one after the other; files in which a row counts become the table's.
-struct Places<'a> {
-    files: std::slice::Iter<'a, ExportFile>,
-    file: Option<&'a ExportFile>,
-    position: u64,
-    live_count: u64,
-    exports: &'a mut Exports,
-}
-
-impl<'a> Places<'a> {
-    fn new(files: &'a [ExportFile], exports: &'a mut Exports) -> Self {
-        let mut files = files.iter();
-        Places {
-            file: files.next(),
-            files,
-            position: 0,
-            live_count: 0,
-            exports,
-        }
-    }
-
-    /// Where the next row lies; `None` for one that counts no more.
-    fn next(&mut self, mark: RowMark) -> Option<RowLocation> {
-        while self.file?.row_count == self.position {
-            self.end_file();
-        }
-        let position = u32::try_from(self.position).unwrap_or(u32::MAX);
-        self.position += 1;
-        if mark == RowMark::SUPERSEDED {
-            return None;
-        }
-        self.live_count += 1;
-        Some(RowLocation {
-            file: self.exports.next_number(),
-            position,
-            row_id: mark.row_id(),
-        })
-    }
-
-    fn end_file(&mut self) {
-        if let Some(file) = self.file.filter(|_| self.live_count > 0) {
-            let path = file.path.as_str().into();
-            self.exports.add(path, Some(self.live_count));
-        }
-        self.file = self.files.next();
-        (self.position, self.live_count) = (0, 0);
-    }
-
-    /// There are no more rows.
-    fn end(mut self) {
-        self.end_file();
-    }
-}
-
-/// Locations on their way into a generation, as rows of a table of their own.
-struct Locations<'g> {
-    generation: &'g Generation,
-    table_id: u32,
-    /// The number of the placement, not a commit sequence.
-    seq: u64,
-    arena: Vec<u8>,
-    rows: Vec<PendingRow>,
-}
-
-impl<'g> Locations<'g> {
-    fn new(generation: &'g Generation, table_id: u32, seq: u64) -> Self {
-        Locations {
-            generation,
-            table_id,
-            seq,
-            arena: Vec::new(),
-            rows: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, key: &[u8], location: Option<RowLocation>) -> Result<(), Malformed> {
-        let key_start = self.arena.len();
-        self.arena.extend_from_slice(key);
-        let key_end = self.arena.len();
-        if let Some(location) = location {
-            location.encode(&mut self.arena);
-        }
-        self.rows.push(PendingRow {
-            hash: hash_key(key),
-            key_start,
-            key_end,
-            value_end: self.arena.len(),
-            tombstone: location.is_none(),
-            insert: false,
-        });
-        if self.arena.len() >= LOCATIONS_SIZE_BYTES_MAX {
-            self.write()?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> Result<(), Malformed> {
-        let table = PendingTable {
-            table_id: self.table_id,
-            truncate: false,
-            deletes: Vec::new(),
-            arena: &self.arena,
-            rows: std::mem::take(&mut self.rows),
-        };
-        let body = encode_delta(None, std::slice::from_ref(&table), 0);
-        // Both buffers are filled again.
-        self.rows = table.rows;
-        self.rows.clear();
-        self.arena.clear();
-        let delta = decode_delta(&body)?;
-        let number = self.generation.add_body(body.clone());
-        let number = number.ok_or(Malformed("a generation holds at most 2^32 records"))?;
-        for part in &delta.tables {
-            self.generation.write(self.seq, number, part)?;
-        }
-        Ok(())
     }
 }
