@@ -7,12 +7,14 @@
 //! [`Relocation`], in the same two steps.
 //!
 //! `changes` finds out what changed, `steps` and `relocate` write the log's records of the steps, with `keys`; `file_keys`
-//! takes keys down while files are written, and `key_spill` keeps those that are too many on disk. What is kept of it all is in `exported`.
+//! takes keys down while files are written, and `key_spill` keeps those that are too many on disk. `locations` puts those of a large export
+//! into the tree. What is kept of it all is in `exported`.
 
 mod changes;
 mod file_keys;
 mod key_spill;
 mod keys;
+mod locations;
 mod relocate;
 mod steps;
 

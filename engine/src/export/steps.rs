@@ -7,21 +7,19 @@ use uuid::Uuid;
 
 use super::key_spill::KeySpill;
 use super::keys::KeyRecords;
+use super::locations::load_locations;
 use super::{Changes, FileKeys};
 use crate::commit::committer;
 use crate::error::{Error, Result};
 use crate::exported::ExportFile;
 use crate::exported::location::RowMark;
-use crate::facts::{PendingRecord, Untaken};
-use crate::generation::LOCATIONS_BIT;
-use crate::load::Load;
+use crate::facts::PendingRecord;
 use crate::log::delta::encode_delta;
 use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
 use crate::log::format::RecordKind;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::table::Table;
-use crate::tree::loaded::LoadedExport;
 
 /// An export of one table that is under way: its [`Changes`], to be written, prepared and committed.
 ///
@@ -315,38 +313,6 @@ pub(super) fn resolve(shared: &Shared, commit_id: Uuid, token: Option<String>) -
         tracing::warn!(%error, "locations of exported rows can't be flushed yet");
     }
     Ok(())
-}
-
-/// Puts the locations of an export's rows into the tree, and the exports with them: no generation holds them, and nobody who commits
-/// waits while they are written.
-///
-/// The catalog holds the export by now. After a crash before the log says so, it is pending still, and [`PendingRecord::is_placed`].
-fn load_locations(shared: &Shared, record: &PendingRecord, token: &str) -> Result<()> {
-    let table_id = record.table.id | LOCATIONS_BIT;
-    let mut load = Load::new(shared, table_id);
-    let exports = record.next_exports(token.to_owned());
-    let mut exports = exports.map_err(|malformed| Untaken::from(malformed).of_our_own())?;
-    let placed = record.each_location(&mut exports, shared.log_reader(), |key, location| {
-        let put_key = |out: &mut Vec<u8>| {
-            out.extend_from_slice(key);
-            Ok(())
-        };
-        let put_location = |out: &mut Vec<u8>| location.into_iter().for_each(|one| one.encode(out));
-        Ok(load.push(shared, put_key, put_location)?)
-    });
-    placed.map_err(Untaken::of_our_own)?;
-    if load.row_count() == 0 {
-        return Ok(());
-    }
-    // Older locations that no delta follows would not be flushed before these come, and the tree would refuse them.
-    if shared.generations.active().table(table_id).is_some() {
-        shared.log(RecordKind::Delta, encode_delta(None, &[], 0))?;
-    }
-    let export = LoadedExport {
-        table: record.table.clone(),
-        exports: Arc::new(exports),
-    };
-    load.finish(shared, Some(export)).map(drop)
 }
 
 /// A prepared export whose outcome the log does not hold: the process ended, or gave up, between the two steps.

@@ -31,8 +31,8 @@ use placing::Placing;
 const MEMORY_SHARE: u64 = 4;
 /// A run is worth a file from this size on, however small the memory is.
 const MEMORY_SIZE_BYTES_MIN: u64 = 4 << 10;
-/// What the runs are read in at once, together.
-const READ_SIZE_BYTES: usize = 8 << 20;
+/// What the runs are read in at once, together, if there is memory for it.
+const READ_SIZE_BYTES: u64 = 8 << 20;
 
 /// Rows of one table, or of its locations, until they take effect. Dropped before, they leave no trace.
 #[derive(Debug)]
@@ -52,8 +52,7 @@ pub(crate) struct Load {
 impl Load {
     /// Without rows.
     pub(crate) fn new(shared: &Shared, table_id: u32) -> Self {
-        let limit_bytes = shared.store.cache.budget().limit_bytes();
-        let memory_size_bytes = (limit_bytes / MEMORY_SHARE).max(MEMORY_SIZE_BYTES_MIN);
+        let memory_size_bytes = memory_size_bytes(shared);
         Load {
             table_id,
             buffer: RowBuffer::default(),
@@ -94,16 +93,9 @@ impl Load {
     fn check_whole(&self, shared: &Shared) -> Result<()> {
         if self.is_broken {
             let reason = "a write of this bulk load failed, so it can't go on";
-            return Err(self.refused(shared, reason));
+            return Err(refused(shared, self.table_id, reason));
         }
         Ok(())
-    }
-
-    fn refused(&self, shared: &Shared, reason: &str) -> Error {
-        let table = shared.table_state(self.table_id & !LOCATIONS_BIT);
-        let schema = table.map(|table| table.schema());
-        let name = schema.as_ref().map_or("", |schema| schema.name());
-        Error::Usage(format!("table '{name}': {reason}"))
     }
 
     /// Writes what was gathered as a run.
@@ -129,14 +121,13 @@ impl Load {
         Ok(())
     }
 
-    /// Has the rows take effect, durably; returns their commit sequence, or the newest one if there were none. Where they are locations,
-    /// the exports that they belong to take effect with them. Commits wait meanwhile for as long as it takes to flush what was
-    /// committed just before.
+    /// Has the rows take effect, durably; returns their commit sequence, or the newest one if there were none. Commits wait meanwhile
+    /// for as long as it takes to flush what was committed just before.
     ///
     /// # Errors
     /// [`Error::Io`] if the rows can't be written, [`Error::NoSpace`] if there is no room for them; nothing happened then.
     /// [`Error::Poisoned`] if the log can't be written.
-    pub(crate) fn finish(mut self, shared: &Shared, export: Option<LoadedExport>) -> Result<u64> {
+    pub(crate) fn finish(mut self, shared: &Shared, export: Option<&LoadedExport>) -> Result<u64> {
         shared.check_writable()?;
         self.check_whole(shared)?;
         if self.row_count == 0 {
@@ -150,16 +141,72 @@ impl Load {
             }
             self.buffer = RowBuffer::default();
         }
+        let sorted = SortedRows {
+            table_id: self.table_id,
+            row_count: self.row_count,
+            size_bytes: self.size_bytes,
+            memory_size_bytes: self.buffer_size_bytes_max,
+            export,
+        };
+        sorted.take_effect(shared, |take| self.each_row(take))
+    }
+
+    /// Hands out the rows in key order, the last one of each key.
+    fn each_row(&self, take: &mut dyn FnMut(RowRef<'_>) -> Result<()>) -> Result<()> {
+        let mut take = |row: RowRef<'_>| take(as_stored(self.table_id, row));
+        if self.runs.is_empty() {
+            return self.buffer.rows().try_for_each(take);
+        }
+        let together = READ_SIZE_BYTES.min(self.buffer_size_bytes_max) as usize;
+        let read_size_bytes = (together / self.runs.len()).clamp(16 << 10, 1 << 20);
+        let sources = self.runs.iter();
+        let sources = sources
+            .map(|held| Source::RowSet(held.row_set.stream(read_size_bytes), held.clone()))
+            .collect();
+        let mut merge = Merge::new(sources, KeyRange::ALL, false, false);
+        while merge.advance()? {
+            if let Some(row) = merge.row() {
+                take(row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Rows that come in key order, each key once.
+pub(crate) struct SortedRows<'a> {
+    pub(crate) table_id: u32,
+    pub(crate) row_count: u64,
+    pub(crate) size_bytes: u64,
+    /// What may be taken while they are written.
+    pub(crate) memory_size_bytes: u64,
+    /// The export that they are locations of, which takes effect with them.
+    pub(crate) export: Option<&'a LoadedExport>,
+}
+
+/// Hands rows to whoever takes them, until one of both fails.
+type Take<'t> = &'t mut dyn FnMut(RowRef<'_>) -> Result<()>;
+
+impl SortedRows<'_> {
+    /// Has the rows take effect that `read` hands out, as often as it is called; as [`Load::finish`].
+    pub(crate) fn take_effect(
+        &self,
+        shared: &Shared,
+        mut read: impl FnMut(Take<'_>) -> Result<()>,
+    ) -> Result<u64> {
         // What was committed until now takes its place in the tree before the rows look for theirs.
         flush(shared)?;
         let placing = Placing::in_leaves(shared, self.table_id, self.size_bytes);
-        if let Some(seq) = self.place(shared, placing, &export)? {
+        if let Some(seq) = self.place(shared, placing, &mut read)? {
             return Ok(seq);
         }
         // The tree has changed while they were written. The root always takes them.
-        match self.place(shared, Placing::in_root(shared, self.table_id), &export)? {
+        match self.place(shared, Placing::in_root(shared, self.table_id), &mut read)? {
             Some(seq) => Ok(seq),
-            None => Err(self.refused(shared, "the tree took no rows of a bulk load")),
+            None => {
+                let reason = "the tree took no rows of a bulk load";
+                Err(refused(shared, self.table_id, reason))
+            }
         }
     }
 
@@ -168,13 +215,10 @@ impl Load {
         &self,
         shared: &Shared,
         placing: Placing<'_>,
-        export: &Option<LoadedExport>,
+        read: &mut impl FnMut(Take<'_>) -> Result<()>,
     ) -> Result<Option<u64>> {
-        let memory_size_bytes = self.buffer_size_bytes_max;
-        let mut loaded = placing.write(self.row_count, memory_size_bytes, |take| {
-            self.each_row(take)
-        })?;
-        loaded.export = export.clone();
+        let mut loaded = placing.write(self.row_count, self.memory_size_bytes, read)?;
+        loaded.export = self.export.cloned();
         let loaded = Arc::new(loaded);
         // So that there is little to flush while commits wait.
         flush(shared).inspect_err(|_| loaded.retire())?;
@@ -195,33 +239,28 @@ impl Load {
             }
         }
     }
+}
 
-    /// Hands out the rows in key order, the last one of each key.
-    fn each_row(&self, take: &mut dyn FnMut(RowRef<'_>) -> Result<()>) -> Result<()> {
-        let are_locations = self.table_id & LOCATIONS_BIT != 0;
-        let mut take = |row: RowRef<'_>| {
-            let is_gone = are_locations && row.value.is_some_and(<[u8]>::is_empty);
-            take(RowRef {
-                value: row.value.filter(|_| !is_gone),
-                ..row
-            })
-        };
-        if self.runs.is_empty() {
-            return self.buffer.rows().try_for_each(take);
-        }
-        let read_size_bytes = (READ_SIZE_BYTES / self.runs.len()).clamp(64 << 10, 1 << 20);
-        let sources = self.runs.iter();
-        let sources = sources
-            .map(|held| Source::RowSet(held.row_set.stream(read_size_bytes), held.clone()))
-            .collect();
-        let mut merge = Merge::new(sources, KeyRange::ALL, false, false);
-        while merge.advance()? {
-            if let Some(row) = merge.row() {
-                take(row)?;
-            }
-        }
-        Ok(())
+/// A row as RowSets have it: a location without a value is that of a row that is gone.
+fn as_stored(table_id: u32, row: RowRef<'_>) -> RowRef<'_> {
+    let is_gone = table_id & LOCATIONS_BIT != 0 && row.value.is_some_and(<[u8]>::is_empty);
+    RowRef {
+        value: row.value.filter(|_| !is_gone),
+        ..row
     }
+}
+
+/// What a load may take.
+pub(crate) fn memory_size_bytes(shared: &Shared) -> u64 {
+    let limit_bytes = shared.store.cache.budget().limit_bytes();
+    (limit_bytes / MEMORY_SHARE).max(MEMORY_SIZE_BYTES_MIN)
+}
+
+fn refused(shared: &Shared, table_id: u32, reason: &str) -> Error {
+    let table = shared.table_state(table_id & !LOCATIONS_BIT);
+    let schema = table.map(|table| table.schema());
+    let name = schema.as_ref().map_or("", |schema| schema.name());
+    Error::Usage(format!("table '{name}': {reason}"))
 }
 
 fn flush(shared: &Shared) -> Result<()> {

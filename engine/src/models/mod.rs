@@ -2,7 +2,7 @@
 //! engine's own code, whose locks, atomics and threads are shuttle's here, and fails by a panic in some order of their steps.
 //!
 //! [`queue`] and [`pins`] take one structure each, so that many orders, or all, can be gone through; [`commits`],
-//! [`publication`], [`backups`] and [`snapshots`] take whole databases on the simulated disk.
+//! [`publication`], [`exports`], [`backups`] and [`snapshots`] take whole databases on the simulated disk.
 
 #![allow(
     clippy::expect_used,
@@ -14,6 +14,7 @@
 
 mod backups;
 mod commits;
+mod exports;
 mod pins;
 mod publication;
 mod queue;
@@ -121,6 +122,11 @@ pub const MODELS: &[Model] = &[
         "views",
         "a snapshot that stays open keeps no generation that was flushed, whatever moment its reads meet the flush at",
         publication::views_let_go,
+    ),
+    of_database(
+        "exports",
+        "beside a large export that is committed, changes are those before it or after it, and each row has its place",
+        exports::changes_know_their_places,
     ),
     of_database(
         "backups",

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::io::{Io, IoFile, OpenMode};
 
 /// The version of what stands in the files. Version 1 had no patches, version 2 no row ids.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 const VERSION_MIN: u32 = 1;
 const MAGIC: &[u8; 8] = b"MOONEDT\n";
 const FILE_HEADER_SIZE_BYTES: usize = 48;

@@ -215,6 +215,43 @@ fn an_export_that_took_effect_is_not_aborted() {
     panic!("none was placed and pending");
 }
 
+/// *Same*: who looks for changes beside an export finds them all, or none.
+#[test]
+fn changes_beside_a_large_export_are_those_before_it_or_after_it() {
+    let is_over = AtomicBool::new(false);
+    let io = SimulatedIo::new(1);
+    let (database, table) = exported_in_part(&io);
+    export_rest(&database, &table, &mut false).unwrap();
+    std::thread::scope(|threads| {
+        let look = || {
+            while !is_over.load(Ordering::Relaxed) {
+                let snapshot = database.snapshot();
+                let changes = match database.changes(&table, &snapshot) {
+                    Ok(changes) => changes,
+                    // The export is of a later snapshot by now.
+                    Err(Error::Usage(why)) if why.contains("the snapshot is older") => continue,
+                    Err(error) => panic!("{error}"),
+                };
+                let new = changes.row_count() as usize;
+                let found = (changes.replaced().len(), changes.removed().len());
+                assert!(found == (0, 0) || found == (new, new), "{found:?} of {new}");
+            }
+        };
+        (0..2).for_each(|_| drop(threads.spawn(look)));
+        for number in 10..60 {
+            // The same rows again, each in the place of one that was exported.
+            upsert(&database, &table, SOME..SOME + ROW_COUNT);
+            let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+            let path = number.to_string();
+            export
+                .prepare(Uuid::from_u128(number), &files(&[(&path, ROW_COUNT)]))
+                .unwrap();
+            export.commit(path).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
 #[test]
 fn the_locations_of_a_large_export_are_not_held_in_memory() {
     const GENERATION_SIZE_BYTES: u64 = 256 << 10;

@@ -1,0 +1,123 @@
+//! The locations of an export whose rows are many: they go into the tree by a load, and the export with them.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::exported::location::RowLocation;
+use crate::facts::{PendingRecord, Untaken};
+use crate::generation::LOCATIONS_BIT;
+use crate::load::{Load, SortedRows, memory_size_bytes};
+use crate::log::delta::encode_delta;
+use crate::log::format::RecordKind;
+use crate::row_set::rows_page::RowRef;
+use crate::shared::Shared;
+use crate::tree::loaded::LoadedExport;
+
+/// What is known of locations once all were looked at.
+#[derive(Debug)]
+struct Seen {
+    row_count: u64,
+    size_bytes: u64,
+    /// Whether each key was greater than the one before.
+    is_sorted: bool,
+    last_key: Vec<u8>,
+}
+
+impl Seen {
+    fn push(&mut self, key: &[u8], location: &[u8]) {
+        self.is_sorted &= self.row_count == 0 || *self.last_key < *key;
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        self.row_count += 1;
+        self.size_bytes += (key.len() + location.len()) as u64;
+    }
+}
+
+/// Puts the locations of an export's rows into the tree, and the export with them: no generation holds them, and nobody who commits
+/// waits while they are written.
+///
+/// The catalog holds the export by now. After a crash before the log says so, it is pending still, and [`PendingRecord::is_placed`].
+pub(super) fn load_locations(shared: &Shared, record: &PendingRecord, token: &str) -> Result<()> {
+    let locations = Locations {
+        shared,
+        record,
+        token,
+    };
+    let mut seen = Seen {
+        row_count: 0,
+        size_bytes: 0,
+        is_sorted: true,
+        last_key: Vec::new(),
+    };
+    let export = locations.each(|key, location| {
+        seen.push(key, location);
+        Ok(())
+    })?;
+    if seen.row_count == 0 {
+        return Ok(());
+    }
+    let table_id = record.table.id | LOCATIONS_BIT;
+    // Older locations that no delta follows would not be flushed before these come, and the tree would refuse them.
+    if shared.generations.active().table(table_id).is_some() {
+        shared.log(RecordKind::Delta, encode_delta(None, &[], 0))?;
+    }
+    if seen.is_sorted {
+        let memory_size_bytes = memory_size_bytes(shared);
+        let _memory = shared.memory_parts.transactions.charge(memory_size_bytes);
+        let sorted = SortedRows {
+            table_id,
+            row_count: seen.row_count,
+            size_bytes: seen.size_bytes,
+            memory_size_bytes,
+            export: Some(&export),
+        };
+        let read = |take: &mut dyn FnMut(RowRef<'_>) -> Result<()>| {
+            let each = |key: &[u8], location: &[u8]| {
+                take(RowRef {
+                    key,
+                    value: Some(location).filter(|location| !location.is_empty()),
+                })
+            };
+            locations.each(each).map(drop)
+        };
+        return sorted.take_effect(shared, read).map(drop);
+    }
+    let mut load = Load::new(shared, table_id);
+    locations.each(|key, location| {
+        let put_key = |out: &mut Vec<u8>| {
+            out.extend_from_slice(key);
+            Ok(())
+        };
+        load.push(shared, put_key, |out| out.extend_from_slice(location))
+    })?;
+    load.finish(shared, Some(&export)).map(drop)
+}
+
+/// The locations of an export, in the order of its files.
+struct Locations<'a> {
+    shared: &'a Shared,
+    record: &'a PendingRecord,
+    token: &'a str,
+}
+
+impl Locations<'_> {
+    /// Hands out each key and the bytes of its location, none for a row that is gone; what the table's exports become.
+    fn each(&self, mut take: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<LoadedExport> {
+        let exports = self.record.next_exports(self.token.to_owned());
+        let mut exports = exports.map_err(|malformed| Untaken::from(malformed).of_our_own())?;
+        let mut bytes = Vec::new();
+        let each = |key: &[u8], location: Option<RowLocation>| {
+            bytes.clear();
+            if let Some(location) = location {
+                location.encode(&mut bytes);
+            }
+            Ok(take(key, &bytes)?)
+        };
+        let placed = (self.record).each_location(&mut exports, self.shared.log_reader(), each);
+        placed.map_err(Untaken::of_our_own)?;
+        Ok(LoadedExport {
+            table: self.record.table.clone(),
+            exports: Arc::new(exports),
+        })
+    }
+}
