@@ -12,6 +12,7 @@ use crate::exported::files::Exports;
 use crate::generation::Generation;
 use crate::row_set::budget::Charge;
 use crate::row_set::file::delta_file_path;
+use crate::row_set::index::HashSpill;
 use crate::row_set::meta::{RowSetHead, RowSetMeta};
 use crate::row_set::patch::{PatchMeta, TargetOrdinals};
 use crate::row_set::rows_page::RowRef;
@@ -42,6 +43,7 @@ pub(crate) struct OutputFile<'s> {
     number: u64,
     /// A RowSet that has no row yet.
     begun: Option<RowSetHead>,
+    spill: Option<HashSpill>,
     row_sets: Vec<RowSetMeta>,
 }
 
@@ -268,8 +270,14 @@ impl<'s> OutputFile<'s> {
             _buffer: None,
             number: 0,
             begun: None,
+            spill: None,
             row_sets: Vec::new(),
         }
+    }
+
+    /// Has the hashes of its rows put aside until their RowSets end.
+    pub(crate) fn spill_hashes(self, spill: Option<HashSpill>) -> Self {
+        OutputFile { spill, ..self }
     }
 
     /// Begins a RowSet. There is none without rows, and no file without a RowSet.
@@ -289,16 +297,21 @@ impl<'s> OutputFile<'s> {
                 let store = &self.shared.store;
                 self.number = store.next_file_number();
                 self._buffer = Some(self.shared.charge(self.write_size_bytes as u64));
-                none.insert(DeltaFileWriter::create(
+                let options = DeltaFileOptions {
+                    write_size_bytes: self.write_size_bytes,
+                    ..DeltaFileOptions::default()
+                };
+                let mut writer = DeltaFileWriter::create(
                     self.shared.io.clone(),
                     &delta_file_path(&store.folder, self.number),
                     store.database_id,
                     self.number,
-                    DeltaFileOptions {
-                        write_size_bytes: self.write_size_bytes,
-                        ..DeltaFileOptions::default()
-                    },
-                )?)
+                    options,
+                )?;
+                if let Some(spill) = self.spill.take() {
+                    writer.spill_hashes(spill);
+                }
+                none.insert(writer)
             }
         })
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow_array::{Array, Int64Array, RecordBatch};
 
-use super::key_spill::{KeySpill, Piece};
+use super::key_spill::KeySpill;
 use crate::codec::columns::BatchColumns;
 use crate::error::{Error, Result};
 use crate::exported::location::RowMark;
 use crate::log::export_keys::ExportKeysBody;
+use crate::row_set::spill::Spilled;
 use crate::schema::TableSchema;
 
 /// The keys of the rows of one file of an export, in the file's order; from
@@ -54,7 +55,7 @@ enum Full {
     /// Fewer than are worth to be written: those before the first row whose file says its id.
     Kept(ExportKeysBody),
     /// With how many keys there are.
-    Spilled(Piece, u32),
+    OnDisk(Spilled, u32),
 }
 
 impl FileKeys {
@@ -96,8 +97,8 @@ impl FileKeys {
     /// The body that takes the next key.
     fn body_for(&mut self, mark: RowMark) -> Result<&mut ExportKeysBody> {
         if self.last.size_bytes() >= self.spill.piece_size_bytes {
-            let piece = self.spill.write(self.last.bytes())?;
-            self.full.push(Full::Spilled(piece, self.last.key_count()));
+            let spilled = self.spill.write(self.last.bytes())?;
+            self.full.push(Full::OnDisk(spilled, self.last.key_count()));
             self.last.clear();
         } else if !self.last.takes(mark) {
             let plain = std::mem::replace(&mut self.last, ExportKeysBody::new(false));
@@ -119,8 +120,8 @@ impl FileKeys {
         for full in self.full {
             take(match full {
                 Full::Kept(body) => body,
-                Full::Spilled(piece, key_count) => {
-                    ExportKeysBody::from_bytes(self.spill.read(piece)?, key_count)
+                Full::OnDisk(spilled, key_count) => {
+                    ExportKeysBody::from_bytes(self.spill.read(spilled)?, key_count)
                 }
             })?;
         }

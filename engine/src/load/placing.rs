@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Take;
 use crate::background::flush::{OutputFile, shared_write_size_bytes};
 use crate::codec::key::hash_key;
 use crate::error::Result;
+use crate::row_set::index::HashSpill;
 use crate::row_set::meta::RowSetHead;
-use crate::row_set::rows_page::RowRef;
+use crate::row_set::spill::Spill;
 use crate::sharding::Sharding;
 use crate::shared::Shared;
 use crate::sync::Mutex;
@@ -22,6 +24,8 @@ use crate::tree::loaded::LoadedRows;
 const FRAGMENTS_MAX: usize = 256;
 /// What a row costs in memory until its RowSet ends.
 const INDEX_BYTES_PER_ROW: u64 = 8;
+/// So many hashes are worth to be put aside.
+const HASHES_MIN: usize = 64;
 
 /// Where rows of a bulk load go.
 pub(crate) struct Placing<'s> {
@@ -92,20 +96,17 @@ impl<'s> Placing<'s> {
 
     /// Writes rows, which `read` hands out in key order, each key once, as often as it is called.
     ///
-    /// It is called again for other fragments where the indexes of all would not fit the memory.
-    pub(crate) fn write(
+    /// It is called again for other fragments where there are more than can be written side by side.
+    pub(super) fn write(
         self,
         row_count: u64,
         memory_size_bytes: u64,
-        mut read: impl FnMut(&mut dyn FnMut(RowRef<'_>) -> Result<()>) -> Result<()>,
+        mut read: impl FnMut(Take<'_>) -> Result<()>,
     ) -> Result<LoadedRows> {
-        let index_bytes = row_count.saturating_mul(INDEX_BYTES_PER_ROW);
-        let passes = index_bytes
-            .div_ceil(memory_size_bytes.max(1))
-            .max(self.fragment_count().div_ceil(FRAGMENTS_MAX) as u64)
-            .clamp(1, self.fragment_count() as u64);
-        let write_size_bytes =
-            shared_write_size_bytes(self.shared, self.fragment_count().div_ceil(passes as usize));
+        let passes = self.fragment_count().div_ceil(FRAGMENTS_MAX).max(1) as u64;
+        let files = self.fragment_count().div_ceil(passes as usize);
+        let write_size_bytes = shared_write_size_bytes(self.shared, files);
+        let spill = self.spill(row_count, memory_size_bytes, files);
         let mut loaded = LoadedRows {
             table_id: self.table_id,
             divisions: self.divisions.clone(),
@@ -124,7 +125,8 @@ impl<'s> Placing<'s> {
                 let file = match files.entry(id) {
                     std::collections::btree_map::Entry::Occupied(file) => file.into_mut(),
                     std::collections::btree_map::Entry::Vacant(place) => {
-                        let mut file = OutputFile::new(self.shared, write_size_bytes);
+                        let file = OutputFile::new(self.shared, write_size_bytes);
+                        let mut file = file.spill_hashes(spill.clone());
                         file.begin(self.head(id));
                         place.insert(file)
                     }
@@ -141,6 +143,20 @@ impl<'s> Placing<'s> {
             }
         }
         Ok(loaded)
+    }
+
+    /// Where the hashes of rows go that a share of the memory does not hold, if so.
+    fn spill(&self, row_count: u64, memory_size_bytes: u64, files: usize) -> Option<HashSpill> {
+        let hashes_max = memory_size_bytes / INDEX_BYTES_PER_ROW;
+        if row_count <= hashes_max {
+            return None;
+        }
+        let name = format!("load-hashes-{}", self.table_id);
+        let path = self.shared.store.folder.join(name);
+        Some(HashSpill {
+            spill: Arc::new(Spill::new(self.shared.io.clone(), path)),
+            hashes_max: (hashes_max as usize / files).max(HASHES_MIN),
+        })
     }
 
     fn head(&self, id: FragmentId) -> RowSetHead {

@@ -6,8 +6,11 @@
 //! 65,536 / (slots in use).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use super::spill::{Spill, Spilled};
 use crate::codec::len_u32;
+use crate::error::Error;
 
 pub(crate) use crate::raw::LINE_SIZE_BYTES;
 pub(crate) const LINES_PER_PAGE: usize = 64;
@@ -113,13 +116,70 @@ pub(crate) struct IndexShape {
     pub(crate) line_count: u32,
 }
 
+/// Where hashes go until their RowSet ends, once so many are in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct HashSpill {
+    pub(crate) spill: Arc<Spill>,
+    pub(crate) hashes_max: usize,
+}
+
 /// Gathers the hashes of a RowSet, 8 bytes a row, and lays out its index at the end.
 #[derive(Debug, Default)]
 pub(crate) struct IndexBuilder {
     mixed: Vec<u64>,
+    spill: Option<HashSpill>,
+    /// Those that were spilled, before the ones in memory.
+    spilled: Vec<Spilled>,
 }
 
 impl IndexBuilder {
+    pub(crate) fn new(spill: Option<HashSpill>) -> Self {
+        IndexBuilder {
+            spill,
+            ..IndexBuilder::default()
+        }
+    }
+
+    /// Puts hashes aside that are too many for the memory.
+    ///
+    /// # Errors
+    /// As the system answers.
+    pub(crate) fn relieve(&mut self) -> Result<(), Error> {
+        if let Some(HashSpill { spill, hashes_max }) = &self.spill
+            && self.mixed.len() >= *hashes_max
+        {
+            let bytes: Vec<u8> = self
+                .mixed
+                .iter()
+                .copied()
+                .flat_map(u64::to_le_bytes)
+                .collect();
+            self.spilled.push(spill.write(&bytes)?);
+            self.mixed.clear();
+        }
+        Ok(())
+    }
+
+    /// Has all hashes in memory; to be called before [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// As the system answers; [`Error::Corrupt`].
+    pub(crate) fn gather(&mut self) -> Result<(), Error> {
+        let Some(HashSpill { spill, .. }) =
+            self.spill.as_ref().filter(|_| !self.spilled.is_empty())
+        else {
+            return Ok(());
+        };
+        let last = std::mem::take(&mut self.mixed);
+        for spilled in self.spilled.drain(..) {
+            let bytes = spill.read(spilled)?;
+            let mixed = bytes.as_chunks::<8>().0.iter().copied();
+            self.mixed.extend(mixed.map(u64::from_le_bytes));
+        }
+        self.mixed.extend(last);
+        Ok(())
+    }
+
     /// Takes the hash of the next row.
     #[inline]
     pub(crate) fn push(&mut self, hash: u64) {
@@ -264,6 +324,10 @@ mod tests {
     fn build(hashes: impl IntoIterator<Item = u64>) -> (Vec<Line>, IndexShape) {
         let mut builder = IndexBuilder::default();
         hashes.into_iter().for_each(|hash| builder.push(hash));
+        finish(builder)
+    }
+
+    fn finish(mut builder: IndexBuilder) -> (Vec<Line>, IndexShape) {
         let mut lines = Vec::new();
         let shape = builder
             .finish::<Infallible>(0.., |page| {
@@ -308,6 +372,24 @@ mod tests {
                 .flat_map(|line| (0..line[60] as usize).map(|slot| Matches { found: 1 << slot, go_on: false }.next_ordinal(line).unwrap()))
                 .collect();
             prop_assert_eq!(all.len(), hashes.len());
+        }
+
+        #[test]
+        fn hashes_that_were_put_aside_are_in_the_index(
+            pages in prop::collection::vec(prop::collection::vec(any::<u64>(), 0..40), 0..20),
+            hashes_max in 1..100_usize,
+        ) {
+            let io = Arc::new(crate::io::SimulatedIo::new(1));
+            let spill = Arc::new(Spill::new(io.clone(), "/hashes".into()));
+            let mut builder = IndexBuilder::new(Some(HashSpill { spill, hashes_max }));
+            for page in &pages {
+                page.iter().for_each(|hash| builder.push(*hash));
+                builder.relieve().unwrap();
+                prop_assert!(builder.mixed.len() < hashes_max);
+            }
+            builder.gather().unwrap();
+            prop_assert_eq!(finish(builder), build(pages.concat()));
+            prop_assert_eq!(io.files(), []);
         }
     }
 

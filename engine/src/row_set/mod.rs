@@ -64,6 +64,7 @@ mod read_lately;
 pub mod reader;
 pub mod rows_page;
 pub(crate) mod rows_page_builder;
+pub(crate) mod spill;
 pub mod stats;
 pub mod writer;
 

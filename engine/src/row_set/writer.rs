@@ -1,7 +1,7 @@
 //! Writing delta files: RowSets one after the other, in one sequential stream.
 //!
-//! Pages leave as they fill. Until its RowSet ends a row costs 8 bytes of memory for the index (and as many for its
-//! location), a page about 20 for the directory.
+//! Pages leave as they fill. Until its RowSet ends a row costs 8 bytes for the index, of memory or of a file that is put aside
+//! ([`DeltaFileWriter::spill_hashes`]), and as many for its location; a page about 20 for the directory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::io::{Io, IoFile, OpenMode};
 
 use super::directory::{NodeBuilder, PAGES_PER_LEAF, separator};
 use super::file::{DeltaFile, encode_file_header};
-use super::index::IndexBuilder;
+use super::index::{HashSpill, IndexBuilder};
 use super::location::{LOCATIONS_PER_PAGE, Location};
 use super::meta::{RowSetHead, RowSetMeta};
 use super::page::{Compression, PageEncoder, PageKind, PagePlace, PageSeed};
@@ -54,6 +54,7 @@ pub struct DeltaFileWriter {
     folder_io: Arc<dyn Io>,
     database_id: Uuid,
     row_set: Option<OpenRowSet>,
+    spill: Option<HashSpill>,
 }
 
 /// A RowSet that is being written.
@@ -106,7 +107,13 @@ impl DeltaFileWriter {
             folder_io: io,
             database_id,
             row_set: None,
+            spill: None,
         })
+    }
+
+    /// Has the hashes of RowSets that begin from now on put aside until these end.
+    pub(crate) fn spill_hashes(&mut self, spill: HashSpill) {
+        self.spill = Some(spill);
     }
 
     /// Begins a RowSet.
@@ -124,6 +131,7 @@ impl DeltaFileWriter {
                 offset: self.out.offset(),
                 ..RowSetMeta::default()
             },
+            index: IndexBuilder::new(self.spill.clone()),
             ..OpenRowSet::default()
         });
         Ok(())
@@ -321,7 +329,7 @@ impl OpenRowSet {
         self.below
             .extend_from_slice(self.page.last_key().unwrap_or_default());
         self.page.clear();
-        Ok(())
+        self.index.relieve()
     }
 
     fn finish(mut self, out: &mut PageStream) -> Result<RowSetMeta> {
@@ -382,6 +390,7 @@ impl OpenRowSet {
     fn write_index(&mut self, out: &mut PageStream) -> Result<()> {
         let mut number = 0;
         let ordinals = self.ordinals();
+        self.index.gather()?;
         self.meta.index_shape = self.index.finish(ordinals, |content| {
             out.append(PageKind::Index, number, content)?;
             number += 1;
