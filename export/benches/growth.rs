@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p moonshine-export --bench growth -- FORMAT_VERSION CHANGES TICKS FILE_MB ROWS…`
 //!
-//! Loads a table of each size ROWS, exported to data files of about FILE_MB. Then each gets TICKS ticks that change CHANGES rows, the
+//! Loads a table of each size ROWS, and exports it at once to data files of about FILE_MB, so that all have as many snapshots. Then each gets TICKS ticks that change CHANGES rows, the
 //! tables taking turns: of changed keys that are *spread* over all keys, so that as many data files as can be have deleted rows,
 //! and *near* each other, as new rows' often are. Prints a Markdown table; what it says of the largest and the smallest table is the
 //! ratio of their medians, and of the mean CPU time of all cores.
@@ -23,7 +23,7 @@ use moonshine_export::Exporter;
 use process::cpu_s;
 use serde_json::json;
 
-/// Rows that are loaded and exported at once.
+/// Rows that are loaded at once.
 const ROWS_PER_LOAD: u64 = 1_000_000;
 /// Ticks before those that count.
 const WARM_UP_TICKS: usize = 3;
@@ -90,7 +90,7 @@ impl Sized {
         let (data, warehouse) = (folder.join("data"), folder.join("warehouse"));
         let opened = open(&data, &warehouse, schema, settings).await?;
         let (database, table, mut exporter) = opened;
-        let (mut next, mut file_count) = (0, 0);
+        let mut next = 0;
         while next < row_count {
             let end = row_count.min(next + ROWS_PER_LOAD);
             let mut load = database.bulk_load(&table)?;
@@ -99,12 +99,10 @@ impl Sized {
             }
             load.finish()?;
             next = end;
-            let exports = exporter.tick(&database.snapshot()).await?;
-            file_count += exports.iter().map(|export| export.data_files).sum::<u64>();
         }
+        let exports = exporter.tick(&database.snapshot()).await?;
+        let file_count = exports.iter().map(|export| export.data_files).sum();
         database.flush()?;
-        // Loads in so many steps leave small manifests.
-        exporter.maintainer().run(None, false).await?;
         Ok(Sized {
             database,
             table,

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use iceberg::spec::{MAIN_BRANCH, SnapshotRef, SnapshotReference, TableMetadata};
+use serde::Deserialize;
 
 use crate::error::{ExportError, Result};
 use crate::summary::{EXPORT_BRANCH, Stamp};
@@ -15,11 +16,17 @@ use crate::summary::{EXPORT_BRANCH, Stamp};
 /// The `iceberg` crate (0.10) keeps them to itself, but for looking one up by its name; its JSON form has them all.
 pub(crate) fn references(metadata: &TableMetadata) -> Result<HashMap<String, SnapshotReference>> {
     let unreadable = |error| ExportError::corrupt(metadata.location(), error);
-    let mut json = serde_json::to_value(metadata).map_err(unreadable)?;
-    match json.get_mut("refs").map(serde_json::Value::take) {
-        Some(references) => serde_json::from_value(references).map_err(unreadable),
-        None => Ok(HashMap::new()),
-    }
+    // Text, of which all else is stepped over: a tree of values allocates for each text of each snapshot.
+    let json = serde_json::to_vec(metadata).map_err(unreadable)?;
+    let named: Named = serde_json::from_slice(&json).map_err(unreadable)?;
+    Ok(named.refs)
+}
+
+/// Of a table's metadata what names snapshots.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    refs: HashMap<String, SnapshotReference>,
 }
 
 /// The branch that exports go to.

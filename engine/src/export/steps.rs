@@ -252,7 +252,8 @@ impl Export {
     /// Notes durably that the catalog holds the export, under that token; the rows have their placements from now on.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it was not prepared; or what writing to the log answers: the export is then pending.
+    /// [`Error::Usage`] if it was not prepared; or what writing to the log, or the placements of many rows, answers: the export is
+    /// then pending.
     pub fn commit(mut self, token: String) -> Result<()> {
         let Some(commit_id) = self.prepared.take() else {
             return Err(Error::Usage(format!(
