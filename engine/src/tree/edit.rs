@@ -571,7 +571,7 @@ mod tests {
             "edits",
             &encode_edit(&all),
             VERSION,
-            (4, 0xf02c_a088_85e7_f4a5),
+            (5, 0xf02c_a088_85e7_f4a5),
         );
     }
 
