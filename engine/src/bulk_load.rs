@@ -70,7 +70,7 @@ impl Database {
     /// Starts a bulk load of a table.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the database is read-only or the table belongs to another one.
+    /// [`Error::Usage`](crate::Error::Usage) if the database is read-only or the table belongs to another one.
     pub fn bulk_load(&self, table: &Table) -> Result<BulkLoad> {
         let shared = self.shared();
         shared.check_writable()?;
@@ -87,8 +87,8 @@ impl BulkLoad {
     /// Takes a row.
     ///
     /// # Errors
-    /// [`Error::Row`] if it does not fit the table, [`Error::Io`] if what was gathered can't be written; then nothing of
-    /// the load can be finished any more.
+    /// [`Error::Row`](crate::Error::Row) if it does not fit the table, [`Error::Io`](crate::Error::Io) if what was gathered
+    /// can't be written; then nothing of the load can be finished any more.
     pub fn upsert(&mut self, row: Row) -> Result<()> {
         let schema = self.table.schema().clone();
         check_row(&schema, &row)?;
@@ -136,8 +136,8 @@ impl BulkLoad {
     /// wait meanwhile for as long as it takes to flush what was committed just before.
     ///
     /// # Errors
-    /// [`Error::Io`] if the rows can't be written, [`Error::NoSpace`] if there is no room for them; nothing happened then.
-    /// [`Error::Poisoned`] if the log can't be written.
+    /// [`Error::Io`](crate::Error::Io) if the rows can't be written, [`Error::NoSpace`](crate::Error::NoSpace) if there is no
+    /// room for them; nothing happened then. [`Error::Poisoned`](crate::Error::Poisoned) if the log can't be written.
     pub fn finish(self) -> Result<u64> {
         self.load.finish(&self.database.shared, None)
     }
@@ -147,7 +147,7 @@ impl Keyspace {
     /// Starts a bulk load of the keyspace.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the database is read-only.
+    /// [`Error::Usage`](crate::Error::Usage) if the database is read-only.
     pub fn bulk_load(&self) -> Result<KeyspaceLoad> {
         self.database().bulk_load(self.table()).map(KeyspaceLoad)
     }
@@ -157,7 +157,7 @@ impl KeyspaceLoad {
     /// Takes a pair.
     ///
     /// # Errors
-    /// [`Error::Row`] if key or value is too long, [`Error::Io`] as for [`BulkLoad::upsert`].
+    /// [`Error::Row`](crate::Error::Row) if key or value is too long, [`Error::Io`](crate::Error::Io) as for [`BulkLoad::upsert`].
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
         check_key_size(self.0.table.schema(), key)?;

@@ -1,7 +1,7 @@
 //! Writing delta files: RowSets one after the other, in one sequential stream.
 //!
 //! Pages leave as they fill. Until its RowSet ends a row costs 8 bytes for the index, of memory or of a file that is put aside
-//! ([`DeltaFileWriter::spill_hashes`]), and as many for its location; a page about 20 for the directory.
+//! (`DeltaFileWriter::spill_hashes`), and as many for its location; a page about 20 for the directory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
