@@ -3,9 +3,9 @@
 //!
 //! `cargo bench -p moonshine-export --bench growth -- FORMAT_VERSION CHANGES TICKS FILE_MB ROWS…`
 //!
-//! Loads a table of each size ROWS, and exports it at once to data files of about FILE_MB, so that all have as many snapshots. Then each gets TICKS ticks that change CHANGES rows, the
-//! tables taking turns: of changed keys that are *spread* over all keys, so that as many data files as can be have deleted rows,
-//! and *near* each other, as new rows' often are. Prints a Markdown table; what it says of the largest and the smallest table is the
+//! Loads a table of each size ROWS, and exports it at once to data files of about FILE_MB, so that all have as many
+//! snapshots. Then each gets TICKS ticks that change CHANGES rows, the tables taking turns: of changed keys that are *spread* over all
+//! keys, so that as many data files as can be have deleted rows, and *near* each other, as new rows' often are. Prints a Markdown table; what it says of the largest and the smallest table is the
 //! ratio of their medians, and of the mean CPU time of all cores.
 //! Locations of rows that the database's memory does not hold are read for each change; `MEMORY_BUDGET_MB` gives it more.
 

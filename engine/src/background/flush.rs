@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::deletes;
 use super::flush_rows::{Rows, write_rows};
+use super::leaf_policy::size_bytes;
 use crate::cache::generations::Frozen;
 use crate::codec::len_u32;
 use crate::commit::committer;
@@ -76,8 +77,7 @@ fn flush_generation(shared: &Shared, frozen: &Arc<Frozen>) -> Result<Option<u64>
     let Some(rows) = write_rows(shared, frozen)? else {
         return Ok(None);
     };
-    let sizes_bytes = rows.row_sets.iter().map(|held| held.meta().size_bytes);
-    let written_bytes = sizes_bytes.sum();
+    let written_bytes = size_bytes(&rows.row_sets);
     make_edit(shared, frozen, rows)?;
     shared.segments.note_flushed(frozen.seq_to);
     shared.scheduler.earn(written_bytes);
@@ -165,7 +165,6 @@ fn grown_changes(
     row_sets: &[Arc<HeldRowSet>],
     changes: &mut Vec<Change<Arc<HeldRowSet>>>,
 ) {
-    let size_bytes = |held: &Arc<HeldRowSet>| held.meta().size_bytes;
     let at = shared.io.unix_time();
     // They lie table by table.
     for of_table in row_sets.chunk_by(|a, b| a.meta().head.table_id == b.meta().head.table_id) {
@@ -174,8 +173,10 @@ fn grown_changes(
         };
         let tree = state.tree(table_id);
         let fragments = tree.map_or_else(Vec::new, |tree| tree.fragments.fragments());
-        let old = fragments.iter().flat_map(|fragment| &*fragment.row_sets);
-        let total_bytes = old.chain(of_table).map(size_bytes).sum();
+        let old = fragments
+            .iter()
+            .map(|fragment| size_bytes(&fragment.row_sets));
+        let total_bytes = old.sum::<u64>() + size_bytes(of_table);
         let known = tree.map_or(&[][..], |tree| &tree.growth);
         let point = next_point(known, total_bytes, at, &shared.tree_sizes);
         changes.extend(point.map(|point| Change::Grown { table_id, point }));

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::exported::location::RowLocation;
 use crate::facts::{PendingRecord, Untaken};
 use crate::generation::LOCATIONS_BIT;
-use crate::load::{Load, SortedRows, memory_size_bytes};
+use crate::load::{Load, SortedRows, Take, take_memory};
 use crate::log::delta::encode_delta;
 use crate::log::format::RecordKind;
 use crate::row_set::rows_page::RowRef;
@@ -62,8 +62,7 @@ pub(super) fn load_locations(shared: &Shared, record: &PendingRecord, token: &st
         shared.log(RecordKind::Delta, encode_delta(None, &[], 0))?;
     }
     if seen.is_sorted {
-        let memory_size_bytes = memory_size_bytes(shared);
-        let _memory = shared.memory_parts.transactions.charge(memory_size_bytes);
+        let (memory_size_bytes, _memory) = take_memory(shared);
         let sorted = SortedRows {
             table_id,
             row_count: seen.row_count,
@@ -71,11 +70,11 @@ pub(super) fn load_locations(shared: &Shared, record: &PendingRecord, token: &st
             memory_size_bytes,
             export: Some(&export),
         };
-        let read = |take: &mut dyn FnMut(RowRef<'_>) -> Result<()>| {
+        let read = |take: Take<'_>| {
             let each = |key: &[u8], location: &[u8]| {
                 take(RowRef {
                     key,
-                    value: Some(location).filter(|location| !location.is_empty()),
+                    value: Some(location),
                 })
             };
             locations.each(each).map(drop)

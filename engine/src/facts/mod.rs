@@ -73,6 +73,13 @@ struct State {
     pending: Vec<Pending>,
 }
 
+impl State {
+    fn pending_of(&self, commit_id: Uuid) -> Option<&Arc<PendingRecord>> {
+        let mut records = self.pending.iter().map(|pending| &pending.record);
+        records.find(|record| record.commit_id == commit_id)
+    }
+}
+
 /// Keys of an export: those of the rows in its files, in the files' order, and those whose exported row is gone and not
 /// replaced.
 #[derive(Debug)]
@@ -174,9 +181,7 @@ impl Facts {
     /// Takes an id to write keys under; false if the log may hold keys of that id already: those of both would add up.
     pub(crate) fn claim(&self, commit_id: Uuid) -> bool {
         let mut state = self.state.lock();
-        let mut pending = state.pending.iter();
-        !pending.any(|pending| pending.record.commit_id == commit_id)
-            && state.claimed.insert(commit_id)
+        state.pending_of(commit_id).is_none() && state.claimed.insert(commit_id)
     }
 
     /// Takes keys of an export that may be prepared.
@@ -235,12 +240,8 @@ impl Facts {
     ) -> Result<(), Untaken> {
         let resolved = ExportResolved::decode(body)?;
         let mut state = self.state.lock();
-        let found = state
-            .pending
-            .iter()
-            .position(|pending| pending.record.commit_id == resolved.commit_id);
-        let record = match found.and_then(|i| state.pending.get(i)) {
-            Some(pending) => pending.record.clone(),
+        let record = match state.pending_of(resolved.commit_id) {
+            Some(record) => record.clone(),
             None if contained => return Ok(()),
             None => return Err(Malformed("the outcome of an export that was not prepared").into()),
         };
@@ -285,8 +286,7 @@ impl Facts {
 
     /// The pending export of that id.
     pub(crate) fn pending_of(&self, commit_id: Uuid) -> Option<Arc<PendingRecord>> {
-        let mut pending = self.pending().into_iter();
-        pending.find(|record| record.commit_id == commit_id)
+        self.state.lock().pending_of(commit_id).cloned()
     }
 
     /// Takes a pending export to settle it; false for who comes second.

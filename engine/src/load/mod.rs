@@ -52,7 +52,7 @@ pub(crate) struct Load {
 impl Load {
     /// Without rows.
     pub(crate) fn new(shared: &Shared, table_id: u32) -> Self {
-        let memory_size_bytes = memory_size_bytes(shared);
+        let (memory_size_bytes, memory) = take_memory(shared);
         Load {
             table_id,
             buffer: RowBuffer::default(),
@@ -61,7 +61,7 @@ impl Load {
             row_count: 0,
             size_bytes: 0,
             is_broken: false,
-            _memory: shared.memory_parts.transactions.charge(memory_size_bytes),
+            _memory: memory,
         }
     }
 
@@ -152,8 +152,7 @@ impl Load {
     }
 
     /// Hands out the rows in key order, the last one of each key.
-    fn each_row(&self, take: &mut dyn FnMut(RowRef<'_>) -> Result<()>) -> Result<()> {
-        let mut take = |row: RowRef<'_>| take(as_stored(self.table_id, row));
+    fn each_row(&self, take: Take<'_>) -> Result<()> {
         if self.runs.is_empty() {
             return self.buffer.rows().try_for_each(take);
         }
@@ -184,8 +183,8 @@ pub(crate) struct SortedRows<'a> {
     pub(crate) export: Option<&'a LoadedExport>,
 }
 
-/// Hands rows to whoever takes them, until one of both fails.
-type Take<'t> = &'t mut dyn FnMut(RowRef<'_>) -> Result<()>;
+/// Takes rows, until it fails.
+pub(crate) type Take<'t> = &'t mut dyn FnMut(RowRef<'_>) -> Result<()>;
 
 impl SortedRows<'_> {
     /// Has the rows take effect that `read` hands out, as often as it is called; as [`Load::finish`].
@@ -217,7 +216,9 @@ impl SortedRows<'_> {
         placing: Placing<'_>,
         read: &mut impl FnMut(Take<'_>) -> Result<()>,
     ) -> Result<Option<u64>> {
-        let mut loaded = placing.write(self.row_count, self.memory_size_bytes, read)?;
+        let mut loaded = placing.write(self.row_count, self.memory_size_bytes, |take| {
+            read(&mut |row| take(as_stored(self.table_id, row)))
+        })?;
         loaded.export = self.export.cloned();
         let loaded = Arc::new(loaded);
         // So that there is little to flush while commits wait.
@@ -250,10 +251,12 @@ fn as_stored(table_id: u32, row: RowRef<'_>) -> RowRef<'_> {
     }
 }
 
-/// What a load may take.
-pub(crate) fn memory_size_bytes(shared: &Shared) -> u64 {
+/// Takes what one load may take, in bytes, for as long as the charge lives.
+pub(crate) fn take_memory(shared: &Shared) -> (u64, Charge) {
     let limit_bytes = shared.store.cache.budget().limit_bytes();
-    (limit_bytes / MEMORY_SHARE).max(MEMORY_SIZE_BYTES_MIN)
+    let size_bytes = (limit_bytes / MEMORY_SHARE).max(MEMORY_SIZE_BYTES_MIN);
+    let charge = shared.memory_parts.transactions.charge(size_bytes);
+    (size_bytes, charge)
 }
 
 fn refused(shared: &Shared, table_id: u32, reason: &str) -> Error {

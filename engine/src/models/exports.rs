@@ -1,12 +1,14 @@
 //! An export whose locations go into the tree by a load, beside who looks for changes.
 
+use uuid::Uuid;
+
 use super::small::{join, open, start};
 use crate::database::Database;
 use crate::error::Error;
+use crate::export::Export;
 use crate::exported::ExportFile;
 use crate::io::SimulatedIo;
 use crate::keyspace::Keyspace;
-use uuid::Uuid;
 
 /// The least there is. Locations of so many keys that are so long take more.
 const GENERATION_SIZE_BYTES: u64 = 4096;
@@ -24,7 +26,7 @@ fn write_all(keyspace: &Keyspace) {
 }
 
 /// Exports all keys to a file of that number, but for the last step.
-fn prepared(database: &Database, keyspace: &Keyspace, number: u128) -> crate::export::Export {
+fn prepared(database: &Database, keyspace: &Keyspace, number: u128) -> Export {
     let (table, snapshot) = (keyspace.table(), database.snapshot());
     let mut export = database
         .begin_export(table, &snapshot)

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use moonshine_engine::io::{CrashStyle, SimulatedIo};
 use moonshine_engine::{
-    ColumnType, Database, Error, ExportFile, Options, Placement, Result, Table, TableSchema, Value,
+    ColumnType, Database, Error, Export, ExportFile, Options, Placement, Result, Table,
+    TableSchema, Value,
 };
 use uuid::Uuid;
 
@@ -71,11 +72,17 @@ fn exported_in_part(io: &SimulatedIo) -> (Database, Table) {
     (database, table)
 }
 
-/// Exports the rest; says of `catalog_holds` whether a catalog was told of it.
-fn export_rest(database: &Database, table: &Table, catalog_holds: &mut bool) -> Result<()> {
+/// An export of the rest, but for the last step.
+fn prepared_rest(database: &Database, table: &Table) -> Result<Export> {
     let mut export = database.begin_export(table, &database.snapshot())?;
     let rest = files(&[("a", 300), ("b", ROW_COUNT - 300)]);
     export.prepare(Uuid::from_u128(SECOND), &rest)?;
+    Ok(export)
+}
+
+/// Exports the rest; says of `catalog_holds` whether a catalog was told of it.
+fn export_rest(database: &Database, table: &Table, catalog_holds: &mut bool) -> Result<()> {
+    let export = prepared_rest(database, table)?;
     *catalog_holds = true;
     export.commit("second".into())
 }
@@ -163,9 +170,7 @@ fn a_large_export_whose_locations_find_no_space_is_pending() {
     for writes in 0.. {
         let io = SimulatedIo::new(1);
         let (database, table) = exported_in_part(&io);
-        let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
-        let rest = files(&[("a", 300), ("b", ROW_COUNT - 300)]);
-        export.prepare(Uuid::from_u128(SECOND), &rest).unwrap();
+        let export = prepared_rest(&database, &table).unwrap();
         io.fill_after(Some(writes));
         match export.commit("second".into()) {
             Ok(()) => {
