@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::{MAIN_BRANCH, SnapshotRef, SnapshotReference, TableMetadata};
+use iceberg::spec::{
+    MAIN_BRANCH, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata,
+};
 use serde::Deserialize;
 
 use crate::error::{ExportError, Result};
@@ -41,6 +43,24 @@ pub(crate) fn head(metadata: &TableMetadata) -> Option<&SnapshotRef> {
         MAIN_BRANCH => metadata.current_snapshot(),
         branch => metadata.snapshot_for_ref(branch),
     }
+}
+
+/// What the branch that exports go to says itself of how long it is kept.
+pub(crate) fn export_branch_retention(metadata: &TableMetadata) -> Result<SnapshotRetention> {
+    let unset = SnapshotRetention::branch(None, None, None);
+    let Some(head) = head(metadata) else {
+        return Ok(unset);
+    };
+    // Mostly it says nothing. Then nothing is changed by setting it so, which is known without a look at every snapshot.
+    let name = export_branch(metadata);
+    let reference = SnapshotReference::new(head.snapshot_id(), unset.clone());
+    let builder = metadata.clone().into_builder(None);
+    let set = builder.set_ref(name, reference);
+    if set.is_ok_and(|set| set.build().is_ok_and(|built| built.changes.is_empty())) {
+        return Ok(unset);
+    }
+    let branch = references(metadata)?.remove(name);
+    Ok(branch.map_or(unset, |branch| branch.retention))
 }
 
 /// A snapshot and those before it that are still there, the newest first.

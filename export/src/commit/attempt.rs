@@ -7,7 +7,7 @@ use iceberg::TableUpdate;
 use iceberg::spec::{
     DataFile, Literal, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter,
     ManifestWriterBuilder, NestedFieldRef, PartitionSpec, PrimitiveLiteral, PrimitiveType,
-    SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Struct, StructType,
+    SchemaRef, Snapshot, SnapshotReference, Struct, StructType,
 };
 
 use super::new_manifests::{NewManifest, new_manifests};
@@ -17,7 +17,7 @@ use crate::config::FormatVersion;
 use crate::delete::FILES_IN_FLIGHT_MAX;
 use crate::error::{At, ExportError, Result};
 use crate::manifest::{Entry, copy_of};
-use crate::references::{export_branch, head, references};
+use crate::references::{export_branch, export_branch_retention, head};
 use crate::summary::{Counters, Stamp};
 
 /// A new file takes its sequence number from the snapshot that adds it.
@@ -95,17 +95,11 @@ impl Attempt<'_> {
 
     /// The new snapshot becomes the head of the exports' branch, which keeps its retention.
     fn becomes_current(&self) -> Result<TableUpdate> {
-        let name = export_branch(&self.table.metadata);
-        let branch = references(&self.table.metadata)?.remove(name);
-        let retention = branch.map_or(SnapshotRetention::branch(None, None, None), |branch| {
-            branch.retention
-        });
+        let metadata = &self.table.metadata;
+        let retention = export_branch_retention(metadata)?;
         Ok(TableUpdate::SetSnapshotRef {
-            ref_name: name.to_owned(),
-            reference: SnapshotReference {
-                snapshot_id: self.snapshot_id,
-                retention,
-            },
+            ref_name: export_branch(metadata).to_owned(),
+            reference: SnapshotReference::new(self.snapshot_id, retention),
         })
     }
 

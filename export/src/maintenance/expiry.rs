@@ -292,6 +292,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::references::export_branch_retention;
+    use crate::summary::EXPORT_BRANCH;
 
     const SIDE: &str = "side";
     const STEP_MS: i64 = 1000;
@@ -453,6 +455,25 @@ mod tests {
             let rest = rest.build().unwrap().metadata;
             prop_assert_eq!(&kept_of(&rest, now_ms), &kept);
             prop_assert!(kept_of(&metadata, now_ms + STEP_MS).is_subset(&kept));
+        }
+
+        /// What a branch says of how long it is kept is known of the one that exports go to, whether it says something or not.
+        #[test]
+        fn the_retention_of_the_branch_of_exports_is_what_it_says(
+            steps in proptest::collection::vec(step(), 1..20),
+            side_min in proptest::option::of(1_i32..8),
+            side_age in proptest::option::of(0_i64..40),
+        ) {
+            let (metadata, _) = table(&steps, side_min, side_age);
+            for name in [MAIN_BRANCH, SIDE] {
+                let goes_to = HashMap::from([(EXPORT_BRANCH.to_owned(), name.to_owned())]);
+                let builder = metadata.clone().into_builder(None).set_properties(goes_to);
+                let metadata = builder.unwrap().build().unwrap().metadata;
+                let named = references(&metadata).unwrap().remove(name);
+                let unset = SnapshotRetention::branch(None, None, None);
+                let expected = named.map_or(unset, |named| named.retention);
+                prop_assert_eq!(export_branch_retention(&metadata).unwrap(), expected);
+            }
         }
 
         /// A tag goes when it is as old as it says, by its snapshot's age, and a branch that says nothing stays.
