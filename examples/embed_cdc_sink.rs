@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "{} rows to write, {} to delete",
         changes.row_count(),
-        changes.removed().len()
+        changes.removed().row_count()
     );
     assert_eq!(changes.row_count(), 2);
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use moonshine_engine::{Changes, Placement};
+use moonshine_engine::{Changes, RemovedRows};
 use uuid::Uuid;
 
 use crate::workload::Rows;
@@ -30,7 +30,7 @@ pub fn line(
     id: Uuid,
     to_seq: u64,
     rows: &[(i64, i64)],
-    removed: &[Placement],
+    removed: &RemovedRows,
 ) -> String {
     let rows = rows.iter().map(|(id, number)| format!("{id}:{number}"));
     let removed = removed
@@ -98,7 +98,7 @@ impl LakeTable {
     /// # Errors
     /// In words, where a key would be there twice, or what is removed is not there.
     pub fn with(mut self, changes: &Changes, new: Vec<(i64, i64)>) -> Result<Rows, String> {
-        for at in changes.removed() {
+        for at in changes.removed().iter() {
             if self
                 .rows
                 .remove(&(at.file.to_string(), at.position))

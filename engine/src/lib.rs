@@ -98,7 +98,9 @@ pub use check::{Check, Problem};
 pub use database::Database;
 pub use database::evolution::SchemaChange;
 pub use error::{Error, Result};
-pub use export::{Changes, Export, FileKeys, PendingExport, Relocation, Replaced};
+pub use export::{
+    Changes, Export, FileKeys, PendingExport, Relocation, RemovedRows, Replaced, ReplacedReader,
+};
 pub use exported::{ExportFile, Exported, Placement};
 pub use key_range::KeyBounds;
 pub use keyspace::{

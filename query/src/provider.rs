@@ -94,13 +94,10 @@ impl UnionTable {
                 })]
             }
             Rows::Union { changes, iceberg } => {
-                let mut excluded: HashMap<&str, Vec<u64>> = HashMap::new();
-                for placement in changes.removed() {
-                    excluded
-                        .entry(&placement.file)
-                        .or_default()
-                        .push(placement.position);
-                }
+                let removed = changes.removed().files();
+                let mut excluded: HashMap<&str, Vec<u64>> = removed
+                    .map(|(path, positions)| (&**path, positions.map(u64::from).collect()))
+                    .collect();
                 let files =
                     iceberg
                         .files()

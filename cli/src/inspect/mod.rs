@@ -236,7 +236,7 @@ fn table_facts(
         }),
         unexported: UnexportedFacts {
             rows_written: changes.row_count(),
-            rows_removed: changes.removed().len() as u64,
+            rows_removed: changes.removed().row_count(),
         },
     })
 }

@@ -253,7 +253,7 @@ impl Database {
     /// [`Error::Usage`] if the snapshot is older than the export.
     pub fn changes(&self, table: &Table, snapshot: &Snapshot) -> Result<Changes> {
         self.check_table(table)?;
-        Changes::gather(table, snapshot)
+        Changes::new(table, snapshot)
     }
 
     /// Starts an export of a table at a snapshot; one at a time a table.

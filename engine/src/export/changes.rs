@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::Replaced;
+use roaring::RoaringBitmap;
+
+use super::export_spill::ExportSpill;
+use super::noted::{Note, Noted, Notes};
+use super::removed::RemovedRows;
 use crate::codec::Malformed;
 use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
+use crate::exported::Exported;
 use crate::exported::files::Exports;
 use crate::exported::location::RowLocation;
-use crate::exported::{Exported, Placement};
 use crate::key_range::{KeyInterval, KeyRange, above_all};
 use crate::origins::Origin;
 use crate::parallel;
@@ -51,15 +55,10 @@ pub struct Changes {
     pub(crate) snapshot: Snapshot,
     base: Option<Exported>,
     origins: Vec<Origin>,
-    removed: Vec<Placement>,
-    replaced: Vec<Replaced>,
-    /// How many rows are removed from each file, by its number.
-    pub(crate) taken: Vec<(u32, u64)>,
+    removed: RemovedRows,
     /// What was written since. It stays as it is, whatever is exported and compacted meanwhile.
     rows: View,
     row_count: u64,
-    /// Keys that have an exported row and live no more.
-    pub(crate) cleared: Vec<Box<[u8]>>,
 }
 
 /// Keys whose locations are looked up together.
@@ -120,47 +119,40 @@ impl Written {
 }
 
 /// Finds out what changed.
-struct Gathering {
+struct Gathering<N> {
     exports: Arc<Exports>,
     /// How many threads look up locations.
     threads: usize,
-    removed: Vec<Placement>,
-    replaced: Vec<Replaced>,
-    taken: BTreeMap<u32, u64>,
+    /// The positions of rows that are removed, by the number of their file.
+    removed: BTreeMap<u32, RoaringBitmap>,
     row_count: u64,
-    cleared: Vec<Box<[u8]>>,
+    notes: N,
 }
 
-impl Gathering {
+impl<N: Note> Gathering<N> {
     /// Takes a key that was written, with where its row was exported to.
     fn take(&mut self, key: &[u8], lives: bool, location: Option<RowLocation>) -> Result<()> {
         if let Some(location) = location {
-            let placement = self.placement(location);
-            let placement = placement
-                .ok_or_else(|| not_stored(Malformed("a location names no export file")))?;
-            *self.taken.entry(location.file).or_default() += 1;
-            if lives {
-                self.replaced.push(Replaced {
-                    row: self.row_count,
-                    placement: placement.clone(),
-                    row_id: location.row_id,
-                });
+            let positions = self.removed.entry(location.file).or_default();
+            positions.insert(location.position);
+            match lives {
+                true => self.notes.replaced(self.row_count, location)?,
+                false => self.notes.cleared(key)?,
             }
-            self.removed.push(placement);
         }
-        if lives {
-            self.row_count += 1;
-        } else if location.is_some() {
-            self.cleared.push(key.into());
-        }
+        self.row_count += u64::from(lives);
         Ok(())
     }
 
-    fn placement(&self, location: RowLocation) -> Option<Placement> {
-        Some(Placement {
-            file: self.exports.file(location.file)?.path.clone(),
-            position: u64::from(location.position),
-        })
+    /// The rows that are removed, by the paths of their files.
+    fn removed_rows(&self) -> Result<RemovedRows> {
+        let no_file = || not_stored(Malformed("a location names no export file"));
+        let of_file = |(number, positions): (&u32, &RoaringBitmap)| {
+            let file = self.exports.file(*number).ok_or_else(no_file)?;
+            Ok((file.path.clone(), positions.clone()))
+        };
+        let files: Result<Vec<_>> = self.removed.iter().map(of_file).collect();
+        Ok(RemovedRows::of_files(files?.into_iter()))
     }
 
     /// Looks up where the rows of the keys of a range that were written lie.
@@ -238,7 +230,32 @@ impl Gathering {
 }
 
 impl Changes {
-    pub(crate) fn gather(table: &Table, snapshot: &Snapshot) -> Result<Self> {
+    pub(crate) fn new(table: &Table, snapshot: &Snapshot) -> Result<Self> {
+        Self::gather(table, snapshot, ()).map(|(changes, _)| changes)
+    }
+
+    /// The changes, and what an export of them remembers.
+    pub(super) fn noted(
+        table: &Table,
+        snapshot: &Snapshot,
+        spill: &Arc<ExportSpill>,
+    ) -> Result<(Self, Noted)> {
+        let (changes, gathered) = Self::gather(table, snapshot, Notes::new(spill))?;
+        let taken = gathered.removed.iter();
+        let noted = Noted {
+            taken: taken.map(|(file, rows)| (*file, rows.len())).collect(),
+            exports: gathered.exports,
+            replaced: Arc::new(gathered.notes.replaced),
+            cleared: gathered.notes.cleared,
+        };
+        Ok((changes, noted))
+    }
+
+    fn gather<N: Note>(
+        table: &Table,
+        snapshot: &Snapshot,
+        notes: N,
+    ) -> Result<(Self, Gathering<N>)> {
         let seq = snapshot.seq();
         snapshot.check_table(table)?;
         let (rows, locations, exports) = View::of_changes(snapshot.shared(), &table.state, seq);
@@ -255,11 +272,9 @@ impl Changes {
         let mut gathering = Gathering {
             exports,
             threads: snapshot.shared().tree_sizes.compaction_threads,
-            removed: Vec::new(),
-            replaced: Vec::new(),
-            taken: BTreeMap::new(),
+            removed: BTreeMap::new(),
             row_count: 0,
-            cleared: Vec::new(),
+            notes,
         };
         if base.is_none() {
             // Nothing was exported, so there is nothing to be replaced.
@@ -269,31 +284,16 @@ impl Changes {
         } else {
             gathering.look_at_all(&rows, &locations)?;
         }
-        let Gathering {
-            mut removed,
-            replaced,
-            taken,
-            row_count,
-            cleared,
-            ..
-        } = gathering;
-        // Rows of one file have one and the same path, which is long.
-        removed.sort_unstable_by(|a, b| match Arc::ptr_eq(&a.file, &b.file) {
-            true => a.position.cmp(&b.position),
-            false => a.cmp(b),
-        });
-        Ok(Changes {
+        let changes = Changes {
             table: table.clone(),
             snapshot: snapshot.clone(),
             base,
             origins: snapshot.origins(),
-            removed,
-            replaced,
-            taken: taken.into_iter().collect(),
+            removed: gathering.removed_rows()?,
             rows,
-            row_count,
-            cleared,
-        })
+            row_count: gathering.row_count,
+        };
+        Ok((changes, gathering))
     }
 
     /// The rows that were written since and live at the snapshot, in primary-key order.
@@ -326,14 +326,9 @@ impl Changes {
         self.removed.is_empty() && self.row_count == 0
     }
 
-    /// The exported rows that are replaced or deleted now, sorted by file and position.
-    pub fn removed(&self) -> &[Placement] {
+    /// The exported rows that are replaced or deleted now.
+    pub fn removed(&self) -> &RemovedRows {
         &self.removed
-    }
-
-    /// The rows of [`batches`](Self::batches) that replace an exported row, in their order.
-    pub fn replaced(&self) -> &[Replaced] {
-        &self.replaced
     }
 
     /// How many rows [`batches`](Self::batches) returns.

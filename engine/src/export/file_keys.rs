@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use arrow_array::{Array, Int64Array, RecordBatch};
 
-use super::key_spill::KeySpill;
+use super::export_spill::ExportSpill;
+use super::spilled_keys::SpilledKeys;
 use crate::codec::columns::BatchColumns;
 use crate::error::{Error, Result};
 use crate::exported::location::RowMark;
-use crate::log::export_keys::ExportKeysBody;
-use crate::row_set::spill::Spilled;
 use crate::schema::TableSchema;
 
 /// The keys of the rows of one file of an export, in the file's order; from
@@ -42,36 +41,20 @@ use crate::schema::TableSchema;
 #[derive(Debug)]
 pub struct FileKeys {
     schema: Arc<TableSchema>,
-    spill: Arc<KeySpill>,
-    /// As they go into the log, but for the commit id.
-    full: Vec<Full>,
-    last: ExportKeysBody,
-    row_count: u64,
-}
-
-/// Keys of one record.
-#[derive(Debug)]
-enum Full {
-    /// Fewer than are worth to be written: those before the first row whose file says its id.
-    Kept(ExportKeysBody),
-    /// With how many keys there are.
-    OnDisk(Spilled, u32),
+    keys: SpilledKeys,
 }
 
 impl FileKeys {
-    pub(super) fn new(schema: Arc<TableSchema>, spill: Arc<KeySpill>) -> Self {
+    pub(super) fn new(schema: Arc<TableSchema>, spill: Arc<ExportSpill>) -> Self {
         FileKeys {
             schema,
-            spill,
-            full: Vec::new(),
-            last: ExportKeysBody::new(false),
-            row_count: 0,
+            keys: SpilledKeys::new(spill, false),
         }
     }
 
     /// Adds the keys of the file's next rows, which have the columns of the key and may have others. `row_ids` has the ids of
     /// those rows whose file says their id outright, and null for the others; a later export that replaces such a row
-    /// finds the id in [`Changes::replaced`](crate::Changes::replaced).
+    /// finds the id in [`Export::replaced`](crate::Export::replaced).
     ///
     /// # Errors
     /// [`Error::Row`] if the batch lacks a column of the key or has it of another type, [`Error::Usage`] if there are not as
@@ -86,46 +69,20 @@ impl FileKeys {
             let row_id = row_ids.filter(|ids| ids.is_valid(row));
             let row_id = row_id.map(|ids| u64::try_from(ids.value(row))).transpose();
             let row_id = row_id.map_err(|_| self.refused("the id of a row is negative"))?;
-            let mark = RowMark::of_row_id(row_id);
-            self.body_for(mark)?
-                .push_with(mark, |out| columns.encode_key(&schema, row, out))?;
+            self.keys.push_with(RowMark::of_row_id(row_id), |out| {
+                columns.encode_key(&schema, row, out)
+            })?;
         }
-        self.row_count += rows.num_rows() as u64;
         Ok(())
-    }
-
-    /// The body that takes the next key.
-    fn body_for(&mut self, mark: RowMark) -> Result<&mut ExportKeysBody> {
-        if self.last.size_bytes() >= self.spill.piece_size_bytes {
-            let spilled = self.spill.write(self.last.bytes())?;
-            self.full.push(Full::OnDisk(spilled, self.last.key_count()));
-            self.last.clear();
-        } else if !self.last.takes(mark) {
-            let plain = std::mem::replace(&mut self.last, ExportKeysBody::new(false));
-            self.full.push(Full::Kept(plain));
-        }
-        Ok(&mut self.last)
     }
 
     /// Of how many rows.
     pub fn row_count(&self) -> u64 {
-        self.row_count
+        self.keys.key_count()
     }
 
-    /// Hands out what goes into the log, one body after the other.
-    pub(super) fn each_body(
-        self,
-        mut take: impl FnMut(ExportKeysBody) -> Result<()>,
-    ) -> Result<()> {
-        for full in self.full {
-            take(match full {
-                Full::Kept(body) => body,
-                Full::OnDisk(spilled, key_count) => {
-                    ExportKeysBody::from_bytes(self.spill.read(spilled)?, key_count)
-                }
-            })?;
-        }
-        take(self.last)
+    pub(super) fn into_keys(self) -> SpilledKeys {
+        self.keys
     }
 
     fn refused(&self, reason: &str) -> Error {

@@ -6,40 +6,27 @@
 //! that the exporter settles by asking the catalog. Rows that are written to other files without becoming different are a
 //! [`Relocation`], in the same two steps.
 //!
-//! `changes` finds out what changed, `steps` and `relocate` write the log's records of the steps, with `keys`; `file_keys`
-//! takes keys down while files are written, and `key_spill` keeps those that are too many on disk. `locations` puts those of a large export
-//! into the tree. What is kept of it all is in `exported`.
+//! `changes` finds out what changed: the rows, which exported ones they take away (`removed`), and for an export which of them
+//! takes the place of which (`replaced`). `steps` and `relocate` write the log's records of the steps, with `keys`; `file_keys`
+//! takes keys down while files are written. What grows with the rows of an export is in memory while it is little, and else on
+//! disk (`noted`, `spilled_keys`, `export_spill`). `locations` puts those of a large export into the tree. What is kept of it all is in
+//! `exported`.
 
 mod changes;
+mod export_spill;
 mod file_keys;
-mod key_spill;
 mod keys;
 mod locations;
+mod noted;
 mod relocate;
+mod removed;
+mod replaced;
+mod spilled_keys;
 mod steps;
 
 pub use changes::Changes;
 pub use file_keys::FileKeys;
 pub use relocate::Relocation;
+pub use removed::RemovedRows;
+pub use replaced::{Replaced, ReplacedReader};
 pub use steps::{Export, PendingExport};
-
-use crate::exported::Placement;
-
-/// A row to be exported that replaces an exported one.
-///
-/// ```
-/// use moonshine_engine::{Placement, Replaced};
-/// let placement = Placement { file: "data/1.parquet".into(), position: 41 };
-/// let replaced = Replaced { row: 0, placement, row_id: None };
-/// // The file does not say the row's id, so it is that of the file's first row and 41 more.
-/// assert_eq!(replaced.row_id.unwrap_or(1000 + replaced.placement.position), 1041);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replaced {
-    /// The number of the row among those of [`Changes::batches`], from 0.
-    pub row: u64,
-    /// Where the row lies that it replaces.
-    pub placement: Placement,
-    /// That row's id, where its file says it outright.
-    pub row_id: Option<u64>,
-}

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use uuid::Uuid;
 
+use super::export_spill::ExportSpill;
 use super::keys::KeyRecords;
+use super::spilled_keys::SpilledKeys;
 use super::steps::{Turn, claim, resolve};
 use crate::codec::columns::BatchColumns;
 use crate::codec::key::hash_key;
@@ -59,7 +61,8 @@ use crate::table::Table;
 /// # transaction.delete(&users, &[Value::Int64(1)])?;
 /// # transaction.commit()?;
 /// let changes = database.changes(&users, &database.snapshot())?;
-/// assert_eq!(changes.removed()[0].file.as_ref(), "data/2.parquet");
+/// let removed = changes.removed().iter().next().ok_or("nothing is removed")?;
+/// assert_eq!(removed.file.as_ref(), "data/2.parquet");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -73,7 +76,8 @@ pub struct Relocation {
     /// The files that are replaced, by number.
     replaced: BTreeMap<u32, Counts>,
     /// Of each row of the new files. They go to the log once it is prepared.
-    keys: Vec<(Box<[u8]>, RowMark)>,
+    keys: SpilledKeys,
+    spill: Arc<ExportSpill>,
     /// Numbers of the rows that count no more, ascending.
     superseded: Vec<u64>,
     /// Whether it was tried to prepare it, and whether it is prepared and has no outcome yet.
@@ -125,6 +129,7 @@ impl Relocation {
                 replaced.insert(number, Counts { live, found: 0 });
             }
         }
+        let spill = ExportSpill::new(shared, table);
         Ok(Relocation {
             shared: shared.clone(),
             table: table.clone(),
@@ -133,7 +138,8 @@ impl Relocation {
             exports,
             locations,
             replaced,
-            keys: Vec::new(),
+            keys: SpilledKeys::new(spill.clone(), false),
+            spill,
             superseded: Vec::new(),
             is_tried: false,
             is_prepared: false,
@@ -177,11 +183,14 @@ impl Relocation {
                 Some(counts) => {
                     counts.found += 1;
                     let mark = RowMark::of_row_id(row_id);
-                    self.keys.push((key.as_slice().into(), mark));
+                    self.keys.push_with(mark, |out| {
+                        out.extend_from_slice(&key);
+                        Ok(())
+                    })?;
                 }
                 None => {
-                    self.superseded.push(self.keys.len() as u64);
-                    self.keys.push((Box::default(), RowMark::SUPERSEDED));
+                    self.superseded.push(self.keys.key_count());
+                    self.keys.push_with(RowMark::SUPERSEDED, |_| Ok(()))?;
                 }
             }
         }
@@ -208,7 +217,7 @@ impl Relocation {
     pub fn prepare(&mut self, files: &[ExportFile]) -> Result<Vec<Placement>> {
         let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
         let is_too_large = |file: &ExportFile| file.row_count > u64::from(u32::MAX);
-        if file_rows != self.keys.len() as u64 || files.iter().any(is_too_large) {
+        if file_rows != self.keys.key_count() || files.iter().any(is_too_large) {
             return Err(self.refused("the files have other numbers of rows than were given"));
         }
         if std::mem::replace(&mut self.is_tried, true) {
@@ -231,10 +240,10 @@ impl Relocation {
         }
         claim(&self.shared, &self.table, self.commit_id)?;
         let mut keys = KeyRecords::placed(&self.shared, self.commit_id);
-        for (key, mark) in &self.keys {
-            keys.push(key, *mark)?;
-        }
-        keys.submit()?;
+        // It is prepared once, so they are needed once.
+        let none = SpilledKeys::new(self.spill.clone(), false);
+        let of_files = std::mem::replace(&mut self.keys, none);
+        of_files.each_body(|body| keys.submit_body(body))?;
         let prepared = ExportPrepared {
             table_id: self.table.id(),
             commit_id: self.commit_id,

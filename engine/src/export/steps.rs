@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::key_spill::KeySpill;
+use super::export_spill::ExportSpill;
 use super::keys::KeyRecords;
 use super::locations::load_locations;
-use super::{Changes, FileKeys};
+use super::noted::Noted;
+use super::spilled_keys::SpilledKeys;
+use super::{Changes, FileKeys, ReplacedReader};
 use crate::commit::committer;
 use crate::error::{Error, Result};
 use crate::exported::ExportFile;
@@ -50,8 +52,9 @@ use crate::table::Table;
 #[derive(Debug)]
 pub struct Export {
     changes: Changes,
+    noted: Noted,
     shared: Arc<Shared>,
-    key_spill: Arc<KeySpill>,
+    spill: Arc<ExportSpill>,
     prepared: Option<Uuid>,
     /// Whether keys may be in the log.
     is_tried: bool,
@@ -106,11 +109,13 @@ impl Export {
             // The catalog must not get ahead of what a crash leaves here.
             committer::sync(shared)?;
         }
-        let changes = Changes::gather(table, snapshot)?;
+        let spill = ExportSpill::new(shared, table);
+        let (changes, noted) = Changes::noted(table, snapshot, &spill)?;
         Ok(Export {
             changes,
+            noted,
             shared: shared.clone(),
-            key_spill: KeySpill::new(shared, table),
+            spill,
             prepared: None,
             is_tried: false,
             _turn: turn,
@@ -119,7 +124,22 @@ impl Export {
 
     /// Takes down the keys of one of the export's files, for [`prepare_files`](Self::prepare_files).
     pub fn file_keys(&self) -> FileKeys {
-        FileKeys::new(self.changes.table.schema().clone(), self.key_spill.clone())
+        FileKeys::new(self.changes.table.schema().clone(), self.spill.clone())
+    }
+
+    /// The rows of [`Changes::batches`] that replace an exported one, in their order.
+    pub fn replaced(&self) -> ReplacedReader {
+        self.noted.replaced.reader(&self.noted.exports)
+    }
+
+    /// How many rows of [`Changes::batches`] replace an exported one.
+    pub fn replaced_count(&self) -> u64 {
+        self.noted.replaced.row_count()
+    }
+
+    /// Whether any of [`replaced`](Self::replaced) has a [`row_id`](crate::Replaced::row_id).
+    pub fn replaced_has_row_ids(&self) -> bool {
+        self.noted.replaced.has_row_ids()
     }
 
     /// Notes durably which files hold the rows of [`Changes::batches`]: in order, file after file, no row with an id that its
@@ -192,7 +212,9 @@ impl Export {
         self.check_files(commit_id, &files)?;
         let mut keys = KeyRecords::placed(&self.shared, commit_id);
         for of_file in keys_of_files {
-            of_file.each_body(|body| keys.submit_body(body))?;
+            of_file
+                .into_keys()
+                .each_body(|body| keys.submit_body(body))?;
         }
         self.log_prepared(commit_id, &files, keys)
     }
@@ -226,10 +248,10 @@ impl Export {
     ) -> Result<()> {
         keys.submit()?;
         let mut cleared = KeyRecords::cleared(&self.shared, commit_id);
-        for key in &self.changes.cleared {
-            cleared.push(key, RowMark::PLAIN)?;
-        }
-        cleared.submit()?;
+        // It is prepared once, so they are needed once.
+        let none = SpilledKeys::new(self.spill.clone(), true);
+        let gone = std::mem::replace(&mut self.noted.cleared, none);
+        gone.each_body(|body| cleared.submit_body(body))?;
         let prepared = ExportPrepared {
             table_id: self.changes.table.id(),
             commit_id,
@@ -237,7 +259,7 @@ impl Export {
             to_seq: self.changes.to_seq(),
             files: files.to_vec(),
             older: Some(OlderFiles {
-                taken: self.changes.taken.clone(),
+                taken: self.noted.taken.clone(),
                 replaced: Vec::new(),
             }),
         };

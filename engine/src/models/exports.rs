@@ -57,8 +57,8 @@ pub(super) fn changes_know_their_places() {
         for _ in 0..2 {
             match looking.changes(&table, &looking.snapshot()) {
                 Ok(changes) => assert_eq!(
-                    changes.row_count() as usize,
-                    changes.replaced().len(),
+                    changes.row_count(),
+                    changes.removed().row_count(),
                     "rows that were exported have no place"
                 ),
                 // The snapshot is of before the export, which is known by now.

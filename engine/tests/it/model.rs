@@ -551,7 +551,7 @@ impl Harness {
             .flat_map(|batch| rows_of(batch, &self.tables[t]))
             .collect();
         assert_eq!(export.row_count(), rows.len() as u64);
-        let removed = export.removed().to_vec();
+        let removed: Vec<Placement> = export.removed().iter().collect();
         let kept_ids = self.check_replaced(t, &export, &rows);
         self.export_count += 1;
         // Every second export's files have the rows the other way round.
@@ -755,8 +755,8 @@ impl Harness {
         let removed = external
             .removed
             .iter()
-            .chain(changes.removed())
             .cloned()
+            .chain(changes.removed().iter())
             .collect();
         let mut rows = ExternalTable {
             files: external.files.clone(),

@@ -92,9 +92,10 @@ fn check(database: &Database, table: &Table, is_moved: bool) {
         transaction.upsert(table, vec![Value::Int64(id)]).unwrap();
     }
     transaction.commit().unwrap();
-    let changes = database.changes(table, &database.snapshot()).unwrap();
-    assert_eq!(changes.replaced().len(), ROW_COUNT as usize);
-    for (number, replaced) in (0..).zip(changes.replaced()) {
+    let export = database.begin_export(table, &database.snapshot()).unwrap();
+    assert_eq!(export.replaced_count(), ROW_COUNT as u64);
+    for (number, replaced) in (0..).zip(export.replaced()) {
+        let replaced = replaced.unwrap();
         let path = if is_moved { NEW } else { OLD };
         assert_eq!(replaced.placement.file.as_ref(), path);
         assert_eq!(
@@ -259,8 +260,7 @@ fn dead_rows_are_told_file_by_file() {
     }
     transaction.commit().unwrap();
     let changes = database.changes(&table, &database.snapshot()).unwrap();
-    let mut removed = changes.removed().to_vec();
-    removed.sort();
+    let removed: Vec<Placement> = changes.removed().iter().collect();
     let expected = [("a", 1), ("b", 1), ("c", 49), ("later", 3)].map(place);
     assert_eq!(removed, expected);
 }

@@ -90,7 +90,7 @@ fn check_snapshot(database: &Database, a: &Table, b: &Table, lake: Option<&Mutex
     if let Some(lake) = &_held {
         let changes = database.changes(a, &snapshot).unwrap();
         let mut union = lake.rows.clone();
-        for placement in changes.removed() {
+        for placement in changes.removed().iter() {
             let gone = union.remove(&(placement.file.to_string(), placement.position));
             assert!(gone.is_some(), "{placement:?} was removed before");
         }
@@ -141,7 +141,7 @@ fn export(
     }
     // The lake's commit and the engine's are one moment for the checking readers.
     let mut held = lake.lock().unwrap();
-    for placement in export.removed() {
+    for placement in export.removed().iter() {
         assert!(
             held.rows
                 .remove(&(placement.file.to_string(), placement.position))

@@ -1,6 +1,5 @@
 //! The export of one table.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -19,7 +18,7 @@ use crate::config::FormatVersion;
 use crate::delete::Positions;
 use crate::error::{ExportError, Result};
 use crate::layout::{Destination, Layout, WrittenFile, write_data_files};
-use crate::lineage::{RowIds, WithRowIds, kept_ids};
+use crate::lineage::{KeptIds, WithRowIds};
 use crate::pending::{data_file_path, find_commit, remove_files};
 use crate::references::head;
 use crate::summary::{Stamp, origins_by_source};
@@ -96,10 +95,10 @@ impl Core {
         let mut written = Vec::new();
         let mut rows_checksum = RowsChecksum::default().text();
         if export.row_count() > 0 {
-            let row_ids = Arc::new(kept_row_ids(&export, state).await?);
+            let kept_ids = Arc::new(kept_ids(&export, state).await?);
             let shared = Arc::new(export);
             (written, rows_checksum) = self
-                .write_files(table, (&shared, row_ids), commit_id, state, paths)
+                .write_files(table, (&shared, kept_ids), commit_id, state, paths)
                 .await?;
             // The encoder, which had the other half, has ended.
             export = Arc::into_inner(shared).ok_or_else(|| {
@@ -136,7 +135,7 @@ impl Core {
     async fn write_files(
         &self,
         table: &Table,
-        (export, row_ids): (&Arc<Export>, Arc<RowIds>),
+        (export, kept_ids): (&Arc<Export>, Arc<KeptIds>),
         commit_id: Uuid,
         state: &TableState,
         paths: &mut Vec<String>,
@@ -157,7 +156,7 @@ impl Core {
             };
             let batches = source.batches(None, BATCH_ROWS)?;
             let batches = batches.map(move |batch| batch.inspect(&sum).map_err(ExportError::from));
-            Ok(WithRowIds::new(batches, row_ids.clone()))
+            Ok(WithRowIds::new(batches, &source, kept_ids.clone()))
         };
         let location = state.current.metadata.location().to_owned();
         let to_seq = export.to_seq();
@@ -231,7 +230,7 @@ impl Core {
                     snapshot_id,
                     commit_seq: export.to_seq(),
                     rows_written: export.row_count(),
-                    rows_removed: export.removed().len() as u64,
+                    rows_removed: export.removed().row_count(),
                     data_files: delta.added_data.files.len() as u64,
                     delete_files: commit.delete_files().count() as u64,
                     bytes_written: bytes_written(
@@ -276,36 +275,27 @@ impl Core {
 }
 
 /// The ids that an export's rows take over from those that they replace, in a table that has ids.
-async fn kept_row_ids(export: &Export, state: &mut TableState) -> Result<RowIds> {
+async fn kept_ids(export: &Export, state: &mut TableState) -> Result<KeptIds> {
     let TableState {
         current, manifests, ..
     } = state;
-    if table_version(current)? < FormatVersion::V3 || export.replaced().is_empty() {
-        return Ok(RowIds::new());
+    if table_version(current)? < FormatVersion::V3 || export.replaced_count() == 0 {
+        return Ok(KeptIds::default());
     }
     let snapshot = head(&current.metadata).map(AsRef::as_ref);
-    let (file_io, replaced) = (&current.file_io, export.replaced());
+    let file_io = &current.file_io;
     let listing = manifests.list(file_io, &current.metadata, snapshot).await?;
-    // A row whose id its file says outright has that in its location.
-    let implied = replaced.iter().filter(|row| row.row_id.is_none());
-    let files: HashSet<&str> = implied.map(|row| row.placement.file.as_ref()).collect();
+    let files = export.removed().files().map(|(path, _)| path.as_ref());
     let data = ManifestContentType::Data;
     let found = manifests.find(file_io, &listing, data, files).await?;
-    Ok(kept_ids(replaced, &found))
+    Ok(KeptIds::new(export, &found))
 }
 
 fn removed_positions(export: &Export) -> Positions {
-    let mut removed = Positions::new();
-    for run in export
-        .removed()
-        .chunk_by(|left, right| left.file == right.file)
-    {
-        if let Some(first) = run.first() {
-            let positions = removed.entry(first.file.as_ref().to_owned()).or_default();
-            positions.extend(run.iter().map(|placement| placement.position));
-        }
-    }
-    removed
+    let files = export.removed().files();
+    files
+        .map(|(path, positions)| (path.as_ref().to_owned(), positions.map(u64::from).collect()))
+        .collect()
 }
 
 fn bytes_written<'a>(files: impl Iterator<Item = &'a DataFile>) -> u64 {

@@ -11,12 +11,14 @@ mod read;
 
 pub(crate) use read::{FileLineage, RowLineage, column_of};
 
+use std::collections::HashMap;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
-use moonshine_engine::{Placement, Replaced};
+use moonshine_engine::{Error, Export, Placement, Replaced, ReplacedReader};
 
 use crate::error::{ExportError, Result};
 use crate::manifest::Found;
@@ -30,56 +32,75 @@ const LAST_UPDATED: &str = "_last_updated_sequence_number";
 /// The field id that the specification reserves for `_last_updated_sequence_number`.
 const LAST_UPDATED_FIELD_ID: i32 = 2_147_483_539;
 
-/// Ids of rows by the number of the row, ascending.
-pub(crate) type RowIds = Vec<(u64, u64)>;
-
-/// The ids that rows take over from those that they replace, of whose data files `found` has the entries. A file from before
-/// the table had ids has none to give.
-pub(crate) fn kept_ids(replaced: &[Replaced], found: &Found) -> RowIds {
-    let kept_id = |row: &Replaced| {
-        let Placement { file, position } = &row.placement;
-        let implied = || {
-            let (_, _, entry) = found.of(file).next()?;
-            let first_id = u64::try_from(entry.file.first_row_id()?).ok()?;
-            first_id.checked_add(*position)
-        };
-        Some((row.row, row.row_id.or_else(implied)?))
-    };
-    replaced.iter().filter_map(kept_id).collect()
+/// The ids that rows of an export take over from those that they replace.
+#[derive(Debug, Default)]
+pub(crate) struct KeptIds {
+    /// The id of each file's first row. A file from before the table had ids has none.
+    first_ids: HashMap<Arc<str>, u64>,
+    /// Whether any row has an id to keep.
+    pub(crate) are_there: bool,
 }
 
-/// Batches of rows with the column `_row_id`, if any row has an id to keep.
+impl KeptIds {
+    /// `found` has the entries of the data files that the export takes rows from.
+    pub(crate) fn new(export: &Export, found: &Found) -> Self {
+        let first_id = |path: &Arc<str>| {
+            let (_, _, entry) = found.of(path).next()?;
+            let first_id = u64::try_from(entry.file.first_row_id()?).ok()?;
+            Some((path.clone(), first_id))
+        };
+        let files = export.removed().files();
+        let first_ids: HashMap<_, _> = files.filter_map(|(path, _)| first_id(path)).collect();
+        KeptIds {
+            are_there: export.replaced_count() > 0
+                && (export.replaced_has_row_ids() || !first_ids.is_empty()),
+            first_ids,
+        }
+    }
+
+    /// The id that a row takes over, if there is one.
+    fn of_row(&self, replaced: &Replaced) -> Option<u64> {
+        let Placement { file, position } = &replaced.placement;
+        let implied = || self.first_ids.get(file)?.checked_add(*position);
+        replaced.row_id.or_else(implied)
+    }
+}
+
+/// Batches of an export's rows with the column `_row_id`, if any row has an id to keep.
 pub(crate) struct WithRowIds<B> {
     batches: B,
-    row_ids: Arc<RowIds>,
+    kept_ids: Arc<KeptIds>,
+    /// Those that come next.
+    replaced: Peekable<ReplacedReader>,
     next_row: u64,
-    /// How many of the ids were given.
-    given: usize,
 }
 
 impl<B> WithRowIds<B> {
-    pub(crate) fn new(batches: B, row_ids: Arc<RowIds>) -> Self {
+    pub(crate) fn new(batches: B, export: &Export, kept_ids: Arc<KeptIds>) -> Self {
         WithRowIds {
             batches,
-            row_ids,
+            kept_ids,
+            replaced: export.replaced().peekable(),
             next_row: 0,
-            given: 0,
         }
     }
 
     fn add_column(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let rows = self.next_row..self.next_row + batch.num_rows() as u64;
         self.next_row = rows.end;
-        let mut ids = self.row_ids.iter().skip(self.given).peekable();
-        let mut given = 0;
-        let mut id_of = |row: u64| {
-            let (_, id) = ids.next_if(|(of_row, _)| *of_row == row)?;
-            given += 1;
-            i64::try_from(*id).ok()
+        let column: Result<Int64Array, Error> = rows.map(|row| self.id_of(row)).collect();
+        with_columns(batch, [(ROW_ID, ROW_ID_FIELD_ID, column?)])
+    }
+
+    fn id_of(&mut self, row: u64) -> Result<Option<i64>, Error> {
+        let is_here = |next: &Result<Replaced, Error>| {
+            next.as_ref().map_or(true, |replaced| replaced.row == row)
         };
-        let column: Int64Array = rows.map(&mut id_of).collect();
-        self.given += given;
-        with_columns(batch, [(ROW_ID, ROW_ID_FIELD_ID, column)])
+        let Some(replaced) = self.replaced.next_if(is_here) else {
+            return Ok(None);
+        };
+        let id = self.kept_ids.of_row(&replaced?);
+        Ok(id.and_then(|id| i64::try_from(id).ok()))
     }
 }
 
@@ -88,7 +109,7 @@ impl<B: Iterator<Item = Result<RecordBatch>>> Iterator for WithRowIds<B> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.batches.next()?;
-        if self.row_ids.is_empty() {
+        if !self.kept_ids.are_there {
             return Some(batch);
         }
         Some(batch.and_then(|batch| self.add_column(&batch)))

@@ -98,6 +98,7 @@ impl Harness {
         let mut expected = BTreeSet::new();
         let mut kept = BTreeMap::new();
         for replaced in export.replaced() {
+            let replaced = replaced.unwrap();
             let Placement { file, position } = &replaced.placement;
             let old = &external.files[file][*position as usize];
             let new = &rows[replaced.row as usize];
@@ -107,7 +108,7 @@ impl Harness {
             assert!(expected.insert(replaced.placement.clone()));
             kept.insert(replaced.row, id);
         }
-        let removed: BTreeSet<_> = export.removed().iter().cloned().collect();
+        let removed: BTreeSet<_> = export.removed().iter().collect();
         assert!(expected.is_subset(&removed));
         // What is removed and not replaced is of keys that no new row has.
         let new_keys: BTreeSet<_> = rows
