@@ -370,10 +370,11 @@ impl Drop for PageSlots {
         self.cache
             .slot_bytes
             .fetch_sub(size_bytes, Ordering::Relaxed);
-        for (slot, page) in (0..).zip(&self.slots) {
-            if page.load().is_some()
-                && let Some(clock) = self.cache.clocks.get(self.clock_of(slot))
-            {
+        for (slot, place) in (0..).zip(std::mem::take(&mut self.slots)) {
+            if place.load().is_none() {
+                // Nobody can hold what is not there, but dropping the place looks for that in all threads.
+                std::mem::forget(place);
+            } else if let Some(clock) = self.cache.clocks.get(self.clock_of(slot)) {
                 clock.note_dead();
             }
         }
