@@ -145,8 +145,8 @@ pub(crate) fn stalls_in(samples: &[Sample], phase: Phase) -> [f64; StallReason::
     waited
 }
 
-/// What was looked at from when the disk became slow until it was long fast again: a wait counts when it is over, and may last longer
-/// than the disk was slow.
+/// What was looked at from when the disk became slow until it was long fast again: writers may come to wait only once what it owes
+/// is all that they may leave to it.
 fn slow_and_after(samples: &[Sample]) -> &[Sample] {
     let is_slow = |sample: &Sample| sample.phase == Phase::Slow;
     let start = samples.iter().position(is_slow).unwrap_or(samples.len());

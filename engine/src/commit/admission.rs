@@ -31,24 +31,22 @@ impl Shared {
             self.delay(size_bytes, pressure, rate);
         }
         if self.generations.is_crowded() {
-            let wait = || self.generations.wait_for_room();
-            self.counters.time_stall(StallReason::Flush, wait)?;
+            let _stall = self.counters.stall(StallReason::Flush);
+            self.generations.wait_for_room()?;
         }
         Ok(())
     }
 
     fn delay(&self, size_bytes: u64, pressure: Pressure, rate: f64) {
-        let start = self.io.now();
-        let until = self.backpressure.admission(start, size_bytes, rate);
-        let mut now = start;
+        let _stall = self.counters.stall(pressure.reason);
+        let mut now = self.io.now();
+        let until = self.backpressure.admission(now, size_bytes, rate);
         // Less pressure lets more in, so a delay ends early where it has lost half of its reason.
         let goes_on = || self.pressure().x > pressure.x / 2.0 && !self.generations.is_ending();
         while now < until && goes_on() {
             self.io.sleep(SLICE.min(until - now));
             now = self.io.now();
         }
-        let took = now.saturating_sub(start);
-        self.counters.count_stall(pressure.reason, took);
     }
 
     /// The limit that is nearest.

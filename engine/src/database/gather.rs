@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::database::Database;
 use crate::generation::Generation;
@@ -11,8 +10,7 @@ use crate::shared::Shared;
 use crate::statistics::counters::WorkCounters;
 use crate::statistics::figures::{
     FragmentStatistics, LevelStatistics, LogStatistics, MemoryStatistics, ReadStatistics,
-    StallReason, StallStatistics, Statistics, TableStatistics, TreeFigures, WorkStatistics,
-    WriteStatistics,
+    Statistics, TableStatistics, TreeFigures, WorkStatistics, WriteStatistics,
 };
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Fragment, FragmentTree};
@@ -48,14 +46,7 @@ fn statistics(shared: &Shared) -> Statistics {
             .collect(),
         reads: read_statistics(shared),
         memory: memory_statistics(shared),
-        stalls: StallReason::ALL.map(|reason| {
-            let stall = counters.stall(reason);
-            StallStatistics {
-                reason,
-                count: stall.count.load(Ordering::Relaxed),
-                time: Duration::from_nanos(stall.time_ns.load(Ordering::Relaxed)),
-            }
-        }),
+        stalls: counters.stalls(),
         open_files: counters.io.open_files.load(Ordering::Relaxed),
         tables,
     }

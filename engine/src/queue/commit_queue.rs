@@ -249,15 +249,13 @@ impl CommitQueue {
             state.failed.is_none() && state.waiting_bytes > self.queue_size_bytes_max
         };
         if is_full(&state) {
-            counters.time_stall(StallReason::Log, || {
-                while is_full(&state) {
-                    if let Some(error) = state.no_space.current() {
-                        return Err(error);
-                    }
-                    self.taken.wait(&mut state);
+            let _stall = counters.stall(StallReason::Log);
+            while is_full(&state) {
+                if let Some(error) = state.no_space.current() {
+                    return Err(error);
                 }
-                Ok(())
-            })?;
+                self.taken.wait(&mut state);
+            }
         }
         if let Some(reason) = &state.failed {
             return Err(Error::Poisoned(reason.clone()));

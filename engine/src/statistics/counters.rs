@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::figures::StallReason;
+use super::figures::{StallReason, StallStatistics};
+use super::stalls::{Stall, Stalls};
 use crate::counting::histogram::Histogram;
 use crate::counting::striped::Striped;
 use crate::io::Io;
@@ -31,7 +32,7 @@ pub(crate) struct Counters {
     pub(crate) flushes: WorkCounters,
     compacting: AtomicU64,
     compactions: Mutex<BTreeMap<&'static str, Arc<WorkCounters>>>,
-    stalls: [StallCounters; StallReason::ALL.len()],
+    stalls: [Stalls; StallReason::ALL.len()],
 }
 
 /// Work in the background.
@@ -43,12 +44,6 @@ pub(crate) struct WorkCounters {
     pub(crate) time_ns: Histogram,
     /// Bytes that went in a second, lately; 0 at first.
     rate: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct StallCounters {
-    pub(crate) count: AtomicU64,
-    pub(crate) time_ns: AtomicU64,
 }
 
 impl Counters {
@@ -116,23 +111,20 @@ impl Counters {
         done
     }
 
-    /// Does what makes a writer wait, and notes for how long.
-    pub(crate) fn time_stall<T>(&self, reason: StallReason, wait: impl FnOnce() -> T) -> T {
-        let start = self.clock.now();
-        let done = wait();
-        self.count_stall(reason, self.clock.now().saturating_sub(start));
-        done
+    /// A writer waits, until what this returns is dropped.
+    pub(crate) fn stall(&self, reason: StallReason) -> Stall<'_> {
+        self.stalls_of(reason).begin(self.clock.as_ref())
     }
 
-    /// Notes that a writer had to wait.
-    pub(crate) fn count_stall(&self, reason: StallReason, took: Duration) {
-        let stall = self.stall(reason);
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        stall.count.fetch_add(1, Ordering::Relaxed);
-        stall.time_ns.fetch_add(took, Ordering::Relaxed);
+    /// The waits of writers, by reason.
+    pub(crate) fn stalls(&self) -> [StallStatistics; StallReason::ALL.len()] {
+        StallReason::ALL.map(|reason| {
+            let stalls = self.stalls_of(reason);
+            stalls.statistics(reason, self.clock.now())
+        })
     }
 
-    pub(crate) fn stall(&self, reason: StallReason) -> &StallCounters {
+    fn stalls_of(&self, reason: StallReason) -> &Stalls {
         let [log, flush, compaction, memory] = &self.stalls;
         match reason {
             StallReason::Log => log,

@@ -257,9 +257,11 @@ impl StallReason {
 pub struct StallStatistics {
     /// The reason.
     pub reason: StallReason,
-    /// Commits that had to wait.
+    /// Commits that had to wait, or wait.
     pub count: u64,
-    /// Their waiting, summed up.
+    /// Commits that wait now.
+    pub waiting: u64,
+    /// Their waiting until now, summed up.
     pub time: Duration,
 }
 

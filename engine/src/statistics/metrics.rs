@@ -114,7 +114,12 @@ impl Statistics {
                 stall.count as f64,
             );
         }
-        text.family("stall_seconds", "counter", "Time that commits had to wait");
+        text.family("stalled_commits", "gauge", "Commits that wait now");
+        for stall in &self.stalls {
+            text.sample("", &[("reason", stall.reason.name())], stall.waiting as f64);
+        }
+        let help = "Time that commits had to wait, until now where they still do";
+        text.family("stall_seconds", "counter", help);
         for stall in &self.stalls {
             let time = Duration::as_secs_f64(&stall.time);
             text.sample("_total", &[("reason", stall.reason.name())], time);

@@ -7,3 +7,4 @@
 pub(crate) mod counters;
 pub(crate) mod figures;
 mod metrics;
+pub(crate) mod stalls;

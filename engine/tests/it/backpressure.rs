@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use moonshine_engine::io::SimulatedIo;
+use moonshine_engine::io::{Io, SimulatedIo};
 use moonshine_engine::{Database, Error, Keyspace, Options, Scan, StallReason, StallStatistics};
 
 use crate::wait_until;
@@ -144,9 +144,17 @@ fn writers_stand_still_at_the_limit_and_go_on_after_the_flush() {
             memory.generation_bytes < 5 * GENERATION_SIZE_BYTES,
             "{memory:?}"
         );
+        // They are seen to wait while they do.
+        wait_until("all writers wait", || flush_stalls(&database).waiting == 4);
+        let waiting = flush_stalls(&database);
+        assert!(waiting.count >= before + 4);
+        io.sleep(Duration::from_secs(1));
+        let later = flush_stalls(&database);
+        assert!(later.time - waiting.time >= Duration::from_secs(4));
         io.hold_writes(None);
     });
-    assert!(flush_stalls(&database).count >= before + 4);
+    let after = flush_stalls(&database);
+    assert_eq!((after.waiting, after.count >= before + 4), (0, true));
     for k in (0..written).chain(1_000_000..1_000_004) {
         assert!(keyspace.contains_key(k.to_be_bytes()).unwrap(), "{k}");
     }
