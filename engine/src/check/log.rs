@@ -178,7 +178,9 @@ impl LogReplay for Content {
         match header.kind {
             RecordKind::Delta => self.delta(block_number, header.seq, body),
             RecordKind::Table | RecordKind::TableAltered => decode_table(body).map(|_| ()),
-            RecordKind::ExportKeys => ExportKeys::decode(body.into()).map(|_| ()),
+            RecordKind::ExportKeys => {
+                ExportKeys::decode(body.into()).and_then(|keys| keys.seen().map(drop))
+            }
             RecordKind::ExportPrepared => ExportPrepared::decode(body).map(|_| ()),
             RecordKind::ExportResolved => ExportResolved::decode(body).map(|_| ()),
         }

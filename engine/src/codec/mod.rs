@@ -94,6 +94,11 @@ impl<'a> Reader<'a> {
         Err(Malformed("number too long"))
     }
 
+    /// A length in bytes, as a varint.
+    pub(crate) fn len(&mut self) -> Result<usize, Malformed> {
+        usize::try_from(self.varint()?).map_err(|_| Malformed("a length beyond all memory"))
+    }
+
     pub(crate) fn remaining(&self) -> &'a [u8] {
         self.rest
     }

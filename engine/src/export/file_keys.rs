@@ -14,8 +14,8 @@ use crate::schema::TableSchema;
 /// The keys of the rows of one file of an export, in the file's order; from
 /// [`Export::file_keys`](crate::Export::file_keys), for [`Export::prepare_files`](crate::Export::prepare_files).
 ///
-/// It takes the bytes of each key and four more, and up to nine for a row's id; in memory a thousandth of the budget, and on
-/// disk what is more.
+/// Of each key it takes what the key does not share with the one before it, two bytes more, and up to nine for a row's id; in
+/// memory a thousandth of the budget, and on disk what is more.
 ///
 /// ```
 /// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};

@@ -3,35 +3,15 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::exported::location::RowLocation;
+use crate::exported::location::{LOCATION_SIZE_BYTES_MIN, RowLocation};
 use crate::facts::{PendingRecord, Untaken};
 use crate::generation::LOCATIONS_BIT;
-use crate::load::{Load, SortedRows, Take, take_memory};
+use crate::load::{Load, SortedRows, take_memory};
 use crate::log::delta::encode_delta;
 use crate::log::format::RecordKind;
 use crate::row_set::rows_page::RowRef;
 use crate::shared::Shared;
 use crate::tree::loaded::LoadedExport;
-
-/// What is known of locations once all were looked at.
-#[derive(Debug)]
-struct Seen {
-    row_count: u64,
-    size_bytes: u64,
-    /// Whether each key was greater than the one before.
-    is_sorted: bool,
-    last_key: Vec<u8>,
-}
-
-impl Seen {
-    fn push(&mut self, key: &[u8], location: &[u8]) {
-        self.is_sorted &= self.row_count == 0 || *self.last_key < *key;
-        self.last_key.clear();
-        self.last_key.extend_from_slice(key);
-        self.row_count += 1;
-        self.size_bytes += (key.len() + location.len()) as u64;
-    }
-}
 
 /// Puts the locations of an export's rows into the tree, and the export with them: no generation holds them, and nobody who commits
 /// waits while they are written.
@@ -43,17 +23,8 @@ pub(super) fn load_locations(shared: &Shared, record: &PendingRecord, token: &st
         record,
         token,
     };
-    let mut seen = Seen {
-        row_count: 0,
-        size_bytes: 0,
-        is_sorted: true,
-        last_key: Vec::new(),
-    };
-    let export = locations.each(|key, location| {
-        seen.push(key, location);
-        Ok(())
-    })?;
-    if seen.row_count == 0 {
+    let seen = record.seen_keys();
+    if seen.key_count == 0 {
         return Ok(());
     }
     let table_id = record.table.id | LOCATIONS_BIT;
@@ -61,28 +32,28 @@ pub(super) fn load_locations(shared: &Shared, record: &PendingRecord, token: &st
     if shared.generations.active().table(table_id).is_some() {
         shared.log(RecordKind::Delta, encode_delta(None, &[], 0))?;
     }
-    if seen.is_sorted {
+    if seen.is_sorted() {
         let (memory_size_bytes, _memory) = take_memory(shared);
         let sorted = SortedRows {
             table_id,
-            row_count: seen.row_count,
-            size_bytes: seen.size_bytes,
+            row_count: seen.key_count,
+            size_bytes: seen.size_bytes + seen.key_count * LOCATION_SIZE_BYTES_MIN,
             memory_size_bytes,
-            export: Some(&export),
         };
-        let read = |take: Take<'_>| {
-            let each = |key: &[u8], location: &[u8]| {
-                take(RowRef {
-                    key,
-                    value: Some(location),
-                })
-            };
-            locations.each(each).map(drop)
-        };
-        return sorted.take_effect(shared, read).map(drop);
+        return sorted
+            .take_effect(shared, |take| {
+                let each = |key: &[u8], location: &[u8]| {
+                    take(RowRef {
+                        key,
+                        value: Some(location),
+                    })
+                };
+                locations.each(each).map(Some)
+            })
+            .map(drop);
     }
     let mut load = Load::new(shared, table_id);
-    locations.each(|key, location| {
+    let export = locations.each(|key, location| {
         let put_key = |out: &mut Vec<u8>| {
             out.extend_from_slice(key);
             Ok(())

@@ -8,7 +8,8 @@ use crate::exported::location::RowMark;
 use crate::log::export_keys::ExportKeysBody;
 use crate::row_set::spill::Spilled;
 
-/// Keys of one export, in their order; they take the bytes of each key and four more, and up to nine for a row's id.
+/// Keys of one export, in their order; each takes what it does not share with the one before it, two bytes more, and up to nine for a
+/// row's id.
 #[derive(Debug)]
 pub(super) struct SpilledKeys {
     spill: Arc<ExportSpill>,

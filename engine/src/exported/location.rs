@@ -2,6 +2,9 @@
 
 use crate::codec::{Malformed, Reader, put_u32, put_varint};
 
+/// What a location takes, in bytes, but for the id of a row whose file says it.
+pub(crate) const LOCATION_SIZE_BYTES_MIN: u64 = 8;
+
 /// The place of an exported row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowLocation {

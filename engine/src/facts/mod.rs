@@ -17,7 +17,7 @@ use crate::codec::Malformed;
 use crate::error::Error;
 use crate::exported::ExportFile;
 use crate::generation::Generation;
-use crate::log::export_keys::ExportKeys;
+use crate::log::export_keys::{ExportKeys, SeenKeys};
 use crate::log::fact::{ExportPrepared, ExportResolved, OlderFiles};
 use crate::log::format::RecordKind;
 use crate::log::read_back::LogReader;
@@ -87,9 +87,9 @@ struct Keys {
     /// As they were logged, in that order; `None` if that would take too much memory.
     records: Option<Vec<ExportKeys>>,
     size_bytes: usize,
-    count: u64,
     /// How many are of rows in files.
     placed_count: u64,
+    seen: SeenKeys,
     first_block_number: u64,
     last_block_number: u64,
 }
@@ -100,8 +100,8 @@ impl Keys {
         Keys {
             records: Some(Vec::new()),
             size_bytes: 0,
-            count: 0,
             placed_count: 0,
+            seen: SeenKeys::default(),
             first_block_number: block_number,
             last_block_number: block_number,
         }
@@ -110,13 +110,14 @@ impl Keys {
     fn push(
         &mut self,
         record: ExportKeys,
+        seen: SeenKeys,
         size_bytes: usize,
         block_number: u64,
         size_bytes_max: usize,
     ) {
+        self.seen.append(seen);
         self.size_bytes += size_bytes;
         self.last_block_number = block_number;
-        self.count += u64::from(record.key_count);
         if !record.cleared {
             self.placed_count += u64::from(record.key_count);
         }
@@ -188,10 +189,17 @@ impl Facts {
     pub(crate) fn keys(&self, block_number: u64, body: Arc<[u8]>) -> Result<(), Malformed> {
         let size_bytes = body.len();
         let record = ExportKeys::decode(body)?;
+        let seen = record.seen()?;
         let mut state = self.state.lock();
         let keys = state.keys.entry(record.commit_id);
         let keys = keys.or_insert_with(|| Keys::from_block(block_number));
-        keys.push(record, size_bytes, block_number, self.keys_size_bytes_max);
+        keys.push(
+            record,
+            seen,
+            size_bytes,
+            block_number,
+            self.keys_size_bytes_max,
+        );
         Ok(())
     }
 

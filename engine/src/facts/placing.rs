@@ -10,6 +10,7 @@ use crate::exported::location::{RowLocation, RowMark};
 use crate::exported::{ExportFile, Exported};
 use crate::generation::{Generation, LOCATIONS_BIT};
 use crate::log::delta::{PendingRow, PendingTable, decode_delta, encode_delta};
+use crate::log::export_keys::SeenKeys;
 use crate::log::read_back::LogReader;
 
 /// Most bytes of keys in one body of locations.
@@ -47,8 +48,18 @@ impl PendingRecord {
 
     /// Whether its locations are more than a generation of so many bytes holds, and can be put into the tree.
     pub(crate) fn outgrows(&self, generation_size_bytes: u64) -> bool {
-        let size_bytes = self.keys.size_bytes as u64 + self.keys.count * LOCATION_SIZE_BYTES;
+        let SeenKeys {
+            key_count,
+            size_bytes,
+            ..
+        } = self.keys.seen;
+        let size_bytes = size_bytes + key_count * LOCATION_SIZE_BYTES;
         size_bytes >= generation_size_bytes && (self.moves_on() || self.is_relocation())
+    }
+
+    /// What is known of the keys whose rows get a location or lose theirs.
+    pub(crate) fn seen_keys(&self) -> &SeenKeys {
+        &self.keys.seen
     }
 
     /// Writes where the rows lie, and then that they do.
@@ -100,15 +111,13 @@ impl PendingRecord {
         self.leave_older_files(exports);
         let mut places = Places::new(&self.files, exports);
         self.keys.each_record(self.commit_id, log, |record| {
-            for row in record.keys() {
-                let (key, mark) = row?;
-                if record.cleared {
-                    take(key, None)?;
-                } else if let Some(location) = places.next(mark) {
-                    take(key, Some(location))?;
-                }
-            }
-            Ok(())
+            record.each_key(|key, mark| match record.cleared {
+                true => take(key, None),
+                false => match places.next(mark) {
+                    Some(location) => take(key, Some(location)),
+                    None => Ok(()),
+                },
+            })
         })?;
         places.end();
         Ok(())

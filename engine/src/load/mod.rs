@@ -146,9 +146,11 @@ impl Load {
             row_count: self.row_count,
             size_bytes: self.size_bytes,
             memory_size_bytes: self.buffer_size_bytes_max,
-            export,
         };
-        sorted.take_effect(shared, |take| self.each_row(take))
+        sorted.take_effect(shared, |take| {
+            self.each_row(take)?;
+            Ok(export.cloned())
+        })
     }
 
     /// Hands out the rows in key order, the last one of each key.
@@ -173,25 +175,24 @@ impl Load {
 }
 
 /// Rows that come in key order, each key once.
-pub(crate) struct SortedRows<'a> {
+pub(crate) struct SortedRows {
     pub(crate) table_id: u32,
     pub(crate) row_count: u64,
     pub(crate) size_bytes: u64,
     /// What may be taken while they are written.
     pub(crate) memory_size_bytes: u64,
-    /// The export that they are locations of, which takes effect with them.
-    pub(crate) export: Option<&'a LoadedExport>,
 }
 
 /// Takes rows, until it fails.
 pub(crate) type Take<'t> = &'t mut dyn FnMut(RowRef<'_>) -> Result<()>;
 
-impl SortedRows<'_> {
-    /// Has the rows take effect that `read` hands out, as often as it is called; as [`Load::finish`].
+impl SortedRows {
+    /// Has the rows take effect that `read` hands out, as often as it is called, and with them the export that it says they are
+    /// locations of; as [`Load::finish`].
     pub(crate) fn take_effect(
         &self,
         shared: &Shared,
-        mut read: impl FnMut(Take<'_>) -> Result<()>,
+        mut read: impl FnMut(Take<'_>) -> Result<Option<LoadedExport>>,
     ) -> Result<u64> {
         // What was committed until now takes its place in the tree before the rows look for theirs.
         flush(shared)?;
@@ -214,12 +215,11 @@ impl SortedRows<'_> {
         &self,
         shared: &Shared,
         placing: Placing<'_>,
-        read: &mut impl FnMut(Take<'_>) -> Result<()>,
+        read: &mut impl FnMut(Take<'_>) -> Result<Option<LoadedExport>>,
     ) -> Result<Option<u64>> {
-        let mut loaded = placing.write(self.row_count, self.memory_size_bytes, |take| {
+        let loaded = placing.write(self.row_count, self.memory_size_bytes, |take| {
             read(&mut |row| take(as_stored(self.table_id, row)))
         })?;
-        loaded.export = self.export.cloned();
         let loaded = Arc::new(loaded);
         // So that there is little to flush while commits wait.
         flush(shared).inspect_err(|_| loaded.retire())?;

@@ -17,7 +17,7 @@ use crate::sync::Mutex;
 use crate::tree::files::HeldRowSet;
 use crate::tree::fragment::{Division, FragmentId, FragmentTree};
 use crate::tree::growth::TreeSizes;
-use crate::tree::loaded::LoadedRows;
+use crate::tree::loaded::{LoadedExport, LoadedRows};
 
 /// Most fragments that are written side by side, each to a file of its own. A larger load leaves fragments that divide
 /// later.
@@ -96,12 +96,13 @@ impl<'s> Placing<'s> {
 
     /// Writes rows, which `read` hands out in key order, each key once, as often as it is called.
     ///
-    /// It is called again for other fragments where there are more than can be written side by side.
+    /// It is called again for other fragments where there are more than can be written side by side, and answers the export that
+    /// takes effect with the rows.
     pub(super) fn write(
         self,
         row_count: u64,
         memory_size_bytes: u64,
-        mut read: impl FnMut(Take<'_>) -> Result<()>,
+        mut read: impl FnMut(Take<'_>) -> Result<Option<LoadedExport>>,
     ) -> Result<LoadedRows> {
         let passes = self.fragment_count().div_ceil(FRAGMENTS_MAX).max(1) as u64;
         let files = self.fragment_count().div_ceil(passes as usize);
@@ -133,6 +134,7 @@ impl<'s> Placing<'s> {
                 };
                 file.push(row, hash)
             });
+            let written = written.map(|export| loaded.export = export);
             let finished = finish(written, files.into_values());
             match finished {
                 Ok(row_sets) => loaded.row_sets.extend(row_sets),

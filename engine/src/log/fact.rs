@@ -473,7 +473,7 @@ mod tests {
             "facts",
             &all.concat(),
             SEGMENT_VERSION,
-            (5, 0xa10a_8980_8a3e_1169),
+            (6, 0xdb37_0f70_cf32_7654),
         );
     }
 }

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::codec::{Malformed, Reader, encode_file_header, put_u32, put_u64};
 
 /// The version of segments, and of all that is in them, that this build writes.
-pub(crate) const SEGMENT_VERSION: u32 = 5;
+pub(crate) const SEGMENT_VERSION: u32 = 6;
 /// The oldest that it reads.
 const SEGMENT_VERSION_MIN: u32 = 1;
 

@@ -43,7 +43,7 @@ fn writing_goes_on_in_a_new_segment_behind_one_of_an_older_version() {
     pairs.insert("a", "1").unwrap();
     drop(pairs);
     let [first] = segments(&io).try_into().unwrap();
-    assert_eq!(version(&io, &first), 5);
+    assert_eq!(version(&io, &first), 6);
     let mut as_version_1 = header(&io, &first);
     as_version_1[8] = 1;
     let checksum = xxh3_64(&as_version_1[..HEADER_SIZE_BYTES - 8]);
@@ -60,7 +60,7 @@ fn writing_goes_on_in_a_new_segment_behind_one_of_an_older_version() {
         .iter()
         .map(|path| version(&io, path))
         .collect();
-    assert_eq!(versions, [1, 5]);
+    assert_eq!(versions, [1, 6]);
     let pairs = open(&io).keyspace("pairs").unwrap();
     assert_eq!(pairs.iter().count(), 3);
 }

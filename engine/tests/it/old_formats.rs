@@ -25,7 +25,7 @@ use crate::reading::rows_of;
 const FORMAT_VERSION: u8 = 4;
 /// What builds wrote, by the name of its folder, each with its format and the versions of its segments, edits and delta files; 0 for
 /// what there was not. A change of any of them adds the folder that the build before it wrote.
-const KEPT: [(&str, u8, [u8; 3]); 7] = [
+const KEPT: [(&str, u8, [u8; 3]); 8] = [
     ("format-1", 1, [1, 0, 0]),
     ("format-2", 2, [1, 0, 0]),
     ("format-3", 3, [1, 1, 1]),
@@ -33,6 +33,7 @@ const KEPT: [(&str, u8, [u8; 3]); 7] = [
     ("format-4-parts-4", 4, [4, 4, 2]),
     ("format-4-parts-5", 4, [5, 4, 2]),
     ("format-4-edits-5", 4, [5, 5, 2]),
+    ("format-4-parts-6", 4, [6, 5, 2]),
 ];
 
 pub(crate) fn schemas() -> [TableSchema; 3] {
