@@ -132,14 +132,11 @@ impl Client {
             self.order(number, Task::Tick, u64::MAX)?,
         ];
         let newer = host.add_seat();
-        let is_beside_another = host.taking_over.fetch_add(1, Ordering::SeqCst) > 0;
-        newer.is_older.store(is_beside_another, Ordering::SeqCst);
         let [of_older, of_newer] = orders;
         let older = older.map(|older| host.begin(older, of_older));
         let mut standing = host.standing();
         let begun = host.begin(&newer, of_newer);
         let outcome = host.wait(begun).ok_or(Stop::Dead)?;
-        host.taking_over.fetch_sub(1, Ordering::SeqCst);
         if newer.is_older.load(Ordering::SeqCst) {
             standing = Standing::Older;
         }

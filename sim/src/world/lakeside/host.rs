@@ -52,7 +52,7 @@ pub(super) struct Order {
 pub(super) struct Seat {
     number: ProcessId,
     exporter: futures::lock::Mutex<Option<Exporter>>,
-    /// Whether it has opened. Of two that open at once either may be the newer one.
+    /// Whether it has opened.
     pub(super) is_open: AtomicBool,
     /// Whether another one was to take over, or may be the newer one.
     pub(super) is_older: AtomicBool,
@@ -86,8 +86,8 @@ pub struct Host {
     running: Mutex<Vec<JoinHandle<()>>>,
     told: Mutex<Told>,
     rung: Condvar,
-    /// How many take over at the moment.
-    pub(super) taking_over: AtomicU64,
+    /// How many open at the moment.
+    opening: Arc<()>,
     /// When the process dies its exporters are held up, and wake up later.
     becomes_zombie: AtomicBool,
     is_killed: AtomicBool,
@@ -144,7 +144,7 @@ impl Host {
             running: Mutex::new(Vec::new()),
             told: Mutex::new(Told::default()),
             rung: Condvar::new(),
-            taking_over: AtomicU64::new(0),
+            opening: Arc::default(),
             becomes_zombie: AtomicBool::new(becomes_zombie),
             is_killed: AtomicBool::new(false),
         };
@@ -158,14 +158,21 @@ impl Host {
             number: self.next_number.fetch_add(1, Ordering::SeqCst),
             exporter: futures::lock::Mutex::new(None),
             is_open: AtomicBool::new(false),
-            is_older: AtomicBool::new(false),
+            // Of two that open at once either may be the newer one.
+            is_older: AtomicBool::new(Arc::strong_count(&self.opening) > 1),
         });
-        let mut seats = self.seats.lock();
-        for older in seats.iter() {
-            older.is_older.store(true, Ordering::SeqCst);
-        }
-        seats.push(seat.clone());
+        self.overtake(&seat);
+        self.seats.lock().push(seat.clone());
         seat
+    }
+
+    /// Another exporter may be newer than all others from now on.
+    fn overtake(&self, newer: &Arc<Seat>) {
+        for seat in self.seats.lock().iter() {
+            if !Arc::ptr_eq(seat, newer) {
+                seat.is_older.store(true, Ordering::SeqCst);
+            }
+        }
     }
 
     /// The newest exporter, and those before it.
@@ -216,7 +223,7 @@ impl Host {
         }
     }
 
-    async fn carry_out(&self, seat: &Seat, order: Order) -> Option<Outcome> {
+    async fn carry_out(&self, seat: &Arc<Seat>, order: Order) -> Option<Outcome> {
         let mut polls_left = order.polls;
         let mut work = pin!(self.work_on(seat, order));
         let ended = poll_fn(|context| {
@@ -229,7 +236,7 @@ impl Host {
         ended.await
     }
 
-    async fn work_on(&self, seat: &Seat, order: Order) -> Outcome {
+    async fn work_on(&self, seat: &Arc<Seat>, order: Order) -> Outcome {
         let all = |errors: Vec<ExportError>| match errors.is_empty() {
             true => Ok(()),
             false => Err(errors),
@@ -272,7 +279,9 @@ impl Host {
         }
     }
 
-    async fn open(&self, seat: &Seat, database: &Database) -> Result<Exporter, ExportError> {
+    async fn open(&self, seat: &Arc<Seat>, database: &Database) -> Result<Exporter, ExportError> {
+        let _opening = self.opening.clone();
+        self.overtake(seat);
         let catalog = SimulatedCatalog::of(&self.lake, self.guard, seat.number);
         let open_number = self.orders.fetch_add(1, Ordering::SeqCst);
         let seed = Stream::new(self.seed, "identities", seat.number << 20 | open_number).next();
