@@ -114,7 +114,7 @@ const FILES: usize = 3;
 const BATCH: usize = 1024;
 
 fn long_key(number: u32) -> Value {
-    Value::Utf8(format!("{number:080}"))
+    Value::Utf8(format!("{number:08}{:-<72}", ""))
 }
 
 /// Where an export of all of them, in the order of their keys, puts one.
@@ -215,4 +215,50 @@ fn exports_stay_within_the_budget() {
     export_within_the_budget(&database, &table, 3, 0);
     let changes = database.changes(&table, &database.snapshot()).unwrap();
     assert!(changes.is_empty());
+}
+
+/// An export writes thousands of files, as to many partitions, each with more keys than are kept of a file that is being written.
+#[test]
+fn keys_of_many_files_stay_within_the_budget() {
+    const ROWS_PER_FILE: usize = 300;
+    let _alone = ONE_AT_A_TIME.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let (database, _) = open(folder.path());
+    let schema = TableSchema::builder("long_keys")
+        .column("name", ColumnType::Utf8, false)
+        .primary_key(["name"]);
+    let table = database.create_table(schema.build().unwrap()).unwrap();
+    load_long_keys(&database, &table);
+    let before = PeakAlloc.current_usage();
+    PeakAlloc.reset_peak_usage();
+    let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+    let mut files = Vec::new();
+    for batch in export.batches(None, ROWS_PER_FILE).unwrap() {
+        let mut keys = export.file_keys();
+        keys.add(&batch.unwrap(), None).unwrap();
+        keys.end().unwrap();
+        let file = ExportFile {
+            path: format!("data/{}.parquet", files.len()),
+            row_count: keys.row_count(),
+        };
+        files.push((file, keys));
+    }
+    assert_eq!(files.len(), LONG_KEYS as usize / ROWS_PER_FILE);
+    let id = uuid::Uuid::from_u128(1);
+    export.prepare_files(id, files).unwrap();
+    export.commit("1".into()).unwrap();
+    let used = PeakAlloc.peak_usage() - before;
+    println!("peak {:.1} MiB", used as f64 / f64::from(1 << 20));
+    assert!(used as f64 <= FACTOR * BUDGET_BYTES as f64, "{used} bytes");
+    // The last row of a file in the middle is where it was written.
+    let mut transaction = database.begin();
+    let number = ROWS_PER_FILE as u32 * 501 - 1;
+    transaction.delete(&table, &[long_key(number)]).unwrap();
+    transaction.commit().unwrap();
+    let changes = database.changes(&table, &database.snapshot()).unwrap();
+    let expected = Placement {
+        file: "data/500.parquet".into(),
+        position: ROWS_PER_FILE as u64 - 1,
+    };
+    assert!(changes.removed().iter().eq([expected]));
 }

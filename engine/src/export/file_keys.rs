@@ -14,8 +14,8 @@ use crate::schema::TableSchema;
 /// The keys of the rows of one file of an export, in the file's order; from
 /// [`Export::file_keys`](crate::Export::file_keys), for [`Export::prepare_files`](crate::Export::prepare_files).
 ///
-/// Of each key it takes what the key does not share with the one before it, two bytes more, and up to nine for a row's id; in
-/// memory a thousandth of the budget, and on disk what is more.
+/// Of each key it takes what the key does not share with the one before it, two bytes more if that is short, and up to nine for a row's
+/// id; in memory a thousandth of the budget until [`end`](Self::end), then a kibibyte, and on disk what is more.
 ///
 /// ```
 /// use moonshine_engine::{ColumnType, Database, Options, TableSchema, Value};
@@ -35,6 +35,7 @@ use crate::schema::TableSchema;
 ///     // The batch is written to the file.
 ///     keys.add(&batch?, None)?;
 /// }
+/// keys.end()?;
 /// assert_eq!(keys.row_count(), export.row_count());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -74,6 +75,14 @@ impl FileKeys {
             })?;
         }
         Ok(())
+    }
+
+    /// The file has no more rows, so hardly anything of their keys stays in memory. An export of many files calls it for each.
+    ///
+    /// # Errors
+    /// What writing to the disk answers. Then the keys are of no use any more.
+    pub fn end(&mut self) -> Result<()> {
+        self.keys.end()
     }
 
     /// Of how many rows.

@@ -8,8 +8,11 @@ use crate::exported::location::RowMark;
 use crate::log::export_keys::ExportKeysBody;
 use crate::row_set::spill::Spilled;
 
-/// Keys of one export, in their order; each takes what it does not share with the one before it, two bytes more, and up to nine for a
-/// row's id.
+/// What keys may take in memory to which none are added.
+const ENDED_SIZE_BYTES_MAX: usize = 1 << 10;
+
+/// Keys of one export, in their order; each takes what it does not share with the one before it, two bytes more if it is short, and up to
+/// nine for a row's id.
 #[derive(Debug)]
 pub(super) struct SpilledKeys {
     spill: Arc<ExportSpill>,
@@ -53,17 +56,34 @@ impl SpilledKeys {
         Ok(())
     }
 
+    fn spill_last(&mut self) -> Result<()> {
+        let spilled = self.spill.write(self.last.bytes())?;
+        self.full.push(Full::OnDisk(spilled, self.last.key_count()));
+        self.last.clear();
+        Ok(())
+    }
+
     /// The body that takes the next key.
     fn body_for(&mut self, mark: RowMark) -> Result<&mut ExportKeysBody> {
         if self.last.size_bytes() >= self.spill.piece_size_bytes {
-            let spilled = self.spill.write(self.last.bytes())?;
-            self.full.push(Full::OnDisk(spilled, self.last.key_count()));
-            self.last.clear();
+            self.spill_last()?;
         } else if !self.last.takes(mark) {
             let plain = std::mem::replace(&mut self.last, ExportKeysBody::new(false));
             self.full.push(Full::Kept(plain));
         }
         Ok(&mut self.last)
+    }
+
+    /// No more keys are to come for now: hardly anything stays in memory, however many such there are.
+    ///
+    /// # Errors
+    /// What writing to the disk answers. Then the keys are of no use any more.
+    pub(super) fn end(&mut self) -> Result<()> {
+        if self.last.size_bytes() > ENDED_SIZE_BYTES_MAX {
+            self.spill_last()?;
+        }
+        self.last.shrink();
+        Ok(())
     }
 
     pub(super) fn key_count(&self) -> u64 {

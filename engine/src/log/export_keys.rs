@@ -108,6 +108,13 @@ impl ExportKeysBody {
         self.last_key.clear();
     }
 
+    /// Gives back the memory that further keys would use; they may come all the same.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.last_key = Vec::new();
+        self.key = Vec::new();
+    }
+
     /// The body of that export's record.
     pub(crate) fn finish(mut self, commit_id: Uuid) -> Vec<u8> {
         let header = commit_id.as_bytes().iter().copied();

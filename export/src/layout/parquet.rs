@@ -214,7 +214,10 @@ impl<B: FileBytes> OpenFile<B> {
         let entry = builder
             .build()
             .map_err(|error| ExportError::corrupt(&self.path, error))?;
-        let keys = self.keys;
+        let mut keys = self.keys;
+        if let Some(keys) = &mut keys {
+            keys.end()?;
+        }
         Ok(WrittenFile { entry, keys })
     }
 }
