@@ -71,8 +71,8 @@ impl PendingRecord {
     ) -> Result<(), Untaken> {
         let mut exports = self.next_exports(token)?;
         let table_id = self.table.id | LOCATIONS_BIT;
-        let row_count = usize::try_from(self.row_count()).unwrap_or(usize::MAX);
-        active.reserve(table_id, row_count);
+        let key_count = usize::try_from(self.keys.seen.key_count).unwrap_or(usize::MAX);
+        active.reserve(table_id, key_count);
         let mut locations = Locations::new(active, table_id, exports.placement_count);
         self.each_location(&mut exports, log, |key, location| {
             locations.push(key, location).map_err(Untaken::from)

@@ -358,3 +358,52 @@ fn relocations_of_an_idle_database_leave_the_log() {
         .collect();
     assert_eq!(found, [path]);
 }
+
+/// Rows that were exported anew while they were moved take no room in the generation that the others' locations go to.
+#[test]
+fn rows_that_count_no_more_take_no_memory() {
+    const ROW_COUNT: i64 = 20_000;
+    let (database, table) = open_with(&SimulatedIo::new(1), 1 << 20);
+    let export = |ids: std::ops::Range<i64>, number: u128| {
+        let mut transaction = database.begin();
+        for id in ids.clone() {
+            transaction.upsert(&table, vec![Value::Int64(id)]).unwrap();
+        }
+        transaction.commit().unwrap();
+        let mut export = database.begin_export(&table, &database.snapshot()).unwrap();
+        let file = ExportFile {
+            path: number.to_string(),
+            row_count: ids.count() as u64,
+        };
+        export.prepare(Uuid::from_u128(number), &[file]).unwrap();
+        export.commit(number.to_string()).unwrap();
+    };
+    export(0..ROW_COUNT, 1);
+    export(5..ROW_COUNT, 2);
+    database.flush().unwrap();
+    let mut relocation = database
+        .begin_relocation(&table, Uuid::from_u128(3), &["1".into()])
+        .unwrap();
+    let ids = Arc::new(Int64Array::from_iter_values(0..ROW_COUNT)) as _;
+    let keys = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    relocation.add(&keys, None).unwrap();
+    let before = database.statistics().memory.generation_bytes;
+    let moved = ExportFile {
+        path: NEW.into(),
+        row_count: ROW_COUNT as u64,
+    };
+    relocation.prepare(&[moved]).unwrap();
+    relocation.commit("3".into()).unwrap();
+    let taken = database.statistics().memory.generation_bytes - before;
+    assert!(taken < 20_000, "{taken} bytes");
+    let mut transaction = database.begin();
+    transaction.delete(&table, &[Value::Int64(4)]).unwrap();
+    transaction.delete(&table, &[Value::Int64(5)]).unwrap();
+    transaction.commit().unwrap();
+    let changes = database.changes(&table, &database.snapshot()).unwrap();
+    let placements = [("2", 0), (NEW, 4)].map(|(path, position)| Placement {
+        file: path.into(),
+        position,
+    });
+    assert!(changes.removed().iter().eq(placements));
+}
