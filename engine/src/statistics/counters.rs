@@ -120,7 +120,7 @@ impl Counters {
     pub(crate) fn stalls(&self) -> [StallStatistics; StallReason::ALL.len()] {
         StallReason::ALL.map(|reason| {
             let stalls = self.stalls_of(reason);
-            stalls.statistics(reason, self.clock.now())
+            stalls.statistics(reason, self.clock.as_ref())
         })
     }
 

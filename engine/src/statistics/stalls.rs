@@ -35,9 +35,10 @@ impl Stalls {
         }
     }
 
-    pub(super) fn statistics(&self, reason: StallReason, now: Duration) -> StallStatistics {
+    pub(super) fn statistics(&self, reason: StallReason, clock: &dyn Io) -> StallStatistics {
         let waits = self.0.lock();
-        let going_on = (now * waits.waiting).saturating_sub(waits.begun_at);
+        // Under the lock, as a wait's end is: what is told never becomes less.
+        let going_on = (clock.now() * waits.waiting).saturating_sub(waits.begun_at);
         StallStatistics {
             reason,
             count: waits.begun_count,
@@ -57,8 +58,8 @@ pub(crate) struct Stall<'a> {
 
 impl Drop for Stall<'_> {
     fn drop(&mut self) {
-        let now = self.clock.now();
         let mut waits = self.stalls.0.lock();
+        let now = self.clock.now();
         waits.waiting -= 1;
         waits.begun_at = waits.begun_at.saturating_sub(self.start);
         waits.ended_time += now.saturating_sub(self.start);
@@ -75,7 +76,7 @@ mod tests {
         let io = SimulatedIo::new(1);
         let stalls = Stalls::default();
         let figures = || {
-            let now = stalls.statistics(StallReason::Memory, Io::now(&io));
+            let now = stalls.statistics(StallReason::Memory, &io);
             (now.count, now.waiting, now.time.as_millis())
         };
         let first = stalls.begin(&io);
