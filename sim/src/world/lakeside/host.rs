@@ -154,6 +154,7 @@ impl Host {
 
     /// Another exporter is to take over from all before it.
     pub(super) fn add_seat(&self) -> Arc<Seat> {
+        let mut seats = self.seats.lock();
         let seat = Arc::new(Seat {
             number: self.next_number.fetch_add(1, Ordering::SeqCst),
             exporter: futures::lock::Mutex::new(None),
@@ -161,18 +162,9 @@ impl Host {
             // Of two that open at once either may be the newer one.
             is_older: AtomicBool::new(Arc::strong_count(&self.opening) > 1),
         });
-        self.overtake(&seat);
-        self.seats.lock().push(seat.clone());
+        overtake(&seats, &seat);
+        seats.push(seat.clone());
         seat
-    }
-
-    /// Another exporter may be newer than all others from now on.
-    fn overtake(&self, newer: &Arc<Seat>) {
-        for seat in self.seats.lock().iter() {
-            if !Arc::ptr_eq(seat, newer) {
-                seat.is_older.store(true, Ordering::SeqCst);
-            }
-        }
     }
 
     /// The newest exporter, and those before it.
@@ -281,7 +273,7 @@ impl Host {
 
     async fn open(&self, seat: &Arc<Seat>, database: &Database) -> Result<Exporter, ExportError> {
         let _opening = self.opening.clone();
-        self.overtake(seat);
+        overtake(&self.seats.lock(), seat);
         let catalog = SimulatedCatalog::of(&self.lake, self.guard, seat.number);
         let open_number = self.orders.fetch_add(1, Ordering::SeqCst);
         let seed = Stream::new(self.seed, "identities", seat.number << 20 | open_number).next();
@@ -323,5 +315,14 @@ impl Host {
         let seats = std::mem::take(&mut *self.seats.lock());
         drop(seats);
         self.work.join();
+    }
+}
+
+/// An exporter may be newer than all others from now on.
+fn overtake(seats: &[Arc<Seat>], newer: &Arc<Seat>) {
+    for seat in seats {
+        if !Arc::ptr_eq(seat, newer) {
+            seat.is_older.store(true, Ordering::SeqCst);
+        }
     }
 }
