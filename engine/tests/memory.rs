@@ -126,6 +126,15 @@ fn place_of(export: u32, number: u32) -> Placement {
     }
 }
 
+fn table_of_long_keys(database: &Database) -> Table {
+    let schema = TableSchema::builder("long_keys")
+        .column("name", ColumnType::Utf8, false)
+        .primary_key(["name"]);
+    let table = database.create_table(schema.build().unwrap()).unwrap();
+    load_long_keys(database, &table);
+    table
+}
+
 fn load_long_keys(database: &Database, table: &Table) {
     let mut load = database.bulk_load(table).unwrap();
     for number in 0..LONG_KEYS {
@@ -189,11 +198,7 @@ fn exports_stay_within_the_budget() {
     let _alone = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().unwrap();
     let (database, _) = open(folder.path());
-    let schema = TableSchema::builder("long_keys")
-        .column("name", ColumnType::Utf8, false)
-        .primary_key(["name"]);
-    let table = database.create_table(schema.build().unwrap()).unwrap();
-    load_long_keys(&database, &table);
+    let table = table_of_long_keys(&database);
     export_within_the_budget(&database, &table, 1, 0);
     load_long_keys(&database, &table);
     export_within_the_budget(&database, &table, 2, LONG_KEYS.into());
@@ -224,11 +229,7 @@ fn keys_of_many_files_stay_within_the_budget() {
     let _alone = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().unwrap();
     let (database, _) = open(folder.path());
-    let schema = TableSchema::builder("long_keys")
-        .column("name", ColumnType::Utf8, false)
-        .primary_key(["name"]);
-    let table = database.create_table(schema.build().unwrap()).unwrap();
-    load_long_keys(&database, &table);
+    let table = table_of_long_keys(&database);
     let before = PeakAlloc.current_usage();
     PeakAlloc.reset_peak_usage();
     let mut export = database.begin_export(&table, &database.snapshot()).unwrap();

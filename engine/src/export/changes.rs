@@ -125,6 +125,8 @@ struct Gathering<N> {
     threads: usize,
     /// The positions of rows that are removed, by the number of their file.
     removed: BTreeMap<u32, RoaringBitmap>,
+    /// How many those were, once they are handed on.
+    taken: Vec<(u32, u64)>,
     row_count: u64,
     notes: N,
 }
@@ -144,14 +146,17 @@ impl<N: Note> Gathering<N> {
         Ok(())
     }
 
-    /// The rows that are removed, by the paths of their files.
-    fn removed_rows(&self) -> Result<RemovedRows> {
+    /// Hands on the rows that are removed, by the paths of their files.
+    fn removed_rows(&mut self) -> Result<RemovedRows> {
+        let removed = std::mem::take(&mut self.removed);
+        let counts = removed.iter().map(|(file, rows)| (*file, rows.len()));
+        self.taken = counts.collect();
         let no_file = || not_stored(Malformed("a location names no export file"));
-        let of_file = |(number, positions): (&u32, &RoaringBitmap)| {
-            let file = self.exports.file(*number).ok_or_else(no_file)?;
-            Ok((file.path.clone(), positions.clone()))
+        let of_file = |(number, positions): (u32, RoaringBitmap)| {
+            let file = self.exports.file(number).ok_or_else(no_file)?;
+            Ok((file.path.clone(), positions))
         };
-        let files: Result<Vec<_>> = self.removed.iter().map(of_file).collect();
+        let files: Result<Vec<_>> = removed.into_iter().map(of_file).collect();
         Ok(RemovedRows::of_files(files?.into_iter()))
     }
 
@@ -241,9 +246,8 @@ impl Changes {
         spill: &Arc<ExportSpill>,
     ) -> Result<(Self, Noted)> {
         let (changes, gathered) = Self::gather(table, snapshot, Notes::new(spill))?;
-        let taken = gathered.removed.iter();
         let noted = Noted {
-            taken: taken.map(|(file, rows)| (*file, rows.len())).collect(),
+            taken: gathered.taken,
             exports: gathered.exports,
             replaced: Arc::new(gathered.notes.replaced),
             cleared: gathered.notes.cleared,
@@ -273,6 +277,7 @@ impl Changes {
             exports,
             threads: snapshot.shared().tree_sizes.compaction_threads,
             removed: BTreeMap::new(),
+            taken: Vec::new(),
             row_count: 0,
             notes,
         };

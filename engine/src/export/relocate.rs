@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use roaring::{RoaringBitmap, RoaringTreemap};
 use uuid::Uuid;
 
 use super::export_spill::ExportSpill;
 use super::keys::KeyRecords;
+use super::removed::RemovedRows;
 use super::spilled_keys::SpilledKeys;
 use super::steps::{Turn, claim, resolve};
 use crate::codec::columns::BatchColumns;
@@ -20,7 +22,7 @@ use crate::codec::key::hash_key;
 use crate::error::{Error, Result};
 use crate::exported::files::Exports;
 use crate::exported::location::{RowLocation, RowMark};
-use crate::exported::{ExportFile, Exported, Placement};
+use crate::exported::{ExportFile, Exported};
 use crate::key_range::KeyRange;
 use crate::log::fact::{ExportPrepared, OlderFiles};
 use crate::log::format::RecordKind;
@@ -78,8 +80,8 @@ pub struct Relocation {
     /// Of each row of the new files. They go to the log once it is prepared.
     keys: SpilledKeys,
     spill: Arc<ExportSpill>,
-    /// Numbers of the rows that count no more, ascending.
-    superseded: Vec<u64>,
+    /// Numbers of the rows that count no more.
+    superseded: RoaringTreemap,
     /// Whether it was tried to prepare it, and whether it is prepared and has no outcome yet.
     is_tried: bool,
     is_prepared: bool,
@@ -140,7 +142,7 @@ impl Relocation {
             replaced,
             keys: SpilledKeys::new(spill.clone(), false),
             spill,
-            superseded: Vec::new(),
+            superseded: RoaringTreemap::new(),
             is_tried: false,
             is_prepared: false,
             turn: None,
@@ -189,7 +191,7 @@ impl Relocation {
                     })?;
                 }
                 None => {
-                    self.superseded.push(self.keys.key_count());
+                    self.superseded.insert(self.keys.key_count());
                     self.keys.push_with(RowMark::SUPERSEDED, |_| Ok(()))?;
                 }
             }
@@ -208,13 +210,13 @@ impl Relocation {
 
     /// Notes durably which files hold the rows: in order, file after file. To be called once the files are written and before
     /// the catalog is told of them. Returns the rows of these files that count no more, which the catalog's commit has to
-    /// delete; ascending by file as given, and position.
+    /// delete.
     ///
     /// # Errors
     /// [`Error::Usage`] if the files' row counts don't add up to the rows, if rows of the replaced files that count are not
     /// among them, if an export or another relocation is under way, is pending or came in between, or if it was tried before;
     /// or what writing to the log answers: then begin another one, with another commit id.
-    pub fn prepare(&mut self, files: &[ExportFile]) -> Result<Vec<Placement>> {
+    pub fn prepare(&mut self, files: &[ExportFile]) -> Result<RemovedRows> {
         let file_rows: u64 = files.iter().map(|file| file.row_count).sum();
         let is_too_large = |file: &ExportFile| file.row_count > u64::from(u32::MAX);
         if file_rows != self.keys.key_count() || files.iter().any(is_too_large) {
@@ -262,22 +264,20 @@ impl Relocation {
         Ok(self.dead_rows(files))
     }
 
-    fn dead_rows(&self, files: &[ExportFile]) -> Vec<Placement> {
-        let mut numbers = self.superseded.iter().copied().peekable();
+    fn dead_rows(&self, files: &[ExportFile]) -> RemovedRows {
+        let mut numbers = self.superseded.iter().peekable();
         let mut first = 0;
-        let mut dead_rows = Vec::with_capacity(self.superseded.len());
-        for file in files {
-            let path: Arc<str> = file.path.as_str().into();
+        let of_files = files.iter().map(|file| {
             let end = first + file.row_count;
+            let mut positions = RoaringBitmap::new();
             while let Some(number) = numbers.next_if(|number| *number < end) {
-                dead_rows.push(Placement {
-                    file: path.clone(),
-                    position: number - first,
-                });
+                // No file has as many rows.
+                positions.insert(u32::try_from(number - first).unwrap_or(u32::MAX));
             }
             first = end;
-        }
-        dead_rows
+            (Arc::from(file.path.as_str()), positions)
+        });
+        RemovedRows::of_files(of_files.filter(|(_, positions)| !positions.is_empty()))
     }
 
     /// Notes durably that the catalog holds it, under that token; the rows have their new placements from now on, and the

@@ -7,8 +7,9 @@ use roaring::RoaringBitmap;
 
 use crate::exported::Placement;
 
-/// Exported rows that are replaced or deleted, sorted by file and position; from
-/// [`Changes::removed`](crate::Changes::removed).
+/// Rows of exported files that count no more, sorted by file and position: those that are replaced or deleted, from
+/// [`Changes::removed`](crate::Changes::removed), or that were when the file was new, from
+/// [`Relocation::prepare`](crate::Relocation::prepare).
 ///
 /// A row takes two bytes at most where many lie in a file, and an eighth of a byte where most of the file's do (Lemire et al.,
 /// Roaring Bitmaps: Implementation of an Optimized Software Library, 2018).

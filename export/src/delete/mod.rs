@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
 use iceberg::spec::{DataContentType, DataFile, DataFileFormat};
+use moonshine_engine::RemovedRows;
 use roaring::RoaringTreemap;
 
 use crate::config::FormatVersion;
@@ -22,6 +23,13 @@ pub(crate) const FILES_IN_FLIGHT_MAX: usize = 16;
 
 /// Deleted positions by data file.
 pub(crate) type Positions = BTreeMap<String, RoaringTreemap>;
+
+pub(crate) fn positions_of(removed: &RemovedRows) -> Positions {
+    let files = removed.files();
+    files
+        .map(|(path, positions)| (path.as_ref().to_owned(), positions.map(u64::from).collect()))
+        .collect()
+}
 
 /// Reads the positions of a delete entry.
 pub(crate) async fn read_positions(file_io: &FileIO, entry: &DataFile) -> Result<RoaringTreemap> {

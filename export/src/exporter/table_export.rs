@@ -15,7 +15,7 @@ use crate::commit::{
     ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run, table_version,
 };
 use crate::config::FormatVersion;
-use crate::delete::Positions;
+use crate::delete::positions_of;
 use crate::error::{ExportError, Result};
 use crate::layout::{Destination, Layout, WrittenFile, write_data_files};
 use crate::lineage::{KeptIds, WithRowIds};
@@ -90,7 +90,7 @@ impl Core {
         state: &mut TableState,
         paths: &mut Vec<String>,
     ) -> Result<(Export, RowDelta)> {
-        let removed = removed_positions(&export);
+        let removed = positions_of(export.removed());
         let spec_id = state.current.metadata.default_partition_spec_id();
         let mut written = Vec::new();
         let mut rows_checksum = RowsChecksum::default().text();
@@ -289,13 +289,6 @@ async fn kept_ids(export: &Export, state: &mut TableState) -> Result<KeptIds> {
     let data = ManifestContentType::Data;
     let found = manifests.find(file_io, &listing, data, files).await?;
     Ok(KeptIds::new(export, &found))
-}
-
-fn removed_positions(export: &Export) -> Positions {
-    let files = export.removed().files();
-    files
-        .map(|(path, positions)| (path.as_ref().to_owned(), positions.map(u64::from).collect()))
-        .collect()
 }
 
 fn bytes_written<'a>(files: impl Iterator<Item = &'a DataFile>) -> u64 {

@@ -17,7 +17,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use futures::TryStreamExt;
 use iceberg::spec::DataFile;
-use moonshine_engine::{ExportFile, Placement, Relocation};
+use moonshine_engine::{ExportFile, Relocation};
 use roaring::RoaringTreemap;
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ use crate::commit::{
     ExportCommit, Failure, NewFiles, RowDelta, remove_attempts, run_up_to, table_version,
 };
 use crate::config::FormatVersion;
-use crate::delete::Positions;
+use crate::delete::positions_of;
 use crate::error::{ExportError, Result};
 use crate::exporter::TableState;
 use crate::layout::{Destination, Layout, write_data_files};
@@ -381,7 +381,7 @@ impl Rewrite<'_> {
             .work
             .away("the engine", prepare)
             .await??;
-        let dead = by_file(&dead);
+        let dead = positions_of(&dead);
         let is_dead = |file: &DataFile| {
             let count = dead.get(file.file_path()).map_or(0, RoaringTreemap::len);
             count == file.record_count()
@@ -495,15 +495,4 @@ fn export_files(files: &[DataFile]) -> Vec<ExportFile> {
         row_count: file.record_count(),
     };
     files.iter().map(file).collect()
-}
-
-fn by_file(placements: &[Placement]) -> Positions {
-    let mut positions = Positions::new();
-    for Placement { file, position } in placements {
-        positions
-            .entry(file.as_ref().to_owned())
-            .or_default()
-            .insert(*position);
-    }
-    positions
 }
