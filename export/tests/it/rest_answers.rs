@@ -1,7 +1,6 @@
 //! What a catalog server's answers mean for a commit, and how tokens are exchanged: beside a server whose answers the test
 //! writes.
 
-use std::collections::VecDeque;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -38,12 +37,16 @@ impl ScriptedServer {
         let uri = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let kept = asked.clone();
-        let mut answers: VecDeque<String> = answers.iter().map(ToString::to_string).collect();
+        let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
         tokio::spawn(async move {
-            while let Some(answer) = answers.pop_front() {
-                let (mut stream, _) = listener.accept().await.unwrap();
+            let mut answers = answers.into_iter().peekable();
+            let mut listener = Some(listener);
+            while let (Some(answer), Some(open)) = (answers.next(), listener.take()) {
+                let (mut stream, _) = open.accept().await.unwrap();
                 let request = read_request(&mut stream).await;
                 kept.lock().push(request);
+                // Once the last answer is there nobody listens any more.
+                listener = answers.peek().map(|_| open);
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
