@@ -205,6 +205,11 @@ impl LogReplay for Found {
         header: RecordHeader,
         body: &[u8],
     ) -> Result<(), Malformed> {
+        // As a start does with deltas, whose sequences have no gaps: a block does not say which records are its own.
+        let before = self.records.last().map_or(0, |record| record.2);
+        if header.seq != before + 1 {
+            return Err(Malformed("a sequence is missing before this record"));
+        }
         self.records
             .push((block_number, header.kind, header.seq, body.to_vec()));
         Ok(())
