@@ -106,7 +106,7 @@ impl World<'_> {
         self.start(number, image, acknowledged, promise, stream)
     }
 
-    /// A process whose copy went on writes, and exports nothing of it.
+    /// Wakes a process whose copy went on.
     fn wake_copied(&mut self, number: usize, copied: Arc<Process>, stream: &mut Stream) -> Step {
         // Whether every table was taken over.
         let ticked = self.tick_alone(number);
@@ -123,42 +123,14 @@ impl World<'_> {
             self.lakeside().copied.push(copied);
             return Ok(());
         }
-        let people = tables(&copied.database, &copied.config).swap_remove(PEOPLE);
-        let mut transaction: Transaction = copied.database.begin();
-        let of_nobody = row(people.schema(), PEOPLE, 3, stream.next());
-        let written = transaction
-            .upsert(&people, of_nobody)
-            .and_then(|()| transaction.commit());
-        copied.expect(number, "a write of a zombie", written)?;
-        let Some(host) = &copied.exports else {
-            return Ok(());
-        };
-        let seats = host.seats();
-        // One that opens now takes over.
-        if !seats[0].is_open.load(Ordering::SeqCst) {
+        let ended = go_on(&copied, number, stream);
+        if let Some(host) = &copied.exports {
             host.close();
-            return Ok(());
         }
-        let task = match stream.below(3) {
-            0 => Task::Maintain { by_hand: true },
-            _ => Task::Tick,
-        };
-        let order = Order {
-            task,
-            database: copied.database.clone(),
-            snapshot: copied.database.snapshot(),
-            polls: u64::MAX,
-        };
-        let begun = host.begin(&seats[0], order);
-        let outcome = host.wait(begun).ok_or(Stop::Dead)?;
-        let said = judge(&copied, number, outcome, Standing::Older)?;
-        host.close();
-        match said {
-            Some(said) if said != "[]" => {
-                let detail = format!("a process whose copy went on did {said}");
-                Err(Stop::violation("once", number, detail))
-            }
-            _ => Ok(()),
+        match ended {
+            // It dies, or meets a fault, as any process.
+            Err(Stop::Dead | Stop::Explained) => Ok(()),
+            ended => ended,
         }
     }
 
@@ -293,5 +265,44 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a process does whose copy went on: it writes, and exports nothing of it.
+fn go_on(copied: &Process, number: usize, stream: &mut Stream) -> Step {
+    let people = tables(&copied.database, &copied.config).swap_remove(PEOPLE);
+    let mut transaction: Transaction = copied.database.begin();
+    let of_nobody = row(people.schema(), PEOPLE, 3, stream.next());
+    let written = transaction
+        .upsert(&people, of_nobody)
+        .and_then(|()| transaction.commit());
+    copied.expect(number, "a write of a zombie", written)?;
+    let Some(host) = &copied.exports else {
+        return Ok(());
+    };
+    let seats = host.seats();
+    // One that opens now takes over.
+    if !seats[0].is_open.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    let task = match stream.below(3) {
+        0 => Task::Maintain { by_hand: true },
+        _ => Task::Tick,
+    };
+    let order = Order {
+        task,
+        database: copied.database.clone(),
+        snapshot: copied.database.snapshot(),
+        polls: u64::MAX,
+    };
+    let begun = host.begin(&seats[0], order);
+    let outcome = host.wait(begun).ok_or(Stop::Dead)?;
+    let said = judge(copied, number, outcome, Standing::Older)?;
+    match said {
+        Some(said) if said != "[]" => {
+            let detail = format!("a process whose copy went on did {said}");
+            Err(Stop::violation("once", number, detail))
+        }
+        _ => Ok(()),
     }
 }
